@@ -1,0 +1,1 @@
+"""The byte-level channel contract, profile SCT-P: keys, scripts, transactions, states, signatures, proofs."""

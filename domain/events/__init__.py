@@ -1,0 +1,230 @@
+"""Every domain event, and the one table that maps a topic to its class.
+
+A topic (two letters, two digits) is never reused, renamed or derived from a module path; strings found in a
+database are looked up here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from domain.errors import LogCorrupt
+from domain.events.base import Envelope, Payload, Recorded
+from domain.events.block import AuditMismatch, BlockConnected, BlockDisconnected, BlockUnavailable, CursorStarted
+from domain.events.enums import (
+    AbandonReason,
+    AlertKind,
+    BidMethod,
+    BroadcastOutcome,
+    FreezeReason,
+    Mode,
+    ResolvedAs,
+    Source,
+    SpendKind,
+    UnavailableReason,
+    Via,
+)
+from domain.events.funding import (
+    ChannelAbandoned,
+    ChannelProposed,
+    ChannelRegistered,
+    FundingBroadcast,
+    FundingConfirmed,
+    FundingDisconnected,
+    FundingDoubleSpent,
+)
+from domain.events.settlement import (
+    AlertCleared,
+    AlertRaised,
+    ChannelResolved,
+    LogOpened,
+    PreimageLearned,
+    SettleBroadcast,
+    SettleConfirmed,
+    SettleDisconnected,
+    SettlePrepared,
+    SoftFinal,
+    SoftwareDeployed,
+)
+from domain.events.spend import (
+    BreachDetected,
+    CloseProposed,
+    CloseSigned,
+    CommitmentPublished,
+    PenaltyBroadcast,
+    PenaltyConfirmed,
+    PenaltyDisconnected,
+    PenaltyPrepared,
+    PenaltyRefused,
+    PenaltyReplaced,
+    SpendConfirmed,
+    SpendDisconnected,
+    SpendReplaced,
+    SpendSeen,
+)
+from domain.events.state import (
+    ChannelFrozen,
+    EquivocationFound,
+    SignatureSet,
+    StateAccepted,
+    StateCommitted,
+    StateOffered,
+    StateProposed,
+    StateRevoked,
+    StateUpdated,
+    TowerAcknowledged,
+)
+
+EVENT_TYPES: tuple[type[Payload], ...] = (
+    CursorStarted,
+    BlockConnected,
+    BlockDisconnected,
+    BlockUnavailable,
+    AuditMismatch,
+    ChannelProposed,
+    ChannelRegistered,
+    FundingBroadcast,
+    FundingConfirmed,
+    FundingDisconnected,
+    FundingDoubleSpent,
+    ChannelAbandoned,
+    StateOffered,
+    StateProposed,
+    StateAccepted,
+    StateCommitted,
+    StateRevoked,
+    StateUpdated,
+    TowerAcknowledged,
+    ChannelFrozen,
+    EquivocationFound,
+    CloseProposed,
+    CloseSigned,
+    CommitmentPublished,
+    SpendSeen,
+    SpendReplaced,
+    SpendConfirmed,
+    SpendDisconnected,
+    BreachDetected,
+    PenaltyPrepared,
+    PenaltyBroadcast,
+    PenaltyRefused,
+    PenaltyReplaced,
+    PenaltyConfirmed,
+    PenaltyDisconnected,
+    SettlePrepared,
+    SettleBroadcast,
+    SettleConfirmed,
+    SettleDisconnected,
+    PreimageLearned,
+    SoftFinal,
+    ChannelResolved,
+    AlertRaised,
+    AlertCleared,
+    LogOpened,
+    SoftwareDeployed,
+)
+
+TOPICS: dict[str, type[Payload]] = {event.TOPIC: event for event in EVENT_TYPES}
+"""The only map from a stored topic to a class."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {topic: msgspec.msgpack.Decoder(event) for topic, event in TOPICS.items()}
+
+CHAIN_STREAM = "chain"
+LOG_STREAM = "log"
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """The stored bytes of an event: a MessagePack array in field order."""
+    return _encoder.encode(payload)
+
+
+def decode_payload(topic: str, state: bytes) -> Payload:
+    """Read stored bytes; raises `LogCorrupt` for an unknown topic or bytes that do not fit it."""
+    decoder = _decoders.get(topic)
+    if decoder is None:
+        raise LogCorrupt(f"unknown topic {topic!r}: the log was written by a newer version or is damaged")
+    try:
+        payload: Payload = decoder.decode(state)
+    except msgspec.MsgspecError as error:
+        raise LogCorrupt(f"an event with topic {topic} cannot be decoded: {error}") from None
+    return payload
+
+
+def envelopes(stream: str, version: int, payloads: Sequence[Payload]) -> list[Envelope]:
+    """Place payloads behind `version` in a stream."""
+    return [Envelope(stream, version + i, p.TOPIC, p) for i, p in enumerate(payloads, start=1)]
+
+
+__all__ = [
+    "CHAIN_STREAM",
+    "EVENT_TYPES",
+    "LOG_STREAM",
+    "TOPICS",
+    "AbandonReason",
+    "AlertCleared",
+    "AlertKind",
+    "AlertRaised",
+    "AuditMismatch",
+    "BidMethod",
+    "BlockConnected",
+    "BlockDisconnected",
+    "BlockUnavailable",
+    "BreachDetected",
+    "BroadcastOutcome",
+    "ChannelAbandoned",
+    "ChannelFrozen",
+    "ChannelProposed",
+    "ChannelRegistered",
+    "ChannelResolved",
+    "CloseProposed",
+    "CloseSigned",
+    "CommitmentPublished",
+    "CursorStarted",
+    "Envelope",
+    "EquivocationFound",
+    "FreezeReason",
+    "FundingBroadcast",
+    "FundingConfirmed",
+    "FundingDisconnected",
+    "FundingDoubleSpent",
+    "LogOpened",
+    "Mode",
+    "Payload",
+    "PenaltyBroadcast",
+    "PenaltyConfirmed",
+    "PenaltyDisconnected",
+    "PenaltyPrepared",
+    "PenaltyRefused",
+    "PenaltyReplaced",
+    "PreimageLearned",
+    "Recorded",
+    "ResolvedAs",
+    "SettleBroadcast",
+    "SettleConfirmed",
+    "SettleDisconnected",
+    "SettlePrepared",
+    "SignatureSet",
+    "SoftFinal",
+    "SoftwareDeployed",
+    "Source",
+    "SpendConfirmed",
+    "SpendDisconnected",
+    "SpendKind",
+    "SpendReplaced",
+    "SpendSeen",
+    "StateAccepted",
+    "StateCommitted",
+    "StateOffered",
+    "StateProposed",
+    "StateRevoked",
+    "StateUpdated",
+    "TowerAcknowledged",
+    "UnavailableReason",
+    "Via",
+    "decode_payload",
+    "encode_payload",
+    "envelopes",
+]

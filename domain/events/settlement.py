@@ -1,0 +1,127 @@
+"""Settlement, preimages, alerts and the end of a channel."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from domain.chain import BlockRef
+from domain.events.base import Amount, Hash32, Number, Payload, RawTransaction
+from domain.events.enums import AlertKind, BroadcastOutcome, ResolvedAs, Source, Via
+from domain.units import Side
+
+
+class SettlePrepared(Payload, frozen=True, kw_only=True, array_like=True):
+    """Intent: exactly this settlement is about to be sent; a mempool accepts it from tip `valid_from` - 1."""
+
+    TOPIC: ClassVar[str] = "se01"
+    commit_txid: Hash32
+    side: Side
+    sequence: Number
+    txid: Hash32
+    raw: RawTransaction
+    fee: Amount
+    valid_from: int
+    child: RawTransaction | None
+
+
+class SettleBroadcast(Payload, frozen=True, kw_only=True, array_like=True):
+    """The node holds the settlement; once per txid."""
+
+    TOPIC: ClassVar[str] = "se02"
+    txid: Hash32
+    outcome: BroadcastOutcome
+    via: Via
+    height: int
+
+
+class SettleConfirmed(Payload, frozen=True, kw_only=True, array_like=True):
+    """The contest output was split. `revoked` means that a stale state won: the channel is lost."""
+
+    TOPIC: ClassVar[str] = "se03"
+    commit_txid: Hash32
+    txid: Hash32
+    side: Side
+    sequence: Number
+    revoked: bool
+    value: Amount
+    block: BlockRef
+
+
+class SettleDisconnected(Payload, frozen=True, kw_only=True, array_like=True):
+    """The block with the settlement left the active chain."""
+
+    TOPIC: ClassVar[str] = "se04"
+    txid: Hash32
+    block: BlockRef
+
+
+class PreimageLearned(Payload, frozen=True, kw_only=True, array_like=True):
+    """A preimage became public (a success witness in the mempool or a block)."""
+
+    TOPIC: ClassVar[str] = "se05"
+    payment_hash: Hash32
+    preimage: Hash32
+    source: Source
+    txid: Hash32 | None
+
+
+class SoftFinal(Payload, frozen=True, kw_only=True, array_like=True):
+    """The final transaction is 6 blocks deep; may be announced, may still be undone."""
+
+    TOPIC: ClassVar[str] = "re03"
+    txid: Hash32
+    block: BlockRef
+    depth: int
+
+
+class ChannelResolved(Payload, frozen=True, kw_only=True, array_like=True):
+    """The final transaction is 100 blocks deep; the tower stops defending the outcome. Never undone."""
+
+    TOPIC: ClassVar[str] = "re04"
+    outcome: ResolvedAs
+    txid: Hash32
+    block: BlockRef
+    depth: int
+
+
+class AlertRaised(Payload, frozen=True, kw_only=True, array_like=True):
+    """A condition that a person must know about began; recorded on the change only."""
+
+    TOPIC: ClassVar[str] = "re05"
+    kind: AlertKind
+    txid: Hash32 | None
+    sequence: Number | None
+    height: int
+
+
+class AlertCleared(Payload, frozen=True, kw_only=True, array_like=True):
+    """The condition ended."""
+
+    TOPIC: ClassVar[str] = "re06"
+    kind: AlertKind
+    height: int
+
+
+class LogOpened(Payload, frozen=True, kw_only=True, array_like=True):
+    """Always the first event of a store: which log this is and which chain it follows."""
+
+    TOPIC: ClassVar[str] = "lg01"
+    log_id: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    origin: Annotated[str, Meta(max_length=120)]
+    chain_hash: Hash32
+    segment: int
+    prev_head: Hash32
+    schema: int
+
+
+class SoftwareDeployed(Payload, frozen=True, kw_only=True, array_like=True):
+    """Which build runs; recorded only when it changed."""
+
+    TOPIC: ClassVar[str] = "lg02"
+    version: str
+    revision: str
+    wheel_sha256: Hash32
+    python: str
+    database: str

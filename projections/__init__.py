@@ -1,0 +1,1 @@
+"""Read models: folds of the event log. Disposable; rebuildable from position 0."""
