@@ -1,0 +1,70 @@
+# The verbs of this project. Bare `make` lists them; each sets up what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := list
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+SOURCES := domain projections watchtower tests
+FAST_TESTS := tests/unit tests/contract_vectors tests/properties
+WORKERS ?= 2
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+.PHONY: list setup demo check test bench format lock clean
+
+list: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with the locked packages (every other verb does this first)
+
+# Build tools first and with hashes, then everything without build isolation: nothing is installed that is not locked.
+$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
+	@python="$(PYTHON)"; \
+	for candidate in $${python:-python3 python3.13 python3.12 python3.11}; do \
+	    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	        found="$$candidate"; break; \
+	    fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	    echo "make setup needs Python 3.11, 3.12 or 3.13 (say which one with make PYTHON=/path/to/python3)" >&2; exit 2; \
+	fi; \
+	echo "setting up $(VENV) with $$("$$found" --version)" >&2; \
+	"$$found" -m venv --clear $(VENV)
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Play six acts on a private regtest node: a tower catches every cheat
+	$(BIN)/watchtower demo $(DEMO_ARGS)
+
+check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n $(WORKERS) $(FAST_TESTS) $(PYTEST_ARGS)
+
+test: check ## Everything that CI runs: the fast gate, then the tests on a real node
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest tests/deploy $(PYTEST_ARGS)
+
+bench: $(STAMP) ## Measure speed and memory, print a table and write build/bench.json
+	$(BIN)/python -m tests.bench
+
+format: $(STAMP) ## Bring the sources into the one style
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+lock: $(STAMP) ## Lock all dependencies again (needs uv)
+	uv lock
+	uv export --quiet --no-emit-project --no-header --only-group build -o requirements/build.txt
+	uv export --quiet --no-emit-project --no-header --no-default-groups --extra speed -o requirements/runtime.txt
+	uv export --quiet --no-emit-project --no-header --group dev --extra test --extra speed -o requirements/dev.txt
+
+clean: ## Remove the environment, caches and built files
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
