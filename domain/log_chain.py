@@ -1,0 +1,51 @@
+"""Hashes that make the event log tamper-evident: entry, leaf and the chain of commit heads (event-store 5.1).
+
+Integers in these hash inputs are unsigned big-endian. The leaf of an event is its RFC 6962 leaf hash and its id:
+the same history has the same ids. The functions are pure; `watchtower/store` keeps the rows.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+_MAGIC = b"wtlog/v1"
+_TEXT_ID = b"\x01"  # 0 would mean a 16-byte uuid as stream id, which this log does not use
+
+HASH_SIZE = 32
+
+
+def entry(stream: str, version: int, topic: str, state: bytes) -> bytes:
+    """Bytes that name one event; `state` is the stored column and enters as its SHA-256."""
+    name, kind = stream.encode(), topic.encode()
+    return b"".join(
+        (
+            _MAGIC,
+            _TEXT_ID,
+            len(name).to_bytes(1, "big"),
+            name,
+            version.to_bytes(8, "big"),
+            len(kind).to_bytes(2, "big"),
+            kind,
+            len(state).to_bytes(4, "big"),
+            sha256(state).digest(),
+        )
+    )
+
+
+def leaf(stream: str, version: int, topic: str, state: bytes) -> bytes:
+    """Leaf hash of one event, 32 bytes."""
+    return sha256(b"\x00" + entry(stream, version, topic, state)).digest()
+
+
+def first_head(origin: str, log_id: bytes, first_leaf: int, first_id: int, prev_head: bytes) -> bytes:
+    """Head before the first commit of a log (segment): binds its name, 32 bytes."""
+    name = origin.encode()
+    place = first_leaf.to_bytes(8, "big") + first_id.to_bytes(8, "big")
+    return sha256(b"\x03" + _MAGIC + len(name).to_bytes(1, "big") + name + log_id + place + prev_head).digest()
+
+
+def next_head(head: bytes, first_leaf: int, first_id: int, leaves: bytes) -> bytes:
+    """Head after a commit; `leaves` are the concatenated leaf hashes of its events in order."""
+    count = len(leaves) // HASH_SIZE
+    place = first_leaf.to_bytes(8, "big") + first_id.to_bytes(8, "big") + count.to_bytes(4, "big")
+    return sha256(b"\x02" + head + place + leaves).digest()

@@ -1,0 +1,137 @@
+"""Making a log file and opening one.
+
+A new log is built beside its final name and renamed when it is complete, so a crash leaves either no log or a
+whole one. Opening takes the instance lock, runs the start-up checks and only then hands out the store.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from domain.events import LOG_STREAM, Envelope, LogOpened, encode_payload
+from domain.log_chain import first_head, leaf, next_head
+from watchtower.ports import Failpoint, StoreError
+from watchtower.store import schema
+from watchtower.store.checks import check_log, read_meta
+from watchtower.store.datastore import LogDatastore, no_failpoint
+from watchtower.store.errors import StoreCheckFailed
+from watchtower.store.event_store import LogMeta, LogReader, SqliteEventStore, ignore_observation
+from watchtower.store.group_commit import Observe
+from watchtower.store.lock import InstanceLock
+from watchtower.store.log import Log
+
+
+def create_store(
+    path: Path, *, origin: str, chain_hash: bytes, log_id: bytes, stream_key: bytes, recorded_at: int
+) -> None:
+    """Make a log whose first event is `LogOpened`; raises `StoreError` if the file exists.
+
+    `origin` (at most 120 characters) names the log for people, `chain_hash` is the genesis hash (internal order),
+    `log_id` 16 and `stream_key` 32 random bytes, `recorded_at` Unix microseconds.
+    """
+    if len(log_id) != 16 or len(stream_key) != 32 or len(chain_hash) != 32 or not 0 < len(origin.encode()) <= 120:
+        raise StoreError("a log needs an origin of 1-120 bytes, a log_id of 16 and a stream_key of 32 bytes")
+    lock = InstanceLock(path)
+    try:
+        if path.exists():
+            raise StoreError(f"{path} exists already; open it, or choose another data directory")
+        building = path.with_name(path.name + ".new")
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            building.with_name(building.name + suffix).unlink(missing_ok=True)
+        os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        meta = LogMeta(log_id, origin, 0, 0, 1, bytes(32), stream_key, schema.SCHEMA)
+        opened = LogOpened(
+            recorded_at=recorded_at,
+            log_id=log_id,
+            origin=origin,
+            chain_hash=chain_hash,
+            segment=0,
+            prev_head=bytes(32),
+            schema=schema.SCHEMA,
+        )
+        _fill(building, meta, Envelope(LOG_STREAM, 1, LogOpened.TOPIC, opened))
+        building.rename(path)
+        _sync_directory(path.parent)
+    finally:
+        lock.release()
+
+
+def _fill(path: Path, meta: LogMeta, opened: Envelope) -> None:
+    state = encode_payload(opened.payload)
+    only_leaf = leaf(opened.stream, 1, opened.topic, state)
+    start = first_head(meta.origin, meta.log_id, meta.first_leaf, meta.first_id, meta.prev_head)
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.SCHEMA}")
+        for statement in schema.statements():
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO log_meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (meta.log_id, meta.origin, 0, 0, 1, meta.prev_head, meta.stream_key, meta.schema),
+        )
+        connection.execute(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, 1, ?, ?)",
+            (opened.stream, opened.topic, state),
+        )
+        head = next_head(start, 0, 1, only_leaf)
+        connection.execute("INSERT INTO commit_chain VALUES (1, 0, 1, 1, ?, ?)", (head, only_leaf))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_store(
+    path: Path,
+    *,
+    chain_hash: bytes | None = None,
+    observe: Observe = ignore_observation,
+    failpoint: Failpoint = no_failpoint,
+) -> SqliteEventStore:
+    """Lock, check and open a log for writing.
+
+    Raises `StoreLocked` if another instance holds it and `StoreCheckFailed` (a `StoreError`) that names the failed
+    check. With `chain_hash` the log must follow that chain.
+    """
+    if not path.exists():
+        raise StoreCheckFailed("exists", f"{path} does not exist; run `watchtower init` first")
+    lock = InstanceLock(path)
+    try:
+        datastore = LogDatastore(path, failpoint=failpoint)
+        try:
+            meta = check_log(datastore, chain_hash)
+            return SqliteEventStore(Log(datastore), meta, lock, observe)
+        except BaseException:
+            datastore.close()
+            raise
+    except BaseException:
+        lock.release()
+        raise
+
+
+def open_reader(path: Path, *, immutable: bool = False) -> LogReader:
+    """Open a log for reading while the service may be writing it; `immutable` for a copy that nobody writes."""
+    if not path.exists():
+        raise StoreCheckFailed("exists", f"{path} does not exist; run `watchtower init` first")
+    datastore = LogDatastore(path, read_only=True, immutable=immutable)
+    try:
+        with datastore.raw() as connection:
+            meta = read_meta(connection)
+        return LogReader(Log(datastore), meta)
+    except BaseException:
+        datastore.close()
+        raise

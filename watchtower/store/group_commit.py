@@ -1,0 +1,272 @@
+"""One thread that writes: jobs of many callers share a commit, the chain's jobs go first and alone.
+
+A chain job (whatever the pass writes) overtakes every queued client job. There is no linger timer: while one
+commit runs, the next group collects itself. A refused job never takes its neighbors down: the group is repeated
+with one savepoint per job. Queues are bounded; a full one means `StoreBusy`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from time import perf_counter
+
+from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+
+from watchtower.ports import StoreBroken, StoreBusy, StoreError
+from watchtower.store.errors import GuardViolation, is_conflict, store_error
+from watchtower.store.read_back import Verdict, read_back
+from watchtower.store.recorder import ChainedRecorder
+
+GROUP_JOBS, GROUP_EVENTS, GROUP_BYTES = 256, 1_000, 4 << 20
+"""Limits of one shared commit; a larger group adds latency without raising the rate."""
+
+CHAIN_QUEUE, CLIENT_QUEUE = 256, 4_096
+"""Waiting jobs per queue before `StoreBusy`."""
+
+KNOWN_STREAMS = 100_000
+"""Streams whose last version is remembered for the check before the database."""
+
+IDLE_SECONDS = 1.0
+"""Quiet time after which the write-ahead log is folded into the file."""
+
+_FAILURES = (sqlite3.Error, PersistenceError, StoreError)
+"""What an operation on the database may answer; anything else is a mistake in the program and ends the writer."""
+
+Observe = Callable[[str, float, str], None]
+"""Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads."""
+
+
+class PendingJob:
+    """A submitted job and the future its caller waits for."""
+
+    __slots__ = ("chain", "future", "size", "started", "stored")
+
+    def __init__(self, stored: Sequence[StoredEvent], chain: bool) -> None:
+        self.stored, self.chain = stored, chain
+        self.size = sum(len(event.state) for event in stored)
+        self.future: Future[int] = Future()
+        self.future.set_running_or_notify_cancel()  # a durable write cannot be called back
+        self.started = perf_counter()
+
+    @property
+    def kind(self) -> str:
+        """Label for metrics."""
+        return "chain" if self.chain else "client"
+
+
+class GroupCommit:
+    """Owns all appends of a store; `broken` is set when the file can no longer be trusted."""
+
+    def __init__(self, recorder: ChainedRecorder, observe: Observe, on_idle: Callable[[], None]) -> None:
+        self._recorder, self._observe, self._on_idle = recorder, observe, on_idle
+        self._chain: deque[PendingJob] = deque()
+        self._clients: deque[PendingJob] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self.broken = threading.Event()
+        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._thread = threading.Thread(target=self._run, name="store-writer")
+        self._thread.start()
+
+    def submit(self, stored: Sequence[StoredEvent], chain: bool) -> Future[int]:
+        """Queue a job; the future yields its last notification id. Raises `StoreBusy` or `StoreBroken`."""
+        job = PendingJob(stored, chain)
+        queue, limit = (self._chain, CHAIN_QUEUE) if chain else (self._clients, CLIENT_QUEUE)
+        with self._wake:
+            if self.broken.is_set():
+                raise StoreBroken("the log failed earlier; end the process and start again")
+            if self._closing:
+                raise StoreBusy("the store is closing")
+            if len(queue) >= limit:
+                raise StoreBusy(f"{limit} jobs are waiting for the log; try again shortly")
+            queue.append(job)
+            self._wake.notify()
+        return job.future
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Refuse new jobs, write the queued ones, end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout)
+        self._fail_queued(StoreBusy("the store was closed before this job was written"))
+
+    def _run(self) -> None:
+        dirty = False
+        while True:
+            group = self._next_group(IDLE_SECONDS if dirty else None)
+            if group is None:
+                return
+            try:
+                self._commit(group) if group else self._on_idle()
+            except Exception as error:  # noqa: BLE001 - the border of the writer task: nothing is written after it
+                self._break(group, error)
+            if self.broken.is_set():
+                return
+            dirty = bool(group)
+
+    def _next_group(self, timeout: float | None) -> list[PendingJob] | None:
+        """Jobs for one commit, an empty list after an idle time, None when closed and drained."""
+        with self._wake:
+            while not self._chain and not self._clients:
+                if self._closing:
+                    return None
+                if not self._wake.wait(timeout):
+                    return []
+            if self._chain:
+                return [self._chain.popleft()]
+            group, events, size = [self._clients.popleft()], 0, 0
+            events, size = len(group[0].stored), group[0].size
+            while self._clients and len(group) < GROUP_JOBS:
+                following = self._clients[0]
+                events, size = events + len(following.stored), size + following.size
+                if events > GROUP_EVENTS or size > GROUP_BYTES:
+                    break
+                group.append(self._clients.popleft())
+            return group
+
+    def _commit(self, group: list[PendingJob]) -> None:
+        started = perf_counter()
+        fitting, doubtful = self._split(group)
+        self._write(fitting)
+        for job in doubtful:
+            self._answer_doubtful(job)
+        self._observe("commit", perf_counter() - started, group[0].kind)
+
+    def _split(self, group: list[PendingJob]) -> tuple[list[PendingJob], list[PendingJob]]:
+        """Jobs that may fit, and jobs whose first version is known not to be the next one of its stream."""
+        fitting: list[PendingJob] = []
+        doubtful: list[PendingJob] = []
+        ahead: dict[str, int] = {}
+        for job in group:
+            first = _first_versions(job.stored)
+            known = {stream: ahead.get(stream, self._versions.get(stream)) for stream in first}
+            if any(at is not None and first[stream] != at + 1 for stream, at in known.items()):
+                doubtful.append(job)
+                continue
+            fitting.append(job)
+            ahead.update(_last_versions(job.stored))
+        return fitting, doubtful
+
+    def _write(self, jobs: list[PendingJob]) -> None:
+        if not jobs:
+            return
+        try:
+            ids = self._recorder.insert_jobs([job.stored for job in jobs])
+        except IntegrityError as error:
+            self._forget(jobs)
+            if len(jobs) == 1:
+                self._answer_refused(jobs[0], error)
+            else:
+                self._write_isolated(jobs)
+        except _FAILURES as error:
+            self._forget(jobs)
+            self._fail(jobs, error)
+        else:
+            for job, job_ids in zip(jobs, ids, strict=True):
+                self._succeed(job, job_ids[-1])
+
+    def _write_isolated(self, jobs: list[PendingJob]) -> None:
+        try:
+            answers = self._recorder.insert_isolated([job.stored for job in jobs])
+        except _FAILURES as error:
+            self._fail(jobs, error)
+            return
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, IntegrityError):
+                self._answer_refused(job, answer)
+            else:
+                self._succeed(job, answer[-1])
+
+    def _answer_doubtful(self, job: PendingJob) -> None:
+        verdict = self._read_back(job)
+        if verdict is None:
+            return
+        if verdict.would_fit:  # the remembered version was wrong; let the database decide
+            self._forget([job])
+            self._write([job])
+            return
+        self._answer(job, verdict)
+
+    def _answer_refused(self, job: PendingJob, error: IntegrityError) -> None:
+        if not is_conflict(error):
+            self._fail([job], error)
+            return
+        verdict = self._read_back(job)
+        if verdict is None:
+            return
+        if verdict.would_fit:
+            self._fail([job], GuardViolation(f"a guard of the log refused a job that fits: {error}"))
+            return
+        self._answer(job, verdict)
+
+    def _answer(self, job: PendingJob, verdict: Verdict) -> None:
+        if verdict.conflict is None:
+            self._succeed(job, verdict.last_id)
+            return
+        self._remember(verdict.conflict.stream, verdict.conflict.actual)
+        self._fail([job], verdict.conflict)
+
+    def _read_back(self, job: PendingJob) -> Verdict | None:
+        try:
+            with self._recorder.datastore.raw() as connection:
+                return read_back(connection, job.stored)
+        except _FAILURES as error:
+            self._fail([job], error)
+            return None
+
+    def _succeed(self, job: PendingJob, last_id: int) -> None:
+        for stream, version in _last_versions(job.stored).items():
+            self._remember(stream, version)
+        self._observe("append", perf_counter() - job.started, job.kind)
+        job.future.set_result(last_id)
+
+    def _fail(self, jobs: Sequence[PendingJob], error: BaseException) -> None:
+        answer = store_error(error)
+        if isinstance(answer, StoreBroken):
+            self._break(jobs, answer)
+            return
+        for job in jobs:
+            job.future.set_exception(answer)
+
+    def _break(self, jobs: Sequence[PendingJob], error: BaseException) -> None:
+        with self._wake:
+            self.broken.set()
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(error)
+        self._fail_queued(StoreBroken("the log failed; end the process and start again"))
+
+    def _fail_queued(self, error: StoreError) -> None:
+        with self._wake:
+            waiting = [*self._chain, *self._clients]
+            self._chain.clear()
+            self._clients.clear()
+        for job in waiting:
+            job.future.set_exception(error)
+
+    def _remember(self, stream: str, version: int) -> None:
+        self._versions[stream] = version
+        self._versions.move_to_end(stream)
+        if len(self._versions) > KNOWN_STREAMS:
+            self._versions.popitem(last=False)
+
+    def _forget(self, jobs: Sequence[PendingJob]) -> None:
+        for job in jobs:
+            for event in job.stored:
+                self._versions.pop(str(event.originator_id), None)
+
+
+def _first_versions(stored: Sequence[StoredEvent]) -> dict[str, int]:
+    first: dict[str, int] = {}
+    for event in stored:
+        first.setdefault(str(event.originator_id), event.originator_version)
+    return first
+
+
+def _last_versions(stored: Sequence[StoredEvent]) -> dict[str, int]:
+    return {str(event.originator_id): event.originator_version for event in stored}
