@@ -1,0 +1,198 @@
+"""Configuration: sources, precedence, refusals and the generated example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from watchtower.config import ConfigError, Secret, example_toml, load, shown
+from watchtower.config.fields import all_fields
+
+SIX = {
+    "STATE_CHANNEL_NETWORK": "mainnet",
+    "STATE_CHANNEL_TIMEOUT_MS": "30000",
+    "STATE_CHANNEL_CHALLENGE_PERIOD": "144",
+    "STATE_CHANNEL_FUNDING_THRESHOLD": "10000",
+    "STATE_CHANNEL_MAX_VALUE": "100000000",
+    "STATE_CHANNEL_TAPROOT_ENABLED": "true",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home directory without any configuration."""
+    return tmp_path
+
+
+def findings(environ: dict[str, str], home: Path, **arguments: object) -> str:
+    """All findings of a refused configuration as one text."""
+    with pytest.raises(ConfigError) as caught:
+        load(environ, home=home, **arguments)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def written(home: Path, text: str) -> str:
+    """Path of a configuration file with this text."""
+    path = home / "config.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_six_documented_variables_are_read_verbatim(home: Path) -> None:
+    """Each documented line sets the documented value and is named as its source."""
+    loaded = load(SIX, home=home)
+    rows = {key: (value, source) for key, value, source in shown(loaded)}
+    assert ("mainnet", "STATE_CHANNEL_NETWORK") == rows["network"]
+    assert (30_000, "STATE_CHANNEL_TIMEOUT_MS") == rows["timeout_ms"]
+    assert (144, "STATE_CHANNEL_CHALLENGE_PERIOD") == rows["challenge_period"]
+    assert (10_000, "STATE_CHANNEL_FUNDING_THRESHOLD") == rows["funding_threshold"]
+    assert (100_000_000, "STATE_CHANNEL_MAX_VALUE") == rows["max_value"]
+    assert (True, "STATE_CHANNEL_TAPROOT_ENABLED") == rows["taproot_enabled"]
+
+
+def test_a_flag_wins_over_variable_over_file_over_default(home: Path) -> None:
+    """Precedence from low to high: default, TOML, _FILE, variable, flag."""
+    config = written(home, 'challenge_period = 200\ntimeout_ms = 200\n[node]\nzmq_rawtx = "a"\nzmq_sequence = "a"\n')
+    (home / "one").write_text("b\n")
+    environ = {
+        "STATE_CHANNEL_NODE__ZMQ_RAWTX_FILE": str(home / "one"),
+        "STATE_CHANNEL_NODE__ZMQ_SEQUENCE_FILE": str(home / "one"),
+        "STATE_CHANNEL_NODE__ZMQ_SEQUENCE": "c",
+        "STATE_CHANNEL_TIMEOUT_MS": "300",
+    }
+    loaded = load(environ, config_path=config, flags={"timeout_ms": "400", "network": None}, home=home)
+    assert 200 == loaded.settings.challenge_period
+    assert "b" == loaded.settings.node.zmq_rawtx
+    assert "c" == loaded.settings.node.zmq_sequence
+    assert 400 == loaded.settings.timeout_ms
+    assert "mainnet" == loaded.settings.network
+    assert config == loaded.sources["challenge_period"]
+    assert "STATE_CHANNEL_NODE__ZMQ_RAWTX_FILE" == loaded.sources["node.zmq_rawtx"]
+    assert "flag" == loaded.sources["timeout_ms"]
+    assert "default" == loaded.sources["network"]
+    assert any("ZMQ_SEQUENCE_FILE" in warning for warning in loaded.warnings)
+
+
+def test_a_credential_is_read_under_its_dotted_name(home: Path) -> None:
+    """A file of the service manager's credential directory sets the key; one trailing newline is stripped."""
+    (home / "node.rpc_password").write_text("hunter2\n\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(home), "STATE_CHANNEL_NODE__RPC_USER": "tower"}
+    loaded = load(environ, home=home)
+    assert Secret("hunter2\n") == loaded.settings.node.rpc_password
+    assert "credential" == loaded.sources["node.rpc_password"]
+
+
+def test_a_misspelled_variable_names_the_nearest(home: Path) -> None:
+    """An unknown variable is an error, not ignored."""
+    assert "did you mean STATE_CHANNEL_NETWORK?" in findings({"STATE_CHANNEL_NETWRK": "regtest"}, home)
+
+
+def test_a_misspelled_key_names_the_nearest(home: Path) -> None:
+    """An unknown key of the file is an error, in sections too."""
+    config = written(home, '[node]\nrpc_urk = "x"\n[nodes]\nx = 1\n')
+    text = findings({}, home, config_path=config)
+    assert "did you mean node.rpc_url?" in text
+    assert "there is no setting 'nodes'" in text
+
+
+def test_reserved_variables_are_no_settings(home: Path) -> None:
+    """The variables of the test run and the node download do not stop the service."""
+    environ = {f"STATE_CHANNEL_{name}": "1" for name in ("PROFILE", "REQUIRE_NODE", "OFFLINE", "DEBIAN_MIRROR")}
+    assert "mainnet" == load(environ, home=home).settings.network
+
+
+def test_all_mistakes_are_reported_at_once(home: Path) -> None:
+    """Each mistake has its own line, so that one run repairs all."""
+    environ = {"STATE_CHANNEL_TIMEOUT_MS": "99", "STATE_CHANNEL_TAPROOT_ENABLED": "yes", "STATE_CHANNEL_X": "1"}
+    assert 3 == len(findings(environ, home).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("TIMEOUT_MS", "30s", "whole number"),
+        ("TIMEOUT_MS", "99", "from 100 to 600000"),
+        ("CHALLENGE_PERIOD", "65536", "from 1 to 65535"),
+        ("FUNDING_THRESHOLD", "10_000", "whole number"),
+        ("TAPROOT_ENABLED", "on", "must be true, false, 1 or 0"),
+        ("NETWORK", "main", "mainnet, testnet, testnet4, signet, regtest"),
+        ("API__LISTEN", "9815", "write host:port"),
+        ("API__TOKEN_HASH", "wt_abc", "SHA-256"),
+    ],
+)
+def test_a_bad_value_says_what_is_allowed(home: Path, name: str, text: str, said: str) -> None:
+    """The finding names the bounds or the choices."""
+    assert said in findings({f"STATE_CHANNEL_{name}": text}, home)
+
+
+@pytest.mark.parametrize(("text", "value"), [("TRUE", True), ("1", True), ("False", False), ("0", False)])
+def test_booleans_in_any_case(home: Path, text: str, value: bool) -> None:
+    """true, false, 1 and 0 are the booleans."""
+    assert value is load({"STATE_CHANNEL_TAPROOT_ENABLED": text}, home=home).settings.taproot_enabled
+
+
+def test_an_empty_variable_is_not_set(home: Path) -> None:
+    """Compose files produce empty variables."""
+    loaded = load({"STATE_CHANNEL_TIMEOUT_MS": ""}, home=home)
+    assert 30_000 == loaded.settings.timeout_ms
+    assert "default" == loaded.sources["timeout_ms"]
+
+
+def test_the_alias_of_max_value(home: Path) -> None:
+    """Both names work, both together are refused."""
+    assert 5_000_000 == load({"STATE_CHANNEL_MAX_CHANNEL_VALUE": "5000000"}, home=home).settings.max_value
+    both = {"STATE_CHANNEL_MAX_CHANNEL_VALUE": "5000000", "STATE_CHANNEL_MAX_VALUE": "5000000"}
+    assert "same setting" in findings(both, home)
+
+
+def test_contradictions_are_refused(home: Path) -> None:
+    """A maximum below the minimum and a user without a password cannot work."""
+    assert "below funding_threshold" in findings({"STATE_CHANNEL_MAX_VALUE": "9999"}, home)
+    assert "without node.rpc_password" in findings({"STATE_CHANNEL_NODE__RPC_USER": "tower"}, home)
+
+
+def test_a_named_file_must_exist(home: Path) -> None:
+    """A wrong path is an error, never a fall-through to defaults."""
+    assert "watchtower init" in findings({"STATE_CHANNEL_CONFIG": str(home / "none.toml")}, home)
+
+
+def test_a_broken_file_is_named(home: Path) -> None:
+    """A file that is not TOML is named together with the line."""
+    assert "line 1" in findings({}, home, config_path=written(home, "network = mainnet\n"))
+
+
+def test_a_secret_is_never_shown(home: Path) -> None:
+    """Neither the listing nor a representation nor a finding contains the text."""
+    environ = {"STATE_CHANNEL_NODE__RPC_PASSWORD": "canary-51", "STATE_CHANNEL_NODE__RPC_USER": "u"}
+    loaded = load(environ, home=home)
+    assert "canary-51" not in repr(loaded) + str(shown(loaded)) + str(loaded.settings.node.rpc_password)
+    assert "canary-51" == loaded.settings.node.rpc_password.reveal()  # type: ignore[union-attr]
+
+
+def test_network_decides_ports_and_depth(home: Path) -> None:
+    """Defaults that depend on the network are those of bitcoind."""
+    settings = load({"STATE_CHANNEL_NETWORK": "regtest"}, home=home).settings
+    assert "http://127.0.0.1:18443" == settings.node.rpc_url
+    assert str(home / ".bitcoin/regtest/.cookie") == settings.node.rpc_cookie_path
+    assert 1 == settings.funding_confirmations
+    assert 3 == load({}, home=home).settings.funding_confirmations
+
+
+def test_the_example_file_is_the_generated_one() -> None:
+    """The checked-in example has not drifted from the settings."""
+    assert example_toml() == Path("deploy/watchtower.toml.example").read_text()
+
+
+def test_the_example_file_with_every_key_set_is_loaded(home: Path) -> None:
+    """Uncommenting every default changes no value."""
+    lines = [
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in example_toml().split("\n")
+    ]
+    loaded = load({}, config_path=written(home, "\n".join(lines)), home=home)
+    assert load({}, home=home).settings == loaded.settings
+
+
+def test_no_key_collides_with_the_file_form() -> None:
+    """A key that ended in _file could not be told from the _FILE form; every key has a meaning in words."""
+    assert [] == [field.name for field in all_fields() if field.name.endswith("_file") or not field.description]

@@ -1,0 +1,40 @@
+"""Configuration: frozen settings, where each value came from, and the example file made from the same source.
+
+Promises: an unknown name is an error with the nearest known one; a value is checked once, at the border; a secret is
+never shown. Does not promise that a path or a node exists: the parts that use them say so.
+"""
+
+from watchtower.config.document import example_toml, shown
+from watchtower.config.load import ConfigError, Loaded, load
+from watchtower.config.settings import (
+    AdminSettings,
+    ApiSettings,
+    FeeSettings,
+    KeystoreSettings,
+    LogSettings,
+    NodeSettings,
+    PolicySettings,
+    Secret,
+    Settings,
+    StoreSettings,
+    parse_listen,
+)
+
+__all__ = [
+    "AdminSettings",
+    "ApiSettings",
+    "ConfigError",
+    "FeeSettings",
+    "KeystoreSettings",
+    "Loaded",
+    "LogSettings",
+    "NodeSettings",
+    "PolicySettings",
+    "Secret",
+    "Settings",
+    "StoreSettings",
+    "example_toml",
+    "load",
+    "parse_listen",
+    "shown",
+]

@@ -1,0 +1,243 @@
+"""Settings from defaults < file < credential or _FILE < environment < flags; every value knows its source.
+
+All findings are reported at once, one line each, so that a new operator repairs a file in one go.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from watchtower.config.fields import PREFIX, Field, all_fields
+from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, parse_listen
+from watchtower.ports import WatchtowerError
+
+RESERVED = frozenset(PREFIX + name for name in ("CONFIG", "PROFILE", "REQUIRE_NODE", "OFFLINE", "DEBIAN_MIRROR"))
+"""Variables with our prefix that other parts read; they are no settings."""
+
+FOLDER = "state-channel-watchtower"
+
+
+class ConfigError(WatchtowerError):
+    """The configuration cannot be used (exit 2); `findings` has one sentence per mistake."""
+
+    slug: ClassVar[str] = "configuration"
+
+    def __init__(self, findings: Iterable[str]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(self.findings))
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings, and per dotted key the source: default, a path, credential, a variable, or flag."""
+
+    settings: Settings
+    sources: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+class _Reading:
+    """Values found so far, later sources overwrite earlier ones; mistakes are collected."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+        self.findings: list[str] = []
+        self.warnings: list[str] = []
+
+    def take_text(self, field: Field, text: str, label: str, source: str) -> None:
+        if text == "":  # compose files set variables they leave empty
+            return
+        try:
+            self.values[field.name] = field.from_text(text)
+        except ValueError as error:
+            shown = "the value" if field.secret else repr(text)
+            self.findings.append(f"{label}: {shown} is refused, it {error}")
+            return
+        self.sources[field.name] = source
+
+    def take_toml(self, field: Field, value: Any, path: Path) -> None:
+        if value == "":  # as in the example file: not set
+            return
+        try:
+            self.values[field.name] = field.from_toml(value)
+        except ValueError as error:
+            self.findings.append(f"{path}: {field.name} {error}")
+            return
+        self.sources[field.name] = str(path)
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    config_path: str | None = None,
+    flags: Mapping[str, str | None] | None = None,
+    home: Path | None = None,
+) -> Loaded:
+    """Read and check everything; raises `ConfigError` with all findings.
+
+    `flags` maps dotted keys to texts (None: not given). `config_path` or STATE_CHANNEL_CONFIG names the file, which
+    must then exist; otherwise /etc/state-channel-watchtower/config.toml or the user's own is read if it is there.
+    """
+    home = home or Path.home()
+    reading = _Reading()
+    path = _config_path(environ, config_path, home)
+    if path is not None:
+        _read_toml(reading, path)
+    _read_credentials(reading, environ)
+    _read_files(reading, environ)
+    _read_environment(reading, environ)
+    for name, text in (flags or {}).items():
+        if text is not None:
+            field = next(field for field in all_fields() if field.name == name)
+            reading.take_text(field, text, "--" + field.key.replace("_", "-"), "flag")
+    if reading.findings:
+        raise ConfigError(reading.findings)
+    _derive(reading, environ, home)
+    settings = _built(reading.values)
+    if findings := _contradictions(settings, reading):
+        raise ConfigError(findings)
+    sources = {field.name: reading.sources.get(field.name, "default") for field in all_fields()}
+    return Loaded(settings, sources, tuple(reading.warnings))
+
+
+def _config_path(environ: Mapping[str, str], given: str | None, home: Path) -> Path | None:
+    named = given or environ.get(PREFIX + "CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError([f"there is no configuration file {path}; make one with `watchtower init`"])
+        return path
+    own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    candidates = (Path("/etc") / FOLDER / "config.toml", own / FOLDER / "config.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_toml(reading: _Reading, path: Path) -> None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} is not TOML: {error}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
+    flat: dict[str, Any] = {}
+    sections = {field.section for field in all_fields()}
+    for key, value in document.items():
+        if isinstance(value, dict) and key in sections:
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    known = _by_name()
+    for name, value in flat.items():
+        if name not in known:
+            reading.findings.append(f"{path}: there is no setting {name!r}{_nearest(name, known)}")
+        else:
+            reading.take_toml(known[name], value, path)
+    for field in all_fields():
+        if field.alias in flat and field.name in flat:
+            reading.findings.append(f"{path}: {field.alias} and {field.name} are the same setting; keep one")
+
+
+def _by_name() -> dict[str, Field]:
+    return {name: field for field in all_fields() for name in (field.name, field.alias) if name}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else "; `watchtower config example` lists all settings"
+
+
+def _read_credentials(reading: _Reading, environ: Mapping[str, str]) -> None:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    for field in all_fields() if directory else ():
+        path = Path(str(directory)) / field.name
+        if path.is_file():
+            reading.take_text(field, _first_line_form(reading, path), str(path), "credential")
+
+
+def _first_line_form(reading: _Reading, path: Path) -> str:
+    """Text of a one-value file; the trailing newline that editors add is stripped once."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reading.findings.append(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
+        return ""
+    return text.removesuffix("\n")
+
+
+def _read_files(reading: _Reading, environ: Mapping[str, str]) -> None:
+    for field in all_fields():
+        variable = field.variable + "_FILE"
+        if path := environ.get(variable):
+            reading.take_text(field, _first_line_form(reading, Path(path)), variable, variable)
+            if environ.get(field.variable):
+                reading.warnings.append(f"{field.variable} and {variable} are both set; the first one is used")
+
+
+def _read_environment(reading: _Reading, environ: Mapping[str, str]) -> None:
+    known = {name: field for field in all_fields() for name in (field.variable, field.variable_alias) if name}
+    allowed = set(known) | {name + "_FILE" for name in known} | RESERVED
+    for name in sorted(environ):
+        if not name.startswith(PREFIX):
+            continue
+        if name not in allowed:
+            reading.findings.append(f"{name} is no setting{_nearest(name, allowed)}")
+        elif name in known:
+            reading.take_text(known[name], environ[name], name, name)
+    for field in all_fields():
+        if field.alias and environ.get(field.variable_alias) and environ.get(field.variable):
+            reading.findings.append(f"{field.variable_alias} and {field.variable} are the same setting; keep one")
+
+
+def _derive(reading: _Reading, environ: Mapping[str, str], home: Path) -> None:
+    """Defaults that depend on the network or on where we run."""
+    network = reading.values.get("network", "mainnet")
+    share = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    data_dir = environ.get("STATE_DIRECTORY") or str(share / FOLDER)
+    derived = {
+        "data_dir": data_dir,
+        "node.rpc_url": f"http://127.0.0.1:{RPC_PORTS[network]}",
+        "node.rpc_cookie_path": str(home / ".bitcoin" / COOKIE_FOLDERS[network] / ".cookie"),
+    }
+    for name, value in derived.items():
+        reading.values.setdefault(name, value)
+    reading.values["data_dir"] = str(Path(reading.values["data_dir"]).expanduser().absolute())
+
+
+def _built(values: Mapping[str, Any]) -> Settings:
+    top: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for field in all_fields():
+        if field.name in values:
+            target = sections.setdefault(field.section, {}) if field.section else top
+            target[field.key] = values[field.name]
+    defaults = Settings()
+    for name, inner in sections.items():
+        top[name] = msgspec.structs.replace(getattr(defaults, name), **inner)
+    return Settings(**top)
+
+
+def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
+    found = []
+    if settings.max_value < settings.funding_threshold:
+        found.append(
+            f"max_value ({settings.max_value}) is below funding_threshold ({settings.funding_threshold}): "
+            "no channel could be opened"
+        )
+    if settings.node.rpc_user and settings.node.rpc_password is None:
+        found.append("node.rpc_user is set without node.rpc_password; set both, or neither to use the cookie")
+    for name, text in (("api.listen", settings.api.listen), ("admin.listen", settings.admin.listen)):
+        try:
+            parse_listen(text)
+        except ValueError as error:
+            found.append(f"{name}: {error}")
+    if settings.funding_threshold < 20_000 and "funding_threshold" in reading.sources:
+        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee")
+    if settings.network == "mainnet" and settings.challenge_period < 144:
+        reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet")
+    return found

@@ -1,0 +1,207 @@
+"""The settings themselves: one struct per section, each key with its bounds, unit and meaning.
+
+Only keys that have an effect exist. The struct fields are the single source: loader, example file, `config show` and
+the checks are all derived from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Network = Literal["mainnet", "testnet", "testnet4", "signet", "regtest"]
+
+RPC_PORTS: dict[str, int] = {"mainnet": 8332, "testnet": 18332, "testnet4": 48332, "signet": 38332, "regtest": 18443}
+"""bitcoind's default RPC port per network (chainparamsbase.cpp)."""
+
+COOKIE_FOLDERS: dict[str, str] = {
+    "mainnet": "",
+    "testnet": "testnet3",
+    "testnet4": "testnet4",
+    "signet": "signet",
+    "regtest": "regtest",
+}
+"""Folder of the network's files below bitcoind's data directory."""
+
+
+class Secret:
+    """A text that must not be shown: `repr` and `str` tell only that it is set."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself; call it only where it is handed over."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "[set]"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def _about(description: str, unit: str = "", **bounds: Any) -> Meta:
+    return Meta(description=description, extra={"unit": unit}, **bounds)
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach bitcoind."""
+
+    rpc_url: Annotated[str, _about("Address of the node's RPC server, without credentials. Default: this host.")] = ""
+    rpc_user: Annotated[str, _about("RPC user. Empty: use the cookie.")] = ""
+    rpc_password: Annotated[Secret | None, _about("Password of the RPC user.")] = None
+    rpc_cookie_path: Annotated[str, _about("The node's cookie, read again after a refusal. Unused with a user.")] = ""
+    zmq_sequence: Annotated[str, _about("Where the node publishes `zmqpubsequence`.")] = "tcp://127.0.0.1:28332"
+    zmq_rawtx: Annotated[str, _about("Where the node publishes `zmqpubrawtx`.")] = "tcp://127.0.0.1:28333"
+    zmq_hashblock: Annotated[str, _about("Where the node publishes `zmqpubhashblock`. Empty: not used.")] = ""
+    rest_url: Annotated[str, _about("The node's REST server, the fast way to blocks. Empty: fetch them by RPC.")] = ""
+    poll_seconds: Annotated[
+        float, _about("The tip is asked for at least this often, whatever ZMQ says.", "seconds", ge=0.2, le=60)
+    ] = 15.0
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The listener for clients."""
+
+    listen: Annotated[str, _about("Address and port of the HTTP API.")] = "127.0.0.1:9815"
+    token_hash: Annotated[
+        str,
+        _about(
+            "SHA-256 (64 hexadecimal digits) of the bearer token that clients must send.", pattern="^([0-9a-f]{64})?$"
+        ),
+    ] = ""
+    max_body_bytes: Annotated[
+        int,
+        _about(
+            "Longest request body. A state with 64 KiB of data needs about 140,000.", "bytes", ge=4_096, le=4_194_304
+        ),
+    ] = 262_144
+    max_connections: Annotated[int, _about("Connections at once; further ones are answered 503.", ge=1, le=65_535)] = (
+        512
+    )
+
+
+class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The listener for the operator."""
+
+    listen: Annotated[str, _about("Address and port of /metrics. Keep it on loopback.")] = "127.0.0.1:9816"
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where events are kept."""
+
+    url: Annotated[
+        str,
+        _about("`sqlite:` and the path of the event log. Default: events.db in data_dir.", pattern="^(sqlite:.+)?$"),
+    ] = ""
+
+
+class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a penalty may pay."""
+
+    max_ratio: Annotated[
+        float,
+        _about("Largest part of the contested value that a penalty may pay as fee near the deadline.", gt=0, le=1),
+    ] = 1.0
+
+
+class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which channels are accepted."""
+
+    allow_short_window: Annotated[bool, _about("Accept channels with a challenge period below 72 blocks.")] = False
+    funding_confirmations: Annotated[
+        int, _about("Confirmations of the funding before updates. 0 means: 3, on regtest 1.", "blocks", ge=0, le=100)
+    ] = 0
+
+
+class KeystoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The encrypted file with the revocation keys."""
+
+    passphrase: Annotated[Secret | None, _about("Opens the keystore. Default: keystore.passphrase in data_dir.")] = None
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written to stdout."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], _about("Least level that is written.")
+    ] = "info"
+    format: Annotated[Literal["auto", "json", "console"], _about("auto: JSON unless stdout is a terminal.")] = "auto"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    network: Annotated[Network, _about("The chain to watch. A node on another one is never trusted.")] = "mainnet"
+    timeout_ms: Annotated[
+        int, _about("Limit of one request of the SDK to a peer or tower.", "milliseconds", ge=100, le=600_000)
+    ] = 30_000
+    challenge_period: Annotated[
+        int, _about("Blocks in which a published state can be challenged, for new channels.", "blocks", ge=1, le=65_535)
+    ] = 144
+    funding_threshold: Annotated[
+        int,
+        _about(
+            "Least capacity of a channel. 20,000 and more is recommended.", "satoshis", ge=1, le=2_100_000_000_000_000
+        ),
+    ] = 10_000
+    max_value: Annotated[
+        int,
+        Meta(
+            description="Largest capacity of a channel.",
+            extra={"unit": "satoshis", "alias": "max_channel_value"},
+            ge=1,
+            le=2_100_000_000_000_000,
+        ),
+    ] = 100_000_000
+    taproot_enabled: Annotated[
+        bool, _about("Accept new channels of the taproot profile. false refuses new channels.")
+    ] = True
+    data_dir: Annotated[str, _about("Directory of the log, the keystore and the keys.")] = ""
+    tower_key: Annotated[
+        Secret | None, _about("The tower's own secret key, 64 hexadecimal digits. Default: tower.key in data_dir.")
+    ] = None
+    node: NodeSettings = NodeSettings()
+    api: ApiSettings = ApiSettings()
+    admin: AdminSettings = AdminSettings()
+    store: StoreSettings = StoreSettings()
+    fees: FeeSettings = FeeSettings()
+    policy: PolicySettings = PolicySettings()
+    keystore: KeystoreSettings = KeystoreSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def funding_confirmations(self) -> int:
+        """Depth from which a funding counts: as set, else 3, and 1 where blocks are made by hand."""
+        return self.policy.funding_confirmations or (1 if self.network == "regtest" else 3)
+
+    @property
+    def event_log_path(self) -> str:
+        """Path of the SQLite event log."""
+        return self.store.url.removeprefix("sqlite:") or f"{self.data_dir}/events.db"
+
+    @property
+    def views_path(self) -> str:
+        """Path of the disposable read models, beside the log."""
+        return f"{self.data_dir}/views.db"
+
+    @property
+    def keystore_path(self) -> str:
+        """Path of the encrypted keystore."""
+        return f"{self.data_dir}/keystore"
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[ipv6]:port`; raises ValueError with what to write instead."""
+    host, separator, port = text.rpartition(":")
+    if not (separator and host and port.isdecimal() and int(port) < 65_536):
+        raise ValueError(f"{text!r} is not an address; write host:port, for example 127.0.0.1:9815")
+    return host.strip("[]"), int(port)
