@@ -1,0 +1,73 @@
+"""Cooperative close: both parties spend the funding output to the agreed payouts (protocol 3.7)."""
+
+from __future__ import annotations
+
+from domain.contract.commitment import complete_by_leaf, funding_sighash
+from domain.contract.params import ChannelParams
+from domain.contract.penalty import RBF_SEQUENCE
+from domain.contract.scripts import MAX_EXPIRY, dust_limit, funding_txout
+from domain.contract.sighash import taproot_sighash
+from domain.errors import InvalidState
+from domain.transaction import Transaction, TxIn, TxOut
+from domain.units import Side
+
+LEAF_WEIGHT, KEY_PATH_WEIGHT = 784, 616
+"""Weights in WU of a close with two P2TR payouts."""
+
+
+def build_cooperative_close(
+    params: ChannelParams, final_balances: tuple[int, int], closer: Side, fee: int, lock_time: int = 0
+) -> Transaction:
+    """Close with final balances of A and B in satoshi; the closer pays the fee. `lock_time` is a height or 0.
+
+    Raises `InvalidState` if the balances do not add up to the capacity or the closer cannot pay.
+    """
+    if min(final_balances) < 0 or sum(final_balances) != params.capacity:
+        raise InvalidState(
+            f"final balances of {final_balances[0]} and {final_balances[1]} sat do not add up to the capacity of "
+            f"{params.capacity} sat"
+        )
+    if not 0 <= fee <= final_balances[closer]:
+        raise InvalidState(f"a closing fee of {fee} sat is outside 0 … {final_balances[closer]} sat of the closer")
+    if not 0 <= lock_time < MAX_EXPIRY:
+        raise InvalidState(f"the lock time of a close is a block height or 0, got {lock_time}")
+    outputs = []
+    for side in Side:
+        value = final_balances[side] - (fee if side is closer else 0)
+        payout = params.keys(side).payout
+        if value >= dust_limit(payout):
+            outputs.append(TxOut(value, payout))
+    if not outputs:
+        raise InvalidState("a close without outputs is impossible: both balances are below dust")
+    return Transaction(2, (TxIn(params.funding_outpoint, RBF_SEQUENCE),), tuple(outputs), lock_time)
+
+
+def leaf_sighash(params: ChannelParams, tx: Transaction) -> bytes:
+    """What both funding keys sign for the form by leaf_F."""
+    return funding_sighash(params, tx)
+
+
+def key_path_sighash(params: ChannelParams, tx: Transaction) -> bytes:
+    """What a MuSig2 session of the funding keys signs for the key path."""
+    return taproot_sighash(tx, 0, (funding_txout(params),))
+
+
+def complete_close_by_leaf(params: ChannelParams, tx: Transaction, sig_a: bytes, sig_b: bytes) -> Transaction:
+    """The close with its witness by leaf_F; signatures of A and B, 64 bytes each."""
+    return complete_by_leaf(params, tx, sig_a, sig_b)
+
+
+def complete_close_by_key_path(tx: Transaction, signature: bytes) -> Transaction:
+    """The close with the aggregate signature (64 bytes) as its witness."""
+    return tx.with_witness(0, (signature,))
+
+
+def is_cooperative_close(tx: Transaction, params: ChannelParams) -> bool:
+    """Template rule of protocol 7.2: version 2, spends the funding output, pays the two payouts only.
+
+    This is safe: a commitment has version 3, and a party signs no other version-2 spend of the funding output.
+    """
+    if tx.version != 2 or all(txin.outpoint != params.funding_outpoint for txin in tx.inputs):
+        return False
+    payouts = (params.keys_a.payout, params.keys_b.payout)
+    return all(txout.spk in payouts for txout in tx.outputs)
