@@ -35,11 +35,12 @@ class BlockConnected(Payload, frozen=True, kw_only=True, array_like=True):
 
 
 class BlockDisconnected(Payload, frozen=True, kw_only=True, array_like=True):
-    """The cursor went back by one block; `parent` is the new cursor."""
+    """The cursor went back by one block; `parent` is the new cursor, `chainwork` its cumulative work."""
 
     TOPIC: ClassVar[str] = "bk03"
     block: BlockRef
     parent: BlockRef
+    chainwork: Work
 
 
 class BlockUnavailable(Payload, frozen=True, kw_only=True, array_like=True):

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from domain.events.base import Amount, Hash32, Number, Payload, Point, Signature
+from domain.events.base import Amount, Hash32, Number, Payload, Point, Script, Signature
 from domain.events.enums import FreezeReason
 from domain.units import Side
 
@@ -95,7 +95,8 @@ class StateUpdated(Payload, frozen=True, kw_only=True, array_like=True):
     """A complete state: header, content, all eight signatures and, if known, the revocation of its predecessor.
 
     `own_point` is the owner's per-commitment point of this state: with it the service rebuilds both commitments
-    and both settlements and checks every signature itself (docs/adr/0005).
+    and both settlements and checks every signature itself (docs/adr/0005). `descriptors` holds what the 64-byte
+    records of descriptor outputs only hash: (id, descriptor, scriptPubKey).
     """
 
     TOPIC: ClassVar[str] = "st06"
@@ -111,6 +112,7 @@ class StateUpdated(Payload, frozen=True, kw_only=True, array_like=True):
     next_point: Point | None
     tip_height: int
     own_point: Point
+    descriptors: tuple[tuple[int, str, Script], ...] = ()
 
 
 class TowerAcknowledged(Payload, frozen=True, kw_only=True, array_like=True):

@@ -1,0 +1,138 @@
+"""Honest closes: which settlement to send and from when; preimages that became public."""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.chain import OutPoint, make_outpoint
+from domain.channel import COMMITMENT_KINDS, HONEST_KINDS, Channel, Spend
+from domain.contract.conditions import Condition
+from domain.contract.htlc import extract_preimage
+from domain.contract.settlement import complete_settlement, condition_vouts
+from domain.contract.state import onchain_state_hash, state_transactions
+from domain.deadlines import settle_valid_from
+from domain.events import (
+    AlertKind,
+    BroadcastOutcome,
+    Payload,
+    PreimageLearned,
+    SettleBroadcast,
+    SettlePrepared,
+    Source,
+    Via,
+)
+from domain.spending import raise_alert
+from domain.transaction import Transaction
+from domain.units import Side
+
+
+class ReadySettlement(msgspec.Struct, frozen=True):
+    """A complete settlement of an honest close; mempools accept it once the tip is `valid_from` - 1."""
+
+    commit_txid: bytes
+    side: Side
+    sequence: int
+    tx: Transaction
+    fee: int
+    valid_from: int
+
+
+def ready_settlement(channel: Channel, close: Spend) -> ReadySettlement | None:
+    """The settlement of a confirmed honest close, or None if the state's content is not stored here."""
+    if close.kind not in HONEST_KINDS or close.block is None or close.side is None or close.sequence is None:
+        return None
+    params, record = channel.params, channel.state(close.sequence)
+    point_a, point_b = (channel.point(side, close.sequence) for side in Side)
+    if record is None or point_a is None or point_b is None:
+        return None
+    built = state_transactions(params, record.read_header(), record.read_conditions(), (point_a, point_b))
+    signatures = (
+        (record.sigs_a.settle_a, record.sigs_b.settle_a)
+        if close.side is Side.A
+        else (record.sigs_a.settle_b, record.sigs_b.settle_b)
+    )
+    unsigned = built.settlements[close.side]
+    tx = complete_settlement(params, unsigned, built.revocation_keys[close.side], *signatures)
+    return ReadySettlement(
+        close.txid,
+        close.side,
+        close.sequence,
+        tx,
+        params.contest_value - sum(out.value for out in unsigned.outputs),
+        settle_valid_from(close.block.height, params.challenge_period),
+    )
+
+
+def settlement_missing(channel: Channel, close: Spend, tip: int, now: int) -> list[Payload]:
+    """An honest close of a state whose signatures were never uploaded: the owner's party must settle."""
+    return raise_alert(channel, AlertKind.SETTLEMENT_UNAVAILABLE, close.txid, close.sequence, tip, now)
+
+
+def settle_prepared(channel: Channel, plan: ReadySettlement, now: int) -> list[Payload]:
+    """The intent, durable before the node is called; nothing if this very settlement was prepared before."""
+    known = channel.settlement_of(plan.commit_txid)
+    if known is not None and known.txid == plan.tx.txid and known.valid_from == plan.valid_from:
+        return []
+    return [
+        SettlePrepared(
+            recorded_at=now,
+            commit_txid=plan.commit_txid,
+            side=plan.side,
+            sequence=plan.sequence,
+            txid=plan.tx.txid,
+            raw=plan.tx.serialize(),
+            fee=plan.fee,
+            valid_from=plan.valid_from,
+            child=None,
+        )
+    ]
+
+
+def settle_answered(
+    channel: Channel, plan: ReadySettlement, outcome: BroadcastOutcome, tip: int, now: int
+) -> list[Payload]:
+    """The node holds the settlement; recorded once per txid."""
+    known = channel.settlement_of(plan.commit_txid)
+    if outcome not in (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ALREADY_KNOWN):
+        return []
+    if known is None or known.accepted:
+        return []
+    return [SettleBroadcast(recorded_at=now, txid=known.txid, outcome=outcome, via=Via.RAW, height=tip)]
+
+
+def condition_outpoints(channel: Channel) -> dict[OutPoint, Condition]:
+    """Conditional outputs of the settlement of the present close: where a preimage may become public."""
+    spend = channel.present_spend
+    if spend is None or spend.kind not in COMMITMENT_KINDS or spend.sequence is None or spend.side is None:
+        return {}
+    record = channel.state(spend.sequence)
+    if record is None or not record.conditions:
+        return {}
+    header, conditions = record.read_header(), record.read_conditions()
+    onchain = onchain_state_hash(header) if channel.params.has_onchain_state else None
+    vouts = condition_vouts(channel.params, *header.balances, conditions, onchain)
+    txid = header.settle_txid(spend.side)
+    return {make_outpoint(txid, vouts[c.key]): c for c in conditions if c.key in vouts}
+
+
+def preimages_learned(channel: Channel, tx: Transaction, source: Source, now: int) -> list[Payload]:
+    """Preimages in the success witnesses of a transaction that spends conditional outputs."""
+    known = {payment_hash for payment_hash, _ in channel.preimages}
+    watched = condition_outpoints(channel)
+    events: list[Payload] = []
+    for tx_input in tx.inputs:
+        condition = watched.get(tx_input.outpoint)
+        if condition is None or condition.hash in known:
+            continue
+        preimage = extract_preimage(tx_input.witness, condition.hash)
+        if preimage is not None:
+            events.append(
+                PreimageLearned(
+                    recorded_at=now,
+                    payment_hash=condition.hash,
+                    preimage=preimage,
+                    source=source,
+                    txid=tx.txid,
+                )
+            )
+    return events

@@ -1,0 +1,273 @@
+"""Facts about the funding and contest outputs become events: seen, confirmed, replaced, disconnected, final.
+
+Every function takes the channel as it is and a fact that the node established, and returns what is new.
+Repeating a fact returns nothing, so a pass can be run again at any time.
+"""
+
+from __future__ import annotations
+
+from domain.chain import BlockRef
+from domain.channel import (
+    COMMITMENT_KINDS,
+    Channel,
+    Spend,
+    final_transaction,
+)
+from domain.classifier import Verdict
+from domain.contract.params import ChannelParams
+from domain.deadlines import deadline, depth, is_final, is_soft_final
+from domain.events import (
+    AlertCleared,
+    AlertKind,
+    AlertRaised,
+    BreachDetected,
+    ChannelResolved,
+    FundingBroadcast,
+    FundingConfirmed,
+    FundingDisconnected,
+    FundingDoubleSpent,
+    Payload,
+    PenaltyConfirmed,
+    PenaltyDisconnected,
+    SettleConfirmed,
+    SettleDisconnected,
+    SoftFinal,
+    Source,
+    SpendConfirmed,
+    SpendDisconnected,
+    SpendKind,
+    SpendReplaced,
+    SpendSeen,
+)
+from domain.transaction import Transaction
+
+ALERT_OF_KIND = {
+    SpendKind.SELF_BREACH: AlertKind.SELF_BREACH,
+    SpendKind.FUTURE_STATE: AlertKind.FUTURE_STATE,
+    SpendKind.UNKNOWN_SPEND: AlertKind.UNKNOWN_SPEND,
+}
+"""Kinds of spends that the tower cannot answer itself: a person must look."""
+
+
+def funding_seen(channel: Channel, raw: bytes | None, source: Source, now: int) -> list[Payload]:
+    """The funding transaction is in the mempool."""
+    if channel.funding_seen:
+        return []
+    return [
+        FundingBroadcast(
+            recorded_at=now,
+            outpoint=channel.params.funding_outpoint,
+            channel_id=channel.params.channel_id,
+            source=source,
+            raw=raw,
+        )
+    ]
+
+
+def funding_confirmed(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
+    """The funding output was created in this block."""
+    if channel.funding_block == block:
+        return []
+    return [FundingConfirmed(recorded_at=now, outpoint=channel.params.funding_outpoint, block=block)]
+
+
+def funding_double_spent(channel: Channel, conflict: bytes, block: BlockRef, now: int) -> list[Payload]:
+    """Another transaction took an input of the funding transaction: the channel is void."""
+    if channel.funding_block is not None or channel.double_spend is not None:
+        return []
+    return [
+        FundingDoubleSpent(recorded_at=now, outpoint=channel.params.funding_outpoint, conflict=conflict, block=block)
+    ]
+
+
+def spend_seen(
+    channel: Channel, tx: Transaction, raw: bytes, verdict: Verdict, source: Source, tip: int, now: int
+) -> list[Payload]:
+    """A spend of the funding outpoint is in the mempool now."""
+    if channel.confirmed_spend is not None:
+        return []
+    known = channel.spend(tx.txid)
+    if known is not None and known.in_mempool and known.kind is verdict.kind:
+        return []
+    events = _others_replaced(channel, tx.txid, tip, now)
+    events.append(
+        SpendSeen(
+            recorded_at=now,
+            kind=verdict.kind,
+            txid=tx.txid,
+            side=verdict.side,
+            sequence=verdict.sequence,
+            raw=raw,
+            source=source,
+            height=tip,
+        )
+    )
+    return events + _consequences(channel, tx, verdict, source, None, tip, now)
+
+
+def spend_gone(channel: Channel, txid: bytes, by: bytes | None, tip: int, now: int) -> list[Payload]:
+    """An unconfirmed spend is no longer in the mempool and not in a block."""
+    known = channel.spend(txid)
+    if known is None or not known.in_mempool:
+        return []
+    return [SpendReplaced(recorded_at=now, txid=txid, by=by, height=tip)]
+
+
+def spend_confirmed(
+    channel: Channel, tx: Transaction, raw: bytes, verdict: Verdict, block: BlockRef, source: Source, now: int
+) -> list[Payload]:
+    """A spend of the funding outpoint is in this block; rivals in the mempool are void."""
+    known = channel.spend(tx.txid)
+    if known is not None and known.block == block:
+        return []
+    events = _others_replaced(channel, tx.txid, block.height, now)
+    events.append(
+        SpendConfirmed(
+            recorded_at=now,
+            kind=verdict.kind,
+            txid=tx.txid,
+            side=verdict.side,
+            sequence=verdict.sequence,
+            block=block,
+            raw=raw if known is None or known.raw is None else None,
+        )
+    )
+    return events + _consequences(channel, tx, verdict, source, block, block.height, now)
+
+
+def reclassified(
+    channel: Channel, spend: Spend, tx: Transaction, verdict: Verdict, tip: int, now: int
+) -> list[Payload]:
+    """A secret that arrived later turned an honest close into a breach (protocol 7.2, late release)."""
+    if verdict.kind is not SpendKind.BREACH or spend.kind is SpendKind.BREACH:
+        return []
+    return _consequences(channel, tx, verdict, Source.UPLOAD, spend.block, tip, now)
+
+
+def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
+    """The contest output of a commitment was spent in this block: by our penalty, or by a settlement."""
+    known = channel.contest_spend(commitment.txid)
+    if known is not None and known.txid == tx.txid and known.block == block:
+        return []
+    swept = sum(o.value for o in tx.outputs if o.spk == channel.sweep_spk)
+    if commitment.kind is SpendKind.BREACH and swept > 0:
+        fee = channel.params.contest_value - sum(o.value for o in tx.outputs)
+        return [
+            PenaltyConfirmed(
+                recorded_at=now, commit_txid=commitment.txid, txid=tx.txid, block=block, fee=max(fee, 0), swept=swept
+            )
+        ]
+    return _settled(channel, commitment, tx, block, now)
+
+
+def _settled(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
+    revoked = commitment.kind is SpendKind.BREACH
+    side = commitment.side if commitment.side is not None else channel.counterparty
+    events: list[Payload] = [
+        SettleConfirmed(
+            recorded_at=now,
+            commit_txid=commitment.txid,
+            txid=tx.txid,
+            side=side,
+            sequence=commitment.sequence or 0,
+            revoked=revoked,
+            value=channel.params.contest_value,
+            block=block,
+        )
+    ]
+    if revoked:
+        for kind in (AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST):
+            events += raise_alert(channel, kind, tx.txid, commitment.sequence, block.height, now)
+    return events
+
+
+def _others_replaced(channel: Channel, txid: bytes, tip: int, now: int) -> list[Payload]:
+    rivals = [s for s in channel.spends if s.in_mempool and s.txid != txid]
+    return [SpendReplaced(recorded_at=now, txid=s.txid, by=txid, height=tip) for s in rivals]
+
+
+def _consequences(
+    channel: Channel,
+    tx: Transaction,
+    verdict: Verdict,
+    source: Source,
+    block: BlockRef | None,
+    tip: int,
+    now: int,
+) -> list[Payload]:
+    if verdict.kind is SpendKind.BREACH and verdict.side is not None and verdict.sequence is not None:
+        return [
+            BreachDetected(
+                recorded_at=now,
+                txid=tx.txid,
+                side=verdict.side,
+                sequence=verdict.sequence,
+                contest=tx.txid + bytes(4),
+                contest_value=tx.outputs[0].value,
+                contest_spk=tx.outputs[0].spk,
+                source=source,
+                block=block,
+                deadline=None if block is None else deadline(block.height, channel.params.challenge_period),
+            )
+        ]
+    alert = ALERT_OF_KIND.get(verdict.kind)
+    return [] if alert is None else raise_alert(channel, alert, tx.txid, verdict.sequence, tip, now)
+
+
+def raise_alert(
+    channel: Channel, kind: AlertKind, txid: bytes | None, sequence: int | None, height: int, now: int
+) -> list[Payload]:
+    """An alert on the change of the condition only."""
+    if kind in channel.alerts:
+        return []
+    return [AlertRaised(recorded_at=now, kind=kind, txid=txid, sequence=sequence, height=height)]
+
+
+def clear_alert(channel: Channel, kind: AlertKind, height: int, now: int) -> list[Payload]:
+    """The end of an alert's condition."""
+    return [AlertCleared(recorded_at=now, kind=kind, height=height)] if kind in channel.alerts else []
+
+
+def disconnected(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
+    """Undo every fact that stands in this block, newest first."""
+    if channel.resolved is not None:
+        return []
+    events: list[Payload] = []
+    for end in reversed(channel.contest_spends):
+        if end.block == block:
+            undo = PenaltyDisconnected if end.is_penalty else SettleDisconnected
+            events.append(undo(recorded_at=now, txid=end.txid, block=block))
+            if end.revoked and not end.is_penalty:
+                for kind in (AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST):
+                    events += clear_alert(channel, kind, block.height, now)
+    events += [SpendDisconnected(recorded_at=now, txid=s.txid, block=block) for s in channel.spends if s.block == block]
+    voided = channel.double_spend is not None and channel.double_spend.block == block
+    if voided or channel.funding_block == block:
+        events.append(FundingDisconnected(recorded_at=now, outpoint=channel.params.funding_outpoint, block=block))
+    return events
+
+
+def matured(channel: Channel, tip: int, now: int) -> list[Payload]:
+    """Soft-final at 6 confirmations, resolved at 100 (or later: a comparison, never an equality)."""
+    end = final_transaction(channel)
+    if end is None or channel.resolved is not None:
+        return []
+    txid, block, outcome = end
+    events: list[Payload] = []
+    if channel.soft_final != txid and is_soft_final(block.height, tip):
+        events.append(SoftFinal(recorded_at=now, txid=txid, block=block, depth=depth(block.height, tip)))
+    if is_final(block.height, tip):
+        events.append(
+            ChannelResolved(recorded_at=now, outcome=outcome, txid=txid, block=block, depth=depth(block.height, tip))
+        )
+    return events
+
+
+def is_commitment(spend: Spend) -> bool:
+    """True if output 0 of the spend is a contest output of this channel."""
+    return spend.kind in COMMITMENT_KINDS
+
+
+def is_answerable(params: ChannelParams, spend: Spend, tip: int) -> bool:
+    """True while nobody but us can spend the contest output of a breach in the next block."""
+    return spend.block is None or deadline(spend.block.height, params.challenge_period) > tip

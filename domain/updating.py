@@ -1,0 +1,180 @@
+"""Accepting a new state and a revocation (protocol 5.1, 5.3, 6.2).
+
+Identical bytes again are accepted without an event; other bytes for a known number are equivocation and
+change nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.channel import Channel, ChannelStatus
+from domain.contract.header import PreviousState
+from domain.contract.keys import is_public_key
+from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
+from domain.contract.state import check_state
+from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy
+from domain.errors import (
+    ChannelClosed,
+    ChannelNotReady,
+    Equivocation,
+    InvalidSecret,
+    MalformedInput,
+    Refusal,
+    SequenceGap,
+)
+from domain.events import Payload, StateRevoked
+from domain.opening import StateContent, descriptor_facts, signature_set, state_updated, verify_content
+from domain.units import Side
+
+OPEN_STATUS = frozenset({ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE})
+
+
+class UpdateState(msgspec.Struct, frozen=True):
+    """Command: store this state and, if given, the counterparty's revocation of its predecessor."""
+
+    now: int
+    state: StateContent
+    revoked_secret: bytes | None
+    next_point: bytes | None
+    tip_height: int
+    confirmations_wanted: int = 1
+    policy: StatePolicy = DEFAULT_STATE_POLICY
+
+
+class RevokeState(msgspec.Struct, frozen=True):
+    """Command: `party` revoked state `sequence`. The own side carries no secret: its release is a number."""
+
+    now: int
+    party: Side
+    sequence: int
+    secret: bytes | None
+    next_point: bytes
+
+
+def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
+    """Events of one accepted state; nothing for an identical repetition."""
+    state = command.state
+    known = channel.state(state.header.seq)
+    if known is not None:
+        return _repeated(channel, command, known.header)
+    if state.header.seq <= channel.sequence:
+        raise Equivocation(
+            f"state {state.header.seq} was replaced by {channel.sequence}; a stored state is never changed"
+        )
+    _check_open(channel, command)
+    if state.header.seq != channel.sequence + 1:
+        raise SequenceGap(f"state {channel.sequence + 1} comes next, got {state.header.seq}")
+    previous = channel.states[-1]
+    if channel.highest_revoked < previous.sequence - 1:
+        raise SequenceGap(
+            f"state {previous.sequence - 1} is not revoked yet; revoke it before state {state.header.seq}"
+        )
+    before = PreviousState.of(previous.read_header())
+    check_state(channel.params, state.header, state.conditions, state.state_data, before, command.policy)
+    peer_point = channel.point(channel.counterparty, state.header.seq)
+    if peer_point is None:
+        raise SequenceGap("the counterparty's point of this state is unknown; revoke the earlier state first")
+    if not is_public_key(state.own_point):
+        raise MalformedInput("own_point is a 33-byte compressed point on the curve")
+    verify_content(channel.params, channel.own_side, state, peer_point)
+    if (command.revoked_secret is None) != (command.next_point is None):
+        raise MalformedInput("revoked_secret and next_point belong together: give both or none")
+    if command.revoked_secret is not None and command.next_point is not None:
+        check_revocation(channel, previous.sequence, command.revoked_secret, command.next_point)
+    return [state_updated(state, command.revoked_secret, command.next_point, command.now, command.tip_height)]
+
+
+def _check_open(channel: Channel, command: UpdateState) -> None:
+    if channel.status not in OPEN_STATUS:
+        raise ChannelClosed(f"the channel is {channel.status}; no more updates (rule U6)")
+    if channel.funding_block is None:
+        raise ChannelNotReady("the funding output is not confirmed; updates begin after that")
+    depth = command.tip_height - channel.funding_block.height + 1
+    if depth < command.confirmations_wanted:
+        raise ChannelNotReady(
+            f"the funding output has {depth} of {command.confirmations_wanted} confirmations; wait for the rest"
+        )
+
+
+def _repeated(channel: Channel, command: UpdateState, stored_header: bytes) -> list[Payload]:
+    state = command.state
+    stored = channel.state(state.header.seq)
+    same = (
+        stored is not None
+        and stored_header == state.header.encode()
+        and (stored.sigs_a, stored.sigs_b) == (signature_set(state.sigs_a), signature_set(state.sigs_b))
+        and stored.own_point == state.own_point
+        and stored.descriptors == descriptor_facts(state.conditions)
+    )
+    if not same:
+        raise Equivocation(f"another content is stored for state {state.header.seq}; it stands (rule U5)")
+    if command.revoked_secret is None or command.next_point is None:
+        return []
+    revoke = RevokeState(
+        command.now, channel.counterparty, state.header.seq - 1, command.revoked_secret, command.next_point
+    )
+    return decide_revoke(channel, revoke)
+
+
+def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:
+    """Events of one revocation; nothing if it is already known.
+
+    Accepted after a close too: a late release turns an honest close into a breach.
+    """
+    if not is_public_key(command.next_point):
+        raise MalformedInput("next_point is a 33-byte compressed point on the curve")
+    if command.party is channel.own_side:
+        return _own_release(channel, command)
+    if command.secret is None:
+        raise MalformedInput("a revocation of the counterparty carries its secret")
+    if command.sequence <= channel.highest_revoked:
+        return _known_secret(channel, command.sequence, command.secret)
+    if command.sequence >= channel.sequence:
+        raise SequenceGap(f"state {command.sequence} has no stored successor; store state {command.sequence + 1} first")
+    check_revocation(channel, command.sequence, command.secret, command.next_point)
+    return [
+        StateRevoked(
+            recorded_at=command.now,
+            party=command.party,
+            sequence=command.sequence,
+            secret=command.secret,
+            next_point=command.next_point,
+        )
+    ]
+
+
+def check_revocation(channel: Channel, sequence: int, secret: bytes, next_point: bytes) -> None:
+    """The secret is the next one, fits its announced point and the earlier secrets; raises `InvalidSecret`."""
+    if sequence != channel.highest_revoked + 1 or channel.points is None:
+        raise SequenceGap(f"the revocation of state {channel.highest_revoked + 1} comes next, got {sequence}")
+    if not is_public_key(next_point):
+        raise MalformedInput("next_point is a 33-byte compressed point on the curve")
+    if len(secret) != 32:
+        raise MalformedInput(f"a revocation secret has 32 bytes, got {len(secret)}")
+    check_secret(secret, channel.points[0])
+    insert_secret(channel.buckets, secret, index_of(sequence))
+
+
+def _known_secret(channel: Channel, sequence: int, secret: bytes) -> list[Payload]:
+    if derive_secret(channel.buckets, index_of(sequence)) != secret:
+        raise InvalidSecret(f"another secret is stored for state {sequence}; a secret is unique")
+    return []
+
+
+def _own_release(channel: Channel, command: RevokeState) -> list[Payload]:
+    if command.secret is not None:
+        raise Refusal("an own secret must not be uploaded; its release is recorded as a number")
+    if command.sequence >= channel.sequence:
+        raise SequenceGap(f"own state {command.sequence} has no stored successor; it must not be released")
+    if command.sequence <= channel.own_released:
+        return []
+    return [
+        StateRevoked(
+            recorded_at=command.now,
+            party=command.party,
+            sequence=command.sequence,
+            secret=None,
+            next_point=command.next_point,
+        )
+    ]
