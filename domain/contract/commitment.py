@@ -30,12 +30,12 @@ def obscure(params: ChannelParams, sequence: int) -> tuple[int, int]:
 
 
 def decode_number(params: ChannelParams, sequence: int, lock_time: int) -> int:
-    """n' read from nSequence and nLockTime. Any transaction gives some number: check the txid as well."""
+    """Number n' read from nSequence and nLockTime. Any transaction gives some number: check the txid as well."""
     return ((sequence & 0xFFFFFF) << 24 | lock_time & 0xFFFFFF) ^ params.mask48
 
 
 def commitment_number(params: ChannelParams, tx: Transaction) -> int:
-    """n' of a transaction's first input and lock time."""
+    """Number n' of a transaction's first input and lock time."""
     return decode_number(params, tx.inputs[0].sequence, tx.lock_time)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import msgspec
 
 from domain.contract.hashes import tagged_hash
-from domain.contract.params import ChannelParams, is_witness_program
-from domain.contract.scripts import MAX_EXPIRY, P2A_SPK, dust_limit, htlc_output
+from domain.contract.params import P2A_SPK, ChannelParams, is_witness_program
+from domain.contract.scripts import MAX_EXPIRY, dust_limit, htlc_output
 from domain.errors import InvalidState, MalformedInput
 from domain.units import Side
 
@@ -100,7 +101,7 @@ def decode_conditions(raw: bytes) -> tuple[Condition, ...]:
     starts = range(0, len(raw), RECORD_SIZE)
     conditions = tuple(Condition.decode(raw[start : start + RECORD_SIZE]) for start in starts)
     keys = [condition.key for condition in conditions]
-    if any(later <= earlier for earlier, later in zip(keys, keys[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(keys)):
         raise MalformedInput("condition records must ascend by (type, id) without repetition")
     return conditions
 
@@ -118,9 +119,7 @@ def cond_root(conditions: Sequence[Condition]) -> bytes:
 def descriptor_hash(descriptor: str) -> bytes:
     """The `hash` of a descriptor condition, 32 bytes; ASCII of at most 512 characters, no checksum."""
     if not descriptor.isascii() or not 0 < len(descriptor) <= MAX_DESCRIPTOR or "#" in descriptor:
-        raise InvalidState(
-            f"a descriptor condition needs 1 … {MAX_DESCRIPTOR} ASCII characters without checksum"
-        )
+        raise InvalidState(f"a descriptor condition needs 1 … {MAX_DESCRIPTOR} ASCII characters without checksum")
     return tagged_hash("SCT1/cond-desc", descriptor.encode("ascii"))
 
 
@@ -138,7 +137,7 @@ def check_condition(condition: Condition) -> None:
 
 
 def condition_spk(params: ChannelParams, condition: Condition) -> bytes:
-    """scriptPubKey of the conditional output; `InvalidState` for a descriptor that nobody resolved."""
+    """Script (scriptPubKey) of the conditional output; `InvalidState` for a descriptor that nobody resolved."""
     if condition.is_htlc:
         return htlc_output(params, condition.offerer, condition.hash, condition.expiry).spk
     if condition.spk is None or condition.descriptor is None:

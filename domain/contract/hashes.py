@@ -93,9 +93,7 @@ def _compress(state: _Words, block: bytes) -> _Words:
     return tuple(joined)
 
 
-def _round(
-    state: _Words, words: list[int], function: int, order: _Words, turns: _Words, constant: int
-) -> _Words:
+def _round(state: _Words, words: list[int], function: int, order: _Words, turns: _Words, constant: int) -> _Words:
     a, b, c, d, e = state
     for index, turn in zip(order, turns, strict=True):
         total = (a + _mix(function, b, c, d) + words[index] + constant) & _MASK

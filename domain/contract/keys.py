@@ -252,9 +252,7 @@ class MusigSession:
         self._secret = None
         partial = ffi.new("secp256k1_musig_partial_sig *")
         try:
-            signed = lib.secp256k1_musig_partial_sign(
-                _CTX, partial, self._nonce, pair, self._cache, session
-            )
+            signed = lib.secp256k1_musig_partial_sign(_CTX, partial, self._nonce, pair, self._cache, session)
             _must(signed, "partial signing failed; start a new session")
         finally:
             _erase(pair)
@@ -263,9 +261,7 @@ class MusigSession:
         _must(lib.secp256k1_musig_partial_sig_serialize(_CTX, serialized, partial), "damaged signature")
         return bytes(ffi.buffer(serialized))
 
-    def verify_partial(
-        self, signer: bytes, nonce: bytes, partial: bytes, public_nonces: Sequence[bytes]
-    ) -> bool:
+    def verify_partial(self, signer: bytes, nonce: bytes, partial: bytes, public_nonces: Sequence[bytes]) -> bool:
         """Whether `partial` (32 bytes) is by `signer` (33) with its public nonce (66) in this session."""
         if signer not in self._publics or nonce not in public_nonces or len(partial) != 32:
             return False
@@ -275,9 +271,7 @@ class MusigSession:
         session = self._session(public_nonces)
         parsed_nonce = _parse_nonce(nonce)
         return bool(
-            lib.secp256k1_musig_partial_sig_verify(
-                _CTX, parsed, parsed_nonce, _parse(signer), self._cache, session
-            )
+            lib.secp256k1_musig_partial_sig_verify(_CTX, parsed, parsed_nonce, _parse(signer), self._cache, session)
         )
 
     def aggregate(self, partials: Sequence[bytes], public_nonces: Sequence[bytes]) -> bytes:
@@ -382,7 +376,7 @@ def _erase(struct: Any) -> None:
 
 
 def _need(value: bytes, size: int, what: str) -> None:
-    if not isinstance(value, bytes) or len(value) != size:
+    if len(value) != size:
         raise MalformedInput(f"{what} has {size} bytes, got {len(value)}")
 
 

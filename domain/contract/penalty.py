@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from domain.chain import make_outpoint
 from domain.contract import keys
-from domain.contract.params import ChannelParams, is_witness_program
-from domain.contract.scripts import P2A_SPK, contest_output, dust_limit
+from domain.contract.params import P2A_SPK, ChannelParams, is_witness_program
+from domain.contract.scripts import contest_output, dust_limit
 from domain.contract.sighash import SIGHASH_DEFAULT, taproot_sighash
 from domain.errors import InvalidSecret, InvalidState
 from domain.transaction import Transaction, TxIn, TxOut

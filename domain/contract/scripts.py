@@ -39,7 +39,7 @@ class TaprootOutput(msgspec.Struct, frozen=True):
 
     @property
     def output_key(self) -> bytes:
-        """x coordinate of the output key, 32 bytes."""
+        """The x coordinate of the output key, 32 bytes."""
         return self.spk[2:]
 
     @property
@@ -82,7 +82,7 @@ def tap_branch_hash(first: bytes, second: bytes) -> bytes:
 
 
 def p2tr(output_key: bytes) -> bytes:
-    """scriptPubKey of an output key (32 bytes)."""
+    """Script (scriptPubKey) of an output key (32 bytes)."""
     return b"\x51\x20" + output_key
 
 
@@ -100,14 +100,10 @@ def _tree(leaves: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
     return tap_branch_hash(hashes[0], hashes[1]), (hashes[1], hashes[0])
 
 
-def _build_output(
-    internal: bytes, leaves: tuple[bytes, ...], root: bytes, paths: tuple[bytes, ...]
-) -> TaprootOutput:
+def _build_output(internal: bytes, leaves: tuple[bytes, ...], root: bytes, paths: tuple[bytes, ...]) -> TaprootOutput:
     output_key, parity = keys.tweak_xonly(internal, keys.taproot_tweak(internal, root))
     first = bytes((LEAF_VERSION | parity,)) + internal
-    return TaprootOutput(
-        p2tr(output_key), internal, root, parity, leaves, tuple(first + path for path in paths)
-    )
+    return TaprootOutput(p2tr(output_key), internal, root, parity, leaves, tuple(first + path for path in paths))
 
 
 # ── funding ──────────────────────────────────────────────────────────────────────────────────────────

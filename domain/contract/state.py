@@ -233,9 +233,7 @@ def verify_settle_signature(
         raise _refusal(f"settle_{of_side.name}", side)
 
 
-def verify_commit_signature(
-    params: ChannelParams, built: StateTransactions, side: Side, signature: bytes
-) -> None:
+def verify_commit_signature(params: ChannelParams, built: StateTransactions, side: Side, signature: bytes) -> None:
     """Raise `InvalidSignature` unless `side` signed the other side's commitment."""
     message = commitment_sighash(params, built.commits[side.other])
     if not keys.verify_schnorr(params.keys(side).fund[1:], message, signature):
