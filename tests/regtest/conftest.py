@@ -1,0 +1,60 @@
+"""A real node for the tests of this folder; skipped without one, unless STATE_CHANNEL_REQUIRE_NODE=1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from watchtower.devnode.provision import Found, NodeNotFound, find
+from watchtower.devnode.regtest import RegtestNode
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder `regtest`."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.regtest)
+
+
+@pytest.fixture(scope="session")
+def bitcoind_path() -> Found:
+    """The bitcoind that the tests use: `.path`, `.version`, `.origin`."""
+    try:
+        return find()
+    except NodeNotFound as error:
+        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def prepared_chain(bitcoind_path: Found, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stopped data directory with a funded wallet; nodes start from copies of it."""
+    return RegtestNode.make_prepared(tmp_path_factory.mktemp("chain") / "prepared", bitcoind_path)
+
+
+@pytest.fixture
+def node(bitcoind_path: Found, prepared_chain: Path, tmp_path: Path) -> Iterator[RegtestNode]:
+    """A fresh regtest node with Bitcoin Core's relay policy and a funded wallet."""
+    datadir = tmp_path / "node"
+    with RegtestNode.start(datadir, prepared=prepared_chain, binary=bitcoind_path) as started:
+        yield started
+    shutil.rmtree(datadir, ignore_errors=True)  # 17 MB each; pytest keeps the folders of three runs
+
+
+@pytest.fixture
+def knots_default_node(bitcoind_path: Found, prepared_chain: Path, tmp_path: Path) -> Iterator[RegtestNode]:
+    """As `node`, but with Knots' own relay policy; skipped when the binary is not Knots."""
+    if "Knots" not in bitcoind_path.version:
+        pytest.skip("the node is not Bitcoin Knots")
+    datadir = tmp_path / "knots"
+    started = RegtestNode.start(datadir, prepared=prepared_chain, binary=bitcoind_path, knots_default_policy=True)
+    with started:
+        yield started
+    shutil.rmtree(datadir, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""The process of a private regtest node: ports, command line, the wait for readiness, the end."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+"""bitcoind writes its caches when it is stopped; after this time it is killed."""
+
+
+class NodeDied(Exception):
+    """bitcoind ended by itself or did not get ready; the text holds the last lines of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on the loopback interface that nobody listens on now; all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Process:
+    """One bitcoind on one data directory; it can be started again after it ended."""
+
+    def __init__(self, binary: Path, datadir: Path, arguments: Sequence[str]) -> None:
+        self.datadir = datadir
+        self._command = [str(binary), "-regtest", f"-datadir={datadir}", *arguments]
+        self._running: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs, else None."""
+        if self._running is None or self._running.poll() is not None:
+            return None
+        return self._running.pid
+
+    def start(self, extra: Sequence[str] = ()) -> None:
+        """Start and return when RPC is ready; raises `NodeDied`."""
+        if self.pid is not None:
+            raise RuntimeError("the node is already running")
+        self.datadir.mkdir(parents=True, exist_ok=True)
+        bell = self.datadir / "ready.fifo"
+        bell.unlink(missing_ok=True)
+        os.mkfifo(bell, 0o600)
+        notify = f"-startupnotify=echo ready > {shlex.quote(str(bell))}"
+        reader = os.open(bell, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            self._running = subprocess.Popen(
+                [*self._command, *extra, notify],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self._await_bell(reader)
+        finally:
+            os.close(reader)
+            bell.unlink(missing_ok=True)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> bool:
+        """True if the process ended within the time (it closes its output when it ends)."""
+        running, deadline = self._running, time.monotonic() + seconds
+        if running is None or running.stdout is None:
+            return True
+        while (left := deadline - time.monotonic()) > 0:
+            if not select.select([running.stdout], [], [], left)[0]:
+                return False
+            if not os.read(running.stdout.fileno(), 65536):
+                running.wait()
+                running.stdout.close()
+                self._running = None
+                return True
+        return False
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would (SIGKILL); no cache is written."""
+        if self._running is not None:
+            self._running.kill()
+            self.wait()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of debug.log."""
+        path = self.datadir / "regtest" / "debug.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.is_file() else "(no log)"
+
+    def remove(self) -> None:
+        """Delete the data directory; the process must have ended."""
+        shutil.rmtree(self.datadir, ignore_errors=True)
+
+    def _await_bell(self, reader: int) -> None:
+        running, deadline = self._running, time.monotonic() + START_SECONDS
+        if running is None or running.stdout is None:
+            raise NodeDied("bitcoind was not started")
+        output = b""
+        while (left := deadline - time.monotonic()) > 0:
+            output_end = running.stdout.fileno()
+            readable = select.select([reader, output_end], [], [], left)[0]
+            if reader in readable:
+                return
+            if readable:
+                chunk = os.read(output_end, 65536)
+                output += chunk
+                if not chunk:
+                    break
+        self.kill()
+        raise NodeDied(f"bitcoind did not get ready:\n{output.decode(errors='replace')[-2000:]}\n{self.log_tail()}")

@@ -1,0 +1,1 @@
+"""Everything that talks to bitcoind: RPC, blocks, answers to broadcasts, and the ZMQ door-bell."""
