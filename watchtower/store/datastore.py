@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from eventsourcing.persistence import ConnectionPool, InterfaceError
+from eventsourcing.persistence import ConnectionPool, ConnectionPoolClosedError, InterfaceError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteCursor, SQLiteDatastore, SQLiteTransaction
 
 from watchtower.ports import Failpoint
@@ -128,6 +128,20 @@ class _Pool(ConnectionPool[SQLiteConnection]):
             raise InterfaceError(str(error)) from error
         return LogConnection(opened, self._failpoint)
 
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        """Take a connection back; after `close` it is closed here, by the thread that used it."""
+        try:
+            super().put_connection(conn)
+        except ConnectionPoolClosedError:
+            conn.close()
+
+    def close(self) -> None:
+        """Close the idle connections. The library would close those in use too, under the hands of other threads."""
+        with self._put_condition:
+            self._closed = True
+            while self._pool:
+                self._pool.popleft().close()
+
 
 class LogDatastore(SQLiteDatastore):
     """Two pools on one file. Opened `read_only`, asking for the writer is an error."""
@@ -153,12 +167,14 @@ class LogDatastore(SQLiteDatastore):
     def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:
         """The writer if `commit`, else one of the readers."""
         pool: ConnectionPool[SQLiteConnection] = self._writer_pool() if commit else self.pool
-        connection = pool.get_connection()
+        try:
+            connection = pool.get_connection()
+        except ConnectionPoolClosedError as error:
+            raise InterfaceError("the store is closed") from error
         try:
             yield connection
         finally:
-            if not pool.closed:
-                pool.put_connection(connection)
+            pool.put_connection(connection)
 
     @contextmanager
     def raw(self, *, commit: bool = False) -> Iterator[sqlite3.Connection]:

@@ -72,7 +72,7 @@ class ChainedRecorder(SQLiteApplicationRecorder):
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Store one job; raises the library's `IntegrityError` if a constraint or guard refuses it."""
-        return self.insert_jobs([stored_events])[0]
+        return list(self.insert_jobs([stored_events])[0])
 
     def insert_jobs(self, jobs: Sequence[Job]) -> list[Sequence[int]]:
         """Store all jobs in one commit or none; ids per job. One refused job refuses them all."""
