@@ -1,0 +1,108 @@
+"""Metrics: the catalog's rules, children from the start, gauges that are absent in quiet times."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from watchtower.telemetry.catalog import CATALOG
+from watchtower.telemetry.metrics import Metrics
+
+BUILD = ("0.1.0", "unknown", "regtest", "sqlite")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """A fresh registry."""
+    return Metrics(build=BUILD, routes=("/v1/channels",), start=1_700_000_000.0)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Name and label values -> value, as a scraper reads it."""
+    text = metrics.render().decode()
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_child_exists_before_the_first_event(metrics: Metrics) -> None:
+    """A counter that appears with its first event is invisible to `increase()`."""
+    found = samples(metrics)
+    assert 0 == found["watchtower_penalty_broadcasts_total", ("accepted",)]
+    assert 0 == found["watchtower_breaches_detected_total", ("mempool",)]
+    assert 0 == found["watchtower_http_requests_total", ("200", "GET", "/v1/channels")]
+    assert 0 == found["watchtower_breach_response_seconds_bucket", ("60.0",)]
+
+
+def test_no_timestamp_is_zero(metrics: Metrics) -> None:
+    """`time() - 0` would page at once, so each timestamp begins with the start of the process."""
+    stamps = {key: value for key, value in samples(metrics).items() if key[0].endswith("_timestamp_seconds")}
+    assert {1_700_000_000.0} == set(stamps.values())
+
+
+def test_optional_gauges_are_absent_until_they_have_a_value(metrics: Metrics) -> None:
+    """No breach means no series, not 0 blocks left; the end of the breach removes it again."""
+    key = ("watchtower_breach_min_remaining_blocks", ())
+    assert key not in samples(metrics)
+    metrics.set("breach_min_remaining_blocks", value=12)
+    assert 12 == samples(metrics)[key]
+    metrics.set("breach_min_remaining_blocks", value=None)
+    assert key not in samples(metrics)
+
+
+def test_no_created_series(metrics: Metrics) -> None:
+    """They double the size for nothing."""
+    assert [] == [name for name, _labels in samples(metrics) if name.endswith("_created")]
+
+
+def test_two_registries_share_nothing(metrics: Metrics) -> None:
+    """A registry is an object; counting in one is not seen in another."""
+    other = Metrics(build=BUILD)
+    metrics.count("chain_reorgs_total")
+    assert 1 == samples(metrics)["watchtower_chain_reorgs_total", ()]
+    assert 0 == samples(other)["watchtower_chain_reorgs_total", ()]
+
+
+def test_unknown_label_values_do_not_grow_the_registry(metrics: Metrics) -> None:
+    """A path or method from outside becomes `unmatched` or `other`; where there is no such value it is a mistake."""
+    before = len(samples(metrics))
+    metrics.count("http_requests_total", "BREW", "/wp-admin", "418")
+    metrics.count("node_rpc_requests_total", "stop", "ok")
+    assert 1 == samples(metrics)["watchtower_http_requests_total", ("other", "other", "unmatched")]
+    assert 1 == samples(metrics)["watchtower_node_rpc_requests_total", ("other", "ok")]
+    assert before == len(samples(metrics))
+    with pytest.raises(ValueError, match="no value of the label"):
+        metrics.count("breaches_detected_total", "rumor")
+
+
+def test_a_state_gauge_has_one_current_value(metrics: Metrics) -> None:
+    """Exactly one phase is 1."""
+    metrics.one_of("phase", "catching_up")
+    metrics.one_of("phase", "watching")
+    phases = {labels[0]: value for (name, labels), value in samples(metrics).items() if name == "watchtower_phase"}
+    assert ["watching"] == [phase for phase, value in phases.items() if value]
+
+
+def test_names_follow_the_rules() -> None:
+    """Counters end in _total, others do not; no identifier is a label; `time` has a unit."""
+    wrong = [row.name for row in CATALOG if row.name.endswith("_total") != (row.kind == "counter")]
+    labels = {label for row in CATALOG for label, _values in row.labels}
+    assert [] == wrong
+    assert [] == [row.name for row in CATALOG if not re.fullmatch(r"[a-z][a-z_]*[a-z]", row.name) or not row.help]
+    assert set() == labels & {"channel", "txid", "outpoint", "height", "pubkey", "ip", "path"}
+    assert len(CATALOG) == len({row.name for row in CATALOG})
+
+
+def test_the_process_is_seen(metrics: Metrics) -> None:
+    """Restart loops are found by the process start time."""
+    assert 0 < samples(metrics)["process_start_time_seconds", ()] <= time.time()
+
+
+def test_the_exposition_stays_small(metrics: Metrics) -> None:
+    """With every label combination the page stays below 200 kB."""
+    assert 200_000 > len(metrics.render())

@@ -1,0 +1,67 @@
+"""Readiness: no claim to watch without proof."""
+
+from __future__ import annotations
+
+import pytest
+
+from watchtower.telemetry.catalog import BLOCKING_REASONS
+from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.readiness import Readiness, ReadinessBoard
+
+
+@pytest.fixture
+def seen() -> list[Readiness]:
+    """What a listener was told."""
+    return []
+
+
+@pytest.fixture
+def board(seen: list[Readiness]) -> ReadinessBoard:
+    """A board at the start of the process."""
+    return ReadinessBoard(Metrics(build=("0", "0", "regtest", "sqlite")), seen.append)
+
+
+def test_it_watches_only_when_loaded_and_caught_up(board: ReadinessBoard, seen: list[Readiness]) -> None:
+    """The phases of an undisturbed start come in their order."""
+    assert "starting" == board.snapshot().phase
+    board.loaded()
+    board.progress(caught_up=True)
+    assert ["catching_up", "watching"] == [state.phase for state in seen]
+    assert board.snapshot().watching
+
+
+@pytest.mark.parametrize("reason", BLOCKING_REASONS)
+def test_a_blocking_reason_ends_watching_until_it_clears(board: ReadinessBoard, reason: str) -> None:
+    """Each of them degrades, says what to do, and clears by itself."""
+    board.loaded()
+    board.progress(caught_up=True)
+    board.set(reason, "seen in a test")
+    degraded = board.snapshot()
+    board.clear(reason)
+    assert ("degraded", False, reason) == (degraded.phase, degraded.watching, degraded.reasons[0].name)
+    assert "seen in a test" == degraded.reasons[0].detail
+    assert len(degraded.reasons[0].sentence) > 20
+    assert board.snapshot().watching
+
+
+def test_silence_of_zmq_does_not_end_watching(board: ReadinessBoard) -> None:
+    """Polling does the same work; the reason is shown all the same."""
+    board.loaded()
+    board.progress(caught_up=True)
+    board.set("zmq_silent")
+    assert board.snapshot().watching
+    assert ["zmq_silent"] == [reason.name for reason in board.snapshot().reasons]
+
+
+def test_draining_is_the_last_phase(board: ReadinessBoard) -> None:
+    """Nothing leads back from a stop."""
+    board.draining()
+    board.loaded()
+    board.progress(caught_up=True)
+    assert "draining" == board.snapshot().phase
+
+
+def test_an_unknown_reason_is_a_mistake(board: ReadinessBoard) -> None:
+    """Reasons are a closed list that alerts read."""
+    with pytest.raises(KeyError):
+        board.set("bad_mood")

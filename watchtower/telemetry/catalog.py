@@ -1,0 +1,238 @@
+"""The catalog of metrics: names, types, labels with all their values, bounds. The one source for registry and tests.
+
+Only metrics that something sets exist: one that is always 0 would hide a missing feature. A label value is never an
+identifier, an address or a text from outside. Names, label values and bounds are read by alerts and dashboards.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["gauge", "counter", "histogram", "optional"]
+"""`optional` is a gauge without a series while it has no value: 0 would page."""
+
+OPEN = ("*",)
+"""Marks a label whose values are given at start: static facts, route templates."""
+
+PHASES = ("starting", "catching_up", "watching", "degraded", "draining")
+BLOCKING_REASONS = (
+    "node_unreachable",
+    "node_warming_up",
+    "node_syncing",
+    "node_behind",
+    "wrong_chain",
+    "cursor_unknown",
+    "block_unavailable",
+    "block_unparseable",
+)
+"""While one of these holds, a breach could be missed: the tower does not claim to watch."""
+
+OTHER_REASONS = ("zmq_silent", "audit_mismatch", "store_read_only", "task_stalled")
+TASKS = ("pass", "zmq", "api", "admin")
+CHANNEL_STATES = (
+    "proposed",
+    "funding_broadcast",
+    "active",
+    "frozen",
+    "coop_closing",
+    "unilateral",
+    "settled",
+    "punished",
+    "lost",
+    "double_spent",
+    "unknown_spend",
+    "resolved",
+)
+RPC_METHODS = (
+    "getbestblockhash",
+    "getblockchaininfo",
+    "getnetworkinfo",
+    "getpeerinfo",
+    "getzmqnotifications",
+    "getblockhash",
+    "getblockheader",
+    "getblock",
+    "getblockfrompeer",
+    "getrawmempool",
+    "getmempoolinfo",
+    "getmempoolentry",
+    "gettxspendingprevout",
+    "getrawtransaction",
+    "gettxout",
+    "testmempoolaccept",
+    "sendrawtransaction",
+    "submitpackage",
+    "estimatesmartfee",
+    "other",
+)
+ZMQ_TOPICS = ("sequence", "rawtx", "hashblock")
+STORE_OPERATIONS = ("insert_events", "select_events", "select_notifications")
+SOURCES = ("mempool", "block", "catch_up")
+HTTP_CODES = (
+    "200 201 202 204 400 401 403 404 405 409 413 415 422 429 500 503 507 other".split()  # noqa: SIM905 - one line reads better
+)
+
+_HTTP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_RPC = (*_HTTP, 10, 30)
+_BLOCK = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ANSWER = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One row: the name without prefix, its type, label -> all values, meaning, bounds of a histogram."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    bounds: tuple[float, ...] = ()
+
+
+def _row(name: str, kind: Kind, help_: str, bounds: tuple[float, ...] = (), /, **labels: tuple[str, ...]) -> Metric:
+    return Metric(name, kind, help_, tuple(labels.items()), bounds)
+
+
+CATALOG: tuple[Metric, ...] = (
+    _row(
+        "build_info",
+        "gauge",
+        "Always 1; static facts about the running build.",
+        version=OPEN,
+        revision=OPEN,
+        network=OPEN,
+        event_store=OPEN,
+    ),
+    _row("phase", "gauge", "1 for the current phase, 0 for the others.", phase=PHASES),
+    _row("not_ready", "gauge", "1 while the reason holds.", reason=BLOCKING_REASONS + OTHER_REASONS),
+    _row("task_up", "gauge", "1 while the task runs.", task=TASKS),
+    _row(
+        "task_last_progress_timestamp_seconds",
+        "gauge",
+        "Unix time the task last finished a unit of work or an idle heartbeat.",
+        task=TASKS,
+    ),
+    _row("log_messages_total", "counter", "Log records.", level=("warning", "error", "critical")),
+    _row("node_up", "gauge", "1 if the last getblockchaininfo poll succeeded."),
+    _row("node_blocks", "optional", "Height of the node's active chain tip."),
+    _row("node_headers", "optional", "Best known header height of the node."),
+    _row("node_initial_block_download", "gauge", "1 while the node reports initialblockdownload."),
+    _row("node_pruned_height", "gauge", "Lowest height whose block data is still stored; 0 when not pruned."),
+    _row(
+        "node_rpc_requests_total",
+        "counter",
+        "JSON-RPC calls.",
+        method=RPC_METHODS,
+        outcome=("ok", "rpc_error", "transport_error", "timeout", "auth_error"),
+    ),
+    _row("node_rpc_duration_seconds", "histogram", "Latency of a call.", _RPC, method=RPC_METHODS),
+    _row("zmq_connected", "gauge", "1 while the socket monitor reports a connection.", endpoint=ZMQ_TOPICS),
+    _row("zmq_messages_total", "counter", "Notifications received.", topic=ZMQ_TOPICS),
+    _row(
+        "zmq_missed_messages_total", "counter", "Notifications proved missing by the sequence number.", topic=ZMQ_TOPICS
+    ),
+    _row("zmq_last_message_timestamp_seconds", "gauge", "Unix time of the last notification.", topic=ZMQ_TOPICS),
+    _row(
+        "zmq_resyncs_total",
+        "counter",
+        "Full reconciliations over RPC.",
+        reason=("sequence_gap", "node_restart", "reconnect", "poll_divergence"),
+    ),
+    _row("chain_processed_height", "optional", "Highest block height durably processed by the tower."),
+    _row(
+        "chain_last_block_processed_timestamp_seconds",
+        "gauge",
+        "Unix time the last block was durably processed.",
+    ),
+    _row("chain_blocks_processed_total", "counter", "Blocks processed.", source=("zmq", "poll", "catch_up")),
+    _row(
+        "chain_block_processing_seconds",
+        "histogram",
+        "Start of the fetch to durable commit of the block's events.",
+        _BLOCK,
+    ),
+    _row("chain_reorgs_total", "counter", "Reorganizations observed."),
+    _row("chain_reorg_depth_blocks", "histogram", "Blocks disconnected per reorganization.", (1, 2, 3, 6, 12, 100)),
+    _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
+    _row("watched_outpoints", "gauge", "Outpoints in the in-memory watch index."),
+    _row("protected_sats", "gauge", "Capacities of channels that are active, frozen, coop_closing or unilateral."),
+    _row(
+        "state_updates_total",
+        "counter",
+        "Submissions of states.",
+        outcome=(
+            "accepted",
+            "duplicate",
+            "sequence_gap",
+            "stale",
+            "equivocation",
+            "invalid_signature",
+            "invalid_secret",
+            "invalid_state",
+            "unknown_channel",
+            "error",
+        ),
+    ),
+    _row("last_state_update_timestamp_seconds", "optional", "Unix time of the last accepted state update."),
+    _row(
+        "funding_spends_total",
+        "counter",
+        "Spends of a watched funding outpoint.",
+        kind=("coop", "own_close", "self_breach", "breach", "peer_close", "future_state", "unknown_spend"),
+    ),
+    _row("breaches_detected_total", "counter", "Commitments of revoked states seen.", source=SOURCES),
+    _row(
+        "breaches_open",
+        "gauge",
+        "Breaches that are not final.",
+        stage=("detected", "deferred", "broadcast", "confirming", "blocked"),
+    ),
+    _row(
+        "breach_response_seconds",
+        "histogram",
+        "Durable breach event to first acceptance of the penalty by a node.",
+        _ANSWER,
+    ),
+    _row("breach_min_remaining_blocks", "optional", "Smallest deadline minus tip over open, confirmed breaches."),
+    _row("breach_at_risk_sats", "gauge", "Contest value of breaches that are not final."),
+    _row(
+        "penalty_broadcasts_total",
+        "counter",
+        "Attempts by the interpreted answer.",
+        outcome=(
+            "accepted",
+            "already_known",
+            "insufficient_fee",
+            "parent_missing",
+            "missing_inputs",
+            "not_yet_final",
+            "rejected",
+            "rpc_error",
+        ),
+    ),
+    _row("penalty_fee_bumps_total", "counter", "Penalties signed again at a higher fee.", method=("resign",)),
+    _row("penalty_unconfirmed", "gauge", "Penalty transactions broadcast and unconfirmed."),
+    _row("event_store_operation_seconds", "histogram", "Latency of the store.", _STORE, operation=STORE_OPERATIONS),
+    _row(
+        "event_store_errors_total",
+        "counter",
+        "Operations that failed.",
+        operation=STORE_OPERATIONS,
+        kind=("integrity", "operational", "interface", "other"),
+    ),
+    _row("event_store_notification_id", "gauge", "Highest committed notification id."),
+    _row("event_store_size_bytes", "gauge", "Database size including WAL."),
+    _row("storage_available_bytes", "gauge", "Free bytes on the data directory's filesystem."),
+    _row("storage_size_bytes", "gauge", "Size of the data directory's filesystem."),
+    _row(
+        "http_requests_total",
+        "counter",
+        "Requests; the route is the template.",
+        method=("GET", "POST", "other"),
+        route=OPEN,
+        code=tuple(HTTP_CODES),
+    ),
+    _row("http_request_duration_seconds", "histogram", "Latency.", _HTTP, route=OPEN),
+)

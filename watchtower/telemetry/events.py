@@ -1,0 +1,73 @@
+"""The names of log events: an interface that dashboards and alerts read, so it has one table.
+
+Names are snake case and past tense. A domain event is logged under its class name in snake case; those names are
+derived. A change needs a line in the changelog.
+"""
+
+from __future__ import annotations
+
+import re
+
+from domain.events import EVENT_TYPES
+
+SERVICE_EVENTS: dict[str, tuple[str, ...]] = {
+    "service_started": ("version", "network", "api", "admin"),
+    "service_stopping": ("reason",),
+    "service_stopped": ("seconds",),
+    "service_failed": ("reason",),
+    "phase_changed": ("phase", "reason"),
+    "readiness_changed": ("reason", "holds"),
+    "config_loaded": ("path",),
+    "config_questioned": ("reason",),
+    "store_locked_out": ("reason",),
+    "store_opened": ("notification_id",),
+    "task_ended": ("task", "reason"),
+}
+
+NODE_EVENTS: dict[str, tuple[str, ...]] = {
+    "node_reached": ("endpoint", "height"),
+    "node_lost": ("endpoint", "reason"),
+    "node_wrong_chain": ("endpoint", "reason"),
+    "rpc_failed": ("method", "reason"),
+    "zmq_connected": ("endpoint",),
+    "zmq_disconnected": ("endpoint",),
+    "zmq_gap_detected": ("topic", "missed"),
+    "zmq_restart_detected": ("topic",),
+    "zmq_topic_missing": ("topic", "reason"),
+}
+
+CHAIN_EVENTS: dict[str, tuple[str, ...]] = {
+    "reorg_observed": ("height", "depth"),
+    "catch_up_progressed": ("height", "target"),
+    "pass_failed": ("reason", "retry_seconds"),
+}
+
+EDGE_EVENTS: dict[str, tuple[str, ...]] = {
+    "http_request": ("route", "code", "seconds"),
+    "http_rejected": ("route", "reason"),
+    "state_refused": ("channel", "outcome"),
+}
+
+STORE_EVENTS: dict[str, tuple[str, ...]] = {
+    "commit_failed": ("reason",),
+    "projection_failed": ("projection", "reason"),
+    "projection_rebuilt": ("notification_id", "seconds"),
+}
+
+
+def snake_case(class_name: str) -> str:
+    """`BreachDetected` -> `breach_detected`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
+DOMAIN_EVENTS: frozenset[str] = frozenset(snake_case(event.__name__) for event in EVENT_TYPES)
+
+ALL_EVENTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(DOMAIN_EVENTS, ()),
+    **SERVICE_EVENTS,
+    **NODE_EVENTS,
+    **CHAIN_EVENTS,
+    **EDGE_EVENTS,
+    **STORE_EVENTS,
+}
+"""Name -> fields that are always present beside the context."""

@@ -1,0 +1,139 @@
+"""The registry: every metric of the catalog, with every child made at start so that `increase()` sees the first event.
+
+An object, not a global: two towers in one process (tests, demo) do not share counters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from watchtower.telemetry.catalog import CATALOG, OPEN, Metric
+
+PREFIX = "watchtower_"
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Optional(Collector):
+    """Gauges that have no series while they have no value."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._help = {metric.name: metric.help for metric in metrics}
+        self._values: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def set(self, name: str, value: float | None) -> None:
+        if name not in self._help:
+            raise KeyError(name)
+        with self._lock:
+            if value is None:
+                self._values.pop(name, None)
+            else:
+                self._values[name] = value
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        with self._lock:
+            values = dict(self._values)
+        for name, value in values.items():
+            yield GaugeMetricFamily(PREFIX + name, self._help[name], value=value)
+
+
+class Metrics:
+    """Counts, gauges and timings by the names of the catalog (without prefix); safe to call from any thread.
+
+    Label values are given in the catalog's order; a value outside its closed list becomes `other` where the list has
+    that, else it is an error of the caller (ValueError).
+    """
+
+    def __init__(self, *, build: Sequence[str], routes: Sequence[str] = (), start: float | None = None) -> None:
+        """`build`: version, revision, network, event store. `routes`: templates. `start`: Unix time of the start."""
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._rows = {metric.name: metric for metric in CATALOG}
+        self._routes = (*routes, "unmatched")
+        self._optional = _Optional(metric for metric in CATALOG if metric.kind == "optional")
+        self.registry.register(self._optional)
+        ProcessCollector(registry=self.registry)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in CATALOG:
+            self._create(metric)
+        self._gauges["build_info"].labels(*build).set(1)
+        self._start_timestamps(time.time() if start is None else start)
+
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Add to a counter."""
+        counter = self._counters[name]
+        (counter.labels(*self._checked(name, labels)) if labels else counter).inc(by)
+
+    def set(self, name: str, *labels: str, value: float | None) -> None:
+        """Set a gauge; None removes the series of an optional one."""
+        if self._rows[name].kind == "optional":
+            self._optional.set(name, value)
+            return
+        if value is None:
+            raise ValueError(f"{name} always has a value")
+        gauge = self._gauges[name]
+        (gauge.labels(*self._checked(name, labels)) if labels else gauge).set(value)
+
+    def observe(self, name: str, *labels: str, value: float) -> None:
+        """Add a timing or size to a histogram."""
+        histogram = self._histograms[name]
+        (histogram.labels(*self._checked(name, labels)) if labels else histogram).observe(value)
+
+    def one_of(self, name: str, current: str) -> None:
+        """Set the state gauge's child `current` to 1 and all others to 0."""
+        for value in self._rows[name].labels[0][1]:
+            self.set(name, value, value=float(value == current))
+
+    def render(self) -> bytes:
+        """The text exposition for /metrics; takes some milliseconds, so call it in a thread."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _create(self, metric: Metric) -> None:
+        names = [label for label, _values in metric.labels]
+        if metric.kind == "counter":
+            self._counters[metric.name] = Counter(PREFIX + metric.name, metric.help, names, registry=self.registry)
+        elif metric.kind == "gauge":
+            self._gauges[metric.name] = Gauge(PREFIX + metric.name, metric.help, names, registry=self.registry)
+        elif metric.kind == "histogram":
+            self._histograms[metric.name] = Histogram(
+                PREFIX + metric.name, metric.help, names, registry=self.registry, buckets=metric.bounds
+            )
+        if metric.labels and metric.name != "build_info":
+            self._create_children(metric)
+
+    def _create_children(self, metric: Metric) -> None:
+        values = [self._routes if values is OPEN else values for _label, values in metric.labels]
+        family = self._counters.get(metric.name) or self._gauges.get(metric.name) or self._histograms[metric.name]
+        for combination in itertools.product(*values):
+            family.labels(*combination)
+
+    def _start_timestamps(self, start: float) -> None:
+        """A timestamp of 0 would be an age of half a century and page at once."""
+        for metric in CATALOG:
+            if metric.kind == "gauge" and metric.name.endswith("_timestamp_seconds"):
+                for combination in itertools.product(*(values for _label, values in metric.labels)):
+                    self.set(metric.name, *combination, value=start)
+
+    def _checked(self, name: str, labels: Sequence[str]) -> list[str]:
+        return [
+            self._label(name, label, self._routes if allowed is OPEN else allowed, value)
+            for value, (label, allowed) in zip(labels, self._rows[name].labels, strict=True)
+        ]
+
+    def _label(self, name: str, label: str, allowed: Sequence[str], value: str) -> str:
+        if value in allowed:
+            return value
+        fallback = "unmatched" if label == "route" else "other"
+        if fallback not in allowed:
+            raise ValueError(f"{value!r} is no value of the label {label} of {name}")
+        return fallback
