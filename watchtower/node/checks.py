@@ -1,0 +1,43 @@
+"""Questions to the node before work starts: the right chain, and the notifications that are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from domain.chain import GENESIS_DISPLAY, chain_hash, display
+from watchtower.node.rpc import ZmqNotification
+from watchtower.ports import ChainInfo, Node, WatchtowerError, WrongChain
+
+REQUIRED_TOPICS = ("sequence", "rawtx")
+
+
+class ZmqTopicMissing(WatchtowerError):
+    """The node does not publish a topic that the service needs."""
+
+    slug = "zmq-topic-missing"
+
+
+def require_network(node: Node, network: str) -> ChainInfo:
+    """Facts about the node's chain; raises `WrongChain` unless name and genesis block are those of `network`.
+
+    The genesis block is compared too, because the name alone does not tell one private chain from another.
+    """
+    info = node.chain_info()
+    if info.network != network:
+        raise WrongChain(
+            f"the node follows {info.network}, but this tower is set to {network}; "
+            "change `network`, or point rpc_url to another node"
+        )
+    if network in GENESIS_DISPLAY and (genesis := node.hash_at(0)) != chain_hash(network):
+        shown = "none" if genesis is None else display(genesis)
+        raise WrongChain(f"the node's block 0 is {shown}; on {network} it is {GENESIS_DISPLAY[network]}")
+    return info
+
+
+def require_topics(published: Iterable[ZmqNotification]) -> None:
+    """Raises `ZmqTopicMissing` with the lines for bitcoin.conf unless the required topics are published."""
+    have = {each.type for each in published}
+    missing = [topic for topic in REQUIRED_TOPICS if f"pub{topic}" not in have]
+    if missing:
+        lines = "\n".join(f"  zmqpub{topic}=tcp://127.0.0.1:28332" for topic in missing)
+        raise ZmqTopicMissing(f"the node does not publish {' and '.join(missing)}; add to bitcoin.conf:\n{lines}")
