@@ -78,15 +78,17 @@ def load(
     config_path: str | None = None,
     flags: Mapping[str, str | None] | None = None,
     home: Path | None = None,
+    read_file: bool = True,
 ) -> Loaded:
     """Read and check everything; raises `ConfigError` with all findings.
 
     `flags` maps dotted keys to texts (None: not given). `config_path` or STATE_CHANNEL_CONFIG names the file, which
     must then exist; otherwise /etc/state-channel-watchtower/config.toml or the user's own is read if it is there.
+    Without `read_file` no file is read.
     """
     home = home or Path.home()
     reading = _Reading()
-    path = _config_path(environ, config_path, home)
+    path = _config_path(environ, config_path, home) if read_file else None
     if path is not None:
         _read_toml(reading, path)
     _read_credentials(reading, environ)

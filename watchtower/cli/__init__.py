@@ -1,0 +1,79 @@
+"""The command `watchtower`: one verb per file, loaded when it is used.
+
+Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not ready or locked by another instance, 4 the node or
+service cannot be reached, 70 the read models do not follow from the log.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+import watchtower
+from domain.errors import DomainError
+from watchtower.cli.output import Context
+from watchtower.config import ConfigError
+from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
+
+VERBS = ("init", "run", "demo", "channel", "replay", "config", "version")
+
+
+class _Verbs(click.Group):
+    """Imports a verb only when it is asked for: `channel list` must not pay for the web server."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"watchtower.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings: --config FILE or STATE_CHANNEL_* variables; `watchtower config example` lists all.",
+)
+@click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Configuration file (TOML).")
+@click.option("-v", "--verbose", is_flag=True, help="Log details (level debug).")
+@click.option("--no-color", is_flag=True, help="No colors; NO_COLOR does the same.")
+@click.version_option(watchtower.__version__, prog_name="watchtower")
+@click.pass_context
+def _main(ctx: click.Context, config_path: str | None, verbose: bool, no_color: bool) -> None:
+    """Watch Bitcoin state channels and answer every revoked closure with a penalty.
+
+    \b
+    Begin with:
+      watchtower demo          six acts on a private chain; needs no configuration
+      watchtower init          make a tower of your own
+      watchtower run           watch
+    """
+    ctx.obj = Context(config_path, verbose, no_color or bool(os.environ.get("NO_COLOR")))
+
+
+def main() -> None:
+    """The console script: runs the verb and turns typed errors into a sentence and an exit code."""
+    try:
+        _main.main(prog_name="watchtower", standalone_mode=True)
+    except ConfigError as error:
+        for finding in error.findings:
+            click.echo(f"configuration: {finding}", err=True)
+        sys.exit(2)
+    except (WatchtowerError, DomainError) as error:
+        click.echo(f"{error.slug}: {error}", err=True)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: WatchtowerError | DomainError) -> int:
+    if isinstance(error, StoreLocked):
+        return 3
+    return 4 if isinstance(error, NodeUnavailable) else 1
+
+
+__all__ = ["VERBS", "main"]

@@ -1,0 +1,46 @@
+"""`watchtower config`: the settings in effect, and all there are."""
+
+from __future__ import annotations
+
+import click
+
+from watchtower.cli.output import Context, emit_json, pass_context
+from watchtower.config import example_toml, shown
+
+
+@click.group("config")
+def command() -> None:
+    """Show the settings, or print an example file."""
+
+
+@command.command("show")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@pass_context
+def show(context: Context, as_json: bool) -> None:
+    """Show every setting with its source; a secret is shown as [set].
+
+    \b
+    Examples:
+      watchtower config show
+      STATE_CHANNEL_NETWORK=regtest watchtower config show --json
+    """
+    loaded = context.load()
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    rows = shown(loaded)
+    if as_json:
+        emit_json({key: {"value": value, "source": source} for key, value, source in rows})
+        return
+    for key, value, source in rows:
+        click.echo(f"{key} = {value!r}  # {source}" if isinstance(value, str) else f"{key} = {value}  # {source}")
+
+
+@command.command("example")
+def example() -> None:
+    """Print a configuration file with every setting, its unit and its default.
+
+    \b
+    Example:
+      watchtower config example > config.toml
+    """
+    click.echo(example_toml(), nl=False)

@@ -1,0 +1,89 @@
+"""`watchtower init`: make a tower."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from watchtower.cli.output import Context, emit_json, pass_context
+
+
+@click.command("init")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where keys and events are kept.")
+@click.option("--network", help="mainnet (default), testnet, testnet4, signet or regtest.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@pass_context
+def command(context: Context, data_dir: Path | None, network: str | None, as_json: bool) -> None:
+    """Make a new tower: keys, keystore, event log and a configuration file.
+
+    Nothing that exists is overwritten. Secrets are made at random and kept in files that only you can read. Prints the
+    lines that bitcoind needs.
+
+    \b
+    Examples:
+      watchtower init
+      watchtower init --network regtest --data-dir ./tower
+    """
+    from watchtower.config import load
+    from watchtower.new_tower import create
+
+    flags = {"network": network, "data_dir": str(data_dir) if data_dir else None}
+    # A configuration that exists belongs to another tower: only the environment and the flags speak.
+    settings = load(os.environ, flags=flags, read_file=False).settings
+    config_path = _config_path(context, data_dir)
+    made = create(Path(settings.data_dir), config_path, settings.network)
+    lines = bitcoind_lines(made.rpcauth, made.rpc_user)
+    start = _start_command(context, data_dir, config_path)
+    if as_json:
+        emit_json(
+            {
+                "config": str(made.config_path),
+                "data_dir": str(made.data_dir),
+                "token_path": str(made.token_path),
+                "pubkey": made.pubkey.hex(),
+                "bitcoin_conf": lines,
+                "next": start,
+            }
+        )
+        return
+    click.echo(f"tower       {made.pubkey.hex()}")
+    click.echo(f"data        {made.data_dir}")
+    click.echo(f"settings    {made.config_path}")
+    click.echo(f"API token   {made.token_path}")
+    click.echo("\nAdd these lines to bitcoin.conf and restart bitcoind:\n")
+    click.echo("\n".join(lines))
+    click.echo(f"\nThen start the tower:\n\n  {start}\n")
+    click.echo(
+        f"Keep a copy of {made.data_dir}: without the keystore and its passphrase nothing can be punished.", err=True
+    )
+
+
+def bitcoind_lines(rpcauth: str, user: str) -> list[str]:
+    """What bitcoin.conf needs: a user that may do what the tower does and no more, and the notifications."""
+    from watchtower.node.rpc import ALLOWED_METHODS
+
+    return [
+        "server=1",
+        rpcauth,
+        f"rpcwhitelist={user}:{','.join(ALLOWED_METHODS)}",
+        "rpcwhitelistdefault=0",
+        "zmqpubsequence=tcp://127.0.0.1:28332",
+        "zmqpubrawtx=tcp://127.0.0.1:28333",
+    ]
+
+
+def _config_path(context: Context, data_dir: Path | None) -> Path:
+    if context.config_path:
+        return Path(context.config_path).absolute()
+    if data_dir is not None:
+        return (data_dir / "config.toml").absolute()
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return folder / "state-channel-watchtower" / "config.toml"
+
+
+def _start_command(context: Context, data_dir: Path | None, config_path: Path) -> str:
+    if context.config_path is None and data_dir is None:
+        return "watchtower run"
+    return f"watchtower --config {config_path} run"
