@@ -143,6 +143,7 @@ class Bid(msgspec.Struct, frozen=True):
     raw: bytes
     fee: int
     feerate_kvb: int
+    remaining: int | None = None
     accepted: bool = False
     outcome: BroadcastOutcome = BroadcastOutcome.UNKNOWN
 
@@ -293,7 +294,9 @@ def _close_status(channel: Channel, spend: Spend) -> ChannelStatus:
     return ChannelStatus.LOST if end.revoked else ChannelStatus.SETTLED
 
 
-def attach_descriptors(conditions: list[Condition], descriptors: tuple[tuple[int, str, bytes], ...]) -> list[Condition]:
+def attach_descriptors(
+    conditions: Iterable[Condition], descriptors: tuple[tuple[int, str, bytes], ...]
+) -> list[Condition]:
     """Give descriptor records (which carry only a hash) their descriptor and script, by id."""
     known = {number: (text, spk) for number, text, spk in descriptors}
     return [
@@ -473,7 +476,15 @@ def _change_spend(channel: Channel, txid: bytes, **changes: object) -> Channel:
 def _apply_penalty(channel: Channel, payload: Payload) -> Channel | None:
     match payload:
         case PenaltyPrepared():
-            bid = Bid(payload.commit_txid, payload.bid_no, payload.txid, payload.raw, payload.fee, payload.feerate_kvb)
+            bid = Bid(
+                payload.commit_txid,
+                payload.bid_no,
+                payload.txid,
+                payload.raw,
+                payload.fee,
+                payload.feerate_kvb,
+                payload.remaining,
+            )
             others = tuple(b for b in channel.bids if b.txid != payload.txid)
             return msgspec.structs.replace(channel, bids=(*others, bid))
         case PenaltyBroadcast():

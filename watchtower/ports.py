@@ -258,3 +258,51 @@ class Failpoint(Protocol):
 
     def __call__(self, name: str) -> None:
         """Pass the point `name`."""
+
+
+class PendingFunding(msgspec.Struct, frozen=True):
+    """A channel whose funding output is not confirmed, or void: what to look for in blocks and mempool."""
+
+    stream: str
+    outpoint: OutPoint
+    spk: bytes
+    seen: bool
+    void: bool = False
+
+
+class ReadModels(Protocol):
+    """What the chain task and the responder ask the projections. `catch_up` brings them to the end of the log."""
+
+    def catch_up(self) -> None:
+        """Apply all committed events."""
+
+    def take_changed(self) -> frozenset[str]:
+        """Channel streams that changed since the last call."""
+
+    def stream_of_outpoint(self, outpoint: bytes) -> str | None:
+        """The channel that watches this outpoint, or None."""
+
+    def is_watched(self, outpoint: bytes) -> bool:
+        """Fast membership test for the block scanner; may be called from any thread."""
+
+    def funding_outpoints(self, after: bytes, limit: int) -> list[OutPoint]:
+        """Funding outpoints of live channels in byte order behind `after`, for the mempool sweep."""
+
+    def streams_in_block(self, block_hash: bytes) -> list[str]:
+        """Channels with a fact in this block, for its disconnect."""
+
+    def pending_funding(self) -> list[PendingFunding]:
+        """Channels whose funding is not confirmed now, or void."""
+
+    def young_funding(self) -> list[str]:
+        """Channels whose funding is younger than 100 blocks or not there yet."""
+
+    def contested(self) -> list[str]:
+        """Channels with a known spend of the funding outpoint that are not resolved, most urgent first."""
+
+
+class Rng(Protocol):
+    """Random bytes for signatures."""
+
+    def __call__(self, size: int) -> bytes:
+        """`size` fresh random bytes."""

@@ -1,0 +1,96 @@
+"""Arms a channel: makes sure that no spend slipped in between its registration and its place in the watch index.
+
+The node is asked whether the funding output is still there, at exactly our cursor's tip. If it is gone although
+the log knows no spend, the blocks since the registration are scanned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from domain.chain import BlockRef
+from domain.channel import Channel
+from domain.events import AuditMismatch, Source, envelopes
+from watchtower.chain.follow import Follower
+from watchtower.chain.scan import BlockScan
+from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels
+from watchtower.repository import Channels
+
+UNSPENT, SPENT = 1, 2
+"""Values of `AuditMismatch.expected` and `found`."""
+
+BATCH = 1_000
+
+
+class Arming:
+    """Checks funding outputs against the node. Called from the pass thread only."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: EventStore,
+        channels: Channels,
+        models: ReadModels,
+        follower: Follower,
+        conditions: Mapping[bytes, str],
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._channels = channels
+        self._models = models
+        self._follower = follower
+        self._conditions = conditions
+        self._clock = clock
+        self._waiting: set[str] = set()
+
+    def add(self, streams: Iterable[str]) -> None:
+        """Queue channels for the next check."""
+        self._waiting.update(streams)
+
+    def check(self, streams: Iterable[str]) -> None:
+        """Check these channels now, or in the next pass if the tip is moving."""
+        self.add(streams)
+        todo = sorted(self._waiting)[:BATCH]
+        if not todo:
+            return
+        channels = [c for c in map(self._channels.find, todo) if c is not None and _should_be_unspent(c)]
+        found = self._node.utxos([c.params.funding_outpoint for c in channels], include_mempool=False)
+        if self._node.best_hash() != self._follower.cursor.hash:
+            return
+        self._waiting.difference_update(todo)
+        for channel, utxo in zip(channels, found, strict=True):
+            if utxo is None:
+                self._search(channel)
+
+    @property
+    def pending(self) -> bool:
+        """True while channels wait for their check."""
+        return bool(self._waiting)
+
+    def _search(self, channel: Channel) -> None:
+        cursor = self._follower.cursor
+        now = self._clock.wall_microseconds()
+        block = channel.funding_block or cursor.tip
+        mismatch = AuditMismatch(
+            recorded_at=now,
+            outpoint=channel.params.funding_outpoint,
+            expected=UNSPENT,
+            found=SPENT,
+            block=cursor.tip,
+        )
+        self._follower.note(envelopes("chain", cursor.version, [mismatch]))
+        for height in range(block.height, cursor.height + 1):
+            block_hash = self._node.hash_at(height)
+            if block_hash is None:
+                raise NodeError("the chain became shorter during a search; try again")
+            scan = BlockScan(self._channels, self._models, self._conditions, now)
+            _, facts, _ = scan.facts(self._node.block(block_hash), BlockRef(height, block_hash), Source.AUDIT)
+            if facts.job:
+                self._store.append(facts.job, chain=True)
+                self._models.catch_up()
+
+
+def _should_be_unspent(channel: Channel) -> bool:
+    return channel.funding_block is not None and channel.confirmed_spend is None and channel.resolved is None

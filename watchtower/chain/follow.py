@@ -1,0 +1,202 @@
+"""Makes the cursor equal to the node's tip, one block per store transaction; never skips, never guesses.
+
+A block that cannot be fetched or parsed stops the cursor in front of it. Blocks are fetched by hash, so one
+pass never mixes two chains. The chain stream's version is the compare-and-set of the cursor: a second writer
+makes the append fail as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from domain import cursor as cursors
+from domain.chain import BlockRef, chain_hash, display
+from domain.cursor import ChainCursor, Move, next_move
+from domain.events import CHAIN_STREAM, Envelope, Source, envelopes
+from domain.spending import disconnected
+from watchtower.chain.facts import Facts, FollowReport
+from watchtower.chain.scan import BlockScan
+from watchtower.ports import (
+    Clock,
+    EventStore,
+    Failpoint,
+    Node,
+    NodeError,
+    ReadModels,
+    StoreConflict,
+    StoreError,
+    WrongChain,
+)
+from watchtower.repository import Channels
+
+
+class NodeBehind(NodeError):
+    """The node has less chainwork than our cursor: rolled back or syncing. Nothing is disconnected."""
+
+    slug: ClassVar[str] = "node-behind"
+
+
+class CursorUnknown(NodeError):
+    """None of our recent blocks is on the node's chain: another chain, or a reorg beyond the undo limit."""
+
+    slug: ClassVar[str] = "cursor-unknown"
+
+
+class Follower:
+    """Owns the cursor. Called from one thread only."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: EventStore,
+        channels: Channels,
+        models: ReadModels,
+        conditions: Mapping[bytes, str],
+        clock: Clock,
+        failpoint: Failpoint,
+        network: str,
+        limit: int = cursors.UNDO_LIMIT,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._channels = channels
+        self._models = models
+        self._conditions = conditions
+        self._clock = clock
+        self._failpoint = failpoint
+        self._network = network
+        self._limit = limit
+        self._cursor: ChainCursor | None = None
+
+    @property
+    def cursor(self) -> ChainCursor:
+        """Where the log says we stand; `start` must have been called."""
+        if self._cursor is None:
+            raise StoreError("the cursor was not started: no node was ever reached")
+        return self._cursor
+
+    def load(self) -> ChainCursor | None:
+        """Read the cursor from the log (None before the first contact with a node)."""
+        cursor: ChainCursor | None = None
+        for event in self._store.read_stream(CHAIN_STREAM):
+            cursor = cursors.evolve(cursor, event, self._limit)
+        self._cursor = cursor
+        return cursor
+
+    def start(self) -> ChainCursor:
+        """Check the chain; at the first contact set the cursor to the node's tip. Raises `WrongChain`."""
+        info = self._node.chain_info()
+        if info.network != self._network:
+            raise WrongChain(
+                f"the node follows {info.network}, this tower watches {self._network}; point it at another node"
+            )
+        known = self.load()
+        if known is not None:
+            if known.chain_hash != chain_hash(self._network):
+                raise WrongChain("the store belongs to another chain than the configured network")
+            return known
+        header = self._node.header(info.best_hash)
+        if header is None:
+            raise NodeError("the node does not know its own tip; try again")
+        block = BlockRef(header.height, header.hash)
+        started = cursors.start(block, chain_hash(self._network), header.chainwork, self._clock.wall_microseconds())
+        self._append(envelopes(CHAIN_STREAM, 0, started))
+        return self.cursor
+
+    def follow(self, source: Source = Source.BLOCK) -> FollowReport:
+        """Walk until the cursor is the node's tip. Raises `NodeError` kinds; what was connected stays connected."""
+        connected = undone = 0
+        while (tip := self._node.best_hash()) != self.cursor.hash:
+            if self._connect_next(source):
+                connected += 1
+                continue
+            move = self._move(tip)
+            if move is Move.DISCONNECT:
+                self._disconnect()
+                undone += 1
+            elif move is Move.NODE_BEHIND:
+                raise NodeBehind(f"the node's tip {display(tip)} has less work than block {self.cursor.height}")
+            elif move is Move.UNKNOWN:
+                raise CursorUnknown(f"the node does not know block {display(self.cursor.hash)} or any before it")
+            else:
+                return FollowReport(connected, undone, moved_again=True)
+        return FollowReport(connected, undone)
+
+    def _move(self, tip: bytes) -> Move:
+        header = self._node.header(tip)
+        if header is None:
+            return Move.STAY
+        return next_move(self.cursor, node_tip=tip, node_work=header.chainwork, is_active=self._is_active)
+
+    def _is_active(self, block_hash: bytes) -> bool:
+        header = self._node.header(block_hash)
+        return header is not None and header.confirmations > 0
+
+    def _connect_next(self, source: Source) -> bool:
+        """Connect the block above the cursor if it builds on it; False means: look at the chain again."""
+        block_hash = self._node.hash_at(self.cursor.height + 1)
+        if block_hash is None:
+            return False
+        header = self._node.header(block_hash)
+        if header is None or header.prev != self.cursor.hash:
+            return False
+        self._failpoint("block_fetch:before")
+        raw = self._node.block(block_hash)
+        self._failpoint("block_fetch:after")
+        block = BlockRef(self.cursor.height + 1, block_hash)
+        while True:
+            try:
+                self._connect(raw, block, source)
+                return True
+            except StoreConflict as conflict:
+                # A client's upload was faster on one of the block's channels: work the whole block out again.
+                self._retry(conflict)
+
+    def _connect(self, raw: bytes, block: BlockRef, source: Source) -> None:
+        now = self._clock.wall_microseconds()
+        scan = BlockScan(self._channels, self._models, self._conditions, now)
+        header, facts, _ = scan.facts(raw, block, source)
+        connected = cursors.connect(self.cursor, header, source, now)
+        job = envelopes(CHAIN_STREAM, self.cursor.version, [connected]) + facts.job
+        self._failpoint("connect:before")
+        self._append(job)
+        self._failpoint("connect:after")
+
+    def _disconnect(self) -> None:
+        """Step back one block along our own walk and undo what our log says happened in it."""
+        while True:
+            now, block = self._clock.wall_microseconds(), self.cursor.tip
+            facts = Facts(self._channels)
+            for stream in self._models.streams_in_block(block.hash):
+                facts.add(stream, disconnected(facts.channel(stream), block, now))
+            step = cursors.disconnect(self.cursor, now)
+            job = envelopes(CHAIN_STREAM, self.cursor.version, [step]) + facts.job
+            self._failpoint("disconnect:before")
+            try:
+                self._append(job)
+            except StoreConflict as conflict:
+                self._retry(conflict)
+                continue
+            self._failpoint("disconnect:after")
+            return
+
+    def _retry(self, conflict: StoreConflict) -> None:
+        if conflict.stream == CHAIN_STREAM:
+            raise StoreError(
+                "another process moved the cursor of this store; only one tower may run on it"
+            ) from conflict
+        self._channels.forget(conflict.stream)
+        self._models.catch_up()
+
+    def note(self, job: list[Envelope]) -> None:
+        """Append events of the chain stream that do not move the cursor."""
+        self._append(job)
+
+    def _append(self, job: list[Envelope]) -> None:
+        self._store.append(job, chain=True)
+        for event in job:
+            if event.stream == CHAIN_STREAM:
+                self._cursor = cursors.evolve(self._cursor, event, self._limit)
+        self._models.catch_up()

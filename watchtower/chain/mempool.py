@@ -1,0 +1,220 @@
+"""Early warnings: who spends our outpoints in the mempool, and who stopped doing so.
+
+There is no mirror of the mempool: the node is asked per outpoint. What the door-bell heard only decides which
+outpoints are asked first; after each block and each gap all of them are swept in slices between passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from domain.chain import BlockRef, OutPoint, Txid
+from domain.channel import Channel
+from domain.classifier import classify, encoded_number
+from domain.errors import DomainError
+from domain.events import Payload, Source, SpendKind
+from domain.settling import condition_outpoints, preimages_learned
+from domain.spending import funding_confirmed, funding_seen, reclassified, spend_gone, spend_seen
+from domain.transaction import Transaction
+from watchtower.chain.facts import Facts
+from watchtower.chain.follow import Follower
+from watchtower.ports import Clock, EventStore, Node, ReadModels, StoreConflict, Utxo
+from watchtower.repository import Channels
+
+SLICE = 2_000
+"""Outpoints asked in one call of the sweep: some milliseconds of the node's time."""
+
+
+class Hints(msgspec.Struct, frozen=True):
+    """What the door-bell heard: outpoints that were touched, signed bytes by txid, whether something may be missing."""
+
+    touched: frozenset[OutPoint] = frozenset()
+    captured: Mapping[bytes, bytes] = {}
+    full_sweep: bool = False
+
+
+class MempoolWatch:
+    """Compares the mempool with what the log says about it. Called from the pass thread only."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: EventStore,
+        channels: Channels,
+        models: ReadModels,
+        follower: Follower,
+        conditions: Mapping[bytes, str],
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._channels = channels
+        self._models = models
+        self._follower = follower
+        self._conditions = conditions
+        self._clock = clock
+        self._swept_to: OutPoint | None = OutPoint(b"")
+
+    @property
+    def sweep_pending(self) -> bool:
+        """True while a full sweep has slices left: another pass should follow soon."""
+        return self._swept_to is not None
+
+    def look(self, hints: Hints) -> None:
+        """One look: touched outpoints, all contested channels, one slice of the sweep."""
+        if hints.full_sweep:
+            self._swept_to = OutPoint(b"")
+        wanted = {o for o in hints.touched if self._stream(o) is not None}
+        for stream in self._models.contested():
+            channel = self._channels.load(stream)
+            if channel.confirmed_spend is None:
+                wanted.add(channel.params.funding_outpoint)
+        wanted.update(OutPoint(o) for o in self._conditions)
+        wanted.update(self._next_slice())
+        self._compare(sorted(wanted), hints.captured)
+        self._look_for_funding()
+        for stream in self._models.contested():
+            self._classify_again(stream)
+
+    def _next_slice(self) -> list[OutPoint]:
+        if self._swept_to is None:
+            return []
+        found = self._models.funding_outpoints(self._swept_to, SLICE)
+        self._swept_to = found[-1] if len(found) == SLICE else None
+        return found
+
+    def _stream(self, outpoint: bytes) -> str | None:
+        return self._models.stream_of_outpoint(outpoint) or self._conditions.get(outpoint)
+
+    def _compare(self, outpoints: list[OutPoint], captured: Mapping[bytes, bytes]) -> None:
+        if not outpoints:
+            return
+        spenders = self._node.mempool_spenders(outpoints)
+        # An outpoint without a spender may have been mined a moment ago: only a tip that is our cursor proves absence.
+        settled = self._node.best_hash() == self._follower.cursor.hash
+        by_stream: dict[str, list[OutPoint]] = {}
+        for outpoint in outpoints:
+            stream = self._stream(outpoint)
+            if stream is not None and (outpoint in spenders or settled):
+                by_stream.setdefault(stream, []).append(outpoint)
+        for stream, mine in by_stream.items():
+            self._record(stream, mine, spenders, captured)
+
+    def _record(
+        self,
+        stream: str,
+        outpoints: Iterable[OutPoint],
+        spenders: Mapping[OutPoint, Txid],
+        captured: Mapping[bytes, bytes],
+    ) -> None:
+        while True:
+            facts = Facts(self._channels)
+            for outpoint in outpoints:
+                self._collect(facts, stream, outpoint, spenders.get(outpoint), captured)
+            if not facts.job:
+                return
+            try:
+                self._store.append(facts.job, chain=True)
+            except StoreConflict:
+                self._channels.forget(stream)
+                continue
+            self._models.catch_up()
+            return
+
+    def _collect(
+        self,
+        facts: Facts,
+        stream: str,
+        outpoint: OutPoint,
+        spender: Txid | None,
+        captured: Mapping[bytes, bytes],
+    ) -> None:
+        channel = facts.channel(stream)
+        tip, now = self._follower.cursor.height, self._clock.wall_microseconds()
+        if outpoint == channel.params.funding_outpoint:
+            known = channel.mempool_spend
+            if spender is None:
+                if known is not None:
+                    facts.add(stream, spend_gone(channel, known.txid, None, tip, now))
+                return
+            if known is not None and known.txid == spender:
+                return
+        elif spender is None or outpoint not in condition_outpoints(channel):
+            return
+        raw = captured.get(spender) or self._node.mempool_transaction(spender)
+        if raw is None:
+            return
+        tx = Transaction.parse(raw)
+        if tx.txid != spender:
+            raise DomainError("the node handed over another transaction than it named")
+        if outpoint != channel.params.funding_outpoint:
+            facts.add(stream, preimages_learned(channel, tx, Source.MEMPOOL, now))
+            return
+        own = self._channels.own_commitment_txid(channel, encoded_number(channel.params, tx))
+        verdict = classify(channel, tx, own)
+        facts.add(stream, spend_seen(channel, tx, raw, verdict, Source.MEMPOOL, tip, now))
+
+    def _classify_again(self, stream: str) -> None:
+        """A secret that was uploaded after the close turns an honest close into a breach."""
+        channel = self._channels.load(stream)
+        spend = channel.present_spend
+        if spend is None or spend.raw is None or spend.kind in _SETTLED_VERDICTS:
+            return
+        tx = Transaction.parse(spend.raw)
+        own = self._channels.own_commitment_txid(channel, encoded_number(channel.params, tx))
+        tip, now = self._follower.cursor.height, self._clock.wall_microseconds()
+        events = reclassified(channel, spend, tx, classify(channel, tx, own), tip, now)
+        self._append(stream, events)
+
+    def _look_for_funding(self) -> None:
+        """Funding outputs that are not confirmed yet: in the mempool, or in a block before the registration."""
+        pending = self._models.pending_funding()
+        if not pending:
+            return
+        found = self._node.utxos([p.outpoint for p in pending], include_mempool=True)
+        for entry, utxo in zip(pending, found, strict=True):
+            if utxo is not None:
+                self._record_funding(entry.stream, utxo)
+
+    def _record_funding(self, stream: str, utxo: Utxo) -> None:
+        channel = self._channels.load(stream)
+        now = self._clock.wall_microseconds()
+        if utxo.confirmations == 0:
+            raw = None if channel.funding_seen else self._node.mempool_transaction(channel.params.funding_txid)
+            events = funding_seen(channel, raw, Source.MEMPOOL, now)
+        else:
+            block = self._block_of(utxo)
+            events = [] if block is None else funding_confirmed(channel, block, now)
+        self._append(stream, events)
+
+    def _append(self, stream: str, events: list[Payload]) -> None:
+        if not events:
+            return
+        facts = Facts(self._channels)
+        facts.add(stream, events)
+        try:
+            self._store.append(facts.job, chain=True)
+        except StoreConflict:
+            self._channels.forget(stream)  # asked again in the next pass
+        self._models.catch_up()
+
+    def _block_of(self, utxo: Utxo) -> BlockRef | None:
+        """The block of a confirmed output, if the answer is about our cursor's tip."""
+        cursor = self._follower.cursor
+        if utxo.best_block != cursor.hash:
+            return None
+        height = cursor.height - utxo.confirmations + 1
+        block_hash = self._node.hash_at(height)
+        return None if block_hash is None else BlockRef(height, block_hash)
+
+
+_SETTLED_VERDICTS = frozenset({SpendKind.BREACH, SpendKind.COOP, SpendKind.OWN_CLOSE, SpendKind.SELF_BREACH})
+"""Verdicts that no later secret of the counterparty can change."""
+
+
+def watched_conditions(channels: Iterable[Channel]) -> dict[bytes, str]:
+    """Outpoints of conditional outputs of all present closes, for preimages."""
+    return {bytes(outpoint): channel.stream for channel in channels for outpoint in condition_outpoints(channel)}

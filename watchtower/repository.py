@@ -1,0 +1,82 @@
+"""Channels by stream: a bounded cache of folds, brought up to date from the log at every load.
+
+The log is the truth; a cached fold is only ever fast-forwarded, and thrown away after a failed commit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from domain.channel import Channel, fold
+from domain.errors import UnknownChannel
+from domain.events import StateUpdated
+from watchtower.ports import EventStore
+
+COMMIT_TXID_OFFSET = 128
+"""Where a state header holds its two commitment txids (protocol 4.2)."""
+
+DEFAULT_CAPACITY = 4096
+"""Folds kept in memory; about 2 kB each without conditions."""
+
+
+class Channels:
+    """Loads Channel aggregates. Safe to use from several threads."""
+
+    def __init__(self, store: EventStore, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._folds: OrderedDict[str, Channel] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, stream: str) -> Channel | None:
+        """The channel as of the last committed event, or None if the stream is empty."""
+        with self._lock:
+            known = self._folds.get(stream)
+        events = self._store.read_stream(stream, after=known.version if known else 0)
+        channel = fold(known, events)
+        if channel is not None:
+            self._keep(stream, channel)
+        return channel
+
+    def load(self, stream: str) -> Channel:
+        """Like `find`; raises `UnknownChannel`."""
+        channel = self.find(stream)
+        if channel is None:
+            raise UnknownChannel("no such channel is registered here")
+        return channel
+
+    def stream_of(self, proposal_id: bytes) -> str:
+        """The stream of a channel, known from the proposal to the end."""
+        return self._store.stream_id("c", proposal_id)
+
+    def forget(self, stream: str) -> None:
+        """Drop a cached fold (after a failed commit)."""
+        with self._lock:
+            self._folds.pop(stream, None)
+
+    def own_commitment_txid(self, channel: Channel, sequence: int) -> bytes | None:
+        """Txid of our own commitment of a stored state, from the header that both parties signed.
+
+        Publishable states are in the fold; older ones are read from the stream. That happens only when an old
+        own commitment shows up on the network, so it may be slow.
+        """
+        record = channel.state(sequence)
+        if record is not None:
+            return record.read_header().commit_txid(channel.own_side)
+        if sequence > channel.sequence:
+            return None
+        offset = COMMIT_TXID_OFFSET + 32 * channel.own_side
+        for event in self._store.read_stream(channel.stream):
+            if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
+                return event.payload.header[offset : offset + 32]
+        return None
+
+    def _keep(self, stream: str, channel: Channel) -> None:
+        with self._lock:
+            newer = self._folds.get(stream)
+            if newer is None or newer.version <= channel.version:
+                self._folds[stream] = channel
+            self._folds.move_to_end(stream)
+            while len(self._folds) > self._capacity:
+                self._folds.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Answers breaches and settles honest closes; level-triggered, from the read models."""

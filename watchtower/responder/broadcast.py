@@ -1,0 +1,35 @@
+"""Hands a transaction to the node the right way and says what the answer means for the responder.
+
+No answer deletes anything; whatever is not understood means: try again.
+"""
+
+from __future__ import annotations
+
+from domain.events import BroadcastOutcome, Via
+from watchtower.ports import Answer, Failpoint, Node
+
+
+class Broadcaster:
+    """Sends a penalty alone, or together with the commitment that it spends."""
+
+    def __init__(self, node: Node, failpoint: Failpoint) -> None:
+        self._node = node
+        self._failpoint = failpoint
+
+    def send(self, raw: bytes, parent: bytes | None) -> tuple[Answer, Via]:
+        """Send `raw`; if its parent is missing at the node and we have its bytes, send both as a package.
+
+        `sendrawtransaction` comes first because it allows sibling eviction.
+        """
+        self._failpoint("broadcast:before")
+        answer = self._node.broadcast(raw)
+        self._failpoint("broadcast:after")
+        if answer.in_mempool or parent is None or answer.outcome not in _PARENT_MAY_BE_MISSING:
+            return answer, Via.RAW
+        self._failpoint("package:before")
+        answers = self._node.submit_package([parent, raw])
+        self._failpoint("package:after")
+        return (answers[-1] if answers else answer), Via.PACKAGE
+
+
+_PARENT_MAY_BE_MISSING = frozenset({BroadcastOutcome.PARENT_MISSING, BroadcastOutcome.MISSING_INPUTS})

@@ -1,0 +1,322 @@
+"""Level-triggered answers: what should be in the mempool now, and is it there?
+
+Every run derives its work from the read models and the node's present mempool. Intent is durable before each
+call; after a crash the same bytes go out again; no rejection deletes anything; one channel's failure does not
+stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from domain.chain import OutPoint, Txid, make_outpoint
+from domain.channel import HONEST_KINDS, Bid, Channel, Spend
+from domain.contract.commitment import contest_key
+from domain.contract.keys import public_key
+from domain.contract.penalty import build_penalty, sign_penalty
+from domain.contract.revocation import derive_secret, index_of, revocation_secret
+from domain.errors import DomainError
+from domain.events import AlertKind, BroadcastOutcome, Payload, SpendKind, envelopes
+from domain.fees import Market
+from domain.punishing import Price, Rival, penalty_answered, penalty_prepared, price
+from domain.settling import ready_settlement, settle_answered, settle_prepared, settlement_missing
+from domain.spending import clear_alert, raise_alert
+from watchtower.ports import (
+    Answer,
+    Clock,
+    EventStore,
+    Failpoint,
+    Keystore,
+    Node,
+    NodeUnavailable,
+    ReadModels,
+    Rng,
+    StoreConflict,
+    WatchtowerError,
+)
+from watchtower.repository import Channels
+from watchtower.responder.broadcast import Broadcaster
+
+ESTIMATE_TARGETS = (1, 2, 3, 6)
+RAISES_PER_RUN = 3
+"""Bids on one contest output in one run: the first, and two more if a rival's exact fee was not known before."""
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A channel that could not be served in this run and why; it is served again in the next one."""
+
+    stream: str
+    error: Exception
+
+
+class RespondReport(msgspec.Struct, frozen=True):
+    """What one run did: penalties sent and accepted, bids deferred to the block, channels in trouble."""
+
+    sent: int = 0
+    accepted: int = 0
+    deferred: int = 0
+    settled: int = 0
+    outcomes: tuple[BroadcastOutcome, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+
+
+class View(msgspec.Struct, frozen=True):
+    """What the node says this moment: tip height, market, spenders in the mempool of the asked outpoints."""
+
+    tip: int
+    market: Market
+    spenders: Mapping[OutPoint, Txid]
+
+
+class Responder:
+    """Serves contested channels, most urgent first. Called from the pass thread only."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: EventStore,
+        channels: Channels,
+        models: ReadModels,
+        keystore: Keystore,
+        clock: Clock,
+        rng: Rng,
+        failpoint: Failpoint,
+        spendable: float = 1.0,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._channels = channels
+        self._models = models
+        self._keystore = keystore
+        self._clock = clock
+        self._rng = rng
+        self._failpoint = failpoint
+        self._spendable = spendable
+        self._broadcaster = Broadcaster(node, failpoint)
+
+    def resend(self) -> None:
+        """Send every stored penalty again at once, before catching up: the restart may be at the last moment."""
+        for stream in self._models.contested():
+            channel = self._channels.load(stream)
+            breach = _breach_to_answer(channel)
+            bids = channel.bids_on(breach.txid) if breach else ()
+            if breach is not None and bids:
+                self._broadcaster.send(bids[-1].raw, breach.raw)
+
+    def respond(self, tip: int) -> RespondReport:
+        """One run over all contested channels. Raises `NodeUnavailable` when nothing can be asked at all."""
+        streams = self._models.contested()
+        work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
+        if not work:
+            return RespondReport()
+        view = View(tip, self._market(), self._node.mempool_spenders(_outpoints(work)))
+        run = _Run()
+        for channel in work:
+            try:
+                self._serve(channel, view, run)
+            except NodeUnavailable:
+                raise
+            except (DomainError, WatchtowerError) as error:
+                run.troubles.append(Trouble(channel.stream, error))
+        return run.report()
+
+    def _market(self) -> Market:
+        policy = self._node.mempool_policy()
+        estimates = [(t, self._node.fee_estimate(t)) for t in ESTIMATE_TARGETS]
+        known = tuple((t, e) for t, e in estimates if e is not None)
+        return Market(policy.minimum, policy.relay, policy.increment, known)
+
+    def _serve(self, channel: Channel, view: View, run: _Run) -> None:
+        breach = _breach_to_answer(channel)
+        if breach is not None:
+            self._punish(channel, breach, view, run)
+        else:
+            self._settle(channel, view, run)
+
+    # --- breaches -----------------------------------------------------------------------------------------
+
+    def _punish(self, channel: Channel, breach: Spend, view: View, run: _Run) -> None:
+        secret = self._keystore.get(channel.proposal_id)
+        if secret is None:
+            run.deferred += 1
+            alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
+            self._record(channel, alert)
+            return
+        spender = view.spenders.get(breach.contest)
+        for _ in range(RAISES_PER_RUN):
+            wanted = price(
+                channel,
+                breach,
+                tip=view.tip,
+                market=view.market,
+                rival=self._rival(channel, breach, spender),
+                spendable=self._spendable,
+            )
+            channel = self._note_economy(channel, breach, wanted, view.tip)
+            due = self._next_bid(channel, breach, wanted, spender, secret)
+            if due is None:
+                run.deferred += wanted.fee is None
+                return
+            channel, answer = self._send(*due, breach, view.tip)
+            run.count(answer)
+            if answer.outcome is not BroadcastOutcome.INSUFFICIENT_FEE:
+                return
+            # Somebody else bids higher than we knew: look again at who spends the output, and raise.
+            spender = self._node.mempool_spenders([breach.contest]).get(breach.contest)
+
+    def _next_bid(
+        self, channel: Channel, breach: Spend, wanted: Price, spender: bytes | None, secret: bytes
+    ) -> tuple[Channel, Bid] | None:
+        """The bid to send now: a new one, the last one again if it is absent, or None if all is in place."""
+        bids = channel.bids_on(breach.txid)
+        if wanted.fee is None:
+            return None
+        last = bids[-1] if bids else None
+        present = last is not None and spender == last.txid
+        if present and last is not None and wanted.remaining is not None and wanted.remaining == last.remaining:
+            return None  # one bump per block is enough while our bid stands in the mempool
+        if last is not None and wanted.fee <= last.fee:
+            return None if present else (channel, last)
+        return self._prepare(channel, breach, wanted.fee, wanted.remaining, secret)
+
+    def _prepare(
+        self, channel: Channel, breach: Spend, fee: int, left: int | None, basepoint_secret: bytes
+    ) -> tuple[Channel, Bid]:
+        """Sign a penalty and make the intent durable, before anybody hears of it."""
+        assert breach.sequence is not None
+        assert breach.side is not None  # a breach always has both
+        revealed = derive_secret(channel.buckets, index_of(breach.sequence))
+        if revealed is None:
+            raise DomainError(f"the revealed secret of state {breach.sequence} is missing in the log")
+        params = channel.params
+        key = contest_key(params, breach.side, public_key(revealed))
+        unsigned = build_penalty(params, breach.txid, fee, channel.sweep_spk)
+        secret = revocation_secret(basepoint_secret, revealed)
+        signed = sign_penalty(params, unsigned, key, secret, self._rng(32))
+        prepared = penalty_prepared(
+            channel, breach, txid=signed.txid, raw=signed.serialize(), fee=fee, left=left, now=self._now
+        )
+        self._failpoint("prepare_commit:before")
+        channel = self._record(channel, prepared)
+        self._failpoint("prepare_commit:after")
+        return channel, channel.bids_on(breach.txid)[-1]
+
+    def _send(self, channel: Channel, bid: Bid, breach: Spend, tip: int) -> tuple[Channel, Answer]:
+        answer, via = self._broadcaster.send(bid.raw, breach.raw)
+        answered = penalty_answered(bid, answer.outcome, via, answer.code, answer.text, tip, self._now)
+        self._failpoint("broadcast_result_commit:before")
+        channel = self._record(channel, answered)
+        self._failpoint("broadcast_result_commit:after")
+        return channel, answer
+
+    def _rival(self, channel: Channel, breach: Spend, spender: bytes | None) -> Rival | None:
+        """Whom we have to outbid: a foreign spend of the contest output, or the cheater's anchor child."""
+        ours = {b.txid for b in channel.bids_on(breach.txid)}
+        if spender is not None and spender not in ours:
+            return self._entry(spender)
+        if breach.block is not None or spender in ours:
+            return None
+        anchor = make_outpoint(breach.txid, 1)
+        child = self._node.mempool_spenders([anchor]).get(anchor)
+        return None if child is None else self._entry(child)
+
+    def _entry(self, txid: bytes) -> Rival | None:
+        entry = self._node.mempool_entry(txid)
+        return None if entry is None else Rival(entry.fee, entry.vsize)
+
+    def _note_economy(self, channel: Channel, breach: Spend, wanted: Price, tip: int) -> Channel:
+        kind = AlertKind.UNECONOMICAL_TO_PUNISH
+        if wanted.uneconomical:
+            return self._record(channel, raise_alert(channel, kind, breach.txid, breach.sequence, tip, self._now))
+        return self._record(channel, clear_alert(channel, kind, tip, self._now))
+
+    # --- honest closes --------------------------------------------------------------------------------------
+
+    def _settle(self, channel: Channel, view: View, run: _Run) -> None:
+        close = channel.confirmed_spend
+        if close is None or close.block is None:
+            return
+        ready = ready_settlement(channel, close)
+        if ready is None:
+            self._record(channel, settlement_missing(channel, close, view.tip, self._now))
+            return
+        if view.tip < ready.valid_from - 1 or view.spenders.get(close.contest) is not None:
+            return
+        channel = self._record(channel, settle_prepared(channel, ready, self._now))
+        answer, _ = self._broadcaster.send(ready.tx.serialize(), None)
+        run.settled += answer.in_mempool
+        run.outcomes.append(answer.outcome)
+        self._record(channel, settle_answered(channel, ready, answer.outcome, view.tip, self._now))
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> int:
+        return self._clock.wall_microseconds()
+
+    def _record(self, channel: Channel, payloads: Sequence[Payload]) -> Channel:
+        """Append to the channel's stream; a conflict with an upload re-reads the version and appends again.
+
+        What is recorded here (bids, answers, alerts) is true whatever the client uploaded in between.
+        """
+        if not payloads:
+            return channel
+        while True:
+            try:
+                self._store.append(envelopes(channel.stream, channel.version, payloads), chain=True)
+            except StoreConflict:
+                self._channels.forget(channel.stream)
+                channel = self._channels.load(channel.stream)
+                continue
+            self._models.catch_up()
+            return self._channels.load(channel.stream)
+
+
+class _Run:
+    """Counts of one run."""
+
+    def __init__(self) -> None:
+        self.sent = self.accepted = self.deferred = self.settled = 0
+        self.outcomes: list[BroadcastOutcome] = []
+        self.troubles: list[Trouble] = []
+
+    def count(self, answer: Answer) -> None:
+        self.sent += 1
+        self.accepted += answer.in_mempool
+        self.outcomes.append(answer.outcome)
+
+    def report(self) -> RespondReport:
+        return RespondReport(
+            self.sent, self.accepted, self.deferred, self.settled, tuple(self.outcomes), tuple(self.troubles)
+        )
+
+
+def _breach_to_answer(channel: Channel) -> Spend | None:
+    """The breach that counts now and is not answered in a block.
+
+    Without any present spend it is the last stale commitment that dropped out of sight (evicted, or lost in a
+    reorg): its kept bytes are sent again together with the penalty.
+    """
+    spend = channel.present_spend
+    if spend is None:
+        spend = channel.spends[-1] if channel.spends else None
+    if spend is None or spend.kind is not SpendKind.BREACH or channel.contest_spend(spend.txid) is not None:
+        return None
+    return spend
+
+
+def _wants_answer(channel: Channel) -> bool:
+    if channel.resolved is not None:
+        return False
+    if _breach_to_answer(channel) is not None:
+        return True
+    close = channel.confirmed_spend
+    return close is not None and close.kind in HONEST_KINDS and channel.contest_spend(close.txid) is None
+
+
+def _outpoints(work: Sequence[Channel]) -> list[OutPoint]:
+    spends = [_breach_to_answer(c) or c.confirmed_spend for c in work]
+    return [s.contest for s in spends if s is not None]

@@ -1,0 +1,157 @@
+"""One tower: the order of its start and of its passes. Synchronous; the shell gives it a thread.
+
+A pass makes the cursor equal to the node's tip, looks into the mempool, then answers what is open. `respond`
+runs also when `follow` failed: its input is then the last durable read model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from domain.events import Source
+from watchtower.chain.arm import Arming
+from watchtower.chain.facts import FollowReport
+from watchtower.chain.follow import Follower
+from watchtower.chain.mempool import Hints, MempoolWatch, watched_conditions
+from watchtower.ports import (
+    Clock,
+    EventStore,
+    Failpoint,
+    Keystore,
+    Node,
+    NodeError,
+    ReadModels,
+    Rng,
+)
+from watchtower.repository import Channels
+from watchtower.responder.respond import Responder, RespondReport
+
+__all__ = ["Hints", "PassReport", "Tower", "TowerSettings"]
+
+
+class TowerSettings(msgspec.Struct, frozen=True):
+    """`spendable` is the share of a contest value that fees may take; `undo_limit` bounds reorgs in blocks."""
+
+    network: str
+    spendable: float = 1.0
+    undo_limit: int = 2016
+
+
+class PassReport(msgspec.Struct, frozen=True):
+    """Result of one pass. `error` is what stopped the follower; `again` asks for another pass at once."""
+
+    follow: FollowReport
+    respond: RespondReport
+    height: int
+    error: NodeError | None
+    again: bool
+
+
+class Tower:
+    """The core of the service. All methods are called from one thread, the pass thread."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: EventStore,
+        models: ReadModels,
+        channels: Channels,
+        keystore: Keystore,
+        clock: Clock,
+        rng: Rng,
+        failpoint: Failpoint,
+        settings: TowerSettings,
+        observe: Callable[[PassReport], None] = lambda _report: None,
+    ) -> None:
+        self.models = models
+        self.channels = channels
+        self._observe = observe
+        self._conditions: dict[bytes, str] = {}
+        self._armed: set[str] = set()
+        self.follower = Follower(
+            node=node,
+            store=store,
+            channels=channels,
+            models=models,
+            conditions=self._conditions,
+            clock=clock,
+            failpoint=failpoint,
+            network=settings.network,
+            limit=settings.undo_limit,
+        )
+        self.mempool = MempoolWatch(
+            node=node,
+            store=store,
+            channels=channels,
+            models=models,
+            follower=self.follower,
+            conditions=self._conditions,
+            clock=clock,
+        )
+        self.arming = Arming(
+            node=node,
+            store=store,
+            channels=channels,
+            models=models,
+            follower=self.follower,
+            conditions=self._conditions,
+            clock=clock,
+        )
+        self.responder = Responder(
+            node=node,
+            store=store,
+            channels=channels,
+            models=models,
+            keystore=keystore,
+            clock=clock,
+            rng=rng,
+            failpoint=failpoint,
+            spendable=settings.spendable,
+        )
+
+    def start(self) -> PassReport:
+        """Start-up order of reliability 6.3, steps 2 and 4 to 6; raises `NodeError` or `WrongChain`, try again."""
+        self.models.catch_up()
+        self.follower.start()
+        self.arming.add(self.models.young_funding())
+        self.responder.resend()
+        return self.run_pass(Hints(full_sweep=True), Source.CATCH_UP)
+
+    def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
+        """Follow, look, respond. A `NodeError` of the follower is reported after responding, not raised."""
+        self.models.catch_up()
+        followed, error = FollowReport(), None
+        try:
+            followed = self.follower.follow(source)
+            moved = followed.connected or followed.disconnected
+            self._refresh_conditions()
+            self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)
+            self._refresh_conditions()
+            self.arming.check(self._newly_watched())
+        except NodeError as failure:
+            error = failure
+        height = self.follower.cursor.height
+        responded = self.responder.respond(height)
+        again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending
+        report = PassReport(followed, responded, height, error, again)
+        self._observe(report)
+        return report
+
+    def is_watched(self, outpoint: bytes) -> bool:
+        """For the door-bell: does this outpoint matter to us? Safe to call from another thread."""
+        return self.models.is_watched(outpoint) or outpoint in self._conditions
+
+    def _newly_watched(self) -> list[str]:
+        """Channels that changed for the first time in this run: they are armed by a check of the funding output."""
+        fresh = sorted(self.models.take_changed() - self._armed)
+        self._armed.update(fresh)
+        return fresh
+
+    def _refresh_conditions(self) -> None:
+        contested = (self.channels.load(stream) for stream in self.models.contested())
+        found = watched_conditions(contested)
+        self._conditions.clear()
+        self._conditions.update(found)
