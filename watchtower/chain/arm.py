@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from domain.chain import BlockRef
 from domain.channel import Channel
 from domain.events import AuditMismatch, Source, envelopes
+from domain.spending import disconnected
 from watchtower.chain.follow import Follower
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels
@@ -61,13 +62,23 @@ class Arming:
             return
         self._waiting.difference_update(todo)
         for channel, utxo in zip(channels, found, strict=True):
-            if utxo is None:
+            if utxo is None and self._funding_block_stands(channel):
                 self._search(channel)
 
     @property
     def pending(self) -> bool:
         """True while channels wait for their check."""
         return bool(self._waiting)
+
+    def _funding_block_stands(self, channel: Channel) -> bool:
+        """Undo a confirmation whose block the node has left before our cursor ever reached it."""
+        block = channel.funding_block
+        if block is None or self._node.hash_at(block.height) == block.hash:
+            return True
+        events = disconnected(channel, block, self._clock.wall_microseconds())
+        self._store.append(envelopes(channel.stream, channel.version, events), chain=True)
+        self._models.catch_up()
+        return False
 
     def _search(self, channel: Channel) -> None:
         cursor = self._follower.cursor

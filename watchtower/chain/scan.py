@@ -37,10 +37,13 @@ class BlockScan:
         """Header, collected events and number of transactions of a serialized block."""
         facts = Facts(self._channels)
         pending = {p.spk: p.stream for p in self._models.pending_funding()}
-        scan = scan_block(raw, self, follow=self._follow, find_outputs=tuple(pending))
+        scan = scan_block(raw, self, find_outputs=tuple(pending), follow=self._follow)
+        for created in scan.created:
+            stream = pending[created.spk]
+            if facts.channel(stream).params.funding_outpoint == created.outpoint:
+                facts.add(stream, funding_confirmed(facts.channel(stream), block, self._now))
         for hit in scan.hits:
             tx = Transaction.parse(hit.raw)
-            self._created(facts, tx, block, pending)
             for outpoint in hit.outpoints:
                 self._spent(facts, tx, hit.raw, outpoint, block, source)
         for stream in self._models.contested():
@@ -68,15 +71,6 @@ class BlockScan:
         return (
             self._models.stream_of_outpoint(outpoint) or self._in_block.get(outpoint) or self._conditions.get(outpoint)
         )
-
-    def _created(self, facts: Facts, tx: Transaction, block: BlockRef, pending: Mapping[bytes, str]) -> None:
-        for output in tx.outputs:
-            stream = pending.get(output.spk)
-            if stream is None:
-                continue
-            channel = facts.channel(stream)
-            if channel.params.funding_txid == tx.txid:
-                facts.add(stream, funding_confirmed(channel, block, self._now))
 
     def _spent(
         self, facts: Facts, tx: Transaction, raw: bytes, outpoint: OutPoint, block: BlockRef, source: Source
