@@ -221,6 +221,7 @@ class MusigSession:
         self._cache = _tweaked_cache(self._publics, merkle_root)
         self._message = message
         self._secret: bytes | None = secret
+        self._session: Any = None
         self._nonce = ffi.new("secp256k1_musig_secnonce *")
         self.public_nonce = self._draw_nonce(own, secret, session_secrand)
 
@@ -247,7 +248,9 @@ class MusigSession:
             raise MalformedInput("this signing session was used; start a new one with fresh randomness")
         if self.public_nonce not in public_nonces:
             raise MalformedInput("the nonces do not include the one of this session")
-        session = self._session(public_nonces)
+        if len(public_nonces) != len(self._publics):
+            raise MalformedInput(f"{len(self._publics)} public nonces are needed, got {len(public_nonces)}")
+        session = _nonce_session(self._cache, self._message, public_nonces)
         pair = _keypair(self._secret)
         self._secret = None
         partial = ffi.new("secp256k1_musig_partial_sig *")
@@ -257,34 +260,30 @@ class MusigSession:
         finally:
             _erase(pair)
             _erase(self._nonce)
+        self._session = session
         serialized = ffi.new("unsigned char[32]")
         _must(lib.secp256k1_musig_partial_sig_serialize(_CTX, serialized, partial), "damaged signature")
         return bytes(ffi.buffer(serialized))
 
-    def verify_partial(self, signer: bytes, nonce: bytes, partial: bytes, public_nonces: Sequence[bytes]) -> bool:
-        """Whether `partial` (32 bytes) is by `signer` (33) with its public nonce (66) in this session."""
-        if signer not in self._publics or nonce not in public_nonces or len(partial) != 32:
+    def verify_partial(self, signer: bytes, nonce: bytes, partial: bytes) -> bool:
+        """Whether `partial` (32 bytes) is by `signer` (33) with its public nonce (66); after `partial_sign`."""
+        session = self._signed_session()
+        if signer not in self._publics or len(partial) != 32:
             return False
         parsed = ffi.new("secp256k1_musig_partial_sig *")
         if not lib.secp256k1_musig_partial_sig_parse(_CTX, parsed, partial):
             return False
-        session = self._session(public_nonces)
-        parsed_nonce = _parse_nonce(nonce)
-        return bool(
-            lib.secp256k1_musig_partial_sig_verify(_CTX, parsed, parsed_nonce, _parse(signer), self._cache, session)
-        )
+        by = (_parse_nonce(nonce), _parse(signer))
+        return bool(lib.secp256k1_musig_partial_sig_verify(_CTX, parsed, *by, self._cache, session))
 
-    def aggregate(self, partials: Sequence[bytes], public_nonces: Sequence[bytes]) -> bytes:
-        """The BIP-340 signature (64 bytes) of all partial signatures; `InvalidSignature` if it is none."""
-        session = self._session(public_nonces)
-        parsed = [_parse_partial(partial) for partial in partials]
-        if len(parsed) != len(self._publics):
-            raise MalformedInput(f"{len(self._publics)} partial signatures are needed, got {len(parsed)}")
-        signature = ffi.new("unsigned char[64]")
-        pointers = ffi.new("secp256k1_musig_partial_sig *[]", parsed)
-        joined = lib.secp256k1_musig_partial_sig_agg(_CTX, signature, session, pointers, len(parsed))
-        _must(joined, "the partial signatures cannot be joined")
-        complete = bytes(ffi.buffer(signature))
+    def aggregate(self, partials: Sequence[bytes]) -> bytes:
+        """The BIP-340 signature (64 bytes) of all partial signatures, after `partial_sign`.
+
+        Raises `InvalidSignature` if they do not give one; `verify_partial` tells whose is wrong.
+        """
+        if len(partials) != len(self._publics):
+            raise MalformedInput(f"{len(self._publics)} partial signatures are needed, got {len(partials)}")
+        complete = _join_partials(self._signed_session(), partials)
         if not verify_schnorr(_aggregate_point(self._cache)[1:], self._message, complete):
             raise InvalidSignature("the partial signatures do not give a valid signature; try a new session")
         return complete
@@ -294,17 +293,30 @@ class MusigSession:
         self._secret = None
         _erase(self._nonce)
 
-    def _session(self, public_nonces: Sequence[bytes]) -> Any:
-        if len(public_nonces) != len(self._publics):
-            raise MalformedInput(f"{len(self._publics)} public nonces are needed, got {len(public_nonces)}")
-        parsed = [_parse_nonce(nonce) for nonce in public_nonces]
-        total = ffi.new("secp256k1_musig_aggnonce *")
-        pointers = ffi.new("secp256k1_musig_pubnonce *[]", parsed)
-        _must(lib.secp256k1_musig_nonce_agg(_CTX, total, pointers, len(parsed)), "the nonces do not add up")
-        session = ffi.new("secp256k1_musig_session *")
-        started = lib.secp256k1_musig_nonce_process(_CTX, session, total, self._message, self._cache)
-        _must(started, "the nonces cannot be used")
-        return session
+    def _signed_session(self) -> Any:
+        if self._session is None:
+            raise MalformedInput("sign first: the session does not know the nonces of the other signers yet")
+        return self._session
+
+
+def _nonce_session(cache: Any, message: bytes, public_nonces: Sequence[bytes]) -> Any:
+    parsed = [_parse_nonce(nonce) for nonce in public_nonces]
+    total = ffi.new("secp256k1_musig_aggnonce *")
+    pointers = ffi.new("secp256k1_musig_pubnonce *[]", parsed)
+    _must(lib.secp256k1_musig_nonce_agg(_CTX, total, pointers, len(parsed)), "the nonces do not add up")
+    session = ffi.new("secp256k1_musig_session *")
+    started = lib.secp256k1_musig_nonce_process(_CTX, session, total, message, cache)
+    _must(started, "the nonces cannot be used")
+    return session
+
+
+def _join_partials(session: Any, partials: Sequence[bytes]) -> bytes:
+    parsed = [_parse_partial(partial) for partial in partials]
+    signature = ffi.new("unsigned char[64]")
+    pointers = ffi.new("secp256k1_musig_partial_sig *[]", parsed)
+    joined = lib.secp256k1_musig_partial_sig_agg(_CTX, signature, session, pointers, len(parsed))
+    _must(joined, "the partial signatures cannot be joined")
+    return bytes(ffi.buffer(signature))
 
 
 def _key_agg_cache(publics: Sequence[bytes]) -> Any:
