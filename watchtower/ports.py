@@ -6,7 +6,7 @@ synchronous; amounts are satoshi, hashes are in internal byte order, feerates ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -282,8 +282,9 @@ class ReadModels(Protocol):
     def stream_of_outpoint(self, outpoint: bytes) -> str | None:
         """The channel that watches this outpoint, or None."""
 
-    def is_watched(self, outpoint: bytes) -> bool:
-        """Fast membership test for the block scanner; may be called from any thread."""
+    @property
+    def watched(self) -> Container[bytes]:
+        """All watched outpoints, for the block scanner and (from another thread) the door-bell."""
 
     def funding_outpoints(self, after: bytes, limit: int) -> list[OutPoint]:
         """Funding outpoints of live channels in byte order behind `after`, for the mempool sweep."""

@@ -142,7 +142,7 @@ class Tower:
 
     def is_watched(self, outpoint: bytes) -> bool:
         """For the door-bell: does this outpoint matter to us? Safe to call from another thread."""
-        return self.models.is_watched(outpoint) or outpoint in self._conditions
+        return outpoint in self.models.watched or outpoint in self._conditions
 
     def _newly_watched(self) -> list[str]:
         """Channels that changed for the first time in this run: they are armed by a check of the funding output."""

@@ -37,7 +37,8 @@ class BlockScan:
         """Header, collected events and number of transactions of a serialized block."""
         facts = Facts(self._channels)
         pending = {p.spk: p.stream for p in self._models.pending_funding()}
-        scan = scan_block(raw, self, find_outputs=tuple(pending), follow=self._follow)
+        watched = self if self._conditions else self._models.watched
+        scan = scan_block(raw, watched, find_outputs=tuple(pending), follow=self._follow)
         for created in scan.created:
             stream = pending[created.spk]
             if facts.channel(stream).params.funding_outpoint == created.outpoint:
@@ -52,9 +53,7 @@ class BlockScan:
         return scan.header, facts, scan.tx_count
 
     def __contains__(self, outpoint: object) -> bool:
-        return isinstance(outpoint, bytes) and (
-            self._models.is_watched(outpoint) or outpoint in self._in_block or outpoint in self._conditions
-        )
+        return outpoint in self._models.watched or outpoint in self._conditions
 
     def _follow(self, hit: Hit) -> Iterable[bytes]:
         """A spend of a funding outpoint makes its output 0 interesting for the rest of the same block."""
