@@ -228,13 +228,14 @@ def _places(raw: bytes, wanted: frozenset[bytes]) -> list[int]:
     if len(wanted) <= _FEW:
         return sorted(place for spk in wanted for place in _occurrences(raw, compact_size(len(spk)) + spk))
     groups = {compact_size(len(spk)) + spk[:2] for spk in wanted}  # one search for all that begin alike
-    found: list[int] = []
-    for prefix in groups:
-        size, skip = read_compact_size(prefix, 0)
-        for place in _occurrences(raw, prefix):
-            if raw[place + skip : place + skip + size] in wanted:
-                found.append(place)
-    return sorted(found)
+    return sorted(place for prefix in groups for place in _wanted_at(raw, prefix, wanted))
+
+
+def _wanted_at(raw: bytes, prefix: bytes, wanted: frozenset[bytes]) -> Iterator[int]:
+    size, skip = read_compact_size(prefix, 0)
+    for place in _occurrences(raw, prefix):
+        if raw[place + skip : place + skip + size] in wanted:
+            yield place
 
 
 def _occurrences(raw: bytes, text: bytes) -> Iterator[int]:
