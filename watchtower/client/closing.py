@@ -1,0 +1,218 @@
+"""Cooperative close between the parties: by leaf, and by key path with MuSig2 (protocol 3.7, rule U6).
+
+The leaf form needs no state between its two messages. A MuSig2 attempt lives in memory only: after a crash a
+new attempt with fresh nonces is made, which is why the leaf form is the default.
+"""
+
+from __future__ import annotations
+
+from domain.contract import keys
+from domain.contract.closing import (
+    build_cooperative_close,
+    complete_close_by_key_path,
+    complete_close_by_leaf,
+    key_path_sighash,
+    leaf_sighash,
+)
+from domain.contract.keys import MusigSession
+from domain.contract.scripts import funding_output
+from domain.errors import ChannelClosed, ChannelNotReady, InvalidSignature, InvalidState
+from domain.events import CloseProposed, CloseSigned, Payload
+from domain.transaction import Transaction
+from domain.units import Side
+from watchtower.client.messages import (
+    CloseAccept,
+    CloseAcceptMusig,
+    ClosePropose,
+    CloseProposeMusig,
+    CloseSignedMusig,
+)
+from watchtower.client.party_channel import Close, Content
+from watchtower.client.resend import name_of
+from watchtower.client.seat import NOTHING, Seat, Step
+from watchtower.wire.hexes import Hex32, Hex64, NonceHex
+
+
+def propose_close(seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0) -> Step:
+    """Sign a close by leaf; this side pays `fee` (satoshi). From here no update is possible (U6)."""
+    tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
+    known = _known(seat, tx)
+    signature = known.signature(seat.own) if known else None
+    events: tuple[Payload, ...] = ()
+    if signature is None:
+        signature = _sign_leaf(seat, tx)
+        proposed = _proposed(seat, tx, final_balances, fee, lock_time, seat.own)
+        events = (proposed, _signed(seat, tx, seat.own, signature, None))
+    message = ClosePropose(
+        channel_id=name_of(seat),
+        final_balances=final_balances,
+        fee=fee,
+        lock_time=lock_time,
+        signature=Hex64(signature),
+    )
+    return Step(events, (message,))
+
+
+def on_close_propose(seat: Seat, message: ClosePropose) -> Step:
+    """Check the peer's close, sign it and answer; the transaction is complete here."""
+    tx = _acceptable_transaction(seat, message)
+    known = _known(seat, tx)
+    answered = known.signature(seat.own) if known else None
+    if answered is not None:
+        return Step(messages=(CloseAccept(channel_id=name_of(seat), signature=Hex64(answered)),))
+    params = seat.channel.params
+    if not keys.verify_schnorr(params.keys(seat.peer).fund[1:], leaf_sighash(params, tx), message.signature):
+        raise InvalidSignature("the peer's signature on the cooperative close does not verify; nothing was signed")
+    own = _sign_leaf(seat, tx)
+    complete = _complete_by_leaf(seat, tx, own, message.signature)
+    events = (
+        _proposed(seat, tx, message.final_balances, message.fee, message.lock_time, seat.peer),
+        _signed(seat, tx, seat.peer, message.signature, None),
+        _signed(seat, tx, seat.own, own, complete),
+    )
+    return Step(events, (CloseAccept(channel_id=name_of(seat), signature=Hex64(own)),))
+
+
+def on_close_accept(seat: Seat, message: CloseAccept) -> Step:
+    """The peer signed too: store the complete transaction."""
+    params = seat.channel.params
+    for close in reversed(seat.channel.closes):
+        own = close.signature(seat.own)
+        if close.by is not seat.own or own is None:
+            continue
+        tx = close_transaction(seat, close)
+        if keys.verify_schnorr(params.keys(seat.peer).fund[1:], leaf_sighash(params, tx), message.signature):
+            if close.raw is not None:
+                return NOTHING
+            complete = _complete_by_leaf(seat, tx, own, message.signature)
+            return Step((_signed(seat, tx, seat.peer, message.signature, complete),))
+    raise InvalidSignature("the answer does not sign any close that this side proposed")
+
+
+# ── MuSig2 ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def propose_close_musig(
+    seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0
+) -> tuple[Step, MusigSession]:
+    """Start a key-path close with a fresh nonce; the session stays in memory until the answer."""
+    tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
+    session = _session(seat, tx)
+    message = CloseProposeMusig(
+        channel_id=name_of(seat),
+        final_balances=final_balances,
+        fee=fee,
+        lock_time=lock_time,
+        nonce=NonceHex(session.public_nonce),
+    )
+    event = _proposed(seat, tx, final_balances, fee, lock_time, seat.own)
+    return Step(() if _known(seat, tx) else (event,), (message,)), session
+
+
+def on_close_propose_musig(seat: Seat, message: CloseProposeMusig) -> Step:
+    """Sign the peer's key-path close with a fresh nonce; every repetition is a new attempt."""
+    tx = _acceptable_transaction(seat, message)
+    session = _session(seat, tx)
+    partial = session.partial_sign((bytes(message.nonce), session.public_nonce))
+    event = _proposed(seat, tx, message.final_balances, message.fee, message.lock_time, seat.peer)
+    answer = CloseAcceptMusig(channel_id=name_of(seat), nonce=NonceHex(session.public_nonce), partial=Hex32(partial))
+    return Step(() if _known(seat, tx) else (event,), (answer,))
+
+
+def on_close_accept_musig(seat: Seat, message: CloseAcceptMusig, session: MusigSession, close: Close) -> Step:
+    """Join both partial signatures; the transaction is complete here and, with the answer, at the peer."""
+    own_partial = session.partial_sign((session.public_nonce, bytes(message.nonce)))
+    if not session.verify_partial(seat.channel.params.keys(seat.peer).fund, message.nonce, message.partial):
+        raise InvalidSignature("the peer's partial signature does not verify; start a new attempt")
+    signature = session.aggregate((own_partial, bytes(message.partial)))
+    tx = close_transaction(seat, close)
+    complete = complete_close_by_key_path(tx, signature).serialize()
+    answer = CloseSignedMusig(channel_id=name_of(seat), signature=Hex64(signature))
+    return Step((_signed(seat, tx, seat.own, signature, complete),), (answer,))
+
+
+def on_close_signed_musig(seat: Seat, message: CloseSignedMusig) -> Step:
+    """The joined signature arrives at the side that answered."""
+    params = seat.channel.params
+    output_key = funding_output(params).output_key
+    for close in reversed(seat.channel.closes):
+        tx = close_transaction(seat, close)
+        if keys.verify_schnorr(output_key, key_path_sighash(params, tx), message.signature):
+            complete = complete_close_by_key_path(tx, message.signature).serialize()
+            return NOTHING if close.raw else Step((_signed(seat, tx, seat.peer, message.signature, complete),))
+    raise InvalidSignature("the signature does not fit any close of this channel")
+
+
+def close_transaction(seat: Seat, close: Close) -> Transaction:
+    """The close rebuilt from its terms, without witness."""
+    return build_cooperative_close(seat.channel.params, close.final_balances, close.by, close.fee, close.lock_time)
+
+
+def _agreed_transaction(
+    seat: Seat, final_balances: tuple[int, int], closer: Side, fee: int, lock_time: int
+) -> Transaction:
+    """Build the close if rule U6 and the open state of the channel allow it."""
+    channel = seat.channel
+    if channel.state is None:
+        raise ChannelNotReady("state 0 is not complete; there is nothing to close")
+    if channel.spend_seen or channel.published:
+        raise ChannelClosed("the funding output is being spent already; wait for that close")
+    if any(content.conditions for content in _signed_contents(seat)):
+        raise InvalidState("conditions are pending; settle or drop them before a cooperative close")
+    if any(close.final_balances != final_balances for close in channel.closes):
+        raise ChannelClosed("another close with other final balances was signed; all must be the same (rule U6)")
+    return build_cooperative_close(channel.params, final_balances, closer, fee, lock_time)
+
+
+def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusig) -> Transaction:
+    """The peer's close, if it gives this side at least what every signed state gives it."""
+    tx = _agreed_transaction(seat, message.final_balances, seat.peer, message.fee, message.lock_time)
+    owed = max(content.read_header().balances[seat.own] for content in _signed_contents(seat))
+    if message.final_balances[seat.own] < owed:
+        raise InvalidState(
+            f"the close leaves this side {message.final_balances[seat.own]} sat, its balance is {owed} sat"
+        )
+    return tx
+
+
+def _signed_contents(seat: Seat) -> list[Content]:
+    """The newest complete state, and the one in flight if a signature for it exists."""
+    state, pending = seat.channel.state, seat.channel.pending
+    contents = [state.content] if state is not None else []
+    return [*contents, pending.content] if pending is not None and pending.is_bound else contents
+
+
+def _known(seat: Seat, tx: Transaction) -> Close | None:
+    return next((close for close in seat.channel.closes if close.txid == tx.txid), None)
+
+
+def _sign_leaf(seat: Seat, tx: Transaction) -> bytes:
+    return keys.sign_schnorr(seat.secrets.fund, leaf_sighash(seat.channel.params, tx), seat.entropy())
+
+
+def _session(seat: Seat, tx: Transaction) -> MusigSession:
+    params = seat.channel.params
+    return MusigSession(
+        seat.secrets.fund,
+        (params.keys_a.fund, params.keys_b.fund),
+        seat.entropy(),
+        funding_output(params).merkle_root,
+        key_path_sighash(params, tx),
+    )
+
+
+def _complete_by_leaf(seat: Seat, tx: Transaction, own: bytes, theirs: bytes) -> bytes:
+    pair = (own, theirs) if seat.own is Side.A else (theirs, own)
+    return complete_close_by_leaf(seat.channel.params, tx, *pair).serialize()
+
+
+def _proposed(
+    seat: Seat, tx: Transaction, final_balances: tuple[int, int], fee: int, lock_time: int, by: Side
+) -> CloseProposed:
+    return CloseProposed(
+        recorded_at=seat.now, final_balances=final_balances, fee=fee, lock_time=lock_time, by=by, txid=tx.txid
+    )
+
+
+def _signed(seat: Seat, tx: Transaction, by: Side, signature: bytes, raw: bytes | None) -> CloseSigned:
+    return CloseSigned(recorded_at=seat.now, txid=tx.txid, by=by, signature=bytes(signature), raw=raw)

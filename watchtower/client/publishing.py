@@ -1,0 +1,112 @@
+"""Transactions that a party puts on chain by itself: own commitments, settlements, HTLC claims, penalties.
+
+The guard of rule U2 stands here: an own commitment is signed for broadcast only after the append-only log was
+asked whether its secret was released.
+"""
+
+from __future__ import annotations
+
+from domain.contract import htlc, keys
+from domain.contract.commitment import commitment_sighash, complete_commitment
+from domain.contract.conditions import Condition, ConditionKey
+from domain.contract.htlc import ClaimPath
+from domain.contract.settlement import complete_settlement, condition_vouts
+from domain.contract.state import StateSignatures, onchain_state_hash
+from domain.errors import ChannelNotReady, InvalidState, SelfBreach, SequenceGap
+from domain.events import CommitmentPublished
+from domain.transaction import Transaction
+from domain.units import Side
+from watchtower.client.party_channel import CompleteState, Content
+from watchtower.client.seat import Seat, Step
+
+
+def sign_commitment(seat: Seat, sequence: int) -> tuple[Step, bytes]:
+    """The own commitment of a publishable state with its complete witness, and the intent to store before.
+
+    Raises `SelfBreach` if the own secret of this state was released, `ChannelNotReady` while frozen,
+    `SequenceGap` if there is no such state.
+    """
+    channel = seat.channel
+    if channel.frozen is not None:
+        raise ChannelNotReady(
+            f"the channel is frozen ({channel.frozen.name.lower()}); a commitment from here could be a revoked one"
+        )
+    if sequence <= channel.own_released:
+        raise SelfBreach(
+            f"own state {sequence} was revoked: publishing it gives everything to the peer; "
+            f"the newest state is {channel.sequence}"
+        )
+    content, signature = _publishable(seat, sequence)
+    built = seat.transactions(content)
+    tx = built.commits[seat.own]
+    own = keys.sign_schnorr(seat.secrets.fund, commitment_sighash(channel.params, tx), seat.entropy())
+    pair = (own, signature) if seat.own is Side.A else (signature, own)
+    event = CommitmentPublished(recorded_at=seat.now, sequence=sequence, txid=tx.txid)
+    raw = complete_commitment(channel.params, tx, *pair).serialize()
+    return Step(() if sequence in channel.published else (event,)), raw
+
+
+def settlement(seat: Seat, state: CompleteState, side: Side) -> Transaction:
+    """The settlement of the commitment of `side` with both signatures; valid T blocks after it."""
+    built = seat.transactions(state.content)
+    return complete_settlement(
+        seat.channel.params,
+        built.settlements[side],
+        built.revocation_keys[side],
+        state.sigs_a.settle(side),
+        state.sigs_b.settle(side),
+    )
+
+
+def claim_success(
+    seat: Seat, content: Content, side: Side, key: ConditionKey, preimage: bytes, fee: int, dest_spk: bytes
+) -> bytes:
+    """Claim of an incoming HTLC from the settlement of the commitment of `side`; `fee` in satoshi."""
+    condition, txid, vout = _claimed(seat, content, side, key, ClaimPath.SUCCESS)
+    tx = htlc.build_htlc_success(seat.channel.params, condition, txid, vout, fee, dest_spk)
+    signature = _sign_claim(seat, condition, tx, ClaimPath.SUCCESS)
+    return htlc.complete_htlc_success(seat.channel.params, condition, tx, signature, preimage).serialize()
+
+
+def claim_timeout(seat: Seat, content: Content, side: Side, key: ConditionKey, fee: int, dest_spk: bytes) -> bytes:
+    """Refund of an outgoing HTLC after its expiry; `fee` in satoshi."""
+    condition, txid, vout = _claimed(seat, content, side, key, ClaimPath.TIMEOUT)
+    tx = htlc.build_htlc_timeout(seat.channel.params, condition, txid, vout, fee, dest_spk)
+    signature = _sign_claim(seat, condition, tx, ClaimPath.TIMEOUT)
+    return htlc.complete_htlc_timeout(seat.channel.params, condition, tx, signature).serialize()
+
+
+def vouts(seat: Seat, content: Content) -> dict[ConditionKey, int]:
+    """Output numbers of the untrimmed conditions in both settlements of a state, by (type, id)."""
+    params, header = seat.channel.params, content.read_header()
+    onchain = onchain_state_hash(header) if params.has_onchain_state else None
+    return condition_vouts(params, *header.balances, content.read_conditions(), onchain)
+
+
+def _publishable(seat: Seat, sequence: int) -> tuple[Content, bytes]:
+    """Content and the peer's signature on the own commitment; also of an accepted state in flight."""
+    state, pending = seat.channel.state, seat.channel.pending
+    if state is not None and state.seq == sequence:
+        return state.content, state.signatures(seat.peer).commit_peer
+    accepted: StateSignatures | None = None
+    if pending is not None and pending.by is seat.own and pending.content.seq == sequence:
+        accepted = pending.acceptance
+    if pending is None or accepted is None:
+        raise SequenceGap(f"there is no complete state {sequence}; the newest one is {seat.channel.sequence}")
+    return pending.content, accepted.commit_peer
+
+
+def _claimed(
+    seat: Seat, content: Content, side: Side, key: ConditionKey, path: ClaimPath
+) -> tuple[Condition, bytes, int]:
+    condition = next((known for known in content.read_conditions() if known.key == key), None)
+    vout = vouts(seat, content).get(key)
+    if condition is None or vout is None:
+        raise InvalidState(f"state {content.seq} has no output for condition {key[0]}/{key[1]}")
+    if htlc.claimant(condition, path) is not seat.own:
+        raise InvalidState(f"condition {key[0]}/{key[1]} is claimed by {seat.peer.name} on this path")
+    return condition, content.read_header().settle_txid(side), vout
+
+
+def _sign_claim(seat: Seat, condition: Condition, tx: Transaction, path: ClaimPath) -> bytes:
+    return htlc.sign_htlc_claim(seat.channel.params, condition, tx, path, seat.secrets.htlc, seat.entropy())

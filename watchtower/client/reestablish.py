@@ -1,0 +1,66 @@
+"""After a reconnection or restart: who lacks what (protocol 5.3, timeouts and reconnection).
+
+The proposer drives: it repeats its last message, the acceptor answers repetitions with its stored answer. So
+an exchange that was cut anywhere, on either side, ends in the same state with the same bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from domain.errors import ChannelNotReady, InvalidSecret
+from domain.events import ChannelFrozen, FreezeReason
+from domain.units import Side
+from watchtower.client.messages import Message, Reestablish
+from watchtower.client.opening import fixed_message
+from watchtower.client.resend import commit_message, offer_message, propose_message, revoke_message
+from watchtower.client.seat import Seat, Step
+
+
+def on_reestablish(seat: Seat, message: Reestablish) -> Step:
+    """What to send again. Freezes the channel if the peer proves that this side has lost data."""
+    lost = _lost_data(seat, message)
+    if lost is not None:
+        return lost
+    messages = (*_complete_again(seat, message), *_pending_again(seat, message))
+    return Step(messages=messages)
+
+
+def _lost_data(seat: Seat, message: Reestablish) -> Step | None:
+    """A genuine own secret that is missing in the own log means that this log is not the newest one."""
+    sequence, secret = message.last_peer_secret_seq, message.last_peer_secret
+    if sequence is None or secret is None:
+        return None
+    if not secrets.compare_digest(seat.own_secret(sequence), secret):
+        raise InvalidSecret(f"the peer shows a secret of state {sequence} that is not ours; nothing is concluded")
+    if sequence <= seat.channel.own_released:
+        return None
+    frozen = ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.DATA_LOSS, evidence=sequence.to_bytes(8, "little"))
+    refusal = ChannelNotReady(
+        f"the peer knows the revocation of own state {sequence}, this store does not: it is an old copy; "
+        "no own commitment may be published, ask the peer to close"
+    )
+    return Step((frozen,), refusal=refusal)
+
+
+def _complete_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
+    """Messages 3 or 4 of the newest complete state, if the peer lacks them."""
+    state = seat.channel.state
+    if state is None:
+        return ()
+    if state.by is seat.own:
+        behind = message.current_seq is None or message.current_seq < state.seq
+        return (commit_message(seat, state.seq, state.signatures(seat.own).commit_peer),) if behind else ()
+    known = -1 if message.last_peer_secret_seq is None else message.last_peer_secret_seq
+    return (revoke_message(seat, state.seq),) if known < seat.channel.own_released else ()
+
+
+def _pending_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
+    """The last message of an unfinished update that this side proposed."""
+    pending = seat.channel.pending
+    if pending is None or pending.by is not seat.own or pending.acceptance is not None:
+        return ()
+    opening = (fixed_message(seat),) if pending.content.seq == 0 and seat.own is Side.A else ()
+    if pending.proposal is not None and message.pending_state_hash == pending.content.state_hash:
+        return (propose_message(seat, pending.content, pending.proposal),)
+    return (*opening, offer_message(seat, pending.content))

@@ -1,0 +1,240 @@
+"""Bodies of the HTTP API, the same structs in the service and in the SDK.
+
+Byte strings are lower-case hexadecimal, txids and block hashes in display order, amounts in satoshi, times in
+Unix seconds. Unknown fields of requests are refused; answers may grow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from domain.units import MAX_MONEY, MAX_SEQUENCE
+from watchtower.wire.hexes import (
+    BlockHashHex,
+    HeaderHex,
+    Hex,
+    Hex32,
+    Hex33,
+    Hex64,
+    ParamsHex,
+    SecretHex,
+    TransactionHex,
+    TxidHex,
+)
+
+SideName = Literal["A", "B"]
+Amount = Annotated[int, Meta(ge=0, le=MAX_MONEY)]
+Number = Annotated[int, Meta(ge=0, le=MAX_SEQUENCE)]
+MAX_CONDITIONS = 1000
+"""More records than the policy ever allows, so that the refusal comes from the rule and not from the parser."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what clients send: a misspelled field is an error, not a default."""
+
+
+class ConditionBody(Request, frozen=True, kw_only=True):
+    """A conditional output: type 0 HTLC A→B, 1 HTLC B→A, 2 descriptor; `expiry` a height."""
+
+    type: Annotated[int, Meta(ge=0, le=2)]
+    id: Annotated[int, Meta(ge=0, le=0xFFFF)]
+    expiry: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+    amount: Amount
+    hash: Hex32
+    descriptor: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class SignatureBody(Request, frozen=True, kw_only=True):
+    """The four signatures of one party; `commit_peer` is on the other party's commitment."""
+
+    state: Hex64
+    settle_a: Hex64 = msgspec.field(name="settle_A")
+    settle_b: Hex64 = msgspec.field(name="settle_B")
+    commit_peer: Hex64
+
+
+class SignaturesBody(Request, frozen=True, kw_only=True):
+    """All eight signatures of a state."""
+
+    a: SignatureBody = msgspec.field(name="A")
+    b: SignatureBody = msgspec.field(name="B")
+
+
+class StateBody(Request, frozen=True, kw_only=True):
+    """A complete state; `own_point` is the owner's per-commitment point of it."""
+
+    header: HeaderHex
+    conditions: Annotated[tuple[ConditionBody, ...], Meta(max_length=MAX_CONDITIONS)] = ()
+    state_data: Hex
+    signatures: SignaturesBody
+    own_point: Hex33
+
+
+class RegisterRequest(Request, frozen=True, kw_only=True):
+    """`POST /v1/channels`. Points are those of states 0 and 1; `upload_sig` is by the owner's auth key."""
+
+    params: ParamsHex
+    own_side: SideName
+    channel_index: Annotated[int, Meta(ge=0, lt=2**31)]
+    own_points: tuple[Hex33, Hex33]
+    counterparty_points: tuple[Hex33, Hex33]
+    revocation_secret: SecretHex
+    sweep_spk: Hex
+    upload_sig: Hex64
+    funding_tx: TransactionHex | None = None
+    state: StateBody
+
+
+class UpdateRequest(Request, frozen=True, kw_only=True):
+    """`POST /v1/channels/{id}/states`: the next state and, if known, the counterparty's revocation of the last."""
+
+    state: StateBody
+    revoked_secret: SecretHex | None = None
+    next_point: Hex33 | None = None
+
+
+class RevocationRequest(Request, frozen=True, kw_only=True):
+    """`POST /v1/channels/{id}/revocations`. The own side carries no secret: its release is only a number."""
+
+    party: SideName
+    sequence: Number
+    secret: SecretHex | None = None
+    next_point: Hex33
+
+
+class ParticipantBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Funding key and balance in state 0."""
+
+    pubkey: Hex33
+    initial_balance: int
+
+
+class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`ChannelInfo`: the documented fields and `final_sequence`, then what an operator needs."""
+
+    channel_id: Hex32
+    status: str
+    participants: tuple[ParticipantBody, ParticipantBody]
+    current_sequence: int
+    final_sequence: int
+    balances: tuple[int, int]
+    funding_txid: TxidHex | None
+    challenge_period: int
+    proposal_id: Hex32
+    own_side: SideName
+    capacity: int
+    funding_vout: int | None
+    funding_height: int | None
+    highest_revoked: int
+    warnings: tuple[str, ...] = ()
+
+
+class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/channels`. `next` is the `after` of the following page, or null."""
+
+    channels: tuple[ChannelBody, ...]
+    next: str | None
+
+
+class UpdateAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The state is stored durably. `duplicate`: exactly these bytes were stored before."""
+
+    channel_id: Hex32
+    sequence: int
+    state_hash: Hex32
+    final_sequence: int
+    duplicate: bool
+
+
+class RevocationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The revocation is stored durably."""
+
+    channel_id: Hex32
+    party: SideName
+    sequence: int
+    final_sequence: int
+    duplicate: bool
+
+
+class SpentByBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What spent the funding output: COOP, COMMIT (side, sequence, revoked) or UNKNOWN."""
+
+    kind: Literal["COOP", "COMMIT", "UNKNOWN"]
+    txid: TxidHex
+    party: SideName | None = None
+    sequence: int | None = None
+    revoked: bool | None = None
+    height: int | None = None
+
+
+class FundingBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/channels/{id}/funding`: UNSEEN, MEMPOOL, CONFIRMED, DOUBLE_SPENT or SPENT_BY.
+
+    `confirmed` says whether the output has as many confirmations as the service asks for.
+    """
+
+    channel_id: Hex32
+    status: Literal["UNSEEN", "MEMPOOL", "CONFIRMED", "DOUBLE_SPENT", "SPENT_BY"]
+    confirmed: bool
+    confirmations: int
+    funding_txid: TxidHex
+    funding_vout: int
+    funding_height: int | None = None
+    double_spent_by: TxidHex | None = None
+    spent_by: SpentByBody | None = None
+
+
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a channel in plain words."""
+
+    version: int
+    recorded_at: int
+    height: int | None
+    kind: str
+    text: str
+
+
+class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/channels/{id}/timeline`."""
+
+    channel_id: Hex32
+    entries: tuple[TimelineEntry, ...]
+    next: int | None
+
+
+class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/info`: the service's own state."""
+
+    version: str
+    tower_id: Hex32
+    network: str
+    operational: bool
+    watching: bool
+    phase: str
+    reasons: tuple[str, ...]
+    height: int | None
+    tip_hash: BlockHashHex | None
+    channels: int
+    capacity: int
+    lag: int | None
+
+
+class ReadyBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /readyz`: 200 while states can be stored durably."""
+
+    ready: bool
+    watching: bool
+    phase: str
+    reasons: tuple[str, ...]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem document; `type` is `urn:state-channel:<slug>`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
