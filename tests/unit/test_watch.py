@@ -1,0 +1,205 @@
+"""The pass thread: what errors mean, when the tower watches, and what ends the process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+
+from domain.chain import BlockHash
+from domain.events import Source
+from watchtower.chain.facts import FollowReport
+from watchtower.passes import Turn, Wake
+from watchtower.ports import (
+    BlockNotAvailable,
+    ChainInfo,
+    NodeAuthError,
+    NodeError,
+    NodeUnavailable,
+    NodeWarmingUp,
+    StoreBroken,
+    StoreFull,
+    WatchtowerError,
+    WrongChain,
+)
+from watchtower.responder.respond import RespondReport
+from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.tower import Hints, PassReport
+from watchtower.watch import Watch, reason_of
+
+TURN = Turn(Hints(), rung=False, urgent=False)
+
+
+def report(height: int = 100, connected: int = 0, error: NodeError | None = None, again: bool = False) -> PassReport:
+    """A pass that ended at `height`."""
+    return PassReport(FollowReport(connected=connected), RespondReport(), height, error, again)
+
+
+def chain(blocks: int = 100, headers: int = 100, downloading: bool = False) -> ChainInfo:
+    """A node's answer."""
+    return ChainInfo("regtest", blocks, headers, BlockHash(bytes(32)), downloading, 0)
+
+
+class ScriptedCore:
+    """Plays one result per pass; an exception is raised."""
+
+    def __init__(self, script: Sequence[PassReport | WatchtowerError]) -> None:
+        self.script = deque(script)
+        self.passes = 0
+        self.starts = 0
+
+    def start(self) -> PassReport:
+        """The same as a pass, counted apart."""
+        self.starts += 1
+        return self._next()
+
+    def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
+        """The next result."""
+        self.passes += 1
+        return self._next()
+
+    def _next(self) -> PassReport:
+        result = self.script.popleft()
+        if isinstance(result, WatchtowerError):
+            raise result
+        return result
+
+
+class Stage:
+    """A watch thread that is driven by hand."""
+
+    def __init__(self, *script: PassReport | WatchtowerError, node: Sequence[ChainInfo | WatchtowerError] = ()) -> None:
+        self.core = ScriptedCore(script)
+        self.node = deque(node)
+        self.checks = 0
+        self.wake = Wake()
+        self.metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
+        self.board = ReadinessBoard(self.metrics)
+        self.watch = Watch(
+            core=self.core,
+            breach_open=lambda: False,
+            check_node=self._check,
+            chain_info=chain,
+            wake=self.wake,
+            board=self.board,
+            metrics=self.metrics,
+            poll_seconds=15.0,
+        )
+
+    def _check(self) -> ChainInfo:
+        self.checks += 1
+        answer = self.node.popleft() if self.node else chain()
+        if isinstance(answer, WatchtowerError):
+            raise answer
+        return answer
+
+    def turns(self, count: int) -> Stage:
+        """Take turns as the thread would."""
+        for _ in range(count):
+            self.watch.take_turn(TURN)
+        return self
+
+    @property
+    def reasons(self) -> list[str]:
+        """Reasons that hold now."""
+        return [reason.name for reason in self.board.snapshot().reasons]
+
+
+def test_a_tower_at_the_tip_watches() -> None:
+    """One start and it is caught up."""
+    stage = Stage(report()).turns(1)
+    assert ("watching", 1, 0) == (stage.board.snapshot().phase, stage.core.starts, stage.core.passes)
+
+
+def test_a_tower_behind_the_tip_does_not_watch_yet() -> None:
+    """Two blocks behind is catching up."""
+    assert "catching_up" == Stage(report(height=98)).turns(1).board.snapshot().phase
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NodeUnavailable("refused"), "node_unreachable"),
+        (NodeAuthError("401"), "node_unreachable"),
+        (NodeWarmingUp("-28"), "node_warming_up"),
+        (BlockNotAvailable("pruned"), "block_unavailable"),
+        (NodeError("odd"), "node_unreachable"),
+        (WrongChain("mainnet"), "wrong_chain"),
+        (StoreFull("disk"), "store_read_only"),
+    ],
+)
+def test_every_error_is_a_reason_that_clears_by_itself(error: WatchtowerError, reason: str) -> None:
+    """The pass failed, the thread goes on, and the next good pass takes the reason back."""
+    stage = Stage(report(), error, report()).turns(2)
+    held = stage.reasons
+    stage.turns(1)
+    assert [reason] == held
+    assert [] == stage.reasons
+    assert "watching" == stage.board.snapshot().phase
+
+
+def test_an_error_of_the_follower_inside_a_report_counts() -> None:
+    """The responder worked all the same, but the tower does not claim to watch."""
+    stage = Stage(report(), report(error=BlockNotAvailable("pruned"))).turns(2)
+    assert ["block_unavailable"] == stage.reasons
+    assert "degraded" == stage.board.snapshot().phase
+
+
+def test_the_node_is_checked_again_after_every_failure() -> None:
+    """It may be another node now: network and topics are asked before the next pass."""
+    stage = Stage(report(), NodeUnavailable("gone"), report(), report()).turns(4)
+    assert 2 == stage.checks
+
+
+def test_on_another_chain_nothing_is_done() -> None:
+    """The core is not even started."""
+    stage = Stage(report(), node=[WrongChain("mainnet")]).turns(1)
+    assert ["wrong_chain"] == stage.reasons
+    assert (0, 0) == (stage.core.starts, stage.core.passes)
+
+
+def test_start_is_tried_until_it_succeeds() -> None:
+    """A node that is missing at start-up delays the tower and does not end it."""
+    stage = Stage(NodeUnavailable("a"), NodeUnavailable("b"), report(), report()).turns(4)
+    assert (3, 1) == (stage.core.starts, stage.core.passes)
+
+
+def test_a_node_that_still_downloads_is_not_trusted() -> None:
+    """Initial download and missing blocks are a reason of their own."""
+    stage = Stage(report(), node=[chain(blocks=90, headers=100)])
+    stage.watch._chain_info = lambda: chain(blocks=90, headers=100)
+    stage.turns(1)
+    assert ["node_syncing"] == stage.reasons
+
+
+def test_a_broken_store_ends_the_thread_and_says_why() -> None:
+    """After a failed fsync nothing that is in memory may be believed."""
+    ended: list[bool] = []
+    stage = Stage(StoreBroken("fsync"))
+    stage.watch._on_end = lambda: ended.append(True)
+    stage.watch.run()
+    assert [True] == ended
+    assert isinstance(stage.watch.failure, StoreBroken)
+
+
+def test_a_pass_that_asks_for_another_gets_it() -> None:
+    """The chain moved during the pass: the flag is set again."""
+    stage = Stage(report(again=True)).turns(1)
+    turn = stage.wake.next_turn(stage.watch._pacer)
+    assert turn is not None
+    assert turn.urgent
+
+
+def test_stopping_waits_for_the_present_turn() -> None:
+    """The thread ends without failure when it is asked to."""
+    stage = Stage(*[report() for _ in range(50)])
+    stage.watch.start()
+    assert stage.watch.stop(5.0)
+    assert stage.watch.failure is None
+
+
+def test_unknown_slugs_mean_try_again() -> None:
+    """The default is the reason that leads to another try."""
+    assert "node_unreachable" == reason_of(NodeError("new"))
