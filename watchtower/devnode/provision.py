@@ -135,13 +135,15 @@ def _from_cache(target: Path, program: str) -> Found | None:
 
 
 def _version(path: Path) -> str:
-    """First line of `-version`; raises `OSError` or `SubprocessError`."""
+    """First line of what the program prints about its version; raises `OSError` or `SubprocessError`."""
+    said = ""
     for option in ("-version", "--version"):
         done = subprocess.run([path, option], capture_output=True, text=True, timeout=30, check=False)
         lines = done.stdout.strip().splitlines()
         if done.returncode == 0 and lines:
             return lines[0]
-    raise subprocess.SubprocessError(f"{path} -version ended with code {done.returncode}: {done.stderr.strip()[-200:]}")
+        said = f"code {done.returncode}: {done.stderr.strip()[-200:]}"
+    raise subprocess.SubprocessError(f"{path} does not tell its version: {said}")
 
 
 def _major(version: str) -> int | None:

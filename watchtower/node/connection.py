@@ -50,6 +50,10 @@ class NodeConnection(http.client.HTTPConnection):
     last_used = 0.0
     deadline = float("inf")
 
+    def __del__(self) -> None:
+        """A thread that ends takes its connection along."""
+        self.close()
+
     def allow(self, seconds: float) -> None:
         """Give the next exchange this much time: for each wait on the socket, and in total for the reply."""
         self.timeout = seconds
