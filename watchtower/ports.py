@@ -279,8 +279,8 @@ class ReadModels(Protocol):
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""
 
-    def stream_of_outpoint(self, outpoint: bytes) -> str | None:
-        """The channel that watches this outpoint, or None."""
+    def streams_of(self, outpoint: bytes) -> tuple[str, ...]:
+        """The channels that watch this outpoint (several, where one transaction funds many)."""
 
     @property
     def watched(self) -> Container[bytes]:

@@ -67,7 +67,7 @@ class MempoolWatch:
         """One look: touched outpoints, all contested channels, one slice of the sweep."""
         if hints.full_sweep:
             self._swept_to = OutPoint(b"")
-        wanted = {o for o in hints.touched if self._stream(o) is not None}
+        wanted = {o for o in hints.touched if self._streams(o)}
         for stream in self._models.contested():
             channel = self._channels.load(stream)
             if channel.confirmed_spend is None:
@@ -86,8 +86,10 @@ class MempoolWatch:
         self._swept_to = found[-1] if len(found) == SLICE else None
         return found
 
-    def _stream(self, outpoint: bytes) -> str | None:
-        return self._models.stream_of_outpoint(outpoint) or self._conditions.get(outpoint)
+    def _streams(self, outpoint: bytes) -> tuple[str, ...]:
+        condition = self._conditions.get(outpoint)
+        known = self._models.streams_of(outpoint)
+        return known if condition is None else (*known, condition)
 
     def _compare(self, outpoints: list[OutPoint], captured: Mapping[bytes, bytes]) -> None:
         if not outpoints:
@@ -97,9 +99,9 @@ class MempoolWatch:
         settled = self._node.best_hash() == self._follower.cursor.hash
         by_stream: dict[str, list[OutPoint]] = {}
         for outpoint in outpoints:
-            stream = self._stream(outpoint)
-            if stream is not None and (outpoint in spenders or settled):
-                by_stream.setdefault(stream, []).append(outpoint)
+            if outpoint in spenders or settled:
+                for stream in self._streams(outpoint):
+                    by_stream.setdefault(stream, []).append(outpoint)
         for stream, mine in by_stream.items():
             self._record(stream, mine, spenders, captured)
 

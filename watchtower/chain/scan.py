@@ -31,7 +31,7 @@ class BlockScan:
         self._models = models
         self._conditions = conditions
         self._now = now
-        self._in_block: dict[bytes, str] = {}
+        self._in_block: dict[bytes, tuple[str, ...]] = {}
 
     def facts(self, raw: bytes, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts, int]:
         """Header, collected events and number of transactions of a serialized block."""
@@ -46,7 +46,8 @@ class BlockScan:
         for hit in scan.hits:
             tx = Transaction.parse(hit.raw)
             for outpoint in hit.outpoints:
-                self._spent(facts, tx, hit.raw, outpoint, block, source)
+                for stream in self._streams(outpoint):
+                    self._spent(facts, stream, tx, hit.raw, outpoint, block, source)
         for stream in self._models.contested():
             facts.add(stream, matured(facts.channel(stream), block.height, self._now))
         self._mature_void_channels(facts, block)
@@ -72,11 +73,15 @@ class BlockScan:
         )
 
     def _spent(
-        self, facts: Facts, tx: Transaction, raw: bytes, outpoint: OutPoint, block: BlockRef, source: Source
+        self,
+        facts: Facts,
+        stream: str,
+        tx: Transaction,
+        raw: bytes,
+        outpoint: OutPoint,
+        block: BlockRef,
+        source: Source,
     ) -> None:
-        stream = self._stream(outpoint)
-        if stream is None:
-            return
         channel = facts.channel(stream)
         commitment = channel.spend(outpoint_txid(outpoint))
         if outpoint == channel.params.funding_outpoint:

@@ -1,0 +1,160 @@
+"""The read models as the pass thread needs them: in memory, equal to the views, updated page by page.
+
+The views in the database are the durable form and the start of the next run; what is asked on every block stands
+in dictionaries here. `catch_up` is called by the pass thread; `watched` may be read by any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from threading import Lock
+
+from domain.chain import OutPoint
+from domain.contract.scripts import funding_output
+from domain.units import FINAL_DEPTH
+from projections import block_index, closings, funding_pending, watch_index
+from projections.channels import FACTS
+from projections.closings import ClosingRow
+from projections.funding_pending import FundingRow
+from projections.projector import Projector, Rows
+from projections.tables import Change, Key, Row, Table
+from projections.watch_index import Role
+from projections.watch_set import WatchSet
+from watchtower.ports import PendingFunding
+from watchtower.repository import Channels
+
+PAGE = 10_000
+FAR_AWAY = 2**63
+"""Place of channels without a deadline in the order of urgency."""
+
+
+class LiveModels:
+    """`ports.ReadModels` over the projector's tables."""
+
+    def __init__(self, projector: Projector, rows: Rows, channels: Channels) -> None:
+        self._projector = projector
+        self._rows = rows
+        self._channels = channels
+        self._lock = Lock()
+        self._changed: set[str] = set()
+        self._watch = WatchSet(self._all(watch_index.TABLE))
+        self._closings: dict[str, ClosingRow] = {}
+        self._pending: dict[str, FundingRow] = {}
+        self._order: list[str] | None = None
+        for row in self._all(closings.TABLE):
+            self._note_closing((row[0],), row)
+        for row in self._all(funding_pending.TABLE):
+            self._note_funding((row[0],), row)
+
+    @property
+    def watched(self) -> Container[bytes]:
+        """All watched outpoints."""
+        return self._watch
+
+    @property
+    def watched_count(self) -> int:
+        """Number of watched outpoints."""
+        return len(self._watch)
+
+    @property
+    def position(self) -> int:
+        """Id of the last applied event."""
+        return self._projector.position
+
+    def catch_up(self) -> None:
+        """Apply all committed events to the views and to memory."""
+        with self._lock:
+            for changes in self._projector.catch_up():
+                self._apply(changes)
+
+    def take_changed(self) -> frozenset[str]:
+        """Channel streams that changed since the last call."""
+        with self._lock:
+            changed = frozenset(self._changed)
+            self._changed.clear()
+        return changed
+
+    def streams_of(self, outpoint: bytes) -> tuple[str, ...]:
+        """The channels that watch this outpoint."""
+        return self._watch.streams(outpoint)
+
+    def funding_outpoints(self, after: bytes, limit: int) -> list[OutPoint]:
+        """Funding outpoints behind `after` in byte order; at most `limit`, fewer only at the end."""
+        found: list[OutPoint] = []
+        key: Key | None = (after, "~") if after else None
+        while len(found) < limit:
+            page = self._rows.page(watch_index.TABLE, key, limit)
+            found += [OutPoint(_bytes(row[0])) for row in page if row[2] == Role.FUNDING]
+            if len(page) < limit:
+                break
+            key = watch_index.TABLE.key_of(page[-1])
+        return found[:limit]
+
+    def streams_in_block(self, block_hash: bytes) -> list[str]:
+        """Channels with a fact in this block, in the order of their names."""
+        return sorted(str(row[1]) for row in self._rows.find(block_index.TABLE, "block_hash", block_hash))
+
+    def pending_funding(self) -> list[PendingFunding]:
+        """Channels whose funding is not confirmed now, or void."""
+        return [self._pending_entry(stream, row) for stream, row in sorted(self._pending.items())]
+
+    def young_funding(self) -> list[str]:
+        """Channels whose funding is younger than 100 blocks below the newest one, or not there yet."""
+        rows = [FundingRow(*row) for row in self._all(funding_pending.TABLE)]  # type: ignore[arg-type]
+        newest = max((row.height for row in rows if row.height is not None), default=0)
+        return [row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH]
+
+    def contested(self) -> list[str]:
+        """Channels with a known spend that are not resolved: nearest deadline first, then the larger value."""
+        if self._order is None:
+            by_urgency = sorted(self._closings.items(), key=lambda item: (_urgency(item[1]), item[0]))
+            self._order = [stream for stream, _ in by_urgency]
+        return list(self._order)
+
+    def _apply(self, changes: Iterable[Change]) -> None:
+        changes = list(changes)
+        self._watch.apply(changes)
+        for change in changes:
+            if change.table == FACTS.name:
+                self._changed.add(str(change.key[0]))
+            elif change.table == closings.TABLE.name:
+                self._note_closing(change.key, change.row)
+            elif change.table == funding_pending.TABLE.name:
+                self._note_funding(change.key, change.row)
+
+    def _note_closing(self, key: Key, row: Row | None) -> None:
+        self._order = None
+        if row is None:
+            self._closings.pop(str(key[0]), None)
+        else:
+            self._closings[str(key[0])] = ClosingRow(*row)  # type: ignore[arg-type]
+
+    def _note_funding(self, key: Key, row: Row | None) -> None:
+        stream = str(key[0])
+        entry = None if row is None else FundingRow(*row)  # type: ignore[arg-type]
+        if entry is None or (entry.height is not None and not entry.double_spent):
+            self._pending.pop(stream, None)
+        else:
+            self._pending[stream] = entry
+
+    def _pending_entry(self, stream: str, row: FundingRow) -> PendingFunding:
+        spk = funding_output(self._channels.load(stream).params).spk
+        return PendingFunding(stream, OutPoint(row.outpoint), spk, bool(row.seen), bool(row.double_spent))
+
+    def _all(self, table: Table) -> Iterable[Row]:
+        key: Key | None = None
+        while True:
+            page = self._rows.page(table, key, PAGE)
+            yield from page
+            if len(page) < PAGE:
+                return
+            key = table.key_of(page[-1])
+
+
+def _urgency(row: ClosingRow) -> tuple[int, int]:
+    return (FAR_AWAY if row.deadline is None else row.deadline, -row.value)
+
+
+def _bytes(value: object) -> bytes:
+    assert isinstance(value, bytes)
+    return value
