@@ -86,8 +86,13 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
 
 
 def _check_open(channel: Channel, command: UpdateState) -> None:
+    if channel.status is ChannelStatus.FROZEN:
+        raise ChannelNotReady("the channel is frozen: find out the newest state number before the next update")
     if channel.status not in OPEN_STATUS:
         raise ChannelClosed(f"the channel is {channel.status}; no more updates (rule U6)")
+    if channel.spends:
+        # Whoever published it can publish it again, also after an eviction or a reorg.
+        raise ChannelClosed("a spend of the funding output was seen before; no more updates (rule U6)")
     if channel.funding_block is None:
         raise ChannelNotReady("the funding output is not confirmed; updates begin after that")
     depth = command.tip_height - channel.funding_block.height + 1
