@@ -23,7 +23,7 @@ from domain.errors import (
     Refusal,
     SequenceGap,
 )
-from domain.events import Payload, StateRevoked
+from domain.events import Payload, SpendKind, StateRevoked
 from domain.opening import StateContent, descriptor_facts, signature_set, state_updated, verify_content
 from domain.units import Side
 
@@ -135,7 +135,7 @@ def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:
         raise MalformedInput("a revocation of the counterparty carries its secret")
     if command.sequence <= channel.highest_revoked:
         return _known_secret(channel, command.sequence, command.secret)
-    if command.sequence >= channel.sequence:
+    if command.sequence >= channel.sequence and not _is_late(channel, command.sequence):
         raise SequenceGap(f"state {command.sequence} has no stored successor; store state {command.sequence + 1} first")
     check_revocation(channel, command.sequence, command.secret, command.next_point)
     return [
@@ -147,6 +147,14 @@ def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:
             next_point=command.next_point,
         )
     ]
+
+
+def _is_late(channel: Channel, sequence: int) -> bool:
+    """The counterparty published this state or a later one: its successor can no longer be stored (U6), but the
+    secret that the owner holds is what turns the close into a breach (protocol 7.2).
+    """
+    published = (s.sequence for s in channel.spends if s.kind in (SpendKind.PEER_CLOSE, SpendKind.FUTURE_STATE))
+    return any(number is not None and number >= sequence for number in published)
 
 
 def check_revocation(channel: Channel, sequence: int, secret: bytes, next_point: bytes) -> None:
