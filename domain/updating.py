@@ -55,6 +55,8 @@ class RevokeState(msgspec.Struct, frozen=True):
 def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
     """Events of one accepted state; nothing for an identical repetition."""
     state = command.state
+    if (command.revoked_secret is None) != (command.next_point is None):
+        raise MalformedInput("revoked_secret and next_point belong together: give both or none")
     known = channel.state(state.header.seq)
     if known is not None:
         return _repeated(channel, command, known.header)
@@ -78,8 +80,6 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
     if not is_public_key(state.own_point):
         raise MalformedInput("own_point is a 33-byte compressed point on the curve")
     verify_content(channel.params, channel.own_side, state, peer_point)
-    if (command.revoked_secret is None) != (command.next_point is None):
-        raise MalformedInput("revoked_secret and next_point belong together: give both or none")
     if command.revoked_secret is not None and command.next_point is not None:
         check_revocation(channel, previous.sequence, command.revoked_secret, command.next_point)
     return [state_updated(state, command.revoked_secret, command.next_point, command.now, command.tip_height)]
@@ -134,7 +134,7 @@ def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:
     if command.secret is None:
         raise MalformedInput("a revocation of the counterparty carries its secret")
     if command.sequence <= channel.highest_revoked:
-        return _known_secret(channel, command.sequence, command.secret)
+        return _known_secret(channel, command)
     if command.sequence >= channel.sequence and not _is_late(channel, command.sequence):
         raise SequenceGap(f"state {command.sequence} has no stored successor; store state {command.sequence + 1} first")
     check_revocation(channel, command.sequence, command.secret, command.next_point)
@@ -169,9 +169,12 @@ def check_revocation(channel: Channel, sequence: int, secret: bytes, next_point:
     insert_secret(channel.buckets, secret, index_of(sequence))
 
 
-def _known_secret(channel: Channel, sequence: int, secret: bytes) -> list[Payload]:
-    if derive_secret(channel.buckets, index_of(sequence)) != secret:
-        raise InvalidSecret(f"another secret is stored for state {sequence}; a secret is unique")
+def _known_secret(channel: Channel, command: RevokeState) -> list[Payload]:
+    if derive_secret(channel.buckets, index_of(command.sequence)) != command.secret:
+        raise InvalidSecret(f"another secret is stored for state {command.sequence}; a secret is unique")
+    announced = channel.point(channel.counterparty, command.sequence + 2)
+    if announced is not None and announced != command.next_point:
+        raise Equivocation(f"another point is stored for state {command.sequence + 2}; it stands")
     return []
 
 
