@@ -13,8 +13,9 @@ import msgspec
 
 from domain.chain import BlockRef, OutPoint, make_outpoint
 from domain.contract.conditions import Condition, decode_conditions
+from domain.contract.keys import public_key
 from domain.contract.params import ChannelParams
-from domain.contract.revocation import Buckets, index_of, insert_secret
+from domain.contract.revocation import Buckets, derive_secret, index_of, insert_secret
 from domain.contract.state import StateHeader
 from domain.events import (
     AlertCleared,
@@ -255,12 +256,15 @@ class Channel(msgspec.Struct, frozen=True):
         return next((s for s in self.states if s.sequence == sequence), None)
 
     def point(self, side: Side, sequence: int) -> bytes | None:
-        """Per-commitment point of a publishable state, if known."""
+        """Per-commitment point of a state: announced, of a stored own state, or of a revealed secret."""
         if side is self.own_side:
             record = self.state(sequence)
             return record.own_point if record else None
         offset = sequence - self.highest_revoked - 1
-        return self.points[offset] if self.points and offset in (0, 1) else None
+        if offset >= 0:
+            return self.points[offset] if self.points and offset < 2 else None
+        secret = derive_secret(self.buckets, index_of(sequence))
+        return None if secret is None else public_key(secret)
 
     @property
     def status(self) -> ChannelStatus:
