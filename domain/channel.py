@@ -370,9 +370,9 @@ def _apply_opening(channel: Channel, payload: Payload) -> Channel | None:
         case FundingConfirmed():
             return msgspec.structs.replace(channel, funding_seen=True, funding_block=payload.block)
         case FundingDisconnected():
-            voided = channel.double_spend is not None and channel.double_spend.block == payload.block
-            if voided:
-                return msgspec.structs.replace(channel, double_spend=None)
+            void = channel.double_spend
+            if void is not None and void.block == payload.block:
+                return msgspec.structs.replace(channel, double_spend=None, soft_final=_without(channel, void.txid))
             return msgspec.structs.replace(channel, funding_block=None)
         case FundingDoubleSpent():
             conflict = ContestSpend(b"", payload.conflict, payload.block, is_penalty=False, revoked=False, value=0)
@@ -380,6 +380,11 @@ def _apply_opening(channel: Channel, payload: Payload) -> Channel | None:
         case ChannelAbandoned():
             return msgspec.structs.replace(channel, abandoned=True)
     return None
+
+
+def _without(channel: Channel, txid: bytes) -> bytes | None:
+    """The soft-final transaction, unless it is the one that just left the chain."""
+    return None if channel.soft_final == txid else channel.soft_final
 
 
 def _apply_state(channel: Channel, payload: Payload) -> Channel | None:
@@ -461,7 +466,8 @@ def _apply_spend(channel: Channel, payload: Payload) -> Channel | None:
             )
             return _with_spend(channel, confirmed)
         case SpendDisconnected():
-            return _change_spend(channel, payload.txid, block=None)
+            undone = _change_spend(channel, payload.txid, block=None)
+            return msgspec.structs.replace(undone, soft_final=_without(channel, payload.txid))
         case BreachDetected():
             return _change_spend(channel, payload.txid, kind=SpendKind.BREACH)
     return None
@@ -509,7 +515,7 @@ def _apply_penalty(channel: Channel, payload: Payload) -> Channel | None:
             return msgspec.structs.replace(channel, contest_spends=(*channel.contest_spends, end))
         case PenaltyDisconnected() | SettleDisconnected():
             kept = tuple(c for c in channel.contest_spends if not (c.txid == payload.txid and c.block == payload.block))
-            return msgspec.structs.replace(channel, contest_spends=kept, soft_final=None)
+            return msgspec.structs.replace(channel, contest_spends=kept, soft_final=_without(channel, payload.txid))
     return None
 
 
