@@ -469,7 +469,8 @@ def _apply_spend(channel: Channel, payload: Payload) -> Channel | None:
             undone = _change_spend(channel, payload.txid, block=None)
             return msgspec.structs.replace(undone, soft_final=_without(channel, payload.txid))
         case BreachDetected():
-            return _change_spend(channel, payload.txid, kind=SpendKind.BREACH)
+            breach = {"kind": SpendKind.BREACH, "side": payload.side, "sequence": payload.sequence}
+            return _change_spend(channel, payload.txid, **breach)
     return None
 
 
