@@ -145,23 +145,35 @@ def reclassified(
 
 
 def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
-    """The contest output of a commitment was spent in this block: by our penalty, or by a settlement."""
+    """The contest output of a commitment was spent in this block.
+
+    By key path it is a penalty: ours if it pays our sweep script, else the counterparty's for an own old state.
+    By leaf it is a settlement, also if our sweep script happens to be our payout script.
+    """
     known = channel.contest_spend(commitment.txid)
     if known is not None and known.txid == tx.txid and known.block == block:
         return []
     swept = sum(o.value for o in tx.outputs if o.spk == channel.sweep_spk)
-    if commitment.kind is SpendKind.BREACH and swept > 0:
+    by_key = _is_key_path(commitment, tx)
+    if by_key and swept > 0 and commitment.side is not channel.own_side:
         fee = channel.params.contest_value - sum(o.value for o in tx.outputs)
         return [
             PenaltyConfirmed(
                 recorded_at=now, commit_txid=commitment.txid, txid=tx.txid, block=block, fee=max(fee, 0), swept=swept
             )
         ]
-    return _settled(channel, commitment, tx, block, now)
+    punished = by_key and commitment.side is channel.own_side
+    return _settled(channel, commitment, tx, block, now, revoked=punished or commitment.kind is SpendKind.BREACH)
 
 
-def _settled(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
-    revoked = commitment.kind is SpendKind.BREACH
+def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
+    """A key-path witness is one signature; leaf_S needs four items. No other form is valid here (BIP-341)."""
+    return any(len(i.witness) == 1 for i in tx.inputs if i.outpoint == commitment.contest)
+
+
+def _settled(
+    channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int, *, revoked: bool
+) -> list[Payload]:
     side = commitment.side if commitment.side is not None else channel.counterparty
     events: list[Payload] = [
         SettleConfirmed(
