@@ -140,13 +140,12 @@ class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The state is stored durably. `duplicate`: exactly these bytes were stored before."""
+    """The state is stored durably. The same bytes again get the same answer."""
 
     channel_id: Hex32
     sequence: int
     state_hash: Hex32
     final_sequence: int
-    duplicate: bool
 
 
 class RevocationAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +155,6 @@ class RevocationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     party: SideName
     sequence: int
     final_sequence: int
-    duplicate: bool
 
 
 class SpentByBody(msgspec.Struct, frozen=True, kw_only=True):

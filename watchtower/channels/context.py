@@ -1,0 +1,117 @@
+"""What every use case works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
+
+import msgspec
+
+from domain.channel import Channel
+from domain.contract.params import ParamsPolicy
+from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
+from domain.events import Payload, envelopes
+from projections.tables import Key, Row, Table
+from watchtower.ports import Clock, EventStore, Keystore, Node, StoreConflict
+from watchtower.repository import Channels
+
+ATTEMPTS = 3
+"""Decisions per request. A conflict needs another writer of the same stream: rare, and never three times."""
+
+
+class Views(Protocol):
+    """The read models, as far as questions need them. Rows are in key order."""
+
+    def find(self, table: Table, column: str, value: bytes | str | int) -> list[Row]:
+        """Rows with this value in an indexed column."""
+
+    def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
+        """Rows behind a key."""
+
+
+class ChannelPolicy(msgspec.Struct, frozen=True):
+    """What this installation accepts. `confirmations` is the funding depth from which updates are taken."""
+
+    params: ParamsPolicy
+    confirmations: int
+    taproot_enabled: bool = True
+    warn_below_challenge_period: int = 0
+    state: StatePolicy = DEFAULT_STATE_POLICY
+
+
+def nobody(stream: str) -> None:
+    """No one listens."""
+    del stream
+
+
+class RecentNames:
+    """Channel ids of the newest registrations, until a view knows them: read your own writes."""
+
+    CAPACITY = 10_000
+
+    def __init__(self) -> None:
+        self._streams: dict[bytes, str] = {}
+        self._mutex = Lock()
+
+    def add(self, channel_id: bytes, stream: str) -> None:
+        """Remember a registration; the oldest one is forgotten beyond the capacity."""
+        with self._mutex:
+            self._streams[channel_id] = stream
+            if len(self._streams) > self.CAPACITY:
+                del self._streams[next(iter(self._streams))]
+
+    def get(self, channel_id: bytes) -> str | None:
+        """The stream, or None."""
+        with self._mutex:
+            return self._streams.get(channel_id)
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Ports and settings. `tip_height` is the height of the tower's own cursor.
+
+    `announce` is told the stream after each stored change, so that the chain task looks at once.
+    """
+
+    store: EventStore
+    node: Node
+    keystore: Keystore
+    clock: Clock
+    channels: Channels
+    views: Views
+    policy: ChannelPolicy
+    tip_height: Callable[[], int]
+    announce: Callable[[str], None] = nobody
+    recent: RecentNames = msgspec.field(default_factory=RecentNames)
+
+
+def store_decision(
+    context: Context,
+    stream: str,
+    decide: Callable[[Channel | None], Sequence[Payload]],
+    before: Callable[[], None] = lambda: None,
+) -> bool:
+    """Load, decide, store; decide again if another writer was faster. Returns whether anything was stored.
+
+    `before` runs after a decision with events and before they are stored. After a failed store the cached fold
+    is dropped; refusals of `decide` come out unchanged.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        channel = context.channels.find(stream)
+        events = decide(channel)
+        if not events:
+            return False
+        before()
+        try:
+            context.store.append(envelopes(stream, channel.version if channel else 0, events))
+        except StoreConflict:
+            context.channels.forget(stream)
+            if attempt == ATTEMPTS:
+                raise
+        except Exception:
+            context.channels.forget(stream)
+            raise
+        else:
+            context.announce(stream)
+            return True
+    raise AssertionError("the loop returns or raises")

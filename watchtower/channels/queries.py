@@ -1,0 +1,79 @@
+"""Questions: one channel, many channels, a channel's history, totals."""
+
+from __future__ import annotations
+
+from domain.channel import ChannelStatus
+from domain.errors import MalformedInput
+from projections.channel_info import TABLE as CHANNELS
+from projections.channel_info import ChannelInfoRow
+from projections.tables import Key, Row
+from projections.timeline import TABLE as TIMELINE
+from projections.timeline import TimelineRow
+from watchtower.channels.context import Context
+from watchtower.channels.info import channel_body
+from watchtower.wire.api import ChannelBody, ChannelPage, TimelineEntry, TimelinePage
+from watchtower.wire.hexes import Hex32
+
+MAX_PAGE = 1000
+
+
+def get_channel(context: Context, stream: str) -> ChannelBody:
+    """`ChannelInfo` as of the last stored event."""
+    return channel_body(context.channels.load(stream), context.policy, context.tip_height())
+
+
+def list_channels(
+    context: Context, after: str | None = None, limit: int = 100, status: str | None = None
+) -> ChannelPage:
+    """Channels in a fixed order behind `after` (the `next` of the page before)."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise MalformedInput(f"limit lies between 1 and {MAX_PAGE}, got {limit}")
+    if status is not None and status not in set(ChannelStatus):
+        raise MalformedInput(f"status is one of {', '.join(ChannelStatus)}")
+    rows = _rows(context, after, limit + 1, status)
+    shown: list[ChannelInfoRow] = [CHANNELS.read(row) for row in rows[:limit]]
+    bodies = tuple(get_channel(context, row.stream) for row in shown)
+    return ChannelPage(channels=bodies, next=shown[-1].stream if len(rows) > limit else None)
+
+
+def _rows(context: Context, after: str | None, limit: int, status: str | None) -> list[Row]:
+    key: Key | None = None if after is None else (after,)
+    if status is None:
+        return context.views.page(CHANNELS, key, limit)
+    matching = context.views.find(CHANNELS, "status", status)
+    return [row for row in matching if key is None or CHANNELS.key_of(row) > key][:limit]
+
+
+def get_timeline(context: Context, stream: str, after: int = 0, limit: int = 100) -> TimelinePage:
+    """The channel's history behind event `after`, oldest first; times in Unix seconds."""
+    if not 1 <= limit <= MAX_PAGE or after < 0:
+        raise MalformedInput(f"limit lies between 1 and {MAX_PAGE}, and after is not negative")
+    channel = context.channels.load(stream)
+    page = context.views.page(TIMELINE, (stream, after), limit + 1)
+    rows: list[TimelineRow] = [TIMELINE.read(row) for row in page]
+    own = [row for row in rows if row.stream == stream]
+    entries = tuple(
+        TimelineEntry(
+            version=row.version,
+            recorded_at=row.recorded_at // 1_000_000,
+            height=row.height,
+            kind=row.kind,
+            text=row.line,
+        )
+        for row in own[:limit]
+    )
+    more = entries[-1].version if len(own) > limit else None
+    return TimelinePage(channel_id=Hex32(channel.params.channel_id), entries=entries, next=more)
+
+
+def totals(context: Context) -> tuple[int, int]:
+    """Number of channels and their capacity in satoshi, without those that are over."""
+    count = capacity = 0
+    after: Key | None = None
+    while rows := context.views.page(CHANNELS, after, MAX_PAGE):
+        for row in rows:
+            info: ChannelInfoRow = CHANNELS.read(row)
+            if info.status not in (ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT):
+                count, capacity = count + 1, capacity + info.capacity
+        after = CHANNELS.key_of(rows[-1])
+    return count, capacity

@@ -1,0 +1,146 @@
+"""Take a channel under watch.
+
+The revocation basepoint secret is durable in the keystore before the registration is in the log: a secret
+without a channel is harmless, a channel without its secret could not be defended.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from domain.chain import display_outpoint
+from domain.channel import Channel
+from domain.contract import keys
+from domain.contract.params import ChannelParams, check_payout_script
+from domain.contract.uploads import KeyedRegistration, upload_hash
+from domain.errors import FundingMismatch, InvalidSecret, Refusal
+from domain.events import Payload
+from domain.opening import (
+    RegisterChannel,
+    check_funding_output,
+    check_funding_transaction,
+    decide_register,
+)
+from domain.transaction import Transaction
+from watchtower.channels.context import Context, store_decision
+from watchtower.channels.info import channel_body
+from watchtower.channels.reading import content_of, side_of
+from watchtower.ports import Node
+from watchtower.wire.api import ChannelBody, RegisterRequest
+
+
+class TaprootDisabled(Refusal):
+    """The configuration asks for segwit-v0 channels, which this version cannot make."""
+
+    slug = "taproot-disabled"
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The channel as it stands now; `created` is False if exactly this registration was known."""
+
+    channel: ChannelBody
+    created: bool
+
+
+def register(context: Context, request: RegisterRequest) -> Registered:
+    """Check everything, keep the secret, then store. Identical bytes again change nothing.
+
+    Raises the refusals of `decide_register`, `FundingMismatch` for a funding output that is missing, spent or
+    different, `InvalidSecret` for a secret that is not that of `rev`, and `NodeError` if the node cannot say.
+    """
+    params = ChannelParams.decode(bytes(request.params))
+    own_side = side_of(request.own_side)
+    if not context.policy.taproot_enabled:
+        raise TaprootDisabled("taproot_enabled is false and profile 1 is not built; set it to true for new channels")
+    _check_secret(request, params)
+    check_payout_script(bytes(request.sweep_spk))
+    upload = _upload(request, params)
+    command = RegisterChannel(
+        now=context.clock.wall_microseconds(),
+        params=params,
+        own_side=own_side,
+        channel_index=request.channel_index,
+        own_points=(bytes(request.own_points[0]), bytes(request.own_points[1])),
+        counterparty_points=(bytes(request.counterparty_points[0]), bytes(request.counterparty_points[1])),
+        sweep_spk=bytes(request.sweep_spk),
+        upload_sha256=sha256(upload).digest(),
+        upload_message=upload_hash(upload),
+        upload_sig=bytes(request.upload_sig),
+        state=content_of(request.state),
+        funding_tx=None if request.funding_tx is None else bytes(request.funding_tx),
+        tip_height=context.tip_height(),
+        params_policy=context.policy.params,
+        state_policy=context.policy.state,
+    )
+
+    def decide(channel: Channel | None) -> list[Payload]:
+        events = decide_register(channel, command)
+        if events:
+            check_funding(context.node, params, command.funding_tx)
+        return events
+
+    def keep_secret() -> None:
+        context.keystore.put(params.proposal_id, bytes(request.revocation_secret))
+
+    stream = context.channels.stream_of(params.proposal_id)
+    created = store_decision(context, stream, decide, before=keep_secret)
+    context.recent.add(params.channel_id, stream)
+    channel = context.channels.load(stream)
+    return Registered(channel_body(channel, context.policy, context.tip_height()), created)
+
+
+def check_funding(node: Node, params: ChannelParams, funding_tx: bytes | None) -> None:
+    """The funding output exists, is unspent and as agreed; or nobody has seen it and `funding_tx` creates it.
+
+    Raises `FundingMismatch`. The node answers for its mempool too.
+    """
+    outpoint = params.funding_outpoint
+    unspent = node.utxos([outpoint], include_mempool=True)[0]
+    if unspent is not None:
+        check_funding_output(params, unspent.value, unspent.spk)
+        return
+    if node.utxos([outpoint], include_mempool=False)[0] is not None or node.mempool_spenders([outpoint]):
+        raise FundingMismatch(
+            f"the funding output {display_outpoint(outpoint)} is being spent by a transaction in the mempool"
+        )
+    if funding_tx is None:
+        raise FundingMismatch(
+            f"there is no unspent output {display_outpoint(outpoint)}; if the funding transaction was not sent "
+            "yet, register with funding_tx"
+        )
+    check_funding_transaction(params, funding_tx)
+    _check_inputs_unspent(node, params, funding_tx)
+
+
+def _check_inputs_unspent(node: Node, params: ChannelParams, funding_tx: bytes) -> None:
+    """An unseen funding transaction can still confirm; if not, its output was spent or it lost a double spend."""
+    inputs = [source.outpoint for source in Transaction.parse(funding_tx).inputs]
+    for outpoint, unspent in zip(inputs, node.utxos(inputs, include_mempool=True), strict=True):
+        if unspent is None:
+            raise FundingMismatch(
+                f"there is no unspent output {display_outpoint(params.funding_outpoint)}, and input "
+                f"{display_outpoint(outpoint)} of funding_tx is spent or unknown: the channel was closed already, "
+                "or its funding was double-spent"
+            )
+
+
+def _check_secret(request: RegisterRequest, params: ChannelParams) -> None:
+    secret = bytes(request.revocation_secret)
+    expected = params.keys(side_of(request.own_side)).rev
+    if not keys.secret_in_range(secret) or keys.public_key(secret) != expected:
+        raise InvalidSecret("revocation_secret is not the secret of the owner's rev key in params")
+
+
+def _upload(request: RegisterRequest, params: ChannelParams) -> bytes:
+    """The KRG1 bytes that the owner signed, rebuilt from the request."""
+    return KeyedRegistration(
+        params=params,
+        watched=side_of(request.own_side).other,
+        rev_secret=bytes(request.revocation_secret),
+        sweep_spk=bytes(request.sweep_spk),
+        highest_revoked=-1,
+        next_points=(bytes(request.counterparty_points[0]), bytes(request.counterparty_points[1])),
+        buckets=(),
+    ).encode()
