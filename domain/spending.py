@@ -167,8 +167,8 @@ def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, bloc
 
 
 def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
-    """A key-path witness is one signature; leaf_S needs four items. No other form is valid here (BIP-341)."""
-    return any(len(i.witness) == 1 for i in tx.inputs if i.outpoint == commitment.contest)
+    """A key-path witness is one signature, perhaps with an annex; by leaf it has at least four items (BIP-341)."""
+    return any(len(i.witness) <= 2 for i in tx.inputs if i.outpoint == commitment.contest)
 
 
 def _settled(

@@ -150,8 +150,9 @@ def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:
 
 
 def _is_late(channel: Channel, sequence: int) -> bool:
-    """The counterparty published this state or a later one: its successor can no longer be stored (U6), but the
-    secret that the owner holds is what turns the close into a breach (protocol 7.2).
+    """True if the counterparty published this state or a later one.
+
+    Successors can no longer be stored then (U6), but a secret that the owner holds makes the close a breach (7.2).
     """
     published = (s.sequence for s in channel.spends if s.kind in (SpendKind.PEER_CLOSE, SpendKind.FUTURE_STATE))
     return any(number is not None and number >= sequence for number in published)
