@@ -6,6 +6,8 @@ Repeating a fact returns nothing, so a pass can be run again at any time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from domain.chain import BlockRef
 from domain.channel import (
     COMMITMENT_KINDS,
@@ -48,6 +50,13 @@ ALERT_OF_KIND = {
 }
 """Kinds of spends that the tower cannot answer itself: a person must look."""
 
+ANSWER_ALERTS = {
+    SpendKind.BREACH: (AlertKind.UNARMED_BREACH, AlertKind.UNECONOMICAL_TO_PUNISH),
+    SpendKind.OWN_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),
+    SpendKind.PEER_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),
+}
+"""What the responder may complain about while a spend of this kind waits for its answer."""
+
 
 def funding_seen(channel: Channel, raw: bytes | None, source: Source, now: int) -> list[Payload]:
     """The funding transaction is in the mempool."""
@@ -89,7 +98,7 @@ def spend_seen(
     known = channel.spend(tx.txid)
     if known is not None and known.in_mempool and known.kind is verdict.kind:
         return []
-    events = _others_replaced(channel, tx.txid, tip, now)
+    events = _others_replaced(channel, tx.txid, verdict.kind, tip, now)
     events.append(
         SpendSeen(
             recorded_at=now,
@@ -110,7 +119,8 @@ def spend_gone(channel: Channel, txid: bytes, by: bytes | None, tip: int, now: i
     known = channel.spend(txid)
     if known is None or not known.in_mempool:
         return []
-    return [SpendReplaced(recorded_at=now, txid=txid, by=by, height=tip)]
+    gone = SpendReplaced(recorded_at=now, txid=txid, by=by, height=tip)
+    return [gone, *_alerts_ended(channel, [known], None, tip, now)]
 
 
 def spend_confirmed(
@@ -120,7 +130,7 @@ def spend_confirmed(
     known = channel.spend(tx.txid)
     if known is not None and known.block == block:
         return []
-    events = _others_replaced(channel, tx.txid, block.height, now)
+    events = _others_replaced(channel, tx.txid, verdict.kind, block.height, now)
     events.append(
         SpendConfirmed(
             recorded_at=now,
@@ -141,7 +151,8 @@ def reclassified(
     """A secret that arrived later turned an honest close into a breach (protocol 7.2, late release)."""
     if verdict.kind is not SpendKind.BREACH or spend.kind is SpendKind.BREACH:
         return []
-    return _consequences(channel, tx, verdict, Source.UPLOAD, spend.block, tip, now)
+    ended = _alerts_ended(channel, [spend], verdict.kind, tip, now)
+    return ended + _consequences(channel, tx, verdict, Source.UPLOAD, spend.block, tip, now)
 
 
 def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
@@ -155,15 +166,19 @@ def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, bloc
         return []
     swept = sum(o.value for o in tx.outputs if o.spk == channel.sweep_spk)
     by_key = _is_key_path(commitment, tx)
+    answered = [
+        event
+        for kind in ANSWER_ALERTS.get(commitment.kind, ())
+        for event in clear_alert(channel, kind, block.height, now)
+    ]
     if by_key and swept > 0 and commitment.side is not channel.own_side:
         fee = channel.params.contest_value - sum(o.value for o in tx.outputs)
-        return [
-            PenaltyConfirmed(
-                recorded_at=now, commit_txid=commitment.txid, txid=tx.txid, block=block, fee=max(fee, 0), swept=swept
-            )
-        ]
-    punished = by_key and commitment.side is channel.own_side
-    return _settled(channel, commitment, tx, block, now, revoked=punished or commitment.kind is SpendKind.BREACH)
+        confirmed = PenaltyConfirmed(
+            recorded_at=now, commit_txid=commitment.txid, txid=tx.txid, block=block, fee=max(fee, 0), swept=swept
+        )
+        return [confirmed, *answered]
+    revoked = commitment.kind is SpendKind.BREACH or (by_key and commitment.side is channel.own_side)
+    return _settled(channel, commitment, tx, block, now, revoked=revoked) + answered
 
 
 def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
@@ -193,9 +208,26 @@ def _settled(
     return events
 
 
-def _others_replaced(channel: Channel, txid: bytes, tip: int, now: int) -> list[Payload]:
+def _others_replaced(channel: Channel, txid: bytes, kind: SpendKind, tip: int, now: int) -> list[Payload]:
     rivals = [s for s in channel.spends if s.in_mempool and s.txid != txid]
-    return [SpendReplaced(recorded_at=now, txid=s.txid, by=txid, height=tip) for s in rivals]
+    replaced: list[Payload] = [SpendReplaced(recorded_at=now, txid=s.txid, by=txid, height=tip) for s in rivals]
+    judged_anew = [s for s in channel.spends if s.is_present and s.txid == txid and s.kind is not kind]
+    return replaced + _alerts_ended(channel, [*rivals, *judged_anew], kind, tip, now)
+
+
+def _alerts_ended(
+    channel: Channel, gone: Sequence[Spend], arriving: SpendKind | None, height: int, now: int
+) -> list[Payload]:
+    """Alerts of spends that are gone, unless a spend that stays or arrives raises the same ones."""
+    staying = {s.kind for s in channel.spends if s.is_present and s not in gone} | {arriving}
+    kept = {alert for kind in staying if kind is not None for alert in _alerts_of(kind)}
+    ended = {alert for s in gone for alert in _alerts_of(s.kind)} - kept
+    return [event for kind in sorted(ended) for event in clear_alert(channel, kind, height, now)]
+
+
+def _alerts_of(kind: SpendKind) -> tuple[AlertKind, ...]:
+    alert = ALERT_OF_KIND.get(kind)
+    return ANSWER_ALERTS.get(kind, ()) if alert is None else (alert,)
 
 
 def _consequences(
@@ -252,7 +284,9 @@ def disconnected(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
             if end.revoked and not end.is_penalty:
                 for kind in (AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST):
                     events += clear_alert(channel, kind, block.height, now)
-    events += [SpendDisconnected(recorded_at=now, txid=s.txid, block=block) for s in channel.spends if s.block == block]
+    gone = [s for s in channel.spends if s.block == block]
+    events += [SpendDisconnected(recorded_at=now, txid=s.txid, block=block) for s in gone]
+    events += _alerts_ended(channel, gone, None, block.height, now)
     voided = channel.double_spend is not None and channel.double_spend.block == block
     if voided or channel.funding_block == block:
         events.append(FundingDisconnected(recorded_at=now, outpoint=channel.params.funding_outpoint, block=block))
