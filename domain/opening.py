@@ -23,7 +23,15 @@ from domain.contract.state import (
 )
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import ChannelExists, FundingMismatch, InvalidParams, InvalidSignature, MalformedInput
-from domain.events import ChannelProposed, ChannelRegistered, Mode, Payload, SignatureSet, StateUpdated
+from domain.events import (
+    MAX_RAW_TRANSACTION,
+    ChannelProposed,
+    ChannelRegistered,
+    Mode,
+    Payload,
+    SignatureSet,
+    StateUpdated,
+)
 from domain.transaction import Transaction
 from domain.units import Side
 
@@ -112,7 +120,9 @@ def verify_content(params: ChannelParams, own_side: Side, state: StateContent, p
 
 
 def check_funding_transaction(params: ChannelParams, raw: bytes) -> None:
-    """The funding transaction creates exactly the agreed output; raises `FundingMismatch`."""
+    """The funding transaction creates exactly the agreed output; raises `FundingMismatch`, `MalformedInput`."""
+    if len(raw) > MAX_RAW_TRANSACTION:
+        raise MalformedInput(f"funding_tx has {len(raw)} bytes, at most {MAX_RAW_TRANSACTION} are kept; leave it out")
     tx = Transaction.parse(raw)
     if tx.txid != params.funding_txid:
         raise FundingMismatch(

@@ -19,6 +19,7 @@ from domain.classifier import Verdict
 from domain.contract.params import ChannelParams
 from domain.deadlines import deadline, depth, is_final, is_soft_final
 from domain.events import (
+    MAX_RAW_TRANSACTION,
     AlertCleared,
     AlertKind,
     AlertRaised,
@@ -59,16 +60,19 @@ ANSWER_ALERTS = {
 
 
 def funding_seen(channel: Channel, raw: bytes | None, source: Source, now: int) -> list[Payload]:
-    """The funding transaction is in the mempool."""
+    """The funding transaction is in the mempool; its bytes are kept unless they are too many for an event."""
     if channel.funding_seen:
         return []
+    # Nodes relay up to 400,000 bytes, and the counterparty may have made them: an event that cannot be decoded
+    # again would blind the tower for this channel.
+    kept = raw if raw is not None and len(raw) <= MAX_RAW_TRANSACTION else None
     return [
         FundingBroadcast(
             recorded_at=now,
             outpoint=channel.params.funding_outpoint,
             channel_id=channel.params.channel_id,
             source=source,
-            raw=raw,
+            raw=kept,
         )
     ]
 

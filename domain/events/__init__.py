@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from domain.errors import LogCorrupt
-from domain.events.base import Envelope, Payload, Recorded
+from domain.events.base import MAX_RAW_TRANSACTION, Envelope, Payload, Recorded
 from domain.events.block import AuditMismatch, BlockConnected, BlockDisconnected, BlockUnavailable, CursorStarted
 from domain.events.enums import (
     AbandonReason,
@@ -162,6 +162,7 @@ __all__ = [
     "CHAIN_STREAM",
     "EVENT_TYPES",
     "LOG_STREAM",
+    "MAX_RAW_TRANSACTION",
     "TOPICS",
     "AbandonReason",
     "AlertCleared",

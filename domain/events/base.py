@@ -27,7 +27,10 @@ OutPointBytes = Annotated[bytes, Meta(min_length=36, max_length=36)]
 Script = Annotated[bytes, Meta(max_length=42)]
 """A witness program of at most 42 bytes."""
 
-RawTransaction = Annotated[bytes, Meta(max_length=100_000)]
+MAX_RAW_TRANSACTION = 100_000
+"""Bytes of a transaction that an event may hold. Decoding checks it, so whoever makes an event checks it first."""
+
+RawTransaction = Annotated[bytes, Meta(max_length=MAX_RAW_TRANSACTION)]
 """A serialized transaction with witness."""
 
 Amount = Annotated[int, Meta(ge=0, le=2_100_000_000_000_000)]
