@@ -126,6 +126,7 @@ def preimages_learned(channel: Channel, tx: Transaction, source: Source, now: in
             continue
         preimage = extract_preimage(tx_input.witness, condition.hash)
         if preimage is not None:
+            known.add(condition.hash)
             events.append(
                 PreimageLearned(
                     recorded_at=now,
