@@ -85,7 +85,6 @@ def decide_register(channel: Channel | None, command: RegisterChannel) -> list[P
         raise InvalidSignature("upload_sig does not verify under the owner's auth key for this registration")
     if command.funding_tx is not None:
         check_funding_transaction(params, command.funding_tx)
-    verify_content(params, command.own_side, command.state, command.counterparty_points[0])
     check_state(
         params,
         command.state.header,
@@ -94,6 +93,7 @@ def decide_register(channel: Channel | None, command: RegisterChannel) -> list[P
         None,
         command.state_policy,
     )
+    verify_content(params, command.own_side, command.state, command.counterparty_points[0])
     first = state_updated(command.state, None, None, command.now, command.tip_height)
     return [_proposed(command), _registered(command), first]
 
