@@ -93,7 +93,7 @@ def bid(
     if last is None or last < relay_floor:
         return max(last or 0.0, min(cap, max(wanted, (last or 0.0) + step)))
     needed = step if remaining <= CRITICAL_BLOCKS else max(step, last * 0.10)
-    # A rise that ends exactly at the cap is taken even if it is smaller than the usual step, as long as it relays.
+    # Smaller steps only waste replacements, also the last one up to the cap.
     return wanted if wanted >= last + needed else last
 
 
