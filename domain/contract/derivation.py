@@ -11,7 +11,6 @@ import hmac
 import msgspec
 
 from domain.contract import keys
-from domain.contract.hashes import hash160
 from domain.contract.params import KeyBlock
 from domain.errors import MalformedInput
 
@@ -88,8 +87,3 @@ def channel_keys(seed: bytes, coin_type: int, channel_index: int) -> ChannelSecr
     """All secrets of one channel; `coin_type` is 0 on mainnet and 1 elsewhere (SLIP-44)."""
     channel = derive(seed, (PURPOSE, coin_type, channel_index))
     return ChannelSecrets(*(hardened_child(channel, role).secret for role in range(len(ROLES))))
-
-
-def key_fingerprint(public: bytes) -> bytes:
-    """First four bytes of HASH160 of a compressed key, as descriptors write it."""
-    return hash160(public)[:4]

@@ -132,9 +132,13 @@ def complete_settlement(
 ) -> Transaction:
     """The settlement with its witness by leaf_S; signatures of A and B, 64 bytes each."""
     output = contest_output(params, revocation_key)
-    a_is_low = params.keys_a.settle < params.keys_b.settle
-    sig_low, sig_high = (sig_a, sig_b) if a_is_low else (sig_b, sig_a)
-    return tx.with_witness(0, (sig_high, sig_low, output.leaf, output.control_block))
+    signatures = order_by_settle_key(params, sig_a, sig_b)
+    return tx.with_witness(0, (*signatures, output.leaf, output.control_block))
+
+
+def order_by_settle_key(params: ChannelParams, sig_a: bytes, sig_b: bytes) -> tuple[bytes, bytes]:
+    """Signatures in witness order: that of the higher settle key first, since the script takes from the top."""
+    return (sig_b, sig_a) if params.keys_a.settle < params.keys_b.settle else (sig_a, sig_b)
 
 
 def _weight(params: ChannelParams, spks: list[bytes]) -> int:
