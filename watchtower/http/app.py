@@ -1,0 +1,106 @@
+"""The two ASGI applications: the API for clients and the admin listener for the operator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.errors import DomainError
+from watchtower.http.body import MAX_BODY
+from watchtower.http.problems import problem_response, route_of
+from watchtower.http.routes import Api
+from watchtower.http.services import Services
+from watchtower.ports import WatchtowerError
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Observe = Callable[[str, str, int, float], None]
+"""(method, route template, status, seconds) of every answered request."""
+
+ROUTES = (
+    "/v1/channels",
+    "/v1/channels/{id}",
+    "/v1/channels/{id}/states",
+    "/v1/channels/{id}/revocations",
+    "/v1/channels/{id}/funding",
+    "/v1/channels/{id}/timeline",
+    "/v1/info",
+    "/healthz",
+    "/readyz",
+)
+"""Route templates for metric labels; everything else is `unmatched`."""
+
+
+def unobserved(method: str, route: str, status: int, seconds: float) -> None:
+    """Measure nothing."""
+    del method, route, status, seconds
+
+
+def create_app(
+    services: Services, *, token_sha256: bytes, max_body: int = MAX_BODY, observe: Observe = unobserved
+) -> Starlette:
+    """The client API. `token_sha256` is the hash (32 bytes) of the bearer token."""
+    api = Api(services, token_sha256, max_body)
+    return Starlette(
+        routes=api.routes(),
+        exception_handlers={
+            DomainError: _problem,
+            WatchtowerError: _problem,
+            HTTPException: _problem,
+            Exception: _problem,
+        },
+        middleware=[Middleware(_Edge, observe=observe)],
+    )
+
+
+def create_admin_app(render: Callable[[], bytes]) -> Starlette:
+    """The admin listener: `/metrics`."""
+
+    async def metrics(request: Request) -> Response:
+        del request
+        return Response(await run_in_threadpool(render), 200, media_type=METRICS_TYPE)
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])], exception_handlers={HTTPException: _problem})
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    return problem_response(error, request)
+
+
+class _Edge:
+    """Measures every request and sets the headers that every answer carries."""
+
+    def __init__(self, app: ASGIApp, observe: Observe) -> None:
+        self._app = app
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self._observe(scope["method"], route_of(Request(scope)), status, time.perf_counter() - started)

@@ -1,0 +1,138 @@
+"""The one place where errors become HTTP problems (RFC 9457).
+
+A domain refusal or a service error has a stable slug; the status follows from the table below or from the kind
+of error. Anything else is a fault of this program: 500 without details, and a line in the log.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from domain.errors import DomainError, LogCorrupt, MalformedInput, Refusal
+from watchtower.keystore import KeystoreError
+from watchtower.ports import NodeError, StoreError, WatchtowerError, WrongChain
+from watchtower.wire.api import Problem
+from watchtower.wire.hexes import to_json
+
+_log = structlog.get_logger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+URN = "urn:state-channel:"
+RETRY_SECONDS = "2"
+
+TITLES: dict[str, str] = {
+    "malformed": "The request cannot be read",
+    "invalid-params": "The channel constants must not be used",
+    "invalid-state": "The state breaks a rule",
+    "invalid-signature": "A signature does not verify",
+    "invalid-secret": "A revocation secret does not fit",
+    "sequence-gap": "The state number is not the next one",
+    "equivocation": "Another content is stored for this state number",
+    "channel-closed": "The channel is closing or closed",
+    "channel-not-ready": "The channel is not ready",
+    "unknown-channel": "There is no such channel",
+    "channel-exists": "The channel is registered with other content",
+    "funding-mismatch": "The funding output is not as agreed",
+    "self-breach": "The state was revoked by its own side",
+    "taproot-disabled": "New channels are switched off",
+    "refused": "The request is refused",
+    "unauthorized": "A token is needed",
+    "not-found": "There is nothing at this address",
+    "method-not-allowed": "This address does not take this method",
+    "too-large": "The request is too large",
+    "unsupported-media-type": "The body must be JSON",
+    "request-timeout": "The request took too long to arrive",
+    "conflict": "Another request was faster",
+    "store-busy": "The store is busy",
+    "store-full": "The disk is full",
+    "internal": "The service failed",
+}
+
+STATUS: dict[str, int] = {
+    "malformed": 400,
+    "unauthorized": 401,
+    "unknown-channel": 404,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "request-timeout": 408,
+    "sequence-gap": 409,
+    "equivocation": 409,
+    "channel-closed": 409,
+    "channel-not-ready": 409,
+    "channel-exists": 409,
+    "keystore-conflict": 409,
+    "too-large": 413,
+    "unsupported-media-type": 415,
+    "store-full": 507,
+}
+"""Slugs whose status is not that of their kind."""
+
+
+class EdgeRefusal(DomainError):
+    """Refused before any use case was asked: authentication, size, media type."""
+
+    slug: ClassVar[str] = "refused"
+
+    def __init__(self, slug: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = slug
+
+
+def problem_response(error: Exception, request: Request | None = None) -> Response:
+    """The problem document of an error."""
+    slug, status, detail = describe(error)
+    if status == 500:
+        _log.error("http_rejected", route=route_of(request), reason=type(error).__name__, exc_info=error)
+    problem = Problem(
+        type=URN + slug, title=TITLES.get(slug, "The service cannot answer now"), status=status, detail=detail
+    )
+    headers = {"Retry-After": RETRY_SECONDS} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="watchtower"'
+    return Response(to_json(problem), status, headers, PROBLEM_TYPE)
+
+
+def describe(error: Exception) -> tuple[str, int, str | None]:
+    """Slug, status and detail. Only errors whose sentences are written for clients show their text."""
+    if isinstance(error, EdgeRefusal):
+        return error.name, STATUS.get(error.name, 400), str(error)
+    if isinstance(error, HTTPException):
+        slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
+        return slug, error.status_code, None
+    if isinstance(error, DomainError) and not isinstance(error, LogCorrupt):
+        return error.slug, STATUS.get(error.slug, _kind(error)), str(error)
+    if isinstance(error, WatchtowerError):
+        # Sentences of node, store and keystore name paths and addresses: they are for the operator's log.
+        return error.slug, STATUS.get(error.slug, _kind(error)), _public_sentence(error)
+    return "internal", 500, None
+
+
+def route_of(request: Request | None) -> str:
+    """The route template of a request, or `unmatched`; never the path itself."""
+    route = None if request is None else request.scope.get("route")
+    return getattr(route, "path", "unmatched")
+
+
+def _kind(error: Exception) -> int:
+    if isinstance(error, MalformedInput):
+        return 400
+    if isinstance(error, Refusal):
+        return 422
+    if isinstance(error, NodeError | StoreError | WrongChain | KeystoreError):
+        return 503
+    return 500
+
+
+def _public_sentence(error: WatchtowerError) -> str:
+    if isinstance(error, NodeError | WrongChain):
+        return "the bitcoin node cannot be asked now; nothing was stored, try again"
+    if error.slug == "store-full":
+        return "the disk of the service is full; nothing was stored, try again when there is room"
+    if isinstance(error, KeystoreError):
+        return "the keystore of the service cannot take the secret; nothing was registered"
+    return "the store cannot take this now; try again"

@@ -1,0 +1,96 @@
+"""What the HTTP edge needs from the inside: plain callables, so that tests can put others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from watchtower.channels import queries
+from watchtower.channels.accept_state import Accepted, accept_state
+from watchtower.channels.context import Context
+from watchtower.channels.finding import find_stream
+from watchtower.channels.funding import get_funding
+from watchtower.channels.register import Registered, register
+from watchtower.channels.revoke import Revoked, revoke
+from watchtower.wire.api import (
+    ChannelBody,
+    ChannelPage,
+    FundingBody,
+    ReadyBody,
+    RegisterRequest,
+    RevocationRequest,
+    TimelinePage,
+    TowerBody,
+    UpdateRequest,
+)
+from watchtower.wire.hexes import BlockHashHex, Hex32
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the process knows about itself. `operational` = states can be stored durably.
+
+    `height` and `tip_hash` (internal order) are those of the tower's cursor; `lag` in blocks behind the node.
+    """
+
+    operational: bool
+    watching: bool
+    phase: str
+    reasons: tuple[str, ...] = ()
+    height: int | None = None
+    tip_hash: bytes | None = None
+    lag: int | None = None
+
+
+class Services(msgspec.Struct, frozen=True):
+    """All questions and commands of the API. They are called in worker threads."""
+
+    register: Callable[[RegisterRequest], Registered]
+    accept_state: Callable[[str, UpdateRequest], Accepted]
+    revoke: Callable[[str, RevocationRequest], Revoked]
+    get_channel: Callable[[str], ChannelBody]
+    list_channels: Callable[[str | None, int, str | None], ChannelPage]
+    get_funding: Callable[[str], FundingBody]
+    get_timeline: Callable[[str, int, int], TimelinePage]
+    get_tower: Callable[[], TowerBody]
+    get_ready: Callable[[], ReadyBody]
+
+
+def bind(
+    context: Context, standing: Callable[[], Standing], *, version: str, network: str, tower_id: bytes
+) -> Services:
+    """The services of a running tower. `tower_id` is its x-only public key."""
+
+    def tower() -> TowerBody:
+        now = standing()
+        channels, capacity = queries.totals(context)
+        return TowerBody(
+            version=version,
+            tower_id=Hex32(tower_id),
+            network=network,
+            operational=now.operational,
+            watching=now.watching,
+            phase=now.phase,
+            reasons=now.reasons,
+            height=now.height,
+            tip_hash=None if now.tip_hash is None else BlockHashHex(now.tip_hash),
+            channels=channels,
+            capacity=capacity,
+            lag=now.lag,
+        )
+
+    def ready() -> ReadyBody:
+        now = standing()
+        return ReadyBody(ready=now.operational, watching=now.watching, phase=now.phase, reasons=now.reasons)
+
+    return Services(
+        register=lambda request: register(context, request),
+        accept_state=lambda name, request: accept_state(context, find_stream(context, name), request),
+        revoke=lambda name, request: revoke(context, find_stream(context, name), request),
+        get_channel=lambda name: queries.get_channel(context, find_stream(context, name)),
+        list_channels=lambda after, limit, status: queries.list_channels(context, after, limit, status),
+        get_funding=lambda name: get_funding(context, find_stream(context, name)),
+        get_timeline=lambda name, after, limit: queries.get_timeline(context, find_stream(context, name), after, limit),
+        get_tower=tower,
+        get_ready=ready,
+    )
