@@ -1,32 +1,7 @@
-"""What a dishonest party does with data that it should have thrown away: sign a revoked commitment.
-
-The SDK refuses this (`SelfBreach`), so the cheater works from its seed and its log directly.
-"""
+"""The cheater of the demo, for tests: signs revoked commitments from data that should have been thrown away."""
 
 from __future__ import annotations
 
-from domain.contract import keys
-from domain.contract.commitment import build_commitment, commitment_sighash, complete_commitment
-from domain.contract.derivation import ChannelSecrets, channel_keys
-from domain.contract.revocation import commitment_point
-from domain.transaction import Transaction
-from domain.units import Side
-from watchtower.client.party import COIN_TYPES, ChannelParty
+from watchtower.demo.cheater import secrets_of, unsafe_commitment
 
-
-def secrets_of(seed: bytes, party: ChannelParty, channel_id: bytes) -> ChannelSecrets:
-    """All secrets of a party in a channel, derived from its seed."""
-    index = party.channel(channel_id).channel_index
-    return channel_keys(seed, COIN_TYPES.get(party.settings.network, 1), index)
-
-
-def unsafe_commitment(seed: bytes, party: ChannelParty, channel_id: bytes, sequence: int) -> Transaction:
-    """The party's own commitment of any state, complete and valid, revoked or not."""
-    channel, state = party.channel(channel_id), party.state(channel_id, sequence)
-    secrets = secrets_of(seed, party, channel_id)
-    side = channel.own_side
-    tx = build_commitment(channel.params, side, sequence, commitment_point(secrets.seed, sequence))
-    own = keys.sign_schnorr(secrets.fund, commitment_sighash(channel.params, tx), bytes(32))
-    theirs = state.signatures(side.other).commit_peer
-    pair = (own, theirs) if side is Side.A else (theirs, own)
-    return complete_commitment(channel.params, tx, *pair)
+__all__ = ["secrets_of", "unsafe_commitment"]

@@ -1,0 +1,247 @@
+"""The stage: a private node, two parties with their own logs, and Bob's tower as a process of its own.
+
+Everything is real: transactions are mined by bitcoind, the tower is started with its own command and is asked over
+HTTP only. Alice opens the channels and cheats; Bob is the one who is protected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from domain.chain import chain_hash, display
+from watchtower import new_tower
+from watchtower.client import exchange
+from watchtower.client.client import StateChannelClient
+from watchtower.client.config import StateChannelConfig
+from watchtower.client.opening import Terms
+from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.demo.cheater import unsafe_commitment
+from watchtower.devnode.launch import free_ports
+from watchtower.devnode.regtest import Funding, RegtestNode
+from watchtower.keystore import FileKeystore
+from watchtower.ports import WatchtowerError
+from watchtower.store.create import create_store, open_store
+from watchtower.system import SystemClock
+
+CHALLENGE_PERIOD = 144
+POLL_SECONDS = 0.02
+START_SECONDS = 60.0
+
+Tell = Callable[[str], None]
+
+
+class DemoFailed(WatchtowerError):
+    """The stage could not be set up, or something that the demo waits for never came."""
+
+    slug = "demo-failed"
+
+
+class Party(msgspec.Struct, frozen=True):
+    """A party of the play and its seed (kept so that Alice can sign what she should have thrown away)."""
+
+    name: str
+    party: ChannelParty
+    seed: bytes
+
+
+class TowerProcess:
+    """`watchtower run` as a child process."""
+
+    def __init__(self, config: Path, log: Path, url: str) -> None:
+        self._config = config
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = url
+
+    def start(self) -> None:
+        """Start it; `wait_ready` tells when it watches."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "watchtower", "run", "--config", str(self._config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={k: v for k, v in os.environ.items() if not k.startswith("STATE_CHANNEL_")},
+            )
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        """SIGTERM and wait; returns the exit code."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        code = self._process.wait(timeout=30)
+        self._process = None
+        return code
+
+    def check_alive(self) -> None:
+        """Raise with the end of its log if it died."""
+        if self._process is not None and self._process.poll() is not None:
+            tail = self._log.read_text(errors="replace")[-2000:]
+            raise DemoFailed(f"the tower ended with code {self._process.returncode}; the end of its log:\n{tail}")
+
+
+class Stage:
+    """Node, parties, tower process and client of the play."""
+
+    def __init__(self, directory: Path, node: RegtestNode, tower: TowerProcess, client: StateChannelClient) -> None:
+        self.directory = directory
+        self.node = node
+        self.tower = tower
+        self.client = client
+        self._node_name = str(node.rpc("getnetworkinfo")["subversion"]).strip("/")
+        self.alice = _make_party(directory / "alice", "alice")
+        self.bob = _make_party(directory / "bob", "bob")
+
+    @classmethod
+    def build(cls, directory: Path, knots_defaults: bool) -> Stage:
+        """Start node and tower in an empty directory."""
+        node = RegtestNode.start(directory / "node", knots_default_policy=knots_defaults)
+        node.mine(1)
+        api, admin = free_ports(2)
+        made = new_tower.create(
+            directory / "tower",
+            directory / "tower" / "config.toml",
+            "regtest",
+            {
+                "": {"challenge_period": CHALLENGE_PERIOD},
+                "node": {
+                    "rpc_url": node.rpc_url,
+                    "rpc_cookie_path": str(node.cookie_path),
+                    "zmq_sequence": node.zmq_endpoint,
+                    "zmq_rawtx": node.zmq_endpoint,
+                    "zmq_hashblock": node.zmq_endpoint,
+                    "rest_url": node.rest_url,
+                },
+                "api": {"listen": f"127.0.0.1:{api}"},
+                "admin": {"listen": f"127.0.0.1:{admin}"},
+            },
+        )
+        url = f"http://127.0.0.1:{api}"
+        tower = TowerProcess(made.config_path, directory / "tower" / "log.json", url)
+        client = StateChannelClient(
+            StateChannelConfig(network="regtest"), url=url, token=made.token_path.read_text().strip()
+        )
+        return cls(directory, node, tower, client)
+
+    def close(self) -> None:
+        """Stop the tower, then the node."""
+        try:
+            self.tower.stop()
+        finally:
+            self.node.close()
+
+    async def wait_ready(self) -> None:
+        """Until the tower watches."""
+
+        async def watching() -> bool:
+            try:
+                return (await self.client.get_state()).watching
+            except WatchtowerError:
+                return False  # not listening yet
+
+        await self.until("the tower watches", watching, START_SECONDS)
+
+    async def until(self, what: str, condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+        """Ask again until true; raises `DemoFailed` naming what never came."""
+        end = time.monotonic() + seconds
+        while not await condition():
+            self.tower.check_alive()
+            if time.monotonic() > end:
+                raise DemoFailed(f"after {seconds:.0f} s still not: {what}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def open_channel(self, balances: tuple[int, int]) -> bytes:
+        """Open, register Bob's tower, then broadcast the funding and wait until the channel is active."""
+        funding: list[Funding] = []
+
+        def fund(spk: bytes, amount: int) -> tuple[bytes, int]:
+            funding.append(self.node.fund(spk, amount, broadcast=False))
+            return funding[0].txid, funding[0].vout
+
+        terms = Terms(balances=balances, challenge_period=CHALLENGE_PERIOD)
+        channel_id = exchange.open_channel(self.alice.party, self.bob.party, terms, fund)
+        await self.client.create_channel(self.bob.party.registration(channel_id, funding[0].raw))
+        self.node.send_raw(funding[0].raw)
+        self.node.mine(1)
+
+        async def confirmed() -> bool:
+            return (await self.client.get_funding_status(channel_id.hex())).confirmed
+
+        await self.until("the funding is confirmed", confirmed)
+        return channel_id
+
+    async def update(self, channel_id: bytes, balances: tuple[int, int], state_data: bytes) -> int:
+        """One exchange between the parties, then Bob's upload; final only when the tower has stored it (rule U4)."""
+        sequence = exchange.update(self.alice.party, self.bob.party, channel_id, balances, state_data=state_data)
+        await self.client.update_state(channel_id.hex(), self.bob.party.update_body(channel_id, sequence))
+        return sequence
+
+    def stale_commitment(self, channel_id: bytes, sequence: int) -> bytes:
+        """Alice's own commitment of a revoked state, fully signed."""
+        return unsafe_commitment(self.alice.seed, self.alice.party, channel_id, sequence).serialize()
+
+    def sweep_spk(self, channel_id: bytes) -> bytes:
+        """Where Bob's penalties pay to."""
+        return bytes(self.bob.party.registration(channel_id).sweep_spk)
+
+    @property
+    def node_name(self) -> str:
+        """The node's own name and version."""
+        return self._node_name
+
+    async def status(self, channel_id: bytes) -> str:
+        """What the tower says about the channel."""
+        return str((await self.client.get_channel_info(channel_id.hex())).status)
+
+    async def until_status(self, channel_id: bytes, status: str) -> None:
+        """Until the tower's view of a channel has this status."""
+
+        async def reached() -> bool:
+            return await self.status(channel_id) == status
+
+        await self.until(f"channel {display(channel_id)[:8]} is {status}", reached)
+
+    async def until_height(self) -> None:
+        """Until the tower has seen the node's tip."""
+        height = self.node.height()
+
+        async def seen() -> bool:
+            state = await self.client.get_state()
+            return state.height is not None and state.height >= height
+
+        await self.until(f"the tower has processed block {height}", seen)
+
+
+def _make_party(directory: Path, name: str) -> Party:
+    directory.mkdir(mode=0o700, parents=True)
+    clock = SystemClock()
+    create_store(
+        directory / "party.db",
+        origin=f"demo/{name}",
+        chain_hash=chain_hash("regtest"),
+        log_id=secrets.token_bytes(16),
+        stream_key=secrets.token_bytes(32),
+        recorded_at=clock.wall_microseconds(),
+    )
+    seed = secrets.token_bytes(32)
+    keystore = FileKeystore.create(directory / "keystore", secrets.token_bytes(32))
+    ChannelParty.create_seed(keystore, seed)
+    party = ChannelParty(open_store(directory / "party.db"), keystore, clock, PartySettings(network="regtest"))
+    return Party(name, party, seed)
