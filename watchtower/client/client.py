@@ -1,0 +1,291 @@
+"""`StateChannelClient`: the documented methods over a tower's HTTP API.
+
+A client without a party carries what it is given; a client with a `ChannelParty` also makes the uploads. After
+`TowerUnreachable` the same call may be repeated: identical bytes are stored once.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from domain.contract.descriptors import with_checksum
+from domain.contract.params import ChannelParams as ProtocolParams
+from domain.contract.params import check_params
+from domain.contract.scripts import funding_descriptor
+from domain.contract.state import StateHeader, StateSignatures
+from domain.errors import InvalidParams, InvalidState
+from watchtower.client.config import StateChannelConfig
+from watchtower.client.errors import (
+    ChannelNotFound,
+    NotConnected,
+    TowerUnreachable,
+    UnexpectedAnswer,
+    WrongTower,
+    error_of,
+)
+from watchtower.client.party import ChannelParty
+from watchtower.client.types import (
+    TAPROOT,
+    ChannelInfo,
+    ChannelParams,
+    ChannelResult,
+    FundingStatus,
+    ProtocolState,
+    StateUpdate,
+    UpdateResult,
+)
+from watchtower.client.uploads import body_sha256
+from watchtower.wire.api import (
+    Problem,
+    RegisterRequest,
+    RevocationRequest,
+    SignatureBody,
+    TimelineEntry,
+    UpdateRequest,
+)
+from watchtower.wire.hexes import to_json
+
+REPLAYED = "Idempotency-Replayed"
+PROBLEM_TYPE = "application/problem+json"
+
+T = TypeVar("T")
+
+
+class StateChannelClient:
+    """Talks to one tower. Use as an async context manager, or call `connect` and `disconnect`."""
+
+    def __init__(
+        self,
+        config: StateChannelConfig | None = None,
+        *,
+        url: str = "http://127.0.0.1:9815",
+        token: str = "",
+        party: ChannelParty | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.config = config or StateChannelConfig()
+        self.party = party
+        self._url = url
+        self._token = token
+        self._transport = transport
+        self._http: httpx.AsyncClient | None = None
+        self._tower_id = b""
+
+    def __repr__(self) -> str:
+        return f"<StateChannelClient {self.config.network} at {self._url}>"
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    async def connect(self) -> None:
+        """Open the session; `WrongTower` if the tower serves another network."""
+        if self._http is None:
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            self._http = httpx.AsyncClient(
+                base_url=self._url,
+                headers=headers,
+                timeout=self.config.timeout_seconds,
+                transport=self._transport,
+            )
+        try:
+            state = await self.get_state()
+            if state.network != self.config.network:
+                raise WrongTower(f"the tower serves {state.network}, this client is set to {self.config.network}")
+            self._tower_id = bytes.fromhex(state.tower_id)
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def disconnect(self) -> None:
+        """Close the session; harmless if there is none."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def get_state(self) -> ProtocolState:
+        """The tower's own state."""
+        raw, _ = await self._call("GET", "/v1/info")
+        return _read(raw, ProtocolState)
+
+    async def create_channel(self, params: ChannelParams, registration: RegisterRequest) -> ChannelResult:
+        """Register a channel whose state 0 is complete. `params` is compared with the registration.
+
+        Raises `InvalidParams` if they differ or break this client's limits, `FundingRefused` if the tower does
+        not find the funding output.
+        """
+        self._compare(params, registration)
+        return await self.register_channel(registration)
+
+    async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
+        """Put a channel under the tower's watch."""
+        raw, answer = await self._call("POST", "/v1/channels", registration)
+        info = _read(raw, ChannelInfo)
+        return ChannelResult(info.channel_id, info, answer.status_code == 201)
+
+    async def update_state(self, update: StateUpdate) -> UpdateResult:
+        """Store a complete state at the tower; durable when it returns. The same update again changes nothing.
+
+        Raises `InvalidState` if the documented fields differ from the upload.
+        """
+        upload = update.upload
+        if upload is None:
+            upload = self._own_party().update_body(bytes.fromhex(update.channel_id), update.sequence_number)
+        _compare_update(update, upload)
+        return await self._update(update.channel_id, upload)
+
+    async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
+        """Store the counterparty's secret of a state, or that the own side released one."""
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
+        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
+
+    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
+        """A channel by id or unambiguous prefix; `ChannelNotFound`."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}")
+        return _read(raw, ChannelInfo)
+
+    async def get_funding_status(self, channel_id: str) -> FundingStatus:
+        """Where the funding output stands."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/funding")
+        return _read(raw, FundingStatus)
+
+    async def list_channels(self, status: str | None = None) -> list[ChannelInfo]:
+        """All channels of the tower."""
+        found: list[ChannelInfo] = []
+        after: str | None = None
+        while True:
+            query = {name: value for name, value in (("after", after), ("status", status)) if value is not None}
+            raw, _ = await self._call("GET", "/v1/channels", query=query)
+            page = _read(raw, _Page)
+            found += page.channels
+            if page.next is None:
+                return found
+            after = page.next
+
+    async def get_timeline(self, channel_id: str) -> list[TimelineEntry]:
+        """The history of a channel, oldest first."""
+        found: list[TimelineEntry] = []
+        after = 0
+        while True:
+            query = {"after": str(after)}
+            raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/timeline", query=query)
+            page = _read(raw, _History)
+            found += page.entries
+            if page.next is None:
+                return found
+            after = page.next
+
+    async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
+        """Bring the tower to where the party stands: registration, states, revocations; then they are final.
+
+        May be called at any time, also after a crash: what the tower has is not sent again.
+        """
+        party = self._own_party()
+        name = channel_id.hex()
+        try:
+            info = await self.get_channel_info(name)
+        except ChannelNotFound:
+            registration = party.registration(channel_id, funding_tx)
+            info = (await self.register_channel(registration)).info
+            party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
+        result = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
+        # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
+        for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):
+            upload = party.update_body(channel_id, sequence)
+            result = await self._update(name, upload)
+            party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
+        released = party.channel(channel_id).own_released
+        if released >= 0:
+            await self.revoke_state(name, party.release_body(channel_id, released))
+        return result
+
+    async def _update(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
+        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
+
+    async def _call(
+        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None
+    ) -> tuple[bytes, httpx.Response]:
+        if self._http is None:
+            raise NotConnected("call connect() first, or use the client as an async context manager")
+        content = None if body is None else to_json(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            answer = await self._http.request(method, path, content=content, headers=headers, params=query)
+        except httpx.TimeoutException:
+            raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
+        except httpx.HTTPError as error:
+            raise TowerUnreachable(f"the tower at {self._url} cannot be reached ({type(error).__name__})") from None
+        if answer.is_success:
+            return answer.content, answer
+        if not answer.headers.get("content-type", "").startswith(PROBLEM_TYPE):
+            raise UnexpectedAnswer(f"status {answer.status_code} without a problem document; is this a tower?")
+        raise error_of(_read(answer.content, Problem))
+
+    def _own_party(self) -> ChannelParty:
+        if self.party is None:
+            raise NotConnected("this call needs a client that was made with a party")
+        return self.party
+
+    def _compare(self, params: ChannelParams, registration: RegisterRequest) -> None:
+        protocol = ProtocolParams.decode(bytes(registration.params))
+        check_params(protocol, self.config.params_policy)
+        if not self.config.taproot_enabled:
+            raise InvalidParams("taproot_enabled is false and profile 1 is not built; set it to true")
+        wanted = [(who.pubkey, who.initial_balance) for who in params.participants]
+        balances = StateHeader.decode(bytes(registration.state.header)).balances
+        found = [(protocol.keys_a.fund.hex(), balances[0]), (protocol.keys_b.fund.hex(), balances[1])]
+        if wanted != found:
+            raise InvalidParams("participants differ from the keys or balances of the registration (A first)")
+        if params.challenge_period != protocol.challenge_period:
+            raise InvalidParams(
+                f"challenge_period is {params.challenge_period}, the channel has {protocol.challenge_period}"
+            )
+        own = {funding_descriptor(protocol), funding_descriptor(protocol, musig=False)}
+        if params.funding_script not in {TAPROOT, *own, *(with_checksum(form) for form in own)}:
+            raise InvalidParams(
+                f"funding_script is {params.funding_script[:600]!r}; this channel has {funding_descriptor(protocol)!r}"
+            )
+
+
+class _Page(msgspec.Struct):
+    channels: list[ChannelInfo]
+    next: str | None
+
+
+class _History(msgspec.Struct):
+    entries: list[TimelineEntry]
+    next: int | None
+
+
+def _compare_update(update: StateUpdate, upload: UpdateRequest) -> None:
+    header = StateHeader.decode(bytes(upload.state.header))
+    if update.sequence_number != header.seq:
+        raise InvalidState(f"sequence_number is {update.sequence_number}, the signed state is {header.seq}")
+    if tuple(update.balances) != header.balances:
+        raise InvalidState(f"balances are {list(update.balances)}, the signed state has {list(header.balances)}")
+    if update.state_data.encode() != bytes(upload.state.state_data):
+        raise InvalidState("state_data differs from that of the signed state")
+    signed = tuple(_signature_text(each) for each in (upload.state.signatures.a, upload.state.signatures.b))
+    if update.signatures and tuple(update.signatures) != signed:
+        raise InvalidState("signatures differ from those of the signed state (A first, 512 digits each)")
+
+
+def _signature_text(body: SignatureBody) -> str:
+    return StateSignatures(body.state, body.settle_a, body.settle_b, body.commit_peer).encode().hex()
+
+
+def _read(raw: bytes, form: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnexpectedAnswer(f"the tower's answer cannot be read: {error}") from None

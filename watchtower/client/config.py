@@ -1,0 +1,84 @@
+"""The six documented options of the State Channels client, with their defaults and environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from domain.chain import GENESIS_DISPLAY, chain_hash
+from domain.contract.params import ParamsPolicy
+from domain.errors import MalformedInput
+from watchtower.client.errors import ConfigurationError
+
+VARIABLES = {
+    "network": "STATE_CHANNEL_NETWORK",
+    "timeout_ms": "STATE_CHANNEL_TIMEOUT_MS",
+    "challenge_period": "STATE_CHANNEL_CHALLENGE_PERIOD",
+    "funding_threshold": "STATE_CHANNEL_FUNDING_THRESHOLD",
+    "max_channel_value": "STATE_CHANNEL_MAX_VALUE",
+    "taproot_enabled": "STATE_CHANNEL_TAPROOT_ENABLED",
+}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the client. Amounts in satoshi, `challenge_period` in blocks, `timeout_ms` in milliseconds.
+
+    `timeout_ms` limits one request and never touches a deadline on chain, which counts blocks.
+    """
+
+    network: str = "mainnet"
+    timeout_ms: int = 30_000
+    challenge_period: int = 144
+    funding_threshold: int = 10_000
+    max_channel_value: int = 100_000_000
+    taproot_enabled: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for a value out of range."""
+        try:
+            chain_hash(self.network)
+        except MalformedInput:
+            raise ConfigurationError(f"network is one of {', '.join(GENESIS_DISPLAY)}, got {self.network!r}") from None
+        _within("timeout_ms", self.timeout_ms, 100, 600_000)
+        _within("challenge_period", self.challenge_period, 1, 65_535)
+        _within("funding_threshold", self.funding_threshold, 1, self.max_channel_value)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> StateChannelConfig:
+        """The documented variables; what is absent or empty has its default."""
+        values = os.environ if environ is None else environ
+        found = {name: _parse(name, values[variable]) for name, variable in VARIABLES.items() if values.get(variable)}
+        try:
+            return msgspec.convert(found, cls)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(str(error)) from None
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The only conversion of `timeout_ms`."""
+        return self.timeout_ms / 1000
+
+    @property
+    def params_policy(self) -> ParamsPolicy:
+        """What channels this client takes part in."""
+        return ParamsPolicy(chain_hash(self.network), self.funding_threshold, self.max_channel_value)
+
+
+def _parse(name: str, text: str) -> str | int | bool:
+    if name == "network":
+        return text
+    if name == "taproot_enabled":
+        if text.lower() not in _BOOLEANS:
+            raise ConfigurationError(f"{VARIABLES[name]} is true, false, 1 or 0, got {text[:20]!r}")
+        return _BOOLEANS[text.lower()]
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigurationError(f"{VARIABLES[name]} is a whole number, got {text[:20]!r}")
+    return int(text)
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} lies between {low} and {high}, got {value}")

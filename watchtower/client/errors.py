@@ -1,0 +1,136 @@
+"""The exceptions of the SDK.
+
+StateChannelError
+├── ConfigurationError      an option or variable that cannot be used
+├── NotConnected            connect() was not called, or disconnect() was
+├── TowerUnreachable        no connection, no answer within timeout_ms, or no HTTP
+├── WrongTower              the tower answers for another network or with another key
+├── UnexpectedAnswer        an answer that this version cannot read
+└── TowerProblem            the tower refused: slug, status, title, detail
+├── MalformedRequest, Unauthorized, ChannelNotFound
+├── SequenceConflict, EquivocationRefused, ChannelIsClosed, ChannelIsNotReady, AlreadyRegistered
+├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
+└── TowerUnavailable    503 and 507: nothing was stored, try again
+"""
+
+from __future__ import annotations
+
+from watchtower.wire.api import Problem
+
+URN = "urn:state-channel:"
+
+
+class StateChannelError(Exception):
+    """Base of everything that the SDK raises by itself."""
+
+
+class ConfigurationError(StateChannelError):
+    """An option or variable that cannot be used."""
+
+
+class NotConnected(StateChannelError):
+    """The client is not connected."""
+
+
+class TowerUnreachable(StateChannelError):
+    """The tower did not answer in time; whether it stored the request is unknown. Send the same bytes again."""
+
+
+class WrongTower(StateChannelError):
+    """The tower serves another network, or is not the one that was expected."""
+
+
+class UnexpectedAnswer(StateChannelError):
+    """The answer is not what this version of the API promises."""
+
+
+class TowerProblem(StateChannelError):
+    """The tower refused the request and stored nothing."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.title)
+        self.slug = problem.type.removeprefix(URN)
+        self.status = problem.status
+        self.title = problem.title
+        self.detail = problem.detail
+
+
+class MalformedRequest(TowerProblem):
+    """Bytes or fields that the tower cannot read."""
+
+
+class Unauthorized(TowerProblem):
+    """The token is missing or wrong."""
+
+
+class ChannelNotFound(TowerProblem):
+    """The tower has no such channel."""
+
+
+class SequenceConflict(TowerProblem):
+    """The state number is not the next one."""
+
+
+class EquivocationRefused(TowerProblem):
+    """Another content is stored for this number (rule U5)."""
+
+
+class ChannelIsClosed(TowerProblem):
+    """The channel is closing or closed (rule U6)."""
+
+
+class ChannelIsNotReady(TowerProblem):
+    """The funding is not confirmed deep enough, or the channel is frozen."""
+
+
+class AlreadyRegistered(TowerProblem):
+    """The channel is registered with other content."""
+
+
+class ParamsRefused(TowerProblem):
+    """Channel constants that must not be used."""
+
+
+class StateRefused(TowerProblem):
+    """A state that breaks a rule of the protocol."""
+
+
+class SignatureRefused(TowerProblem):
+    """A signature that does not verify."""
+
+
+class SecretRefused(TowerProblem):
+    """A revocation secret that does not fit."""
+
+
+class FundingRefused(TowerProblem):
+    """The funding output is missing, spent or different."""
+
+
+class TowerUnavailable(TowerProblem):
+    """The tower cannot take the request now; nothing was stored, try again."""
+
+
+BY_SLUG: dict[str, type[TowerProblem]] = {
+    "malformed": MalformedRequest,
+    "unauthorized": Unauthorized,
+    "unknown-channel": ChannelNotFound,
+    "sequence-gap": SequenceConflict,
+    "equivocation": EquivocationRefused,
+    "channel-closed": ChannelIsClosed,
+    "channel-not-ready": ChannelIsNotReady,
+    "channel-exists": AlreadyRegistered,
+    "invalid-params": ParamsRefused,
+    "taproot-disabled": ParamsRefused,
+    "invalid-state": StateRefused,
+    "invalid-signature": SignatureRefused,
+    "invalid-secret": SecretRefused,
+    "funding-mismatch": FundingRefused,
+}
+
+
+def error_of(problem: Problem) -> TowerProblem:
+    """The exception of a problem document; an unknown slug is a plain `TowerProblem`."""
+    slug = problem.type.removeprefix(URN)
+    unavailable = TowerUnavailable if problem.status in (503, 507) else TowerProblem
+    return BY_SLUG.get(slug, unavailable)(problem)

@@ -1,0 +1,144 @@
+"""The documented types of the State Channels client, and one result type per method.
+
+Names follow the documentation; `ChannelParams` here is what an application asks for, not the 516 bytes of the
+protocol (`domain.contract.params.ChannelParams`). Identifiers are hexadecimal texts, amounts satoshi.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from watchtower.wire.api import UpdateRequest
+
+TAPROOT = "taproot"
+"""`funding_script` that means: the channel's own funding output."""
+
+
+class ChannelStatus(StrEnum):
+    """Where a channel stands (protocol 6.1)."""
+
+    PROPOSED = "PROPOSED"
+    FUNDING_BROADCAST = "FUNDING_BROADCAST"
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"
+    COOP_CLOSING = "COOP_CLOSING"
+    UNILATERAL = "UNILATERAL"
+    SETTLED = "SETTLED"
+    PUNISHED = "PUNISHED"
+    LOST = "LOST"
+    DOUBLE_SPENT = "DOUBLE_SPENT"
+    UNKNOWN_SPEND = "UNKNOWN_SPEND"
+    RESOLVED = "RESOLVED"
+
+
+class ChannelParticipant(msgspec.Struct, frozen=True):
+    """A party: its funding key (66 hexadecimal digits) and its balance in state 0."""
+
+    pubkey: str
+    initial_balance: int
+
+
+class ChannelParams(msgspec.Struct, frozen=True):
+    """What a channel is made of. `participants[0]` is the opener A, `participants[1]` is B."""
+
+    participants: tuple[ChannelParticipant, ...]
+    challenge_period: int = 144
+    funding_script: str = TAPROOT
+
+
+class StateUpdate(msgspec.Struct, frozen=True):
+    """A new state. `signatures` are those of A and of B, 512 hexadecimal digits each.
+
+    `upload` is the complete form that a party makes (`ChannelParty.update_body`); a client with a party fills it
+    in. The documented fields are compared with it.
+    """
+
+    channel_id: str
+    sequence_number: int
+    balances: tuple[int, ...]
+    state_data: str = ""
+    signatures: tuple[str, ...] = ()
+    upload: UpdateRequest | None = None
+
+
+class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel as the tower knows it. `final_sequence` is the highest state that cannot be undone (U4)."""
+
+    channel_id: str
+    status: ChannelStatus
+    participants: tuple[ChannelParticipant, ...]
+    current_sequence: int
+    balances: tuple[int, ...]
+    funding_txid: str
+    challenge_period: int
+    final_sequence: int
+    proposal_id: str
+    capacity: int
+    own_side: Literal["A", "B"]
+    highest_revoked: int
+    funding_height: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class ChannelResult(msgspec.Struct, frozen=True):
+    """Result of `create_channel`. `created` is False if exactly this channel was registered before."""
+
+    channel_id: str
+    info: ChannelInfo
+    created: bool
+
+
+class UpdateResult(msgspec.Struct, frozen=True):
+    """Result of `update_state` and `revoke_state`: it is stored durably at the tower."""
+
+    channel_id: str
+    sequence: int
+    final_sequence: int
+    state_hash: str | None = None
+    duplicate: bool = False
+
+
+class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of `get_state`: the tower itself. `lag` in blocks behind its node."""
+
+    version: str
+    network: str
+    operational: bool
+    watching: bool
+    phase: str
+    height: int | None
+    tip_hash: str | None
+    channels: int
+    capacity: int
+    lag: int | None
+    tower_id: str
+    reasons: tuple[str, ...] = ()
+    connected: bool = True
+
+
+class FundingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of `get_funding_status`; `confirmed` means: as deep as the tower asks for."""
+
+    channel_id: str
+    status: Literal["UNSEEN", "MEMPOOL", "CONFIRMED", "DOUBLE_SPENT", "SPENT_BY"]
+    confirmed: bool
+    confirmations: int
+    funding_txid: str
+    funding_vout: int
+    funding_height: int | None = None
+    double_spent_by: str | None = None
+    spent_by: SpentBy | None = None
+
+
+class SpentBy(msgspec.Struct, frozen=True, kw_only=True):
+    """What spent the funding output."""
+
+    kind: Literal["COOP", "COMMIT", "UNKNOWN"]
+    txid: str
+    party: Literal["A", "B"] | None = None
+    sequence: int | None = None
+    revoked: bool | None = None
+    height: int | None = None
