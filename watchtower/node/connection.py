@@ -29,7 +29,7 @@ class _BoundedResponse(http.client.HTTPResponse):
             raise ReplyTooLarge
         chunks: list[bytes] = []
         size = 0
-        while chunk := super().read(_CHUNK):
+        while chunk := self.read1(_CHUNK):  # `read` would wait for a full chunk, however slowly the bytes come
             chunks.append(chunk)
             size += len(chunk)
             if size > REPLY_LIMIT:
@@ -38,6 +38,7 @@ class _BoundedResponse(http.client.HTTPResponse):
                 raise TimeoutError("the reply did not end in time")
         if announced is not None and size != announced:
             raise http.client.IncompleteRead(b"", announced - size)
+        self.close()
         return b"".join(chunks)
 
 
