@@ -39,13 +39,16 @@ class Core(Protocol):
 
 
 class Watch:
-    """Runs the tower until `stop`. `failure` tells afterwards why it ended by itself, else it is None."""
+    """Runs the tower until `stop`. `failure` tells afterwards why it ended by itself, else it is None.
+
+    `height` is the cursor's, `lag` the blocks behind the node when it was last asked (None: not asked yet).
+    """
 
     def __init__(
         self,
         *,
         core: Core,
-        breach_open: Callable[[], bool],
+        contested: Callable[[], bool],
         check_node: Callable[[], ChainInfo],
         chain_info: Callable[[], ChainInfo],
         wake: Wake,
@@ -54,13 +57,15 @@ class Watch:
         poll_seconds: float,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check_node` raises unless the node is the right one; `breach_open` is true while a penalty may be needed."""
+        """`check_node` raises unless the node is the right one; `contested` is true while a penalty may be needed."""
         self._thread = threading.Thread(target=self.run, name="pass", daemon=True)
         self.failure: BaseException | None = None
         self.last_progress = time.monotonic()
         self.height = 0
+        self.lag: int | None = None
+        self.breach_open = False
         self._core = core
-        self._breach_open = breach_open
+        self._contested = contested
         self._check_node = check_node
         self._chain_info = chain_info
         self._wake = wake
@@ -108,6 +113,7 @@ class Watch:
             self._failed(error)
         else:
             self._passed(report, turn, time.monotonic() - began)
+        self.breach_open = self._contested()
         self.last_progress = time.monotonic()
         self._metrics.set("task_last_progress_timestamp_seconds", "pass", value=time.time())
 
@@ -153,7 +159,8 @@ class Watch:
             return
         self._node_asked = True
         self._tell_of_node(info)
-        self._board.progress(caught_up=info.blocks - report.height <= 1)
+        self.lag = max(0, info.blocks - report.height)
+        self._board.progress(caught_up=self.lag <= 1)
 
     def _tell_of_node(self, info: ChainInfo) -> None:
         self._metrics.set("node_up", value=1)
@@ -198,7 +205,7 @@ class Watch:
         delay = self._pacer.failed(
             time.monotonic(),
             warming_up=isinstance(error, NodeWarmingUp),
-            breach_open=self._breach_open(),
+            breach_open=self.breach_open,
             jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
         )
         _log.debug("pass_failed", reason=f"{error.slug}: {error}", retry_seconds=round(delay, 3))

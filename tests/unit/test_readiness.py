@@ -18,7 +18,9 @@ def seen() -> list[Readiness]:
 @pytest.fixture
 def board(seen: list[Readiness]) -> ReadinessBoard:
     """A board at the start of the process."""
-    return ReadinessBoard(Metrics(build=("0", "0", "regtest", "sqlite")), seen.append)
+    board = ReadinessBoard(Metrics(build=("0", "0", "regtest", "sqlite")))
+    board.listen(seen.append)
+    return board
 
 
 def test_it_watches_only_when_loaded_and_caught_up(board: ReadinessBoard, seen: list[Readiness]) -> None:

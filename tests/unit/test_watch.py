@@ -79,7 +79,7 @@ class Stage:
         self.board = ReadinessBoard(self.metrics)
         self.watch = Watch(
             core=self.core,
-            breach_open=lambda: False,
+            contested=lambda: False,
             check_node=self._check,
             chain_info=chain,
             wake=self.wake,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from watchtower.cli.output import Context, emit_json, pass_context
+from watchtower.cli.output import Context, config_option, emit_json, pass_context
 from watchtower.config import example_toml, shown
 
 
@@ -15,6 +15,7 @@ def command() -> None:
 
 @command.command("show")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
 @pass_context
 def show(context: Context, as_json: bool) -> None:
     """Show every setting with its source; a secret is shown as [set].

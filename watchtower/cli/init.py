@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from watchtower.cli.output import Context, emit_json, pass_context
+from watchtower.cli.output import Context, config_option, emit_json, pass_context
 
 
 @click.command("init")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where keys and events are kept.")
 @click.option("--network", help="mainnet (default), testnet, testnet4, signet or regtest.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
 @pass_context
 def command(context: Context, data_dir: Path | None, network: str | None, as_json: bool) -> None:
     """Make a new tower: keys, keystore, event log and a configuration file.

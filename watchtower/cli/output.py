@@ -66,3 +66,18 @@ def emit_json(document: Any) -> None:
 
 
 pass_context = click.make_pass_decorator(Context)
+
+
+def _remember_config(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.find_object(Context).config_path = value  # type: ignore[union-attr]
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    expose_value=False,
+    callback=_remember_config,
+    help="Configuration file; may also stand before the verb.",
+)
+"""`--config` after the verb means the same as before it."""

@@ -34,11 +34,15 @@ class ConfigError(WatchtowerError):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The settings, and per dotted key the source: default, a path, credential, a variable, or flag."""
+    """The settings, and per dotted key the source: default, a path, credential, a variable, or flag.
+
+    `path` is the file that was read, empty if there was none.
+    """
 
     settings: Settings
     sources: dict[str, str]
     warnings: tuple[str, ...]
+    path: str = ""
 
 
 class _Reading:
@@ -105,7 +109,7 @@ def load(
     if findings := _contradictions(settings, reading):
         raise ConfigError(findings)
     sources = {field.name: reading.sources.get(field.name, "default") for field in all_fields()}
-    return Loaded(settings, sources, tuple(reading.warnings))
+    return Loaded(settings, sources, tuple(reading.warnings), str(path or ""))
 
 
 def _config_path(environ: Mapping[str, str], given: str | None, home: Path) -> Path | None:

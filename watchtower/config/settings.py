@@ -116,7 +116,9 @@ class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):
 class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which channels are accepted."""
 
-    allow_short_window: Annotated[bool, _about("Accept channels with a challenge period below 72 blocks.")] = False
+    allow_short_window: Annotated[bool, _about("Accept challenge periods below 72 blocks; regtest always does.")] = (
+        False
+    )
     funding_confirmations: Annotated[
         int, _about("Confirmations of the funding before updates. 0 means: 3, on regtest 1.", "blocks", ge=0, le=100)
     ] = 0

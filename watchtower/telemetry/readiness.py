@@ -52,9 +52,9 @@ class Readiness(msgspec.Struct, frozen=True):
 class ReadinessBoard:
     """Keeps the reasons that hold and the phase; tells metrics, log and whoever listens of every change."""
 
-    def __init__(self, metrics: Metrics, on_change: Callable[[Readiness], None] | None = None) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._on_change = on_change
+        self._listeners: list[Callable[[Readiness], object]] = []
         self._lock = threading.RLock()
         self._held: dict[str, str] = {}
         self._loaded = False  # index loaded, writer ready
@@ -62,6 +62,10 @@ class ReadinessBoard:
         self._draining = False
         self._phase = "starting"
         metrics.one_of("phase", "starting")
+
+    def listen(self, listener: Callable[[Readiness], object]) -> None:
+        """Tell `listener` of every change of the phase, in the thread that causes it."""
+        self._listeners.append(listener)
 
     def set(self, reason: str, detail: str = "") -> None:
         """A reason begins to hold (KeyError for an unknown one). `detail` says what was observed; no secrets."""
@@ -118,8 +122,8 @@ class ReadinessBoard:
         self._phase = phase
         self._metrics.one_of("phase", phase)
         _log.info("phase_changed", phase=phase, reason=",".join(sorted(self._held)))
-        if self._on_change is not None:
-            self._on_change(self.snapshot())
+        for listener in self._listeners:
+            listener(self.snapshot())
 
     def _current_phase(self) -> str:
         if self._draining:

@@ -1,0 +1,102 @@
+"""What a ZMQ notification means for the tower: a ring of the wake flag, and a count. Never a fact about the chain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from watchtower.node.zmq import Bell, BellKind
+from watchtower.passes import Wake
+from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.readiness import ReadinessBoard
+
+_log = structlog.get_logger(__name__)
+
+PATIENCE = 30.0
+"""Seconds without a connection until silence is reported; libzmq tries again every 5 s at most."""
+
+_MESSAGES = frozenset({BellKind.TIP, BellKind.MEMPOOL, BellKind.TOUCHED, BellKind.REMOVED})
+
+
+class Bells:
+    """Receives bells in the event loop's thread; `look` is called there too, every few seconds."""
+
+    def __init__(
+        self,
+        *,
+        topics: Iterable[str],
+        wake: Wake,
+        metrics: Metrics,
+        board: ReadinessBoard,
+        breach_open: Callable[[], bool],
+    ) -> None:
+        self._wake = wake
+        self._metrics = metrics
+        self._board = board
+        self._breach_open = breach_open
+        self._lost_since: dict[str, float | None] = dict.fromkeys(topics, time.monotonic())
+        self._known: set[str] = set()
+        self._unpublished = ""
+
+    def ring(self, bell: Bell) -> None:
+        """Set the wake flag as urgently as the bell asks for."""
+        if bell.kind in _MESSAGES:
+            self._metrics.count("zmq_messages_total", bell.topic)
+            self._metrics.set("zmq_last_message_timestamp_seconds", bell.topic, value=time.time())
+        match bell.kind:
+            case BellKind.TOUCHED:
+                captured = {bytes(bell.txid): bell.raw} if bell.txid is not None else {}
+                self._wake.ring(urgent=True, touched=bell.touched, captured=captured)
+            case BellKind.TIP:
+                self._wake.ring(urgent=True)
+            case BellKind.REMOVED:
+                # One of ours may have been evicted; which one is asked over RPC.
+                self._wake.ring(urgent=self._breach_open())
+            case BellKind.MEMPOOL:
+                self._wake.ring()
+            case BellKind.GAP | BellKind.RESTART:
+                self._lost_messages(bell)
+            case BellKind.CONNECTED | BellKind.DISCONNECTED:
+                self._connection(bell)
+
+    def unpublished(self, text: str) -> None:
+        """What the node said about missing topics, empty if it publishes all; may be called from any thread."""
+        if text and text != self._unpublished:
+            _log.error("zmq_topic_missing", topic="sequence,rawtx", reason=text)
+        self._unpublished = text
+
+    def look(self) -> None:
+        """Report or take back the silence."""
+        now = time.monotonic()
+        unheard = [topic for topic, since in self._lost_since.items() if since is not None and now - since > PATIENCE]
+        if self._unpublished:
+            self._board.set("zmq_silent", self._unpublished)
+        elif unheard:
+            self._board.set("zmq_silent", f"no connection for {', '.join(sorted(unheard))}; are the addresses right?")
+        else:
+            self._board.clear("zmq_silent")
+
+    def _lost_messages(self, bell: Bell) -> None:
+        if bell.kind is BellKind.GAP:
+            self._metrics.count("zmq_missed_messages_total", bell.topic, by=bell.missed)
+            self._metrics.count("zmq_resyncs_total", "sequence_gap")
+            _log.warning("zmq_gap_detected", topic=bell.topic, missed=bell.missed)
+        else:
+            self._metrics.count("zmq_resyncs_total", "node_restart")
+            _log.info("zmq_restart_detected", topic=bell.topic)
+        self._wake.ring(urgent=True, full_sweep=True)
+
+    def _connection(self, bell: Bell) -> None:
+        connected = bell.kind is BellKind.CONNECTED
+        self._metrics.set("zmq_connected", bell.topic, value=float(connected))
+        self._lost_since[bell.topic] = None if connected else time.monotonic()
+        if connected and bell.topic in self._known:
+            self._metrics.count("zmq_resyncs_total", "reconnect")
+        self._known.add(bell.topic)
+        if connected:
+            _log.info("zmq_connected", endpoint=bell.topic)
+        else:
+            _log.warning("zmq_disconnected", endpoint=bell.topic)
+        self._wake.ring(full_sweep=connected)

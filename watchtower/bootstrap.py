@@ -1,0 +1,367 @@
+"""The composition root: the only place that builds adapters and hands them to each other.
+
+Opens in the order of reliability 6.3: instance lock and log, read models, keystore, listeners. The node is only
+prepared; it may be away. Whatever was opened is closed again if a later step fails.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import structlog
+from starlette.types import ASGIApp
+
+import watchtower
+from domain.chain import BlockRef, chain_hash
+from domain.contract import keys
+from domain.contract.params import ParamsPolicy
+from projections.catalog import PROJECTIONS
+from projections.projector import Projector
+from watchtower.bells import Bells
+from watchtower.channels.context import ChannelPolicy, Context
+from watchtower.config import Loaded, Settings, parse_listen
+from watchtower.gauges import Gauges
+from watchtower.http.app import ROUTES, create_admin_app, create_app
+from watchtower.http.services import Standing, bind
+from watchtower.keystore import FileKeystore, read_passphrase
+from watchtower.models import LiveModels
+from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
+from watchtower.node.rpc import BitcoindNode
+from watchtower.node.transport import RpcRefused
+from watchtower.node.zmq import ZmqDoorbell
+from watchtower.passes import Wake
+from watchtower.ports import ChainInfo, StoreError, StoreLocked, WatchtowerError
+from watchtower.repository import Channels
+from watchtower.revision import revision
+from watchtower.store.create import open_store
+from watchtower.store.event_store import SqliteEventStore
+from watchtower.store.rebuild import open_views
+from watchtower.store.summary import summary
+from watchtower.store.views import SqliteRows
+from watchtower.system import SystemClock, system_random
+from watchtower.telemetry.logging import configure
+from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.telemetry.reporter import Reporter
+from watchtower.tower import PassReport, Tower, TowerSettings
+from watchtower.watch import Watch
+
+_log = structlog.get_logger(__name__)
+
+SHORT_WINDOW = 72
+"""Challenge periods below this need `policy.allow_short_window`: half a day is little time to notice an outage."""
+
+WARN_WINDOW = 144
+COUNTED_LEVELS = ("warning", "error", "critical")
+STORE_OPERATIONS = {"append": "insert_events", "read_stream": "select_events", "read_log": "select_notifications"}
+
+
+class ListenFailed(WatchtowerError):
+    """An address cannot be listened on: in use, not ours, or a privileged port."""
+
+    slug: ClassVar[str] = "listen-failed"
+
+
+class TowerKeyMissing(WatchtowerError):
+    """The tower's identity key is missing or no key."""
+
+    slug: ClassVar[str] = "tower-key"
+
+
+class Parts:
+    """Everything that one running service consists of; made by `open_parts`, closed once by `close`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, stack: ExitStack) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._stack = stack
+        self._thread_end: Callable[[], object] = lambda: None
+        self.board = ReadinessBoard(metrics)
+        self.wake = Wake()
+        self.deferred = 0
+        self.store = self._open_store()
+        self.rows = self._open_views()
+        self.keystore = self._open_keystore()
+        self.sockets = {name: self._listen(name) for name in ("api", "admin")}
+        self.channels = Channels(self.store)
+        self.node = self._connect_node()
+        self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
+        self.tower = self._build_tower()
+        self.watch = self._build_watch()
+        self.reporter = Reporter(self.store, metrics, self._thread_ended)
+        endpoints = _endpoints(settings)
+        self.bells = Bells(
+            topics=endpoints,
+            wake=self.wake,
+            metrics=metrics,
+            board=self.board,
+            breach_open=lambda: self.watch.breach_open,
+        )
+        self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
+        self.tower_key = _tower_key(settings)
+        self.api = self._build_api()
+        self.admin = create_admin_app(self._gauges().render)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the log says about this run at its start."""
+        return {
+            "version": watchtower.__version__,
+            "network": self.settings.network,
+            "data_dir": self.settings.data_dir,
+        }
+
+    def on_thread_end(self, callback: Callable[[], object]) -> None:
+        """Call this when the pass thread or the reporter ends, in that thread."""
+        self._thread_end = callback
+
+    def _thread_ended(self) -> None:
+        self._thread_end()
+
+    def close(self) -> None:
+        """Close everything in reverse order; the log is checkpointed."""
+        self._stack.close()
+
+    def _open_store(self) -> SqliteEventStore:
+        def observe(operation: str, seconds: float, _kind: str) -> None:
+            if operation in STORE_OPERATIONS:
+                self.metrics.observe("event_store_operation_seconds", STORE_OPERATIONS[operation], value=seconds)
+
+        path = Path(self.settings.event_log_path)
+        try:
+            store = open_store(path, chain_hash=chain_hash(self.settings.network), observe=observe)
+        except StoreLocked as error:
+            _log.critical("store_locked_out", reason=str(error))
+            raise
+        self._stack.callback(store.close)
+        self._stack.callback(store.checkpoint)
+        _log.info("store_opened", notification_id=store.last_id())
+        return store
+
+    def _open_views(self) -> SqliteRows:
+        rows = open_views(Path(self.settings.views_path), self.store)
+        self._stack.callback(rows.close)
+        return rows
+
+    def _open_keystore(self) -> FileKeystore:
+        secret = self.settings.keystore.passphrase
+        passphrase = (
+            secret.reveal().encode()
+            if secret is not None
+            else read_passphrase(Path(self.settings.data_dir) / "keystore.passphrase")
+        )
+        keystore = FileKeystore.open(Path(self.settings.keystore_path), passphrase)
+        self._stack.callback(keystore.close)
+        return keystore
+
+    def _listen(self, name: str) -> socket.socket:
+        text = self.settings.api.listen if name == "api" else self.settings.admin.listen
+        host, port = parse_listen(text)
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._stack.callback(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise ListenFailed(f"{name}.listen = {text}: {error.strerror}; choose another address or port") from None
+        return sock
+
+    def _connect_node(self) -> BitcoindNode:
+        def observe(method: str, outcome: str, seconds: float) -> None:
+            self.metrics.count("node_rpc_requests_total", method, outcome)
+            self.metrics.observe("node_rpc_duration_seconds", method, value=seconds)
+
+        chosen = self.settings.node
+        with_user = bool(chosen.rpc_user)
+        node = BitcoindNode(
+            chosen.rpc_url,
+            chosen.rpc_user if with_user else None,
+            chosen.rpc_password.reveal() if with_user and chosen.rpc_password is not None else None,
+            None if with_user else Path(chosen.rpc_cookie_path),
+            chosen.rest_url or None,
+            observe,
+        )
+        self._stack.callback(node.close)
+        return node
+
+    def _build_tower(self) -> Tower:
+        return Tower(
+            node=self.node,
+            store=self.store,
+            models=self.models,
+            channels=self.channels,
+            keystore=self.keystore,
+            clock=SystemClock(),
+            rng=system_random,
+            failpoint=_no_failpoint,
+            settings=TowerSettings(self.settings.network, spendable=self.settings.fees.max_ratio),
+            observe=self._passed,
+        )
+
+    def _passed(self, report: PassReport) -> None:
+        self.deferred = report.respond.deferred
+
+    def _build_watch(self) -> Watch:
+        watch = Watch(
+            core=self.tower,
+            contested=lambda: bool(self.models.contested()),
+            check_node=self._check_node,
+            chain_info=self.node.chain_info,
+            wake=self.wake,
+            board=self.board,
+            metrics=self.metrics,
+            poll_seconds=self.settings.node.poll_seconds,
+            on_end=self._thread_ended,
+        )
+        cursor = self.tower.follower.load()
+        watch.height = cursor.height if cursor is not None else 0
+        return watch
+
+    def _check_node(self) -> ChainInfo:
+        """The right chain, or an error; missing notifications are only a readiness reason, because the timer works."""
+        info = require_network(self.node, self.settings.network)
+        try:
+            require_topics(self.node.zmq_notifications())
+        except ZmqTopicMissing as error:
+            self.bells.unpublished(str(error))
+        except RpcRefused:
+            self.bells.unpublished("the node was built without ZMQ; use one with it")
+        else:
+            self.bells.unpublished("")
+        return info
+
+    def _build_api(self) -> ASGIApp:
+        def observe(method: str, route: str, status: int, seconds: float) -> None:
+            self.metrics.count("http_requests_total", method, route, str(status))
+            self.metrics.observe("http_request_duration_seconds", route, value=seconds)
+            _log.info("http_request", method=method, route=route, code=status, seconds=round(seconds, 6))
+
+        context = Context(
+            store=self.store,
+            node=self.node,
+            keystore=self.keystore,
+            clock=SystemClock(),
+            channels=self.channels,
+            views=self.rows,
+            policy=channel_policy(self.settings),
+            tip_height=lambda: self.watch.height,
+            announce=lambda _stream: self.wake.ring(),
+        )
+        services = bind(
+            context,
+            self._standing,
+            version=watchtower.__version__,
+            network=self.settings.network,
+            tower_id=self.tower_key[1:],
+        )
+        return create_app(
+            services,
+            token_sha256=bytes.fromhex(self.settings.api.token_hash),
+            max_body=self.settings.api.max_body_bytes,
+            observe=observe,
+        )
+
+    def _standing(self) -> Standing:
+        ready, tip = self.board.snapshot(), self._tip()
+        reasons = tuple(f"{reason.name}: {reason.detail or reason.sentence}" for reason in ready.reasons)
+        return Standing(
+            operational=ready.phase != "draining" and all(r.name != "store_read_only" for r in ready.reasons),
+            watching=ready.watching,
+            phase=ready.phase,
+            reasons=reasons,
+            height=tip.height if tip else None,
+            tip_hash=tip.hash if tip else None,
+            lag=self.watch.lag,
+        )
+
+    def _tip(self) -> BlockRef | None:
+        """The cursor's block; None before the first contact with a node."""
+        try:
+            return self.tower.follower.cursor.tip
+        except StoreError:
+            return None
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            metrics=self.metrics,
+            summary=lambda: summary(self.rows),
+            watched=lambda: self.models.watched_count,
+            tip=lambda: self.watch.height,
+            deferred=lambda: self.deferred,
+            event_log=Path(self.settings.event_log_path),
+        )
+
+
+def channel_policy(settings: Settings) -> ChannelPolicy:
+    """What this installation accepts. On regtest blocks cost nothing, so a short window is no risk."""
+    short = settings.policy.allow_short_window or settings.network == "regtest"
+    return ChannelPolicy(
+        params=ParamsPolicy(
+            chain_hash=chain_hash(settings.network),
+            min_capacity=settings.funding_threshold,
+            max_capacity=settings.max_value,
+            min_challenge_period=1 if short else SHORT_WINDOW,
+        ),
+        confirmations=settings.funding_confirmations,
+        taproot_enabled=settings.taproot_enabled,
+        warn_below_challenge_period=WARN_WINDOW if settings.network == "mainnet" else 0,
+    )
+
+
+def start(loaded: Loaded) -> Parts:
+    """Logging first, then everything else; raises a typed error that says what to do."""
+    settings = loaded.settings
+    metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, "sqlite"), routes=ROUTES)
+
+    def count(level: str) -> None:
+        if level in COUNTED_LEVELS:
+            metrics.count("log_messages_total", level)
+
+    configure(settings.log.level, settings.log.format, count=count)
+    _log.info("config_loaded", path=loaded.path or "defaults and environment")
+    for warning in loaded.warnings:
+        _log.warning("config_questioned", reason=warning)
+    return open_parts(settings, metrics)
+
+
+def open_parts(settings: Settings, metrics: Metrics) -> Parts:
+    """Open everything; closes what is open again if a step fails."""
+    stack = ExitStack()
+    try:
+        return Parts(settings, metrics, stack)
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _endpoints(settings: Settings) -> dict[str, str]:
+    chosen = {
+        "sequence": settings.node.zmq_sequence,
+        "rawtx": settings.node.zmq_rawtx,
+        "hashblock": settings.node.zmq_hashblock,
+    }
+    return {topic: address for topic, address in chosen.items() if address}
+
+
+def _tower_key(settings: Settings) -> bytes:
+    """The tower's public key (33 bytes)."""
+    path = Path(settings.data_dir) / "tower.key"
+    try:
+        text = settings.tower_key.reveal() if settings.tower_key is not None else path.read_text().strip()
+        secret = bytes.fromhex(text)
+    except (OSError, ValueError):
+        raise TowerKeyMissing(
+            f"{path} cannot be read as 64 hexadecimal digits; make a tower with `watchtower init`"
+        ) from None
+    if not keys.secret_in_range(secret):
+        raise TowerKeyMissing(f"{path} holds no secret key")
+    return keys.public_key(secret)
+
+
+def _no_failpoint(name: str) -> None:
+    """Nothing fails on purpose here."""
+    del name

@@ -1,0 +1,108 @@
+"""`watchtower channel`: what is watched, from the log itself; no running service is needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from watchtower.cli.output import Context, config_option, emit_json, pass_context
+
+
+@click.group("channel")
+def command() -> None:
+    """Show the channels that this tower knows."""
+
+
+@command.command("list")
+@click.option("--status", help="Only channels in this state, for example active.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
+@pass_context
+def list_channels(context: Context, status: str | None, as_json: bool) -> None:
+    """List all channels.
+
+    \b
+    Examples:
+      watchtower channel list
+      watchtower channel list --status active --json
+    """
+    from watchtower.cli import reading
+
+    with reading.views(context.load().settings) as rows:
+        found = [row for row in reading.channels(rows) if status is None or row.status.lower() == status.lower()]
+    if as_json:
+        emit_json({"channels": [reading.as_document(row) for row in found]})
+        return
+    context.table(
+        "channels",
+        ("channel", "status", "sequence", "capacity", "balance A", "balance B", "deadline"),
+        [
+            (
+                row.channel_id.hex()[:16],
+                row.status,
+                row.current_sequence,
+                row.capacity,
+                row.balance_a,
+                row.balance_b,
+                row.deadline,
+            )
+            for row in found
+        ],
+    )
+
+
+@command.command("show")
+@click.argument("channel_id")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
+@pass_context
+def show(context: Context, channel_id: str, as_json: bool) -> None:
+    """Show one channel. CHANNEL_ID may be shortened as long as it is unique.
+
+    \b
+    Examples:
+      watchtower channel show 3f9a
+      watchtower channel show 3f9a --json
+    """
+    from watchtower.cli import reading
+
+    with reading.views(context.load().settings) as rows:
+        document = reading.as_document(reading.channel(rows, channel_id))
+    if as_json:
+        emit_json(document)
+    else:
+        context.table("channel", ("field", "value"), [entry for entry in document.items() if entry[1] is not None])
+
+
+@command.command("history")
+@click.argument("channel_id")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
+@pass_context
+def history(context: Context, channel_id: str, as_json: bool) -> None:
+    """Tell the story of one channel, event by event.
+
+    \b
+    Examples:
+      watchtower channel history 3f9a
+      watchtower channel history 3f9a --json
+    """
+    from watchtower.cli import reading
+
+    with reading.views(context.load().settings) as rows:
+        row = reading.channel(rows, channel_id)
+        entries = list(reading.history(rows, row.stream))
+    if as_json:
+        events = [reading.as_document(entry) | {"recorded_at": entry.recorded_at / 1e6} for entry in entries]
+        emit_json({"channel_id": row.channel_id.hex(), "events": events})
+        return
+    context.table(
+        "events",
+        ("#", "recorded", "height", "event", "what happened"),
+        [(entry.version, _time(entry.recorded_at), entry.height, entry.kind, entry.line) for entry in entries],
+    )
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")

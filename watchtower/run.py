@@ -1,0 +1,212 @@
+"""The process: listeners, door-bell and threads in one task group, signals, watchdog, and an orderly end.
+
+Promises: a signal ends it within 20 seconds with exit code 0; the end of anything that protects money ends it at once
+with exit code 1, so that the service manager starts it again. It never ends because the node is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+
+from watchtower.bootstrap import Parts
+from watchtower.service_manager import ServiceManager
+from watchtower.telemetry.readiness import Readiness
+
+_log = structlog.get_logger(__name__)
+
+HTTP_SECONDS = 2
+"""Time for requests in flight at a stop; without a limit uvicorn waits for ever."""
+
+PASS_SECONDS = 12.0
+"""Time for the present pass: one RPC limit of 10 s and a commit."""
+
+TICK = 1.0
+STALL = 60.0
+"""Seconds without progress of the pass thread until it counts as stalled; a quiet tower passes every 15 s."""
+
+START_EXTENSION = 30
+
+
+class _Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listener(app: Any, connections: int | None) -> _Listener:
+    """A server for an ASGI app; nothing of uvicorn's own logging."""
+    return _Listener(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            limit_concurrency=connections,
+            timeout_graceful_shutdown=HTTP_SECONDS,
+        )
+    )
+
+
+class Process:
+    """One run of the service from open parts to closed parts."""
+
+    def __init__(self, parts: Parts, manager: ServiceManager) -> None:
+        self._parts = parts
+        self._manager = manager
+        self._stop = asyncio.Event()
+        self._failure = ""
+        self._ready = False
+        self._progress = (time.monotonic(), 0)
+
+    async def serve(self) -> int:
+        """Run until a signal or a failure; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
+        self._parts.on_thread_end(lambda: loop.call_soon_threadsafe(self._thread_ended))
+        self._parts.board.listen(lambda state: loop.call_soon_threadsafe(self._phase_changed, state))
+        servers = {
+            "api": listener(self._parts.api, self._parts.settings.api.max_connections),
+            "admin": listener(self._parts.admin, None),
+        }
+        tasks = self._start(servers)
+        await self._stop.wait()
+        return await self._end(servers, tasks)
+
+    def _start(self, servers: dict[str, _Listener]) -> list[asyncio.Task[None]]:
+        """Listeners and door-bell first: no metric, no notification may be missed before the first pass."""
+        tasks = [
+            self._guard(name, server.serve(sockets=[self._parts.sockets[name]])) for name, server in servers.items()
+        ]
+        tasks.append(self._guard("zmq", self._parts.doorbell.run()))
+        tasks.append(self._guard("ticks", self._ticks()))
+        tasks.append(self._guard("threads", self._start_threads()))
+        addresses = {name: address(self._parts.sockets[name]) for name in servers}
+        _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
+        return tasks
+
+    async def _start_threads(self) -> None:
+        await asyncio.sleep(0)  # the door-bell has subscribed now
+        self._parts.reporter.start()
+        self._parts.watch.start()
+        await self._stop.wait()
+
+    def _guard(self, name: str, work: Any) -> asyncio.Task[None]:
+        """A task whose end before the stop is a failure of the process."""
+        known = name in ("api", "admin", "zmq")
+
+        async def guarded() -> None:
+            if known:
+                self._parts.metrics.set("task_up", name, value=1)
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the border of the task: the process ends loudly
+                _log.critical("task_ended", task=name, reason=type(error).__name__, exc_info=error)
+            finally:
+                if known:
+                    self._parts.metrics.set("task_up", name, value=0)
+            if not self._stop.is_set():
+                self._fail(f"task {name} ended")
+
+        return asyncio.get_running_loop().create_task(guarded(), name=name)
+
+    async def _ticks(self) -> None:
+        """Heartbeats: silence of ZMQ, stalled passes, the manager's watchdog."""
+        while True:
+            self._parts.bells.look()
+            for task in ("zmq", "api", "admin"):
+                self._parts.metrics.set("task_last_progress_timestamp_seconds", task, value=time.time())
+            moving = self._is_moving()
+            if moving:
+                self._parts.board.clear("task_stalled")
+            else:
+                self._parts.board.set("task_stalled", "the pass thread has made no progress for a minute")
+            if not self._ready:
+                self._manager.waiting(START_EXTENSION)
+            if moving:
+                self._manager.alive()
+            await asyncio.sleep(min(TICK, self._manager.watchdog_seconds / 2 or TICK))
+
+    def _is_moving(self) -> bool:
+        """The pass thread finished a turn or stored a block lately; a long catch-up is progress."""
+        since, position = self._progress
+        last_id = self._parts.store.last_id()
+        latest = time.monotonic() if last_id != position else max(since, self._parts.watch.last_progress)
+        self._progress = (latest, last_id)
+        return time.monotonic() - latest < STALL
+
+    def _phase_changed(self, state: Readiness) -> None:
+        names = ", ".join(reason.name for reason in state.reasons)
+        self._manager.status(f"{state.phase} at height {self._parts.watch.height}" + (f": {names}" if names else ""))
+        if state.watching and not self._ready:
+            self._ready = True
+            self._manager.ready()
+
+    def _asked_to_stop(self, name: str) -> None:
+        _log.info("service_stopping", reason=name)
+        self._stop.set()
+
+    def _thread_ended(self) -> None:
+        if not self._stop.is_set():
+            self._fail("a thread ended")
+
+    def _fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+        _log.critical("service_failed", reason=reason)
+        self._stop.set()
+
+    async def _end(self, servers: dict[str, _Listener], tasks: list[asyncio.Task[None]]) -> int:
+        began = time.monotonic()
+        self._manager.stopping()
+        self._parts.board.draining()
+        for server in servers.values():
+            server.should_exit = True
+        stopped = await asyncio.to_thread(self._parts.watch.stop, PASS_SECONDS)
+        await asyncio.to_thread(self._parts.reporter.stop, 2.0)
+        serving = [task for task in tasks if task.get_name() in servers]
+        await asyncio.wait(serving, timeout=HTTP_SECONDS + 1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._parts.close)
+        _log.info("service_stopped", seconds=round(time.monotonic() - began, 3), clean=stopped and not self._failure)
+        return 0 if stopped and not self._failure else 1
+
+
+def address(sock: socket.socket) -> str:
+    """`host:port` of a bound socket."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def run(parts: Parts) -> int:
+    """Run the service in this thread; returns the exit code."""
+    manager = ServiceManager(os.environ)
+
+    async def main() -> int:
+        return await Process(parts, manager).serve()
+
+    # A shorter switch interval: the pass thread must not wait 5 ms for the event loop's thread.
+    sys.setswitchinterval(0.001)
+    try:
+        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop does the same work, slower
+    except ImportError:
+        return asyncio.run(main())
+    return uvloop.run(main())
