@@ -91,8 +91,10 @@ def update(
 
 def reconnect(first: ChannelParty, second: ChannelParty, channel_id: bytes, carry: Carry = deliver) -> None:
     """Both sides say where they stand; an unfinished exchange goes on from there."""
-    run(first, second, first.reconnect(channel_id), carry)
-    run(second, first, second.reconnect(channel_id), carry)
+    # The proposal id is known to both sides also while one of them has not heard of the outpoint.
+    name = first.channel(channel_id).params.proposal_id
+    run(first, second, first.reconnect(name), carry)
+    run(second, first, second.reconnect(name), carry)
 
 
 def close(
