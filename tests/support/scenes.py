@@ -286,13 +286,11 @@ class Scene:
         pair = (keys.sign_schnorr(secrets_of(side).fund, message, AUX) for side in Side)
         return complete_close_by_leaf(self.params, tx, *pair)
 
-    def stranger(self, number: int | None = None) -> Transaction:
-        """A version-3 spend of the funding output that is no transaction of this channel."""
-        base = self.commitment(self.peer, 0)
-        inputs = base.inputs if number is None else self.commitment(self.peer, number).inputs
-        lock_time = base.lock_time if number is None else self.commitment(self.peer, number).lock_time
+    def stranger(self, number: int = 0) -> Transaction:
+        """A spend of the funding output that encodes a state number but is no transaction of this channel."""
+        base = self.commitment(self.peer, number)
         outputs = (msgspec.structs.replace(base.outputs[0], value=777), *base.outputs[1:])
-        return Transaction(3, inputs, outputs, lock_time)
+        return Transaction(3, base.inputs, outputs, base.lock_time)
 
     @property
     def funding(self) -> OutPoint:
