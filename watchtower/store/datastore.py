@@ -22,8 +22,10 @@ from watchtower.store.errors import StoreCheckFailed
 POOL_TIMEOUT = 60.0
 """Seconds to wait for a free connection; the library's 5 s is shorter than a slow disk can stall."""
 
+FULL, NORMAL = 2, 1
+"""Values of `synchronous`: the log syncs every commit; views may lose the last ones, they are applied again."""
+
 _SETTINGS = (
-    "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA busy_timeout = 5000",
@@ -39,8 +41,8 @@ def no_failpoint(name: str) -> None:
     """The production failpoint: nothing fails here."""
 
 
-def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.Connection:
-    """Open the log with all settings applied and read back; raises `StoreCheckFailed` or `sqlite3.Error`."""
+def connect(path: Path, *, read_only: bool, immutable: bool = False, synchronous: int = FULL) -> sqlite3.Connection:
+    """Open a file with all settings applied and read back; raises `StoreCheckFailed` or `sqlite3.Error`."""
     mode = "mode=ro" if read_only else "mode=rw"
     suffix = "&immutable=1" if immutable else ""
     connection = sqlite3.connect(
@@ -51,17 +53,18 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False) -> sqlite3.
         check_same_thread=False,
     )
     try:
-        _configure(connection, read_only=read_only, immutable=immutable)
+        _configure(connection, read_only=read_only, immutable=immutable, synchronous=synchronous)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _configure(connection: sqlite3.Connection, *, read_only: bool, immutable: bool) -> None:
+def _configure(connection: sqlite3.Connection, *, read_only: bool, immutable: bool, synchronous: int) -> None:
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
     for setting in _SETTINGS:
         connection.execute(setting)
     if read_only:
@@ -69,9 +72,9 @@ def _configure(connection: sqlite3.Connection, *, read_only: bool, immutable: bo
     journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if journal != "wal" and not immutable:
         raise StoreCheckFailed("journal_mode", f"expected wal, the file is in {journal}")
-    synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
-    if synchronous != 2:
-        raise StoreCheckFailed("synchronous", f"expected 2 (FULL), got {synchronous}")
+    found = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if found != synchronous:
+        raise StoreCheckFailed("synchronous", f"expected {synchronous}, got {found}")
     connection.row_factory = sqlite3.Row
 
 
@@ -116,14 +119,18 @@ class LogTransaction(SQLiteTransaction):
 
 
 class _Pool(ConnectionPool[SQLiteConnection]):
-    def __init__(self, path: Path, failpoint: Failpoint, *, read_only: bool, immutable: bool, size: int) -> None:
+    def __init__(
+        self, path: Path, failpoint: Failpoint, *, read_only: bool, immutable: bool, synchronous: int, size: int
+    ) -> None:
         self._path, self._failpoint = path, failpoint
-        self._read_only, self._immutable = read_only, immutable
+        self._read_only, self._immutable, self._synchronous = read_only, immutable, synchronous
         super().__init__(pool_size=size, max_overflow=0, pool_timeout=POOL_TIMEOUT)
 
     def _create_connection(self) -> SQLiteConnection:
         try:
-            opened = connect(self._path, read_only=self._read_only, immutable=self._immutable)
+            opened = connect(
+                self._path, read_only=self._read_only, immutable=self._immutable, synchronous=self._synchronous
+            )
         except sqlite3.Error as error:
             raise InterfaceError(str(error)) from error
         return LogConnection(opened, self._failpoint)
@@ -152,6 +159,7 @@ class LogDatastore(SQLiteDatastore):
         *,
         read_only: bool = False,
         immutable: bool = False,
+        synchronous: int = FULL,
         readers: int = 8,
         failpoint: Failpoint = no_failpoint,
     ) -> None:
@@ -159,9 +167,13 @@ class LogDatastore(SQLiteDatastore):
         self.single_row_tracking = True
         self.originator_id_type = "text"
         self.pool = _Pool(  # type: ignore[assignment]
-            path, failpoint, read_only=True, immutable=immutable, size=readers
+            path, failpoint, read_only=True, immutable=immutable, synchronous=synchronous, size=readers
         )
-        self._writer = None if read_only else _Pool(path, failpoint, read_only=False, immutable=False, size=1)
+        self._writer = (
+            None
+            if read_only
+            else _Pool(path, failpoint, read_only=False, immutable=False, synchronous=synchronous, size=1)
+        )
 
     @contextmanager
     def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:

@@ -98,9 +98,11 @@ class GroupCommit:
     def _run(self) -> None:
         dirty = False
         while True:
-            group = self._next_group(IDLE_SECONDS if dirty else None)
+            group = self._next_group(IDLE_SECONDS)
             if group is None:
                 return
+            if not group and not dirty:
+                continue
             try:
                 self._commit(group) if group else self._on_idle()
             except Exception as error:  # noqa: BLE001 - the border of the writer task: nothing is written after it
@@ -109,11 +111,14 @@ class GroupCommit:
                 return
             dirty = bool(group)
 
-    def _next_group(self, timeout: float | None) -> list[PendingJob] | None:
-        """Jobs for one commit, an empty list after an idle time, None when closed and drained."""
+    def _next_group(self, timeout: float) -> list[PendingJob] | None:
+        """Jobs for one commit, an empty list after an idle time, None when closed and drained.
+
+        A program that ends without closing the store counts as closed: this thread must not keep it alive.
+        """
         with self._wake:
             while not self._chain and not self._clients:
-                if self._closing:
+                if self._closing or not threading.main_thread().is_alive():
                     return None
                 if not self._wake.wait(timeout):
                     return []

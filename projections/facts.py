@@ -1,0 +1,199 @@
+"""What the views need to know of one channel, in a compact form.
+
+It holds no signature, no raw transaction and no secret, so it stays small enough to be rewritten with every event.
+All rows about a channel are functions of these facts; undoing a fact therefore undoes every row.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.chain import BlockRef, OutPoint, make_outpoint
+from domain.channel import COMMITMENT_KINDS, ChannelStatus
+from domain.contract.params import ChannelParams
+from domain.events import AlertKind, Mode, ResolvedAs, SpendKind
+from domain.units import Side
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True):
+    """Constants of a channel as far as views show them. Amounts in satoshi; `pubkey_*` are the funding keys."""
+
+    channel_id: bytes
+    proposal_id: bytes
+    outpoint: bytes
+    is_funding_known: bool
+    capacity: int
+    challenge_period: int
+    static_feerate: int
+    flags: int
+    contest_value: int
+    pubkey_a: bytes
+    pubkey_b: bytes
+
+    @classmethod
+    def of(cls, encoded: bytes) -> Terms:
+        """Read encoded `ChannelParams`."""
+        params = ChannelParams.decode(encoded)
+        known = params.is_funding_known
+        return cls(
+            channel_id=params.channel_id if known else params.proposal_id,
+            proposal_id=params.proposal_id,
+            outpoint=params.funding_outpoint,
+            is_funding_known=known,
+            capacity=params.capacity,
+            challenge_period=params.challenge_period,
+            static_feerate=params.static_feerate,
+            flags=params.flags,
+            contest_value=params.contest_value,
+            pubkey_a=params.keys(Side.A).fund,
+            pubkey_b=params.keys(Side.B).fund,
+        )
+
+
+class SpendFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One known spend of the funding outpoint: in the mempool, in a block, or neither any more."""
+
+    txid: bytes
+    kind: SpendKind
+    side: int | None
+    sequence: int | None
+    in_mempool: bool
+    block: BlockRef | None
+    contest_value: int = 0
+    contest_spk: bytes = b""
+
+    @property
+    def contest(self) -> OutPoint:
+        """Output 0: the contest output of a commitment."""
+        return make_outpoint(self.txid, 0)
+
+    @property
+    def is_present(self) -> bool:
+        """In the mempool or on the active chain."""
+        return self.in_mempool or self.block is not None
+
+
+class BidFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One prepared penalty. Fee in satoshi, feerate in sat per 1000 vB."""
+
+    commit_txid: bytes
+    number: int
+    txid: bytes
+    fee: int
+    feerate_kvb: int
+    accepted: bool = False
+
+
+class EndFacts(msgspec.Struct, frozen=True, array_like=True):
+    """A confirmed spend of a contest output, or of a funding input (`commit_txid` empty)."""
+
+    commit_txid: bytes
+    txid: bytes
+    block: BlockRef
+    is_penalty: bool
+    revoked: bool
+    value: int
+
+
+class SettlementFacts(msgspec.Struct, frozen=True, array_like=True):
+    """Our settlement of an honest close."""
+
+    commit_txid: bytes
+    txid: bytes
+    valid_from: int
+    accepted: bool = False
+
+
+class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
+    """State of the fold. `highest_revoked` is the counterparty's; -1 means none, for sequences too."""
+
+    terms: Terms
+    own_side: Side
+    version: int = 0
+    last_id: int = 0
+    recorded_at: int = 0
+    mode: Mode = Mode.UNKNOWN
+    registered: bool = False
+    abandoned: bool = False
+    upload_sha256: bytes = b""
+    initial_balances: tuple[int, int] = (0, 0)
+    balances: tuple[int, int] = (0, 0)
+    sequence: int = -1
+    state_hash: bytes = b""
+    condition_count: int = 0
+    highest_revoked: int = -1
+    own_released: int = -1
+    funding_inputs: tuple[bytes, ...] = ()
+    funding_seen: bool = False
+    funding_block: BlockRef | None = None
+    double_spend: EndFacts | None = None
+    close_signed: bool = False
+    frozen: bool = False
+    spends: tuple[SpendFacts, ...] = ()
+    bids: tuple[BidFacts, ...] = ()
+    ends: tuple[EndFacts, ...] = ()
+    settlements: tuple[SettlementFacts, ...] = ()
+    alerts: tuple[AlertKind, ...] = ()
+    soft_final: bytes | None = None
+    resolved: ResolvedAs | None = None
+
+    @property
+    def present_spend(self) -> SpendFacts | None:
+        """The spend of the funding outpoint that counts now: the confirmed one, else the one in the mempool."""
+        confirmed = next((s for s in self.spends if s.block is not None), None)
+        return confirmed or next((s for s in self.spends if s.in_mempool), None)
+
+    def end_of(self, commit_txid: bytes) -> EndFacts | None:
+        """The confirmed spend of a commitment's contest output."""
+        return next((e for e in self.ends if e.commit_txid == commit_txid), None)
+
+    def last_bid(self, commit_txid: bytes) -> BidFacts | None:
+        """Our latest penalty for a commitment."""
+        return next((b for b in reversed(self.bids) if b.commit_txid == commit_txid), None)
+
+    def settlement_of(self, commit_txid: bytes) -> SettlementFacts | None:
+        """Our latest settlement of a commitment."""
+        return next((s for s in reversed(self.settlements) if s.commit_txid == commit_txid), None)
+
+    @property
+    def final(self) -> EndFacts | None:
+        """The confirmed transaction that ends the channel unless a reorg removes it."""
+        if self.double_spend is not None:
+            return self.double_spend
+        spend = self.present_spend
+        if spend is None or spend.block is None:
+            return None
+        if spend.kind is SpendKind.COOP:
+            return EndFacts(b"", spend.txid, spend.block, is_penalty=False, revoked=False, value=0)
+        return self.end_of(spend.txid)
+
+    @property
+    def status(self) -> ChannelStatus:
+        """Status of protocol 6.1; ACTIVE means confirmed once, the depth is the caller's policy."""
+        if self.resolved is not None:
+            return ChannelStatus.RESOLVED
+        if self.double_spend is not None:
+            return ChannelStatus.DOUBLE_SPENT
+        spend = self.present_spend
+        if spend is not None:
+            return _close_status(self, spend)
+        if self.close_signed:
+            return ChannelStatus.COOP_CLOSING
+        if self.frozen:
+            return ChannelStatus.FROZEN
+        if self.funding_block is not None:
+            return ChannelStatus.ACTIVE
+        return ChannelStatus.FUNDING_BROADCAST if self.funding_seen else ChannelStatus.PROPOSED
+
+
+def _close_status(facts: ChannelFacts, spend: SpendFacts) -> ChannelStatus:
+    if spend.kind is SpendKind.COOP:
+        return ChannelStatus.SETTLED if spend.block else ChannelStatus.COOP_CLOSING
+    if spend.kind not in COMMITMENT_KINDS:
+        return ChannelStatus.UNKNOWN_SPEND
+    end = facts.end_of(spend.txid)
+    if end is None:
+        return ChannelStatus.UNILATERAL
+    if end.is_penalty:
+        return ChannelStatus.PUNISHED
+    return ChannelStatus.LOST if end.revoked else ChannelStatus.SETTLED

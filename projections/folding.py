@@ -1,0 +1,243 @@
+"""How one event changes the facts of a channel. The rules are those of `domain.channel`; a test compares the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from domain.contract.header import StateHeader
+from domain.events import (
+    AlertCleared,
+    AlertRaised,
+    BreachDetected,
+    ChannelAbandoned,
+    ChannelFrozen,
+    ChannelProposed,
+    ChannelRegistered,
+    ChannelResolved,
+    CloseSigned,
+    Envelope,
+    FundingBroadcast,
+    FundingConfirmed,
+    FundingDisconnected,
+    FundingDoubleSpent,
+    Payload,
+    PenaltyBroadcast,
+    PenaltyConfirmed,
+    PenaltyDisconnected,
+    PenaltyPrepared,
+    SettleBroadcast,
+    SettleConfirmed,
+    SettleDisconnected,
+    SettlePrepared,
+    SoftFinal,
+    SpendConfirmed,
+    SpendDisconnected,
+    SpendKind,
+    SpendReplaced,
+    SpendSeen,
+    StateRevoked,
+    StateUpdated,
+)
+from domain.transaction import Transaction
+from projections.facts import BidFacts, ChannelFacts, EndFacts, SettlementFacts, SpendFacts, Terms
+
+
+def evolve(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> ChannelFacts:
+    """Facts after one event. Raises `ValueError` if the stream does not begin as a channel does."""
+    payload = envelope.payload
+    if facts is None:
+        facts = _create(envelope.stream, payload)
+    fold = _FOLDS.get(type(payload))
+    changes = fold(facts, payload) if fold is not None else {}
+    return msgspec.structs.replace(
+        facts, version=envelope.version, last_id=event_id, recorded_at=payload.recorded_at, **changes
+    )
+
+
+def _create(stream: str, payload: Payload) -> ChannelFacts:
+    match payload:
+        case ChannelProposed():
+            return ChannelFacts(Terms.of(payload.params), payload.own_side)
+        case ChannelRegistered():
+            return ChannelFacts(Terms.of(payload.params), payload.watched.other)
+        case _:
+            raise ValueError(f"stream {stream} does not begin with a proposal or a registration")
+
+
+Changes = dict[str, Any]
+
+
+def _registered(facts: ChannelFacts, event: ChannelRegistered) -> Changes:
+    return {
+        "terms": Terms.of(event.params),
+        "mode": event.mode,
+        "registered": True,
+        "upload_sha256": event.upload_sha256,
+        "highest_revoked": event.highest_revoked,
+        "funding_inputs": _inputs(event.funding_tx) or facts.funding_inputs,
+    }
+
+
+def _inputs(raw: bytes | None) -> tuple[bytes, ...]:
+    return () if raw is None else tuple(txin.outpoint for txin in Transaction.parse(raw).inputs)
+
+
+def _funding_broadcast(facts: ChannelFacts, event: FundingBroadcast) -> Changes:
+    return {"funding_seen": True, "funding_inputs": _inputs(event.raw) or facts.funding_inputs}
+
+
+def _funding_disconnected(facts: ChannelFacts, event: FundingDisconnected) -> Changes:
+    void = facts.double_spend
+    if void is not None and void.block == event.block:
+        return {"double_spend": None, "soft_final": _unless(facts.soft_final, void.txid)}
+    return {"funding_block": None}
+
+
+def _unless(soft_final: bytes | None, txid: bytes) -> bytes | None:
+    """The soft-final transaction, unless it is the one that was just disconnected."""
+    return None if soft_final == txid else soft_final
+
+
+def _double_spent(_: ChannelFacts, event: FundingDoubleSpent) -> Changes:
+    return {"double_spend": EndFacts(b"", event.conflict, event.block, is_penalty=False, revoked=False, value=0)}
+
+
+def _updated(facts: ChannelFacts, event: StateUpdated) -> Changes:
+    header = StateHeader.decode(event.header)
+    balances = (event.balance_a, event.balance_b)
+    changes: Changes = {
+        "sequence": event.sequence,
+        "state_hash": header.state_hash,
+        "condition_count": header.n_cond,
+        "balances": balances,
+        "initial_balances": balances if event.sequence == 0 else facts.initial_balances,
+    }
+    if event.revoked_secret is not None and event.next_point is not None:
+        changes["highest_revoked"] = _next_revoked(facts, event.sequence - 1)
+    return changes
+
+
+def _next_revoked(facts: ChannelFacts, sequence: int) -> int:
+    return sequence if sequence == facts.highest_revoked + 1 else facts.highest_revoked
+
+
+def _revoked(facts: ChannelFacts, event: StateRevoked) -> Changes:
+    if event.party is facts.own_side:
+        return {"own_released": max(facts.own_released, event.sequence)}
+    return {} if event.secret is None else {"highest_revoked": _next_revoked(facts, event.sequence)}
+
+
+def _spend_seen(facts: ChannelFacts, event: SpendSeen) -> Changes:
+    spend = SpendFacts(event.txid, event.kind, event.side, event.sequence, in_mempool=True, block=None)
+    return _with_spend(facts, spend)
+
+
+def _spend_confirmed(facts: ChannelFacts, event: SpendConfirmed) -> Changes:
+    spend = SpendFacts(event.txid, event.kind, event.side, event.sequence, in_mempool=False, block=event.block)
+    return _with_spend(facts, spend)
+
+
+def _with_spend(facts: ChannelFacts, spend: SpendFacts) -> Changes:
+    return {"spends": (*(s for s in facts.spends if s.txid != spend.txid), spend)}
+
+
+def _change_spend(facts: ChannelFacts, txid: bytes, **changes: Any) -> Changes:
+    spends = (msgspec.structs.replace(s, **changes) if s.txid == txid else s for s in facts.spends)
+    return {"spends": tuple(spends)}
+
+
+def _spend_disconnected(facts: ChannelFacts, event: SpendDisconnected) -> Changes:
+    return {
+        **_change_spend(facts, event.txid, block=None),
+        "soft_final": _unless(facts.soft_final, event.txid),
+    }
+
+
+def _breach(facts: ChannelFacts, event: BreachDetected) -> Changes:
+    return _change_spend(
+        facts,
+        event.txid,
+        kind=SpendKind.BREACH,
+        contest_value=event.contest_value,
+        contest_spk=event.contest_spk,
+    )
+
+
+def _penalty_prepared(facts: ChannelFacts, event: PenaltyPrepared) -> Changes:
+    bid = BidFacts(event.commit_txid, event.bid_no, event.txid, event.fee, event.feerate_kvb)
+    return {"bids": (*(b for b in facts.bids if b.txid != bid.txid), bid)}
+
+
+def _penalty_broadcast(facts: ChannelFacts, event: PenaltyBroadcast) -> Changes:
+    bids = (msgspec.structs.replace(b, accepted=True) if b.txid == event.txid else b for b in facts.bids)
+    return {"bids": tuple(bids)}
+
+
+def _penalty_confirmed(facts: ChannelFacts, event: PenaltyConfirmed) -> Changes:
+    end = EndFacts(event.commit_txid, event.txid, event.block, is_penalty=True, revoked=True, value=event.swept)
+    return {"ends": (*facts.ends, end)}
+
+
+def _settle_confirmed(facts: ChannelFacts, event: SettleConfirmed) -> Changes:
+    end = EndFacts(
+        event.commit_txid, event.txid, event.block, is_penalty=False, revoked=event.revoked, value=event.value
+    )
+    return {"ends": (*facts.ends, end)}
+
+
+def _end_disconnected(facts: ChannelFacts, event: PenaltyDisconnected | SettleDisconnected) -> Changes:
+    kept = tuple(e for e in facts.ends if not (e.txid == event.txid and e.block == event.block))
+    return {"ends": kept, "soft_final": _unless(facts.soft_final, event.txid)}
+
+
+def _settle_prepared(facts: ChannelFacts, event: SettlePrepared) -> Changes:
+    settlement = SettlementFacts(event.commit_txid, event.txid, event.valid_from)
+    return {"settlements": (*(s for s in facts.settlements if s.txid != event.txid), settlement)}
+
+
+def _settle_broadcast(facts: ChannelFacts, event: SettleBroadcast) -> Changes:
+    settlements = (msgspec.structs.replace(s, accepted=True) if s.txid == event.txid else s for s in facts.settlements)
+    return {"settlements": tuple(settlements)}
+
+
+def _alert_raised(facts: ChannelFacts, event: AlertRaised) -> Changes:
+    return {"alerts": tuple(sorted({*facts.alerts, event.kind}))}
+
+
+def _alert_cleared(facts: ChannelFacts, event: AlertCleared) -> Changes:
+    return {"alerts": tuple(kind for kind in facts.alerts if kind is not event.kind)}
+
+
+_FOLDS: dict[type[Payload], Callable[[ChannelFacts, Any], Changes]] = {
+    ChannelProposed: lambda _, event: {"initial_balances": event.initial_balances},
+    ChannelRegistered: _registered,
+    FundingBroadcast: _funding_broadcast,
+    FundingConfirmed: lambda _, event: {"funding_seen": True, "funding_block": event.block},
+    FundingDisconnected: _funding_disconnected,
+    FundingDoubleSpent: _double_spent,
+    ChannelAbandoned: lambda _, _event: {"abandoned": True},
+    StateUpdated: _updated,
+    StateRevoked: _revoked,
+    ChannelFrozen: lambda _, _event: {"frozen": True},
+    CloseSigned: lambda _, _event: {"close_signed": True},
+    SpendSeen: _spend_seen,
+    SpendReplaced: lambda facts, event: _change_spend(facts, event.txid, in_mempool=False),
+    SpendConfirmed: _spend_confirmed,
+    SpendDisconnected: _spend_disconnected,
+    BreachDetected: _breach,
+    PenaltyPrepared: _penalty_prepared,
+    PenaltyBroadcast: _penalty_broadcast,
+    PenaltyConfirmed: _penalty_confirmed,
+    PenaltyDisconnected: _end_disconnected,
+    SettlePrepared: _settle_prepared,
+    SettleBroadcast: _settle_broadcast,
+    SettleConfirmed: _settle_confirmed,
+    SettleDisconnected: _end_disconnected,
+    SoftFinal: lambda _, event: {"soft_final": event.txid},
+    ChannelResolved: lambda _, event: {"resolved": event.outcome},
+    AlertRaised: _alert_raised,
+    AlertCleared: _alert_cleared,
+}

@@ -1,0 +1,69 @@
+"""The watch index in memory: is this outpoint watched, and by which channels?
+
+A dictionary of 36-byte outpoints. Nearly all have one channel; only shared ones pay for a tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from projections.tables import Change, Row
+from projections.watch_index import TABLE
+
+
+class WatchSet:
+    """Filled from the `watch_index` view and kept equal to it. Written by one thread, read by any."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self._streams: dict[bytes, str | tuple[str, ...]] = {}
+        self.load(rows)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, outpoint: object) -> bool:
+        return outpoint in self._streams
+
+    def get(self, outpoint: bytes) -> str | None:
+        """The channel of an outpoint (the first of several), or None."""
+        found = self._streams.get(outpoint)
+        return found[0] if isinstance(found, tuple) else found
+
+    def streams(self, outpoint: bytes) -> tuple[str, ...]:
+        """All channels of an outpoint."""
+        found = self._streams.get(outpoint)
+        if found is None:
+            return ()
+        return found if isinstance(found, tuple) else (found,)
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Add rows of the view."""
+        for outpoint, stream, _ in rows:
+            assert isinstance(outpoint, bytes)
+            assert isinstance(stream, str)
+            self._add(outpoint, stream)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Follow changes of the view; changes of other tables are passed over."""
+        for change in changes:
+            if change.table != TABLE.name:
+                continue
+            outpoint, stream = change.key
+            assert isinstance(outpoint, bytes)
+            assert isinstance(stream, str)
+            if change.row is None:
+                self._remove(outpoint, stream)
+            else:
+                self._add(outpoint, stream)
+
+    def _add(self, outpoint: bytes, stream: str) -> None:
+        known = self.streams(outpoint)
+        if stream not in known:
+            self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
+
+    def _remove(self, outpoint: bytes, stream: str) -> None:
+        left = tuple(known for known in self.streams(outpoint) if known != stream)
+        if not left:
+            self._streams.pop(outpoint, None)
+        else:
+            self._streams[outpoint] = left[0] if len(left) == 1 else left

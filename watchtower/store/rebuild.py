@@ -1,0 +1,152 @@
+"""Making the views again from the log, and comparing two copies of them.
+
+A rebuild goes into a fresh file that takes the old one's name when it is complete; a crash leaves the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from projections.catalog import PROJECTIONS
+from projections.projector import Projector
+from projections.tables import Projection, Table
+from watchtower.ports import Failpoint
+from watchtower.store.create import open_reader
+from watchtower.store.datastore import no_failpoint
+from watchtower.store.event_store import LogReader
+from watchtower.store.views import SqliteRows, new_views_file
+
+PAGE = 5_000
+"""Events per transaction of a rebuild."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def open_views(
+    path: Path,
+    log: LogReader,
+    projections: Sequence[Projection] = PROJECTIONS,
+    failpoint: Failpoint = no_failpoint,
+) -> SqliteRows:
+    """The views of a log for writing; rebuilt first if the file is missing, foreign, damaged or of another version."""
+    if path.exists():
+        rows = SqliteRows(path, failpoint=failpoint)
+        if rows.fits(log.meta.log_id, projections, log.last_id()):
+            return rows
+        rows.close()
+    rebuild(path, log, projections)
+    return SqliteRows(path, failpoint=failpoint)
+
+
+def open_views_reader(path: Path) -> SqliteRows:
+    """The views for reading only, also while the service writes them."""
+    return SqliteRows(path, read_only=True)
+
+
+def rebuild(
+    path: Path, log: LogReader, projections: Sequence[Projection] = PROJECTIONS, until: int | None = None
+) -> None:
+    """Fold the log from position 0 (up to event `until`) into a fresh file and put it in place of `path`."""
+    building = path.with_name(path.name + ".rebuild")
+    _remove(building)
+    rows = new_views_file(building, log.meta.log_id, projections)
+    try:
+        for _ in Projector(log, rows, projections, page=PAGE).catch_up(until):
+            pass
+        rows.fold_wal()
+    finally:
+        rows.close()
+    _remove(path, keep_main=True)  # a write-ahead log of the old file must not be applied to the new one
+    building.rename(path)
+
+
+def _remove(path: Path, *, keep_main: bool = False) -> None:
+    for suffix in ("-wal", "-shm") if keep_main else ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+class Digests(msgspec.Struct, frozen=True):
+    """SHA-256 per table over position and rows, at one position."""
+
+    position: int
+    tables: dict[str, bytes]
+
+
+def digests(rows: SqliteRows, projections: Sequence[Projection] = PROJECTIONS) -> Digests:
+    """Digests of all tables in one read transaction."""
+    with rows.datastore.raw() as connection:
+        connection.execute("BEGIN")
+        try:
+            query = "SELECT coalesce(max(notification_id), 0) FROM tracking WHERE application_name = ?"
+            position = connection.execute(query, (f"wt:{projections[0].name}",)).fetchone()[0]
+            tables = [table for projection in projections for table in projection.tables]
+            return Digests(position, {table.name: _digest(connection, table, position) for table in tables})
+        finally:
+            connection.execute("ROLLBACK")
+
+
+def _digest(connection: sqlite3.Connection, table: Table, position: int) -> bytes:
+    order = ", ".join(table.columns[: table.key])
+    state = hashlib.sha256(position.to_bytes(8, "big"))
+    for row in connection.execute(f"SELECT * FROM {table.name} ORDER BY {order}"):  # noqa: S608
+        state.update(_encode(tuple(row)))
+    return state.digest()
+
+
+class ReplayReport(msgspec.Struct, frozen=True):
+    """Result of a replay: the position compared at, tables whose digest differs, digests of the replay (hex)."""
+
+    position: int
+    last_id: int
+    events: int
+    differing: tuple[str, ...]
+    digests: dict[str, str]
+
+    @property
+    def is_identical(self) -> bool:
+        """True if every live table equals its replay."""
+        return not self.differing
+
+
+def replay(store_path: Path, views_path: Path, scratch: Path, *, replace: bool = False) -> ReplayReport:
+    """Fold the log into the fresh file `scratch` and compare it with the live views at *their* position.
+
+    Works while the service runs. With `replace` (service stopped) the result, brought to the end of the log,
+    becomes the live file; it does so too if there were no live views. `scratch` is removed. Raises `StoreError`.
+    """
+    with open_reader(store_path) as log:
+        last_id = log.last_id()
+        live = _live_digests(views_path, log)
+        until = live.position if live is not None else last_id
+        rebuild(scratch, log, until=until)
+        fresh = SqliteRows(scratch)
+        try:
+            made = digests(fresh)
+            if replace:
+                for _ in Projector(log, fresh, PROJECTIONS, page=PAGE).catch_up():
+                    pass
+                fresh.fold_wal()
+        finally:
+            fresh.close()
+        if replace:
+            _remove(views_path, keep_main=True)
+            scratch.rename(views_path)
+        _remove(scratch)
+    compared = live.tables if live is not None else {}
+    differing = tuple(name for name, digest in made.tables.items() if name in compared and compared[name] != digest)
+    return ReplayReport(until, last_id, until, differing, {name: digest.hex() for name, digest in made.tables.items()})
+
+
+def _live_digests(path: Path, log: LogReader) -> Digests | None:
+    if not path.exists():
+        return None
+    rows = open_views_reader(path)
+    try:
+        return digests(rows) if rows.fits(log.meta.log_id, PROJECTIONS, log.last_id()) else None
+    finally:
+        rows.close()

@@ -1,0 +1,230 @@
+"""The views in their own SQLite file: tables of the projections, positions, quarantine.
+
+Disposable: nothing here is the only copy of anything. A file that does not fit this program or this log is
+rebuilt. Positions are the library's tracking rows, written in the transaction of the rows they stand for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from eventsourcing.persistence import PersistenceError, Tracking
+from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
+
+from projections.projector import Batch, Stuck
+from projections.tables import Change, Key, Projection, Row, Table
+from watchtower.ports import Failpoint
+from watchtower.store.datastore import NORMAL, LogDatastore, connect, no_failpoint
+from watchtower.store.errors import store_error
+
+APPLICATION_ID = 0x57545657
+"""`PRAGMA application_id` of a views file: "WTVW"."""
+
+_CHUNK = 500
+"""Keys per SELECT, below SQLite's limit for parameters."""
+
+_COLUMN: dict[Any, str] = {bytes: "BLOB", int: "INTEGER", str: "TEXT"}
+
+_META = "CREATE TABLE views_meta (only_row INTEGER PRIMARY KEY, log_id BLOB NOT NULL, layout BLOB NOT NULL)"
+_QUARANTINE = (
+    "CREATE TABLE quarantine (projection TEXT NOT NULL, stream TEXT NOT NULL, id INTEGER NOT NULL, "
+    "error TEXT NOT NULL, PRIMARY KEY (projection, stream))"
+)
+
+
+@cache
+def table_ddl(table: Table) -> tuple[str, ...]:
+    """CREATE statements of a table; column types follow the fields of its row struct."""
+    hints = get_type_hints(table.row)
+    columns = ", ".join(f"{name} {_column_type(hints[name])}" for name in table.columns)
+    key = ", ".join(table.columns[: table.key])
+    clustered = " WITHOUT ROWID" if table.key > 1 else ""
+    create = f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({key})){clustered}"
+    indexes = (f"CREATE INDEX {table.name}_{names[0]} ON {table.name} ({', '.join(names)})" for names in table.indexes)
+    return (create, *indexes)
+
+
+def _column_type(hint: object) -> str:
+    options = get_args(hint) or (hint,)
+    kind = next(_COLUMN[option] for option in options if option in _COLUMN)
+    return kind if NoneType in options else f"{kind} NOT NULL"
+
+
+def layout(projections: Sequence[Projection]) -> bytes:
+    """Fingerprint of versions and tables; another one means: rebuild."""
+    parts: list[str] = []
+    for projection in projections:
+        parts.append(f"{projection.name} {projection.version}")
+        parts += [statement for table in projection.tables for statement in table_ddl(table)]
+    return hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+@cache
+def _upsert(table: Table) -> str:
+    names = ", ".join(table.columns)
+    marks = ", ".join("?" * len(table.columns))
+    key = ", ".join(table.columns[: table.key])
+    others = ", ".join(f"{name} = excluded.{name}" for name in table.columns[table.key :])
+    action = f"UPDATE SET {others}" if others else "NOTHING"
+    return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT ({key}) DO {action}"  # noqa: S608
+
+
+@cache
+def _delete(table: Table) -> str:
+    return f"DELETE FROM {table.name} WHERE " + " AND ".join(f"{name} = ?" for name in table.columns[: table.key])  # noqa: S608
+
+
+class SqliteRows:
+    """The `Rows` port of the projector. One writer; readers use `datastore` connections of their own."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, failpoint: Failpoint = no_failpoint) -> None:
+        self.path = path
+        self._failpoint = failpoint
+        self.datastore = LogDatastore(
+            path,
+            read_only=read_only,
+            synchronous=NORMAL,
+            failpoint=lambda name: failpoint(name.replace("commit", "projection_position")),
+        )
+        self._tracking = SQLiteTrackingRecorder(self.datastore)
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Open a transaction; committed if the block ends without an exception. Fails with `StoreError` kinds."""
+        self._failpoint("projection_apply:before")
+        try:
+            with self.datastore.transaction(commit=True) as cursor:
+                yield SqliteBatch(cursor, self._tracking)
+                self._failpoint("projection_apply:after")
+        except (sqlite3.Error, PersistenceError) as error:
+            raise store_error(error) from error
+
+    def position(self, projection: str) -> int:
+        """Id of the last event that a projection has applied, 0 at the start."""
+        return self._tracking.max_tracking_id(f"wt:{projection}") or 0
+
+    def quarantined(self, projection: str) -> dict[str, Stuck]:
+        """Streams that a projection skips."""
+        query = "SELECT stream, id, error FROM quarantine WHERE projection = ?"
+        with self.datastore.raw() as connection:
+            return {row[0]: Stuck(*row) for row in connection.execute(query, (projection,))}
+
+    def find(self, table: Table, column: str, value: bytes | str | int) -> list[Row]:
+        """Rows with this value in an indexed column, in key order."""
+        if column not in table.columns:
+            raise ValueError(f"{table.name} has no column {column}")
+        order = ", ".join(table.columns[: table.key])
+        query = f"SELECT * FROM {table.name} WHERE {column} = ? ORDER BY {order}"  # noqa: S608
+        with self.datastore.raw() as connection:
+            return [tuple(row) for row in connection.execute(query, (value,))]
+
+    def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
+        """Rows in key order whose leading key columns are greater than `after`."""
+        bound = after or ()
+        names, marks = ", ".join(table.columns[: len(bound)]), ", ".join("?" * len(bound))
+        where = f"WHERE ({names}) > ({marks})" if bound else ""
+        order = ", ".join(table.columns[: table.key])
+        query = f"SELECT * FROM {table.name} {where} ORDER BY {order} LIMIT ?"  # noqa: S608
+        with self.datastore.raw() as connection:
+            return [tuple(row) for row in connection.execute(query, (*bound, limit))]
+
+    def fits(self, log_id: bytes, projections: Sequence[Projection], last_id: int) -> bool:
+        """True if the file was made from this log by these projections and is not ahead of it."""
+        try:
+            with self.datastore.raw() as connection:
+                row = connection.execute("SELECT log_id, layout FROM views_meta").fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        if row is None or tuple(row) != (log_id, layout(projections)):
+            return False
+        positions = {self.position(projection.name) for projection in projections}
+        return len(positions) == 1 and positions.pop() <= last_id
+
+    def create(self, log_id: bytes, projections: Sequence[Projection]) -> None:
+        """Make the tables in an empty file."""
+        with self.datastore.raw(commit=True) as connection:  # the writer makes it a WAL file that readers accept
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._tracking.create_table()
+        with self.datastore.raw(commit=True) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in (_META, _QUARANTINE):
+                connection.execute(statement)
+            for projection in projections:
+                for table in projection.tables:
+                    for statement in table_ddl(table):
+                        connection.execute(statement)
+            connection.execute("INSERT INTO views_meta VALUES (1, ?, ?)", (log_id, layout(projections)))
+            connection.execute("COMMIT")
+
+    def fold_wal(self) -> None:
+        """Checkpoint, so that the main file is complete by itself."""
+        with self.datastore.raw(commit=True) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.datastore.close()
+
+
+class SqliteBatch:
+    """One transaction on the views."""
+
+    def __init__(self, cursor: SQLiteCursor, tracking: SQLiteTrackingRecorder) -> None:
+        self._cursor, self._tracking = cursor, tracking
+
+    def load(self, table: Table, keys: Collection[Key]) -> dict[Key, Row]:
+        """The rows that exist under these keys; tables that are loaded have a key of one column."""
+        if table.key != 1:
+            raise ValueError(f"{table.name} cannot be loaded: its key has {table.key} columns")
+        wanted = [key[0] for key in keys]
+        rows: dict[Key, Row] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            part = wanted[start : start + _CHUNK]
+            marks = ", ".join("?" * len(part))
+            query = f"SELECT * FROM {table.name} WHERE {table.columns[0]} IN ({marks})"  # noqa: S608
+            self._cursor.execute(query, part)
+            rows.update({(row[0],): tuple(row) for row in self._cursor.fetchall()})
+        return rows
+
+    def write(self, tables: Mapping[str, Table], changes: Iterable[Change]) -> None:
+        """Replace and remove rows, table by table; removals first, so that a key may move between rows."""
+        for name, group in groupby(sorted(changes, key=_by_table), key=_by_table):
+            table, part = tables[name], list(group)
+            gone = [change.key for change in part if change.row is None]
+            rows = [change.row for change in part if change.row is not None]
+            if gone:
+                self._cursor.executemany(_delete(table), gone)
+            if rows:
+                self._cursor.executemany(_upsert(table), rows)
+
+    def advance(self, projection: str, position: int) -> None:
+        """Record the position; the library raises `IntegrityError` unless it grows."""
+        self._tracking._insert_tracking(self._cursor, Tracking(f"wt:{projection}", position))
+
+    def quarantine(self, projection: str, stuck: Stuck) -> None:
+        """Skip this stream in this projection from now on."""
+        row = (projection, *msgspec.structs.astuple(stuck))
+        self._cursor.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
+
+
+def _by_table(change: Change) -> str:
+    return change.table
+
+
+def new_views_file(path: Path, log_id: bytes, projections: Sequence[Projection]) -> SqliteRows:
+    """An empty views file at a path where none is."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    connect(path, read_only=False, synchronous=NORMAL).close()  # readers refuse a file that is not in WAL mode
+    rows = SqliteRows(path)
+    rows.create(log_id, projections)
+    return rows
