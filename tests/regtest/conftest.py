@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from tests.regtest.world import World
 from watchtower.devnode.provision import Found, NodeNotFound, find
 from watchtower.devnode.regtest import RegtestNode
 
@@ -39,22 +41,46 @@ def prepared_chain(bitcoind_path: Found, tmp_path_factory: pytest.TempPathFactor
     return RegtestNode.make_prepared(tmp_path_factory.mktemp("chain") / "prepared", bitcoind_path)
 
 
+class StartNode(Protocol):
+    """Starts a further node of the test; keyword arguments as in `RegtestNode.start`."""
+
+    def __call__(self, **options: Any) -> RegtestNode:
+        """A running node with a funded wallet and a data directory of its own."""
+
+
 @pytest.fixture
-def node(bitcoind_path: Found, prepared_chain: Path, tmp_path: Path) -> Iterator[RegtestNode]:
+def start_node(bitcoind_path: Found, prepared_chain: Path, tmp_path: Path) -> Iterator[StartNode]:
+    """Start nodes with other options than `node` has; all end with the test."""
+    started: list[RegtestNode] = []
+
+    def start(**options: Any) -> RegtestNode:
+        datadir = tmp_path / f"node{len(started)}"
+        started.append(RegtestNode.start(datadir, prepared=prepared_chain, binary=bitcoind_path, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+        shutil.rmtree(each.datadir, ignore_errors=True)  # 17 MB each; pytest keeps the folders of three runs
+
+
+@pytest.fixture
+def node(start_node: StartNode) -> RegtestNode:
     """A fresh regtest node with Bitcoin Core's relay policy and a funded wallet."""
-    datadir = tmp_path / "node"
-    with RegtestNode.start(datadir, prepared=prepared_chain, binary=bitcoind_path) as started:
-        yield started
-    shutil.rmtree(datadir, ignore_errors=True)  # 17 MB each; pytest keeps the folders of three runs
+    return start_node()
 
 
 @pytest.fixture
-def knots_default_node(bitcoind_path: Found, prepared_chain: Path, tmp_path: Path) -> Iterator[RegtestNode]:
+def knots_default_node(start_node: StartNode, bitcoind_path: Found) -> RegtestNode:
     """As `node`, but with Knots' own relay policy; skipped when the binary is not Knots."""
     if "Knots" not in bitcoind_path.version:
         pytest.skip("the node is not Bitcoin Knots")
-    datadir = tmp_path / "knots"
-    started = RegtestNode.start(datadir, prepared=prepared_chain, binary=bitcoind_path, knots_default_policy=True)
-    with started:
-        yield started
-    shutil.rmtree(datadir, ignore_errors=True)
+    return start_node(knots_default_policy=True)
+
+
+@pytest.fixture
+def world(node: RegtestNode, tmp_path: Path) -> Iterator[World]:
+    """A node, a tower and its files, for one story."""
+    story = World(node, tmp_path / "tower")
+    yield story
+    story.close()

@@ -27,6 +27,7 @@ from watchtower.node.transport import RpcRefused, RpcTransport
 
 Value = TypeVar("Value")
 
+ZMQ_TOPICS = ("sequence", "rawtx", "hashblock")
 ANCHOR_SPK = bytes.fromhex("51024e73")
 ANCHOR_SAT = 240
 COIN_SAT = 200_000_000
@@ -78,13 +79,14 @@ class RegtestNode:
         knots_default_policy: bool = False,
         rest: bool = True,
         listen: bool = False,
+        zmq_topics: Sequence[str] = ZMQ_TOPICS,
     ) -> None:
         """Settle ports and command line; nothing runs yet (see `start`, `launch`)."""
         self.binary = binary or find()
         self.datadir = datadir
         self.rpc_port, self.zmq_port, self.p2p_port = free_ports(3)
         self.listens = listen
-        arguments = self._arguments(knots_default_policy, rest, listen)
+        arguments = self._arguments(knots_default_policy, rest, listen, zmq_topics)
         self._process = Process(self.binary.path, datadir, [*arguments, *extra_args])
         self._transport = RpcTransport(self.rpc_url, cookie_path=self.cookie_path)
         self._bell: zmq.Socket[bytes] | None = None
@@ -100,6 +102,7 @@ class RegtestNode:
         knots_default_policy: bool = False,
         rest: bool = True,
         listen: bool = False,
+        zmq_topics: Sequence[str] = ZMQ_TOPICS,
     ) -> Self:
         """A running node with a funded wallet.
 
@@ -115,6 +118,7 @@ class RegtestNode:
             knots_default_policy=knots_default_policy,
             rest=rest,
             listen=listen,
+            zmq_topics=zmq_topics,
         )
         fresh = not (datadir / "regtest").exists()
         if fresh and prepared is not None:
@@ -132,7 +136,7 @@ class RegtestNode:
         (target / "regtest" / "debug.log").unlink(missing_ok=True)
         return target
 
-    def _arguments(self, knots_default_policy: bool, rest: bool, listen: bool) -> list[str]:
+    def _arguments(self, knots_default_policy: bool, rest: bool, listen: bool, zmq_topics: Sequence[str]) -> list[str]:
         zmq_address = f"tcp://127.0.0.1:{self.zmq_port}"
         arguments = [
             "-server",
@@ -150,7 +154,7 @@ class RegtestNode:
             f"-rpcport={self.rpc_port}",
             "-rpcbind=127.0.0.1",
             "-rpcallowip=127.0.0.1",
-            *(f"-zmqpub{topic}={zmq_address}" for topic in ("sequence", "rawtx", "hashblock")),
+            *(f"-zmqpub{topic}={zmq_address}" for topic in zmq_topics),
             f"-rest={int(rest)}",
             f"-listen={int(listen)}",
         ]
