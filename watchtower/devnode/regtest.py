@@ -8,67 +8,34 @@ side of the story that makes blocks and cheats, never the tower.
 from __future__ import annotations
 
 import inspect
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-import msgspec
 import zmq
 
-from domain.chain import BlockHash, OutPoint, Txid, display, from_display, make_outpoint, outpoint_txid, outpoint_vout
-from domain.transaction import Transaction, TxIn, TxOut, compact_size
+from domain.chain import Txid
 from watchtower.devnode.launch import Process, free_ports
+from watchtower.devnode.moves import Confirmation
 from watchtower.devnode.provision import Found, find
+from watchtower.devnode.purse import ANCHOR_SAT, ANCHOR_SPK, Coin, Funding, Purse
 from watchtower.node.transport import RpcRefused, RpcTransport
+
+__all__ = ["ANCHOR_SAT", "ANCHOR_SPK", "Coin", "Confirmation", "Funding", "RegtestNode", "RpcRefused"]
 
 Value = TypeVar("Value")
 
 ZMQ_TOPICS = ("sequence", "rawtx", "hashblock")
-ANCHOR_SPK = bytes.fromhex("51024e73")
-ANCHOR_SAT = 240
-COIN_SAT = 200_000_000
-"""Size of the wallet's prepared coins; `PREPARED_COINS` of them are confirmed and mature."""
-
-PREPARED_COINS = 150
-_FEERATE = 5  # sat/vB of what the wallet itself sends
 _RESCAN_SECONDS = 0.25  # `wait_until` looks again after this time even if no message came
 
 
-class Funding(msgspec.Struct, frozen=True):
-    """A wallet transaction that pays `amount` to a script in output `vout` (always 0)."""
+class RegtestNode(Purse):
+    """One regtest bitcoind with all of `Moves` and `Purse`. Made by `start`.
 
-    txid: Txid
-    vout: int
-    raw: bytes
-
-    @property
-    def outpoint(self) -> OutPoint:
-        """The funded outpoint."""
-        return make_outpoint(self.txid, self.vout)
-
-
-class Coin(msgspec.Struct, frozen=True):
-    """A confirmed segwit coin of the wallet, locked against other use."""
-
-    outpoint: OutPoint
-    value: int
-    spk: bytes
-
-
-class Confirmation(msgspec.Struct, frozen=True):
-    """Where a transaction stands on the active chain; `position` counts from the coinbase, which is 0."""
-
-    height: int
-    block_hash: BlockHash
-    position: int
-
-
-class RegtestNode:
-    """One regtest bitcoind. Made by `start`; a context manager that kills it and keeps the data directory."""
+    As a context manager it kills the process at the end and keeps the data directory.
+    """
 
     def __init__(
         self,
@@ -88,7 +55,7 @@ class RegtestNode:
         self.listens = listen
         arguments = self._arguments(knots_default_policy, rest, listen, zmq_topics)
         self._process = Process(self.binary.path, datadir, [*arguments, *extra_args])
-        self._transport = RpcTransport(self.rpc_url, cookie_path=self.cookie_path)
+        super().__init__(RpcTransport(self.rpc_url, cookie_path=self.cookie_path))
         self._bell: zmq.Socket[bytes] | None = None
 
     @classmethod
@@ -234,197 +201,6 @@ class RegtestNode:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def rpc(self, method: str, *params: object, seconds: float = 60.0) -> Any:
-        """Any call, with bitcoind's own JSON (display order, BTC as Decimal). Raises `RpcRefused`, `NodeError`."""
-        return self._transport.call(method, *params, seconds=seconds)
-
-    # --- blocks -------------------------------------------------------------------------------------------------
-
-    def height(self) -> int:
-        """Height of the active tip."""
-        return int(self.rpc("getblockcount"))
-
-    def tip(self) -> BlockHash:
-        """Hash of the active tip."""
-        return _hash(self.rpc("getbestblockhash"))
-
-    def hash_at(self, height: int) -> BlockHash:
-        """Hash on the active chain at a height; raises `RpcRefused` (-8) above the tip."""
-        return _hash(self.rpc("getblockhash", height))
-
-    def block(self, block_hash: bytes) -> bytes:
-        """A serialized block."""
-        return bytes.fromhex(self.rpc("getblock", display(block_hash), 0))
-
-    def mine(self, count: int = 1, address: str | None = None) -> list[BlockHash]:
-        """Mine blocks with what the mempool holds; the subsidy goes to nobody, or to `address`."""
-        if address is not None:
-            return [_hash(text) for text in self.rpc("generatetoaddress", count, address)]
-        return [_hash(text) for text in self.rpc("generatetodescriptor", count, _nobody())]
-
-    def generate_block(self, raws: Sequence[bytes] = (), address: str | None = None) -> BlockHash:
-        """Mine one block with exactly these transactions, in this order; the mempool need not know them.
-
-        Raises `RpcRefused` (-25) if the block would be invalid, for example when a lock time is not reached.
-        """
-        return _hash(self.rpc("generateblock", address or _nobody(), [raw.hex() for raw in raws])["hash"])
-
-    def invalidate(self, block_hash: bytes) -> None:
-        """Take a block and all after it off the active chain; their transactions may return to the mempool."""
-        self.rpc("invalidateblock", display(block_hash))
-
-    def reconsider(self, block_hash: bytes) -> None:
-        """Undo `invalidate`; the chain with more work becomes active."""
-        self.rpc("reconsiderblock", display(block_hash))
-
-    def reorg(self, depth: int, blocks: Sequence[Sequence[bytes]] | None = None) -> list[BlockHash]:
-        """Replace the last `depth` blocks by others; returns the new hashes in chain order.
-
-        `blocks` gives the transactions of each new block; default is `depth + 1` empty blocks. At no moment does
-        the node announce a tip of the new branch before the old blocks are disconnected.
-        """
-        replacement = [()] * (depth + 1) if blocks is None else blocks
-        self.invalidate(self.hash_at(self.height() - depth + 1))
-        return [self.generate_block(raws) for raws in replacement]
-
-    # --- transactions -------------------------------------------------------------------------------------------
-
-    def send_raw(self, raw: bytes) -> Txid:
-        """Put a transaction into the mempool at any feerate; raises `RpcRefused` with the node's words."""
-        return Txid(_hash(self.rpc("sendrawtransaction", raw.hex(), 0)))
-
-    def submit_package(self, raws: Sequence[bytes]) -> dict[str, Any]:
-        """`submitpackage` at any feerate; raises `ValueError` unless the node says `success`."""
-        result: dict[str, Any] = self.rpc("submitpackage", [raw.hex() for raw in raws], 0)
-        if result["package_msg"] != "success":
-            errors = [each.get("error", "") for each in result["tx-results"].values()]
-            raise ValueError(f"package refused: {result['package_msg']} {errors}")
-        return result
-
-    def test_accept(self, raw: bytes) -> str:
-        """Empty if the mempool would take the transaction now, else its reject reason."""
-        answer = self.rpc("testmempoolaccept", [raw.hex()], 0)[0]
-        return "" if answer["allowed"] else str(answer["reject-reason"])
-
-    def mempool(self) -> set[Txid]:
-        """Txids in the mempool."""
-        return {Txid(_hash(text)) for text in self.rpc("getrawmempool")}
-
-    def transaction(self, txid: bytes) -> bytes | None:
-        """A transaction from the mempool or from the active chain, or None."""
-        try:
-            return bytes.fromhex(self.rpc("getrawtransaction", display(txid)))
-        except RpcRefused:
-            place = self.confirmation(txid)
-        if place is None:
-            return None
-        return bytes.fromhex(self.rpc("getrawtransaction", display(txid), 0, display(place.block_hash)))
-
-    def confirmation(self, txid: bytes) -> Confirmation | None:
-        """Where the transaction is on the active chain; looks through the blocks from the tip down."""
-        wanted = display(txid)
-        text = self.rpc("getbestblockhash")
-        while text is not None:
-            block = self.rpc("getblock", text, 1)
-            if wanted in block["tx"]:
-                return Confirmation(block["height"], _hash(text), block["tx"].index(wanted))
-            text = block.get("previousblockhash")
-        return None
-
-    def spender(self, outpoint: bytes) -> Txid | None:
-        """Who spends an outpoint, in the mempool or on the active chain; None if nobody does."""
-        vout = outpoint_vout(outpoint)
-        place = {"txid": display(outpoint_txid(outpoint)), "vout": vout}
-        if "spendingtxid" in (found := self.rpc("gettxspendingprevout", [place])[0]):
-            return Txid(_hash(found["spendingtxid"]))
-        if self.is_unspent(outpoint):
-            return None
-        text = self.rpc("getbestblockhash")
-        while text is not None:
-            block = self.rpc("getblock", text, 2)
-            for tx in block["tx"]:
-                if any(vin.get("txid") == place["txid"] and vin["vout"] == vout for vin in tx["vin"]):
-                    return Txid(_hash(tx["txid"]))
-            text = block.get("previousblockhash")
-        return None
-
-    def is_unspent(self, outpoint: bytes, include_mempool: bool = False) -> bool:
-        """True if the output exists and is unspent on the active chain (and in the mempool)."""
-        answer = self.rpc("gettxout", display(outpoint_txid(outpoint)), outpoint_vout(outpoint), include_mempool)
-        return answer is not None
-
-    # --- the wallet ---------------------------------------------------------------------------------------------
-
-    def prepare_chain(self) -> None:
-        """Make the wallet, mine it mature coins and split them into `PREPARED_COINS` confirmed ones."""
-        self.rpc("createwallet", "purse", False, False, "", False, True, True)
-        self.mine(PREPARED_COINS // 20, self.wallet_address())
-        self.mine(100)
-        for _ in range(3):
-            share = {self.wallet_address(): _btc(COIN_SAT) for _ in range(PREPARED_COINS // 3)}
-            self.rpc("sendmany", "", share)
-        self.mine(1)
-
-    def wallet_address(self) -> str:
-        """A new P2WPKH address of the wallet."""
-        return str(self.rpc("getnewaddress", "", "bech32"))
-
-    def wallet_spk(self) -> bytes:
-        """The output script of a new wallet address."""
-        return bytes.fromhex(self.rpc("getaddressinfo", self.wallet_address())["scriptPubKey"])
-
-    def fund(self, spk: bytes, amount: int, *, broadcast: bool = True, feerate: int = _FEERATE) -> Funding:
-        """A signed wallet transaction that pays `amount` to `spk` in output 0, from confirmed segwit coins.
-
-        Without `broadcast` nothing is sent; the coins stay locked, so later calls do not use them. Mining is up
-        to the caller.
-        """
-        return self.fund_many([TxOut(amount, spk)], broadcast=broadcast, feerate=feerate)
-
-    def fund_many(self, outputs: Sequence[TxOut], *, broadcast: bool = True, feerate: int = _FEERATE) -> Funding:
-        """As `fund` for many outputs of one transaction: output i is `outputs[i]`, the change comes last."""
-        paid = compact_size(len(outputs)) + b"".join(output.serialize() for output in outputs)
-        bare = (2).to_bytes(4, "little") + b"\0" + paid + bytes(4)  # the wallet adds the inputs
-        options = {"changePosition": len(outputs), "lockUnspents": True, "minconf": 1, "fee_rate": feerate}
-        filled = self.rpc("fundrawtransaction", bare.hex(), options, False)["hex"]
-        raw = bytes.fromhex(self.rpc("signrawtransactionwithwallet", filled)["hex"])
-        if broadcast:
-            self.send_raw(raw)
-        return Funding(Transaction.parse(raw).txid, 0, raw)
-
-    def wallet_coin(self, at_least: int = COIN_SAT // 2) -> Coin:
-        """A confirmed wallet coin, locked from now on; raises `LookupError` when the purse is empty."""
-        unspent = self.rpc("listunspent", 1, 9999999, [], False, {"minimumAmount": _btc(at_least)})
-        for each in sorted(unspent, key=lambda coin: coin["amount"]):
-            outpoint = make_outpoint(from_display(each["txid"]), each["vout"])
-            self.rpc("lockunspent", False, [{"txid": each["txid"], "vout": each["vout"]}])
-            return Coin(outpoint, _sat(each["amount"]), bytes.fromhex(each["scriptPubKey"]))
-        raise LookupError(f"the test wallet has no confirmed coin of {at_least} sat left")
-
-    def sign(self, tx: Transaction, spent: Sequence[Coin] = ()) -> bytes:
-        """Serialize a transaction with the wallet's signatures; `spent` describes inputs that the node cannot see."""
-        previous = [
-            {
-                "txid": display(outpoint_txid(coin.outpoint)),
-                "vout": outpoint_vout(coin.outpoint),
-                "scriptPubKey": coin.spk.hex(),
-                "amount": _btc(coin.value),
-            }
-            for coin in spent
-        ]
-        return bytes.fromhex(self.rpc("signrawtransactionwithwallet", tx.serialize().hex(), previous)["hex"])
-
-    def anchor_child(self, parent_txid: bytes, vout: int = 1, fee: int = 5_000, value: int = ANCHOR_SAT) -> bytes:
-        """A signed version-3 child that spends the parent's P2A anchor and a wallet coin, with `fee` in total.
-
-        The parent need not be known to the node: send both with `submit_package([parent, child])`.
-        """
-        coin = self.wallet_coin()
-        anchor = Coin(make_outpoint(parent_txid, vout), value, ANCHOR_SPK)
-        inputs = (TxIn(anchor.outpoint, 0xFFFFFFFD), TxIn(coin.outpoint, 0xFFFFFFFD))
-        change = TxOut(coin.value + value - fee, self.wallet_spk())
-        return self.sign(Transaction(3, inputs, (change,), 0), [anchor])
-
     # --- peers --------------------------------------------------------------------------------------------------
 
     def connect(self, other: RegtestNode) -> None:
@@ -475,23 +251,6 @@ class RegtestNode:
             self._bell.setsockopt(zmq.SUBSCRIBE, b"")
             self._bell.connect(self.zmq_endpoint)
         return self._bell
-
-
-def _nobody() -> str:
-    """Descriptor of an output that nobody can spend; a new one each time, so that no two blocks are equal."""
-    return f"raw(0020{secrets.token_hex(32)})"
-
-
-def _hash(text: str) -> BlockHash:
-    return BlockHash(from_display(text))
-
-
-def _btc(satoshi: int) -> str:
-    return f"{Decimal(satoshi) / 100_000_000:.8f}"
-
-
-def _sat(amount: Decimal) -> int:
-    return int(amount * 100_000_000)
 
 
 def _source(predicate: Callable[[], object]) -> str:
