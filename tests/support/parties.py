@@ -18,22 +18,24 @@ import msgspec
 
 from domain.chain import make_outpoint
 from domain.contract.commitment import contest_key
-from domain.contract.conditions import Condition
+from domain.contract.conditions import Condition, encode_conditions
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import commitment_point, commitment_secret
+from domain.contract.state import build_header, sign_state
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.cheater import secrets_of, unsafe_commitment
 from tests.support.clocks import FixedClock
-from watchtower.client import exchange
+from watchtower.client import exchange, uploads
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty, PartySettings
-from watchtower.client.party_channel import CompleteState
+from watchtower.client.party_channel import CompleteState, Content
 from watchtower.ports import EventStore, Keystore
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
+from watchtower.wire.hexes import Hex33, SecretHex
 
 STEP_SAT = 1_000
 """What one default update moves from A to B."""
@@ -213,6 +215,36 @@ class Pair:
     def update_request(self, side: Side, sequence: int) -> UpdateRequest:
         """The upload of a state with the counterparty's revocation of its predecessor."""
         return self.parties[side].update_body(self.channel_id, sequence)
+
+    def forged_update(
+        self,
+        side: Side,
+        balances: tuple[int, int],
+        *,
+        conditions: Sequence[Condition] = (),
+        sequence: int | None = None,
+        app_id: bytes = NO_APP,
+        prev_state_hash: bytes | None = None,
+        with_secret: bool = True,
+    ) -> UpdateRequest:
+        """An upload that both parties signed although it may break every rule of protocol 5.1.
+
+        Without `sequence` it stands in the place of the next state; amounts may be wrong, signatures are valid.
+        """
+        number = self.sequence + 1 if sequence is None else sequence
+        points = (self.point(Side.A, number), self.point(Side.B, number))
+        before = self.state(self.sequence).content.state_hash if prev_state_hash is None else prev_state_hash
+        header = build_header(self.params, number, balances, conditions, b"", before, app_id, *points)
+        signed = [
+            sign_state(self.params, header, conditions, each, self.secrets(each), points, bytes(32)) for each in Side
+        ]
+        content = Content(header.encode(), encode_conditions(conditions), b"")
+        state = CompleteState(content, Side.A, signed[0], signed[1])
+        body = uploads.state_body(self.parties[side]._seat(self.parties[side].channel(self.channel_id)), state)
+        if not with_secret:
+            return UpdateRequest(state=body)
+        secret, following = self.secret(side.other, number - 1), self.point(side.other, number + 1)
+        return UpdateRequest(state=body, revoked_secret=SecretHex(secret), next_point=Hex33(following))
 
     def release_request(self, side: Side, sequence: int) -> RevocationRequest:
         """The record that the side itself revoked a state."""

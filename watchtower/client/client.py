@@ -187,16 +187,19 @@ class StateChannelClient:
     async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
         """Bring the tower to where the party stands: registration, states, revocations; then they are final.
 
-        May be called at any time, also after a crash: what the tower has is not sent again.
+        May be called at any time, also after a crash: what the tower has is not sent again. If the tower knows a
+        newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`.
         """
         party = self._own_party()
         name = channel_id.hex()
+        registration = party.registration(channel_id, funding_tx)
         try:
             info = await self.get_channel_info(name)
         except ChannelNotFound:
-            registration = party.registration(channel_id, funding_tx)
             info = (await self.register_channel(registration)).info
-            party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
+        if info.current_sequence > party.channel(channel_id).sequence:
+            party.note_data_loss(channel_id, info.current_sequence)
+        party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
         result = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
         for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):

@@ -23,8 +23,10 @@ from domain.contract.scripts import funding_output
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import ChannelNotReady, MalformedInput, UnknownChannel
 from domain.events import (
+    ChannelFrozen,
     ChannelProposed,
     Envelope,
+    FreezeReason,
     FundingBroadcast,
     Source,
     SpendKind,
@@ -364,6 +366,21 @@ class ChannelParty:
                 receipt_sig=b"",
             )
             self._take(channel, Step((event,)))
+
+    def note_data_loss(self, channel_id: bytes, sequence: int) -> None:
+        """Somebody trustworthy knows state `sequence`, this log does not: freeze and raise `ChannelNotReady`."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            event = ChannelFrozen(
+                recorded_at=self._clock.wall_microseconds(),
+                reason=FreezeReason.DATA_LOSS,
+                evidence=sequence.to_bytes(8, "little"),
+            )
+            refusal = ChannelNotReady(
+                f"state {sequence} exists, this store knows {channel.sequence}: it is an old copy; "
+                "no own commitment may be published"
+            )
+            self._take(channel, Step((event,), refusal=refusal))
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
