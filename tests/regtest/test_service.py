@@ -1,0 +1,195 @@
+"""The service as a real process against a real node: start, readiness, refusals, end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.regtest.conftest import StartNode
+from tests.support.service import ROOT, ServiceProcess
+from watchtower.cli.init import bitcoind_lines
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.new_tower import NewTower, create
+
+SIX = {
+    "STATE_CHANNEL_NETWORK": "mainnet",
+    "STATE_CHANNEL_TIMEOUT_MS": "30000",
+    "STATE_CHANNEL_CHALLENGE_PERIOD": "144",
+    "STATE_CHANNEL_FUNDING_THRESHOLD": "10000",
+    "STATE_CHANNEL_MAX_VALUE": "100000000",
+    "STATE_CHANNEL_TAPROOT_ENABLED": "true",
+}
+
+Run = Callable[..., ServiceProcess]
+
+
+def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str]]:
+    """Configuration for a node and free ports."""
+    endpoint = node.zmq_endpoint
+    chosen = {"rpc_url": node.rpc_url, "rpc_cookie_path": str(node.cookie_path)}
+    chosen |= {"zmq_sequence": endpoint, "zmq_rawtx": endpoint, "zmq_hashblock": endpoint, "rest_url": node.rest_url}
+    return {
+        "node": {name: value for name, value in (chosen | changes).items() if value},
+        "api": {"listen": "127.0.0.1:0"},
+        "admin": {"listen": "127.0.0.1:0"},
+    }
+
+
+@pytest.fixture
+def tower(node: RegtestNode, tmp_path: Path) -> NewTower:
+    """A new tower's files, set to the node."""
+    return create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings_for(node))
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Start services; all end with the test."""
+    started: list[ServiceProcess] = []
+
+    def begin(config: Path, environ: Mapping[str, str] | None = None) -> ServiceProcess:
+        started.append(ServiceProcess(config, environ))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.close()
+
+
+def test_it_watches_follows_and_ends_with_0(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """From start to the tip, one block further, and an orderly end on SIGTERM."""
+    service = run(tower.config_path, {"STATE_CHANNEL_LOG__LEVEL": "debug"})
+    service.wait_watching()
+    status, body = service.get("api", "/readyz")
+    node.mine(1)
+    service.wait_for("block_connected", seconds=5.0, height=node.height())
+    metrics = service.get("admin", "/metrics")[1].decode()
+    assert (200, True) == (status, json.loads(body)["watching"])
+    assert 'watchtower_phase{phase="watching"} 1.0' in metrics
+    assert 'network="regtest"' in metrics
+    assert 0 == service.terminate()
+
+
+def test_a_second_instance_ends_with_3(tower: NewTower, run: Run) -> None:
+    """One tower per store: the second says who holds it, the first goes on."""
+    first = run(tower.config_path)
+    first.wait_watching()
+    second = run(tower.config_path)
+    assert 3 == second.exit_code()
+    assert str(first.process.pid) in second.stderr()
+    assert first.ready()["watching"]
+
+
+def test_a_killed_tower_catches_up_after_its_restart(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """SIGKILL loses nothing: the blocks of its absence are processed before it watches again."""
+    first = run(tower.config_path)
+    first.wait_watching()
+    first.kill()
+    node.mine(5)
+    second = run(tower.config_path)
+    second.wait_watching()
+    assert f"watchtower_chain_processed_height {node.height()}.0" in second.get("admin", "/metrics")[1].decode()
+
+
+def test_the_six_documented_variables_and_a_node_on_another_chain(node: RegtestNode, tmp_path: Path, run: Run) -> None:
+    """Exactly the documented lines are taken; a mainnet tower never trusts a regtest node."""
+    made = create(tmp_path / "main", tmp_path / "main" / "config.toml", "mainnet", settings_for(node))
+    service = run(made.config_path, SIX)
+    service.wait_for("readiness_changed", reason="wrong_chain", holds=True)
+    ready = service.ready()
+    command = [sys.executable, "-m", "watchtower", "--config", str(made.config_path), "config", "show", "--json"]
+    shown = json.loads(subprocess.run(command, env=SIX, cwd=ROOT, capture_output=True, check=True).stdout)
+    values = {entry["source"]: entry["value"] for entry in shown.values() if entry["source"] in SIX}
+    assert not ready["watching"]
+    assert "the node follows regtest" in ready["reasons"][0]
+    assert ["mainnet", 30_000, 144, 10_000, 100_000_000, True] == [values[name] for name in SIX]
+    assert 0 == service.terminate()
+
+
+def test_wrong_credentials_are_said_in_words(node: RegtestNode, tmp_path: Path, run: Run) -> None:
+    """The reason names the refusal and where credentials are set; the password is not in it."""
+    changes = {"rpc_user": "tower", "rpc_password": "canary51", "rpc_cookie_path": ""}
+    made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", settings_for(node, **changes))
+    service = run(made.config_path)
+    line = service.wait_for("readiness_changed", reason="node_unreachable", holds=True)
+    assert "401" in line["detail"]
+    assert "canary51" not in json.dumps(service.lines)
+    assert 0 == service.terminate()
+
+
+def test_it_waits_for_a_node_that_is_away(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """Without a node it neither ends nor claims to watch; the node's return is noticed."""
+    node.stop()
+    service = run(tower.config_path)
+    service.wait_for("readiness_changed", reason="node_unreachable", holds=True)
+    away = service.ready()
+    node.launch()
+    service.wait_watching()
+    assert (True, False) == (away["ready"], away["watching"])
+    node.stop()
+    service.wait_for("phase_changed", phase="degraded")
+    assert 0 == service.terminate()
+
+
+def test_a_missing_topic_is_said_in_words(start_node: StartNode, tmp_path: Path, run: Run) -> None:
+    """The tower polls and watches, and says which line bitcoin.conf needs."""
+    node = start_node(zmq_topics=("sequence",))
+    made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", settings_for(node))
+    service = run(made.config_path)
+    line = service.wait_for("zmq_topic_missing")
+    service.wait_for("readiness_changed", reason="zmq_silent", holds=True)
+    assert "zmqpubrawtx=" in line["reason"]
+    assert service.ready()["watching"]
+
+
+def test_it_needs_no_more_rights_than_init_asks_for(start_node: StartNode, tmp_path: Path, run: Run) -> None:
+    """With the user and the whitelist that `init` prints, everything works."""
+    home = tmp_path / "t"
+    made = create(home, home / "config.toml", "regtest", {"api": {"listen": "127.0.0.1:0"}})
+    lines = [line for line in bitcoind_lines(made.rpcauth, made.rpc_user) if not line.startswith(("zmq", "server"))]
+    node = start_node(extra_args=[f"-{line}" for line in lines])
+    environ = {
+        "STATE_CHANNEL_NODE__RPC_URL": node.rpc_url,
+        "STATE_CHANNEL_NODE__ZMQ_SEQUENCE": node.zmq_endpoint,
+        "STATE_CHANNEL_NODE__ZMQ_RAWTX": node.zmq_endpoint,
+        "STATE_CHANNEL_ADMIN__LISTEN": "127.0.0.1:0",
+    }
+    service = run(made.config_path, environ)
+    service.wait_watching()
+    metrics = service.get("admin", "/metrics")[1].decode()
+    refused = [line for line in metrics.splitlines() if 'outcome="auth_error"' in line and not line.endswith(" 0.0")]
+    assert [] == refused
+
+
+def test_a_taken_port_is_an_error_before_anything_starts(node: RegtestNode, tmp_path: Path, run: Run) -> None:
+    """The message names the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = settings_for(node) | {"api": {"listen": f"127.0.0.1:{port}"}}
+        made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", settings)
+        service = run(made.config_path)
+        assert 1 == service.exit_code()
+        assert f"api.listen = 127.0.0.1:{port}" in service.stderr()
+
+
+def test_the_service_manager_is_told(tower: NewTower, tmp_path: Path, run: Run) -> None:
+    """READY only when it watches, STOPPING at the end, and signs of life between."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(20)
+        service = run(tower.config_path, {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+        heard = [manager.recv(200).decode()]
+        while "READY=1" not in heard:
+            heard.append(manager.recv(200).decode())
+        service.wait_watching()
+        assert 0 == service.terminate()
+        while "STOPPING=1" not in heard:
+            heard.append(manager.recv(200).decode())
+    assert "WATCHDOG=1" in heard
+    assert any(message.startswith("STATUS=watching at height") for message in heard)
