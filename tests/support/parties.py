@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-import msgspec
-
 from domain.chain import make_outpoint
 from domain.contract.commitment import contest_key
 from domain.contract.conditions import Condition, encode_conditions
@@ -33,20 +31,13 @@ from watchtower.client import exchange, uploads
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.party_channel import CompleteState, Content
+from watchtower.devnode.purse import Funding
 from watchtower.ports import EventStore, Keystore
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
 from watchtower.wire.hexes import Hex33, SecretHex
 
 STEP_SAT = 1_000
 """What one default update moves from A to B."""
-
-
-class Funding(msgspec.Struct, frozen=True):
-    """The funding transaction of a channel; `raw` may be unsigned."""
-
-    txid: bytes
-    vout: int
-    raw: bytes
 
 
 Fund = Callable[[bytes, int], Funding]

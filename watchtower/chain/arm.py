@@ -83,7 +83,7 @@ class Arming:
     def _search(self, channel: Channel) -> None:
         cursor = self._follower.cursor
         now = self._clock.wall_microseconds()
-        block = channel.funding_block or cursor.tip
+        first = channel.funding_block.height if channel.funding_block else channel.registered_at
         mismatch = AuditMismatch(
             recorded_at=now,
             outpoint=channel.params.funding_outpoint,
@@ -92,7 +92,7 @@ class Arming:
             block=cursor.tip,
         )
         self._follower.note(envelopes("chain", cursor.version, [mismatch]))
-        for height in range(block.height, cursor.height + 1):
+        for height in range(first, cursor.height + 1):
             block_hash = self._node.hash_at(height)
             if block_hash is None:
                 raise NodeError("the chain became shorter during a search; try again")
@@ -104,4 +104,6 @@ class Arming:
 
 
 def _should_be_unspent(channel: Channel) -> bool:
-    return channel.funding_block is not None and channel.confirmed_spend is None and channel.resolved is None
+    """Confirmed, or registered as an output that existed already (then without its transaction)."""
+    existed = channel.funding_block is not None or (channel.funding_tx is None and not channel.funding_seen)
+    return existed and channel.confirmed_spend is None and channel.resolved is None

@@ -36,12 +36,11 @@ class BlockScan:
     def facts(self, raw: bytes, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts, int]:
         """Header, collected events and number of transactions of a serialized block."""
         facts = Facts(self._channels)
-        pending = {p.spk: p.stream for p in self._models.pending_funding()}
+        pending = {p.spk for p in self._models.pending_funding()}
         watched = self if self._conditions else self._models.watched
         scan = scan_block(raw, watched, find_outputs=tuple(pending), follow=self._follow)
         for created in scan.created:
-            stream = pending[created.spk]
-            if facts.channel(stream).params.funding_outpoint == created.outpoint:
+            for stream in self._models.streams_of(created.outpoint):
                 facts.add(stream, funding_confirmed(facts.channel(stream), block, self._now))
         for hit in scan.hits:
             tx = Transaction.parse(hit.raw)
@@ -58,19 +57,15 @@ class BlockScan:
 
     def _follow(self, hit: Hit) -> Iterable[bytes]:
         """A spend of a funding outpoint makes its output 0 interesting for the rest of the same block."""
-        followed = []
-        for outpoint in hit.outpoints:
-            stream = self._stream(outpoint)
-            if stream is not None:
-                contest = make_outpoint(hit.txid, 0)
-                self._in_block[contest] = stream
-                followed.append(contest)
-        return followed
+        contest = make_outpoint(hit.txid, 0)
+        streams = tuple(stream for outpoint in hit.outpoints for stream in self._streams(outpoint))
+        self._in_block[contest] = streams
+        return (contest,) if streams else ()
 
-    def _stream(self, outpoint: bytes) -> str | None:
-        return (
-            self._models.stream_of_outpoint(outpoint) or self._in_block.get(outpoint) or self._conditions.get(outpoint)
-        )
+    def _streams(self, outpoint: bytes) -> tuple[str, ...]:
+        condition = self._conditions.get(outpoint)
+        known = self._models.streams_of(outpoint) or self._in_block.get(outpoint, ())
+        return known if condition is None else (*known, condition)
 
     def _spent(
         self,
@@ -91,7 +86,7 @@ class BlockScan:
             facts.add(stream, contest_confirmed(channel, commitment, tx, block, self._now))
         elif outpoint in condition_outpoints(channel):
             facts.add(stream, preimages_learned(channel, tx, source, self._now))
-        elif tx.txid != channel.params.funding_txid:
+        elif tx.txid != channel.params.funding_txid and _is_funding_input(channel, outpoint):
             facts.add(stream, funding_double_spent(channel, tx.txid, block, self._now))
 
     def _own_txid(self, channel: Channel, tx: Transaction) -> bytes | None:
@@ -100,3 +95,9 @@ class BlockScan:
     def _mature_void_channels(self, facts: Facts, block: BlockRef) -> None:
         for stream in (p.stream for p in self._models.pending_funding() if p.void):
             facts.add(stream, matured(facts.channel(stream), block.height, self._now))
+
+
+def _is_funding_input(channel: Channel, outpoint: OutPoint) -> bool:
+    if channel.funding_tx is None:
+        return False
+    return any(source.outpoint == outpoint for source in Transaction.parse(channel.funding_tx).inputs)

@@ -177,7 +177,7 @@ class Stage:
 
         terms = Terms(balances=balances, challenge_period=CHALLENGE_PERIOD)
         channel_id = exchange.open_channel(self.alice.party, self.bob.party, terms, fund)
-        await self.client.create_channel(self.bob.party.registration(channel_id, funding[0].raw))
+        await self.client.register_channel(self.bob.party.registration(channel_id, funding[0].raw))
         self.node.send_raw(funding[0].raw)
         self.node.mine(1)
 
@@ -190,7 +190,7 @@ class Stage:
     async def update(self, channel_id: bytes, balances: tuple[int, int], state_data: bytes) -> int:
         """One exchange between the parties, then Bob's upload; final only when the tower has stored it (rule U4)."""
         sequence = exchange.update(self.alice.party, self.bob.party, channel_id, balances, state_data=state_data)
-        await self.client.update_state(channel_id.hex(), self.bob.party.update_body(channel_id, sequence))
+        await self.client.upload_state(channel_id.hex(), self.bob.party.update_body(channel_id, sequence))
         return sequence
 
     def stale_commitment(self, channel_id: bytes, sequence: int) -> bytes:

@@ -1,0 +1,244 @@
+"""A small world for chain stories: one node, two parties, and a real tower for one of them, driven pass by pass.
+
+The tower runs in this process without threads: `world.look()` is one pass, so a story is deterministic. Store,
+views, keystore and node are the real ones; `world.restart()` closes the tower and opens it again from its files.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from domain.chain import chain_hash, make_outpoint, outpoint_txid
+from domain.channel import Channel
+from domain.contract.params import ParamsPolicy
+from domain.events import Payload
+from domain.transaction import Transaction
+from domain.units import Side
+from projections.catalog import PROJECTIONS
+from projections.projector import Projector
+from tests.support.parties import Pair, make_party, open_pair
+from watchtower.channels.accept_state import accept_state
+from watchtower.channels.context import ChannelPolicy, Context
+from watchtower.channels.register import register
+from watchtower.channels.revoke import revoke
+from watchtower.devnode.regtest import Funding, RegtestNode
+from watchtower.keystore import FileKeystore
+from watchtower.models import LiveModels
+from watchtower.node.rpc import BitcoindNode
+from watchtower.ports import Failpoint, Node
+from watchtower.repository import Channels
+from watchtower.store.create import create_store, open_store
+from watchtower.store.rebuild import open_views
+from watchtower.system import SystemClock, system_random
+from watchtower.tower import Hints, PassReport, Tower, TowerSettings
+
+SWEEP = Hints(full_sweep=True)
+PASSPHRASE = b"test passphrase"
+
+
+def no_failpoint(name: str) -> None:
+    """Pass every point."""
+    del name
+
+
+class World:
+    """Node, tower and channels of one story. The tower belongs to B unless a channel says otherwise."""
+
+    def __init__(
+        self,
+        node: RegtestNode,
+        directory: Path,
+        *,
+        node_port: Callable[[BitcoindNode], Node] = lambda adapter: adapter,
+        failpoint: Failpoint = no_failpoint,
+        spendable: float = 1.0,
+    ) -> None:
+        self.node = node
+        self.directory = directory
+        self._node_port = node_port
+        self._failpoint = failpoint
+        self._spendable = spendable
+        self._pairs = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        create_store(
+            directory / "events.db",
+            origin="test/tower",
+            chain_hash=chain_hash("regtest"),
+            log_id=secrets.token_bytes(16),
+            stream_key=secrets.token_bytes(32),
+            recorded_at=time.time_ns() // 1000,
+        )
+        FileKeystore.create(directory / "keystore", PASSPHRASE, cost=2).close()
+        self._open()
+        try:
+            self.tower.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _open(self) -> None:
+        clock = SystemClock()
+        adapter = BitcoindNode(self.node.rpc_url, cookie_path=self.node.cookie_path, rest_url=self.node.rest_url)
+        self.port = self._node_port(adapter)
+        self.store = open_store(self.directory / "events.db")
+        self.keystore = FileKeystore.open(self.directory / "keystore", PASSPHRASE)
+        self.rows = open_views(self.directory / "views.db", self.store)
+        self.channels = Channels(self.store)
+        self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
+        self.tower = Tower(
+            node=self.port,
+            store=self.store,
+            models=self.models,
+            channels=self.channels,
+            keystore=self.keystore,
+            clock=clock,
+            rng=system_random,
+            failpoint=self._failpoint,
+            settings=TowerSettings(network="regtest", spendable=self._spendable),
+        )
+        self.context = Context(
+            store=self.store,
+            node=self.port,
+            keystore=self.keystore,
+            clock=clock,
+            channels=self.channels,
+            views=self.rows,
+            policy=ChannelPolicy(
+                params=ParamsPolicy(chain_hash("regtest"), max_capacity=10_000_000_000), confirmations=1
+            ),
+            tip_height=lambda: self.tower.follower.cursor.height,
+        )
+
+    # ── the tower ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def look(self, passes: int = 1) -> PassReport:
+        """Run passes that ask for everything; returns the last report. A follower error is raised."""
+        report = self.tower.run_pass(SWEEP)
+        for _ in range(passes - 1):
+            report = self.tower.run_pass(SWEEP)
+        if report.error is not None:
+            raise report.error
+        for trouble in report.respond.troubles:
+            raise trouble.error
+        return report
+
+    def stop(self) -> None:
+        """Close the tower's files; nothing is flushed that was not durable already."""
+        self.store.close()
+        self.rows.close()
+        self.keystore.close()
+
+    def restart(self) -> PassReport:
+        """Stop, open again from the files, and run the start-up order."""
+        self.stop()
+        self._open()
+        return self.tower.start()
+
+    def close(self) -> None:
+        """End of the story."""
+        self.stop()
+
+    # ── channels ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(
+        self,
+        *,
+        updates: int = 0,
+        balances: tuple[int, int] = (500_000, 500_000),
+        challenge_period: int = 24,
+        owner: Side = Side.B,
+        confirm: bool = True,
+        static_feerate: int = 2000,
+        reserve_sat: int | None = None,
+        flags: int = 0,
+    ) -> Pair:
+        """A channel that the tower watches for `owner`: registered, funded, confirmed, with that many updates."""
+        self._pairs += 1
+        names = (f"alice{self._pairs}", f"bob{self._pairs}")
+        parties = (make_party(names[0]), make_party(names[1]))
+        pair = open_pair(
+            self.fund,
+            balances=balances,
+            names=names,
+            parties=parties,
+            challenge_period=challenge_period,
+            static_feerate=static_feerate,
+            reserve_sat=reserve_sat,
+            flags=flags,
+        )
+        register(self.context, pair.registration(owner))
+        self.node.send_raw(pair.funding.raw)
+        if confirm:
+            self.node.mine(1)
+            self.look()
+            self.update(pair, updates, owner)
+        return pair
+
+    def fund(self, spk: bytes, amount: int) -> Funding:
+        """A funding transaction of the node's wallet, not sent."""
+        return self.node.fund(spk, amount, broadcast=False)
+
+    def update(self, pair: Pair, count: int, owner: Side = Side.B) -> None:
+        """Default updates, each uploaded to the tower with the counterparty's revocation."""
+        for _ in range(count):
+            self.upload(pair, pair.update(), owner)
+
+    def upload(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
+        """Give the tower a state that the parties finished."""
+        accept_state(self.context, self.stream(pair), pair.update_request(owner, sequence))
+
+    def release(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
+        """Tell the tower that its owner released the own secret of a state."""
+        revoke(self.context, self.stream(pair), pair.release_request(owner, sequence))
+
+    def stream(self, pair: Pair) -> str:
+        """The channel's stream in the tower's log."""
+        return self.channels.stream_of(pair.params.proposal_id)
+
+    def channel(self, pair: Pair) -> Channel:
+        """The tower's aggregate of a channel, folded from its log."""
+        return self.channels.load(self.stream(pair))
+
+    def status(self, pair: Pair) -> str:
+        """The channel's status as the tower knows it."""
+        return str(self.channel(pair).status)
+
+    def events(self, pair: Pair, kind: type[Payload] | None = None) -> list[Payload]:
+        """All events of a channel, or those of one type."""
+        payloads = [e.payload for e in self.store.read_stream(self.stream(pair))]
+        return payloads if kind is None else [p for p in payloads if isinstance(p, kind)]
+
+    # ── the chain ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def contest(self, pair: Pair, sequence: int, side: Side = Side.A) -> bytes:
+        """Contest outpoint of a commitment."""
+        return make_outpoint(pair.commitment_txid(side, sequence), 0)
+
+    def mempool_spender(self, outpoint: bytes) -> Transaction | None:
+        """The transaction in the mempool that spends an outpoint."""
+        txid = self.node.spender(outpoint)
+        raw = self.node.transaction(txid) if txid is not None and txid in self.node.mempool() else None
+        return None if raw is None else Transaction.parse(raw)
+
+    def height_of(self, txid: bytes) -> int | None:
+        """Height of a transaction on the node's active chain."""
+        place = self.node.confirmation(txid)
+        return None if place is None else place.height
+
+    def penalty_of(self, pair: Pair, sequence: int, side: Side = Side.A) -> Transaction | None:
+        """Our penalty of a commitment, in the mempool or on the chain: pays the owner's sweep script."""
+        txid = self.node.spender(self.contest(pair, sequence, side))
+        raw = self.node.transaction(txid) if txid is not None else None
+        if raw is None:
+            return None
+        tx = Transaction.parse(raw)
+        sweep = bytes(pair.registration(side.other).sweep_spk)
+        return tx if len(tx.outputs) == 1 and tx.outputs[0].spk == sweep else None
+
+
+def parent_txid(tx: Transaction) -> bytes:
+    """What the first input spends."""
+    return outpoint_txid(tx.inputs[0].outpoint)
