@@ -22,7 +22,7 @@ list: ## This list
 setup: $(STAMP) ## Make .venv with the locked packages (every other verb does this first)
 
 # Build tools first and with hashes, then everything without build isolation: nothing is installed that is not locked.
-$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
+$(STAMP): requirements/build.txt requirements/dev.txt
 	@python="$(PYTHON)"; \
 	for candidate in $${python:-python3 python3.13 python3.12 python3.11}; do \
 	    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
 	    echo "make setup needs Python 3.11, 3.12 or 3.13 (say which one with make PYTHON=/path/to/python3)" >&2; exit 2; \
 	fi; \
 	echo "setting up $(VENV) with $$("$$found" --version)" >&2; \
-	"$$found" -m venv --clear $(VENV)
+	"$$found" -m venv $(VENV)
 	$(PIP) --require-hashes -r requirements/build.txt
 	$(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
