@@ -175,6 +175,7 @@ class Channel(msgspec.Struct, frozen=True):
     """Everything the tower knows about one channel. `highest_revoked` is the counterparty's, -1 for none.
 
     `points` are the counterparty's per-commitment points of the states `highest_revoked` + 1 and + 2.
+    `registered_at` is the height of the tower's cursor at the registration.
     """
 
     stream: str
@@ -182,6 +183,7 @@ class Channel(msgspec.Struct, frozen=True):
     params: ChannelParams
     own_side: Side
     registered: bool = False
+    registered_at: int = 0
     sweep_spk: bytes = b""
     client_key: bytes = b""
     upload_sha256: bytes = b""
@@ -356,6 +358,7 @@ def _apply_opening(channel: Channel, payload: Payload) -> Channel | None:
                 channel,
                 params=ChannelParams.decode(payload.params),
                 registered=True,
+                registered_at=payload.tip_height,
                 sweep_spk=payload.sweep_spk,
                 client_key=payload.client_key,
                 upload_sha256=payload.upload_sha256,
