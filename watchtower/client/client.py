@@ -141,7 +141,12 @@ class StateChannelClient:
         if upload is None:
             upload = self._own_party().update_body(bytes.fromhex(update.channel_id), update.sequence_number)
         _compare_update(update, upload)
-        return await self._update(update.channel_id, upload)
+        return await self.upload_state(update.channel_id, upload)
+
+    async def upload_state(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
+        """Store a complete state as a party made it (`ChannelParty.update_body`)."""
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
+        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
 
     async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
         """Store the counterparty's secret of a state, or that the own side released one."""
@@ -204,16 +209,12 @@ class StateChannelClient:
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
         for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):
             upload = party.update_body(channel_id, sequence)
-            result = await self._update(name, upload)
+            result = await self.upload_state(name, upload)
             party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
         released = party.channel(channel_id).own_released
         if released >= 0:
             await self.revoke_state(name, party.release_body(channel_id, released))
         return result
-
-    async def _update(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
-        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
 
     async def _call(
         self, method: str, path: str, body: object = None, query: dict[str, str] | None = None

@@ -23,6 +23,7 @@ from watchtower import new_tower
 from watchtower.client import exchange
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
+from watchtower.client.errors import TowerUnavailable, TowerUnreachable
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.demo.cheater import unsafe_commitment
@@ -152,8 +153,9 @@ class Stage:
 
         async def watching() -> bool:
             try:
+                await self.client.connect()
                 return (await self.client.get_state()).watching
-            except WatchtowerError:
+            except (TowerUnreachable, TowerUnavailable):
                 return False  # not listening yet
 
         await self.until("the tower watches", watching, START_SECONDS)
