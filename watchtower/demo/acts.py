@@ -47,9 +47,7 @@ class UpdatesThenBreach:
         """Open a channel of 1,000,000 sat and make ten updates."""
         channel_id = self._channel_id = await stage.open_channel((HALF, HALF))
         funding = stage.bob.party.channel(channel_id).params.funding_outpoint
-        tell(
-            f"channel {channel_id.hex()[:16]} is open: Alice 500,000 sat, Bob 500,000 sat, T = {CHALLENGE_PERIOD} blocks"
-        )
+        tell(f"channel {channel_id.hex()[:16]} is open: 500,000 sat each, T = {CHALLENGE_PERIOD} blocks")
         await _pay(stage, channel_id, 10)
         info = await stage.client.get_channel_info(channel_id.hex())
         tell(f"ten payments later: state {info.current_sequence}, balances {info.balances[0]:,} / {info.balances[1]:,}")
@@ -78,7 +76,7 @@ class UpdatesThenBreach:
         began = time.monotonic()
         stage.node.submit_package([raw, child])
         tell(
-            f"Alice publishes revoked state {STALE} ({display(commit.txid)[:16]}…) with a child that pays {CHILD_FEE:,} sat"
+            f"Alice publishes revoked state {STALE} ({display(commit.txid)[:16]}…) and a child with {CHILD_FEE:,} sat fee"
         )
         penalty = await _penalty(stage, commit.txid)
         elapsed = (time.monotonic() - began) * 1000

@@ -71,6 +71,7 @@ async def _play(directory: Path, knots_defaults: bool, tell: Timeline, began: fl
         for act in program:
             tell(f"── {act.__name__.replace('_', ' ')}")
             played.append(await _one(act, stage, tell))
+            tell(f"{'ok' if played[-1].ok else 'FAILED'}: {played[-1].summary}")
         await stage.client.disconnect()
     finally:
         await asyncio.to_thread(stage.close)
@@ -84,7 +85,6 @@ async def _one(act: acts.Act, stage: Stage, tell: Timeline) -> ActResult:
     try:
         return await act(stage, tell)
     except (DemoFailed, TimeoutError) as error:
-        tell(f"FAILED: {error}")
         return ActResult(name=act.__name__, ok=False, summary=str(error))
 
 
@@ -99,17 +99,18 @@ def _directory(keep: Path | None, stack: ExitStack) -> Path:
 
 
 def _print_table(result: DemoResult) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="What the node's own chain shows")
+    table = Table(title="What the node's own chain shows (heights of blocks, satoshi)", box=SIMPLE, pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in (HEADINGS[0], HEADINGS[-1]) else "right")
+        table.add_column(heading, justify="left" if heading in (HEADINGS[0], HEADINGS[-1]) else "right", no_wrap=True)
     for row, act in zip(table_rows(result.acts), result.acts, strict=True):
         table.add_row(*row, style=None if act.ok else "bold red")
     console = Console()
     console.print(table)
-    console.print("all six acts: ok" if result.ok else "FAILED: see the table")
+    console.print("all six acts: ok" if result.ok else "FAILED: see above")
 
 
 def _tell_how_to_look(keep: Path, result: DemoResult, tell: Timeline) -> None:

@@ -43,22 +43,23 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def table_rows(acts: Sequence[ActResult]) -> list[tuple[str, ...]]:
-    """Rows for the closing table: act, breach, penalty, deadline, recovered, answer time, outcome."""
+    """Rows for the closing table: narrow enough for a terminal of 80 columns."""
     return [
         (
-            act.name,
+            act.name.replace("_", " "),
             _text(act.breach_height if act.breach_height is not None else act.close_height),
             _text(act.penalty_height if act.penalty_height is not None else act.settlement_height),
             _text(act.deadline),
             f"{act.recovered_sat:,}" if act.recovered_sat is not None else "",
             f"{act.milliseconds_to_penalty:,.0f} ms" if act.milliseconds_to_penalty is not None else "",
-            ("ok: " if act.ok else "FAILED: ") + act.summary,
+            "ok" if act.ok else "FAILED",
         )
         for act in acts
     ]
 
 
-HEADINGS = ("act", "close at", "answer at", "deadline", "recovered sat", "answered in", "what the chain shows")
+HEADINGS = ("act", "close", "answer", "until", "recovered", "in", "")
+"""Close and answer are block heights, until is the deadline; recovered in satoshi."""
 
 
 def _text(value: int | None) -> str:
