@@ -18,7 +18,8 @@ FundingStatus = Literal["UNSEEN", "MEMPOOL", "CONFIRMED", "DOUBLE_SPENT", "SPENT
 def get_funding(context: Context, stream: str) -> FundingBody:
     """Spends and double spends as the log knows them; an unspent output is asked for at the node.
 
-    If the node does not answer, the log answers alone: it is at most as old as the last pass.
+    If the node does not answer, the log answers alone: it is at most as old as the last pass. `confirmed` always
+    speaks of the log: when it is true, updates are accepted.
     """
     channel = context.channels.load(stream)
     if channel.double_spend is not None:
@@ -64,7 +65,7 @@ def _body(
     return FundingBody(
         channel_id=Hex32(params.channel_id),
         status=status,
-        confirmed=confirmations >= context.policy.confirmations,
+        confirmed=depth(channel, context.tip_height()) >= context.policy.confirmations,
         confirmations=confirmations,
         funding_txid=TxidHex(params.funding_txid),
         funding_vout=params.funding_vout,

@@ -76,7 +76,7 @@ class UpdatesThenBreach:
         began = time.monotonic()
         stage.node.submit_package([raw, child])
         tell(
-            f"Alice publishes revoked state {STALE} ({display(commit.txid)[:16]}…) and a child with {CHILD_FEE:,} sat fee"
+            f"Alice publishes revoked state {STALE} ({display(commit.txid)[:12]}…) and a child ({CHILD_FEE:,} sat fee)"
         )
         penalty = await _penalty(stage, commit.txid)
         elapsed = (time.monotonic() - began) * 1000
