@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+import watchtower.http.body
 from domain.contract.scripts import p2tr
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
@@ -294,7 +296,10 @@ async def test_funding_transaction_of_something_else(tower: Bench, http: httpx.A
 
 @pytest.mark.asyncio
 async def test_funding_status_in_all_its_forms(tower: Bench, http: httpx.AsyncClient, pair: Pair) -> None:
-    """Mempool, confirmed, spent in the mempool, and from the log while the node is down."""
+    """Mempool, in a block, spent in the mempool, and from the log while the node is down.
+
+    `confirmed` speaks of the log: the tower has seen the block, so updates are accepted.
+    """
     tower.fund(pair, confirmations=0)
     await post(http, "/v1/channels", pair.registration(Side.B))
     path = f"/v1/channels/{pair.channel_id.hex()}/funding"
@@ -303,14 +308,14 @@ async def test_funding_status_in_all_its_forms(tower: Bench, http: httpx.AsyncCl
     assert (await http.get(path)).json()["status"] == "MEMPOOL"
     tower.fund(pair, confirmations=3)
     confirmed = (await http.get(path)).json()
-    assert (confirmed["status"], confirmed["confirmations"], confirmed["confirmed"]) == ("CONFIRMED", 3, True)
+    assert (confirmed["status"], confirmed["confirmations"], confirmed["confirmed"]) == ("CONFIRMED", 3, False)
     tower.node.spenders[outpoint] = b"\x01" + bytes(31)
     spent = (await http.get(path)).json()
     assert (spent["status"], spent["spent_by"]["txid"]) == ("SPENT_BY", "00" * 31 + "01")
     tower.confirm(pair, TIP - 1)
     tower.node.is_down = True
     from_log = (await http.get(path)).json()
-    assert (from_log["status"], from_log["confirmations"]) == ("CONFIRMED", 2)
+    assert (from_log["status"], from_log["confirmations"], from_log["confirmed"]) == ("CONFIRMED", 2, True)
 
 
 # ── bad input: registrations ─────────────────────────────────────────────────────────────────────────────
@@ -633,6 +638,20 @@ async def test_size_type_and_form_of_bodies(http: httpx.AsyncClient) -> None:
     assert_problem(await http.post("/v1/channels", content=b"{}", headers=plain), 415, "unsupported-media-type")
     for raw in (b"", b"{", b"\xff\xfe{}", b'"\xff"', b"[" * 50_000, b'{"params":' * 20_000):
         assert_problem(await http.post("/v1/channels", content=raw, headers=JSON), 400, "malformed")
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_does_not_arrive(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends slowly is not waited for."""
+    monkeypatch.setattr(watchtower.http.body, "BODY_SECONDS", 0.01)
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = await http.post("/v1/channels", content=silent(), headers=JSON)
+
+    assert_problem(answer, 408, "request-timeout", "did not arrive")
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,146 @@
+"""A party on disk: log and keystore survive, wrong passphrases and foreign files are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from domain.units import Side
+from tests.support.parties import Pair, made_up_funding, make_party
+from watchtower.client import PartySettings, Terms, exchange
+from watchtower.client.home import create_home, open_home
+from watchtower.keystore import KeystoreError, KeystoreLocked, WrongPassphrase
+from watchtower.ports import StoreError
+
+PASSPHRASE = b"for tests"
+REGTEST = PartySettings(network="regtest")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty home."""
+    create_home(tmp_path / "home", "regtest", PASSPHRASE, cost=2**4)
+    return tmp_path / "home"
+
+
+def test_a_channel_survives_closing_and_opening(directory: Path) -> None:
+    """Channel, states and keys are the same after the process ended; the next update works."""
+    peer = make_party("bob")
+    with open_home(directory, PASSPHRASE, REGTEST) as home:
+        made = []
+
+        def fund(spk: bytes, amount: int) -> tuple[bytes, int]:
+            made.append(made_up_funding(spk, amount))
+            return made[0].txid, 0
+
+        channel_id = exchange.open_channel(home.party, peer, Terms(balances=(500_000, 500_000)), fund)
+        exchange.update(home.party, peer, channel_id, (490_000, 510_000))
+        before = home.party.channel(channel_id)
+        spk = home.party.funding_spk(channel_id)
+
+    with open_home(directory, PASSPHRASE, REGTEST) as again:
+        assert again.party.channel(channel_id) == before
+        assert again.party.funding_spk(channel_id) == spk
+        assert exchange.update(again.party, peer, channel_id, (480_000, 520_000)) == 2
+        assert Pair((again.party, peer), ("", "bob"), channel_id, made[0]).balances == (480_000, 520_000)
+
+
+def test_a_channel_index_is_used_once(directory: Path) -> None:
+    """Keys of an opening that was given up are never used again, also after a restart."""
+    with open_home(directory, PASSPHRASE, REGTEST) as home:
+        first = home.party.open(Terms(balances=(500_000, 500_000)))
+    with open_home(directory, PASSPHRASE, REGTEST) as again:
+        second = again.party.open(Terms(balances=(500_000, 500_000)))
+
+    assert first.key_block != second.key_block
+    assert first.points != second.points
+
+
+def test_wrong_passphrase_second_process_and_wrong_network(directory: Path) -> None:
+    """Each has its own typed error, and the home can be opened afterwards."""
+    with pytest.raises(WrongPassphrase):
+        open_home(directory, b"wrong", REGTEST)
+    with pytest.raises(StoreError):
+        open_home(directory, PASSPHRASE, PartySettings(network="mainnet"))
+    with open_home(directory, PASSPHRASE, REGTEST), pytest.raises(KeystoreLocked):
+        open_home(directory, PASSPHRASE, REGTEST)
+    with pytest.raises((KeystoreError, StoreError)):
+        create_home(directory, "regtest", PASSPHRASE)
+
+    open_home(directory, PASSPHRASE, REGTEST).close()
+
+
+UPDATER = """
+import sys
+from pathlib import Path
+from tests.support.parties import make_party
+from watchtower.client import PartySettings, Terms, exchange
+from watchtower.client.home import open_home
+
+a, b = (open_home(Path(sys.argv[1]) / n, b"for tests", PartySettings(network="regtest")).party for n in ("a", "b"))
+channel = exchange.open_channel(a, b, Terms(balances=(500_000, 500_000)), lambda spk, sat: (b"\\x11" * 32, 0))
+number = 0
+while True:
+    number = exchange.update(a, b, channel, (500_000 - number, 500_000 + number))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 20])
+def test_kill_in_the_middle_of_updates(tmp_path: Path, wanted: int) -> None:
+    """After SIGKILL every announced update is there, both parties reconnect, and the next update works."""
+    for name in ("a", "b"):
+        create_home(tmp_path / name, "regtest", PASSPHRASE, cost=2**4)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", UPDATER, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        assert process.stdout is not None
+        announced = [int(process.stdout.readline()) for _ in range(wanted)]
+        process.send_signal(signal.SIGKILL)
+
+    homes = [open_home(tmp_path / name, PASSPHRASE, REGTEST) for name in ("a", "b")]
+    a, b = (home.party for home in homes)
+    channel_id = a.channels()[0].channel_id
+    exchange.reconnect(a, b, channel_id)
+    newest = a.channel(channel_id)
+
+    assert announced == list(range(1, wanted + 1))
+    assert newest.sequence >= wanted
+    assert newest.state == b.channel(channel_id).state
+    balances = newest.balances if newest.pending is None else newest.pending.content.read_header().balances
+    assert exchange.update(a, b, channel_id, balances) == newest.sequence + 1
+    for home in homes:
+        home.close()
+
+
+def test_the_seed_is_in_no_file_in_the_clear(tmp_path: Path) -> None:
+    """Neither log nor keystore hold the seed or a per-commitment secret of the own side."""
+    seed = bytes(range(1, 33))
+    create_home(tmp_path / "home", "regtest", PASSPHRASE, seed=seed, cost=2**4)
+    peer = make_party("bob")
+    with open_home(tmp_path / "home", PASSPHRASE, REGTEST) as home:
+        channel_id = exchange.open_channel(
+            home.party, peer, Terms(balances=(500_000, 500_000)), lambda spk, sat: (b"\x11" * 32, 0)
+        )
+        for _ in range(3):
+            exchange.update(home.party, peer, channel_id, (500_000, 500_000))
+        seat = home.party._seat(home.party.channel(channel_id))
+        secrets = [seed, *(seat.own_secret(n) for n in range(4)), *vars_of(seat.secrets)]
+        assert home.party.channel(channel_id).own_side is Side.A
+
+    content = b"".join(path.read_bytes() for path in (tmp_path / "home").iterdir())
+    for secret in secrets:
+        assert secret not in content
+        assert secret.hex().encode() not in content
+
+
+def vars_of(secrets: object) -> list[bytes]:
+    """All secrets of a channel."""
+    return [getattr(secrets, name) for name in ("fund", "rev", "settle", "htlc", "auth", "seed", "payout", "sweep")]
