@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair
 from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
+from watchtower.channels import finding
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.problems import STATUS, TITLES
 from watchtower.http.services import Standing
@@ -711,6 +713,32 @@ async def test_no_registration_without_its_secret(
 
     assert_problem(answer, 503, "keystore-error", "nothing was registered")
     assert tower.store.last_id() == 1
+
+
+@pytest.mark.asyncio
+async def test_the_same_registration_repairs_a_lost_keystore(tower: Bench, http: httpx.AsyncClient, pair: Pair) -> None:
+    """A tower whose keystore was restored from an old copy gets the secret back by the owner's repetition."""
+    tower.registered(pair)
+    tower.keystore._secrets.clear()
+
+    again = await post(http, "/v1/channels", pair.registration(Side.B))
+
+    assert again.status_code == 200
+    assert tower.keystore.get(pair.params.proposal_id) == pair.secrets(Side.B).rev
+
+
+@pytest.mark.asyncio
+async def test_an_ambiguous_beginning_is_not_guessed(
+    tower: Bench, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two channels under one prefix: the refusal asks for more digits."""
+    monkeypatch.setattr(finding, "SHORTEST", 1)
+    names = [tower.registered(open_pair(names=(f"a{n}", f"b{n}"))) for n in range(17)]
+    (digit, _), *_ = Counter(name[0] for name in names).most_common(1)
+
+    answer = await http.get(f"/v1/channels/{digit}")
+
+    assert_problem(answer, 404, "unknown-channel", "give more digits")
 
 
 @pytest.mark.asyncio

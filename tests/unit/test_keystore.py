@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.keystore import MemoryKeystore
 from watchtower.keystore import (
     FileKeystore,
     KeystoreConflict,
@@ -19,6 +20,7 @@ from watchtower.keystore import (
     WrongPassphrase,
     read_passphrase,
 )
+from watchtower.ports import Keystore
 
 PASSPHRASE = b"correct horse"
 NAME, OTHER = b"\x01" * 32, b"\x02" * 32
@@ -221,3 +223,21 @@ def test_passphrase_file(tmp_path: Path) -> None:
     file.write_bytes(b"\n")
     with pytest.raises(KeystoreError, match="1 to 4096"):
         read_passphrase(file)
+
+
+@pytest.fixture(params=["file", "memory"])
+def either(request: pytest.FixtureRequest, path: Path) -> Keystore:
+    """The real keystore and its fake: both keep the contract of the port."""
+    return FileKeystore.open(path, PASSPHRASE) if request.param == "file" else MemoryKeystore()
+
+
+def test_contract_of_the_port(either: Keystore) -> None:
+    """Absent is None, a value comes back, the same again is a no-op, another value is refused."""
+    assert either.get(NAME) is None
+
+    either.put(NAME, SECRET)
+    either.put(NAME, SECRET)
+    with pytest.raises(KeystoreConflict):
+        either.put(NAME, SECRET[::-1])
+
+    assert (either.get(NAME), either.get(OTHER)) == (SECRET, None)

@@ -86,6 +86,8 @@ def register(context: Context, request: RegisterRequest) -> Registered:
 
     stream = context.channels.stream_of(params.proposal_id)
     created = store_decision(context, stream, decide, before=keep_secret)
+    if not created and context.keystore.get(params.proposal_id) is None:
+        keep_secret()  # the keystore was lost or restored from an old copy: the owner's repetition repairs it
     context.recent.add(params.channel_id, stream)
     channel = context.channels.load(stream)
     return Registered(channel_body(channel, context.policy, context.tip_height()), created)
