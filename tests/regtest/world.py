@@ -34,6 +34,8 @@ from watchtower.store.create import create_store, open_store
 from watchtower.store.rebuild import open_views
 from watchtower.system import SystemClock, system_random
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
+from watchtower.wire.api import RevocationRequest, UpdateRequest
+from watchtower.wire.hexes import Hex33, SecretHex
 
 SWEEP = Hints(full_sweep=True)
 PASSPHRASE = b"test passphrase"
@@ -131,11 +133,15 @@ class World:
         self.rows.close()
         self.keystore.close()
 
-    def restart(self) -> PassReport:
-        """Stop, open again from the files, and run the start-up order."""
-        self.stop()
+    def wake(self) -> PassReport:
+        """After `stop`: open the tower from its files and run the start-up order."""
         self._open()
         return self.tower.start()
+
+    def restart(self) -> PassReport:
+        """`stop` and `wake`."""
+        self.stop()
+        return self.wake()
 
     def close(self) -> None:
         """End of the story."""
@@ -189,6 +195,22 @@ class World:
     def upload(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
         """Give the tower a state that the parties finished."""
         accept_state(self.context, self.stream(pair), pair.update_request(owner, sequence))
+
+    def upload_in_flight(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
+        """Give the tower a state whose predecessor is not revoked yet: between messages 2 and 4 of an update."""
+        complete = pair.update_request(owner, sequence)
+        accept_state(self.context, self.stream(pair), UpdateRequest(state=complete.state))
+
+    def reveal(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
+        """Give the tower the counterparty's secret of a state, late or without the state after it."""
+        other = owner.other
+        request = RevocationRequest(
+            party="A" if other is Side.A else "B",
+            sequence=sequence,
+            secret=SecretHex(pair.secret(other, sequence)),
+            next_point=Hex33(pair.point(other, sequence + 2)),
+        )
+        revoke(self.context, self.stream(pair), request)
 
     def release(self, pair: Pair, sequence: int, owner: Side = Side.B) -> None:
         """Tell the tower that its owner released the own secret of a state."""

@@ -1,22 +1,9 @@
-"""The main job in two stories, driven pass by pass."""
+"""Honest closes on a real node."""
 
 from __future__ import annotations
 
 from domain.units import Side
 from tests.regtest.world import World
-
-
-def test_scenario_B01_breach_confirmed_simple(world: World) -> None:
-    """A stale commitment in a block is answered by a penalty that confirms in the next block."""
-    pair = world.open(updates=4)
-    world.node.generate_block([pair.commitment(Side.A, 2)])
-    world.look()
-    world.node.mine(1)
-    world.look()
-    penalty = world.penalty_of(pair, 2)
-    assert penalty is not None
-    assert world.height_of(penalty.txid) == world.node.height()
-    assert world.status(pair) == "PUNISHED"
 
 
 def test_scenario_C03_settle_too_early(world: World) -> None:
