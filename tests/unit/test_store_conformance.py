@@ -10,9 +10,13 @@ from typing import Any
 from unittest import mock
 from uuid import uuid4
 
+from eventsourcing.sqlite import SQLiteTrackingRecorder
+
+from projections.catalog import PROJECTIONS
 from watchtower.store import schema
 from watchtower.store.datastore import LogDatastore, connect
 from watchtower.store.recorder import ChainedRecorder
+from watchtower.store.views import new_views_file
 
 # The library's test module imports its AES cipher, which needs a package that we do not install; no case here uses it.
 _cipher = ModuleType("eventsourcing.cipher")
@@ -21,6 +25,7 @@ with mock.patch.dict(sys.modules, {"eventsourcing.cipher": _cipher}):
     from eventsourcing.tests.persistence import (
         ApplicationRecorderTestCase,
         NonInterleavingNotificationIDsBaseCase,
+        TrackingRecorderTestCase,
     )
 
 
@@ -67,4 +72,14 @@ class TestNonInterleavingIds(_EmptyLog, NonInterleavingNotificationIDsBaseCase):
     """Ids of one job are not interleaved with those of another."""
 
 
-del ApplicationRecorderTestCase, NonInterleavingNotificationIDsBaseCase
+class TestTrackingOfViews(_EmptyLog, TrackingRecorderTestCase):
+    """Positions only grow, one row per projection."""
+
+    def create_recorder(self) -> SQLiteTrackingRecorder:  # type: ignore[override]
+        """Tracking rows of a new views file."""
+        rows = new_views_file(Path(self._directory.name) / "views.db", bytes(16), PROJECTIONS)
+        self._datastores.append(rows.datastore)
+        return rows.tracking
+
+
+del ApplicationRecorderTestCase, NonInterleavingNotificationIDsBaseCase, TrackingRecorderTestCase

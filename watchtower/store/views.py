@@ -23,7 +23,7 @@ from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
 from projections.projector import Batch, Stuck
 from projections.tables import Change, Key, Projection, Row, Table
-from watchtower.ports import Failpoint
+from watchtower.ports import Failpoint, StoreError
 from watchtower.store.datastore import NORMAL, LogDatastore, connect, no_failpoint
 from watchtower.store.errors import store_error
 
@@ -33,7 +33,7 @@ APPLICATION_ID = 0x57545657
 _CHUNK = 500
 """Keys per SELECT, below SQLite's limit for parameters."""
 
-_COLUMN: dict[Any, str] = {bytes: "BLOB", int: "INTEGER", str: "TEXT"}
+_COLUMN: dict[Any, str] = {bytes: "BLOB", int: "INTEGER", bool: "INTEGER", str: "TEXT"}
 
 _META = "CREATE TABLE views_meta (only_row INTEGER PRIMARY KEY, log_id BLOB NOT NULL, layout BLOB NOT NULL)"
 _QUARANTINE = (
@@ -96,7 +96,7 @@ class SqliteRows:
             synchronous=NORMAL,
             failpoint=lambda name: failpoint(name.replace("commit", "projection_position")),
         )
-        self._tracking = SQLiteTrackingRecorder(self.datastore)
+        self.tracking = SQLiteTrackingRecorder(self.datastore)
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -104,14 +104,14 @@ class SqliteRows:
         self._failpoint("projection_apply:before")
         try:
             with self.datastore.transaction(commit=True) as cursor:
-                yield SqliteBatch(cursor, self._tracking)
+                yield SqliteBatch(cursor, self.tracking)
                 self._failpoint("projection_apply:after")
         except (sqlite3.Error, PersistenceError) as error:
             raise store_error(error) from error
 
     def position(self, projection: str) -> int:
         """Id of the last event that a projection has applied, 0 at the start."""
-        return self._tracking.max_tracking_id(f"wt:{projection}") or 0
+        return self.tracking.max_tracking_id(f"wt:{projection}") or 0
 
     def quarantined(self, projection: str) -> dict[str, Stuck]:
         """Streams that a projection skips."""
@@ -143,7 +143,7 @@ class SqliteRows:
         try:
             with self.datastore.raw() as connection:
                 row = connection.execute("SELECT log_id, layout FROM views_meta").fetchone()
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, PersistenceError, StoreError):
             return False
         if row is None or tuple(row) != (log_id, layout(projections)):
             return False
@@ -154,7 +154,7 @@ class SqliteRows:
         """Make the tables in an empty file."""
         with self.datastore.raw(commit=True) as connection:  # the writer makes it a WAL file that readers accept
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._tracking.create_table()
+        self.tracking.create_table()
         with self.datastore.raw(commit=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in (_META, _QUARANTINE):
