@@ -1,4 +1,4 @@
-"""Stale commitments in blocks, and spends that look like breaches: catalogue B01, B04, B07, B10-B14, B16, B22, B24, B30."""
+"""Stale commitments in blocks, and what only looks like a breach: B01, B04, B07, B10-B14, B16, B22, B24, B30."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ No answer deletes anything; whatever is not understood means: try again.
 from __future__ import annotations
 
 from domain.events import BroadcastOutcome, Via
+from domain.transaction import Transaction
 from watchtower.ports import Answer, Failpoint, Node
 
 
@@ -19,17 +20,25 @@ class Broadcaster:
     def send(self, raw: bytes, parent: bytes | None) -> tuple[Answer, Via]:
         """Send `raw`; if its parent is missing at the node and we have its bytes, send both as a package.
 
-        `sendrawtransaction` comes first because it allows sibling eviction.
+        `sendrawtransaction` comes first because it allows sibling eviction. No package is sent while something else
+        spends the parent's input: it could undo the cheater's retreat to an honest close (protocol 7.4).
         """
         self._failpoint("broadcast:before")
         answer = self._node.broadcast(raw)
         self._failpoint("broadcast:after")
         if answer.in_mempool or parent is None or answer.outcome not in _PARENT_MAY_BE_MISSING:
             return answer, Via.RAW
+        if self._is_replaced(parent):
+            return answer, Via.RAW
         self._failpoint("package:before")
         answers = self._node.submit_package([parent, raw])
         self._failpoint("package:after")
         return (answers[-1] if answers else answer), Via.PACKAGE
+
+    def _is_replaced(self, parent: bytes) -> bool:
+        tx = Transaction.parse(parent)
+        spenders = self._node.mempool_spenders([txin.outpoint for txin in tx.inputs])
+        return any(txid != tx.txid for txid in spenders.values())
 
 
 _PARENT_MAY_BE_MISSING = frozenset({BroadcastOutcome.PARENT_MISSING, BroadcastOutcome.MISSING_INPUTS})
