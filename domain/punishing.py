@@ -26,7 +26,10 @@ class Rival(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What to do about one breach: pay `fee` now, or wait (`fee` None) because the mempool bid is too dear."""
+    """What to do about one breach: `fee` is what the penalty should carry now, None means: wait for the block.
+
+    Waiting is right only before confirmation, when a rival's child is too dear to outbid.
+    """
 
     fee: int | None
     remaining: int | None
@@ -42,7 +45,10 @@ def price(
     rival: Rival | None,
     spendable: float,
 ) -> Price:
-    """The fee that the penalty for this breach should carry at this tip. Never below the last bid."""
+    """The fee that the penalty for this breach should carry at this tip. Never below the last bid.
+
+    `rival` is a foreign transaction that keeps ours out of the mempool now.
+    """
     bids = channel.bids_on(breach.txid)
     last = bids[-1] if bids else None
     if breach.block is None:
@@ -87,9 +93,10 @@ def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Ri
         last_fee=last.fee if last else None,
         step=market.step,
     )
-    if fee > mempool_budget(channel.params.contest_value):
-        return Price(last.fee if last else None, None)
-    return Price(fee, None)
+    if fee <= mempool_budget(channel.params.contest_value) or (last is not None and fee == last.fee):
+        return Price(fee, None)
+    # An earlier bid goes on standing, but against a dearer rival it would only be refused again and again.
+    return Price(last.fee if last is not None and rival is None else None, None)
 
 
 def penalty_prepared(

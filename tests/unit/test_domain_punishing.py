@@ -204,13 +204,14 @@ def test_B02_the_cheaters_child_is_outbid_by_one_step() -> None:
 
 
 def test_B05_a_rival_above_a_tenth_of_the_value_is_left_to_the_block() -> None:
-    """Without a bid of ours: wait. With one: it stands."""
+    """With or without an earlier bid of ours: wait. When the rival is gone, the earlier bid stands again."""
     scene, _ = seen_breach()
     rich = Rival(99_900, 111)
 
     assert Price(None, None) == asked(scene, H_C, rival=rich)
     prepare(scene, 4_000)
-    assert Price(4_000, None) == asked(scene, H_C, rival=rich)
+    assert Price(None, None) == asked(scene, H_C, rival=rich)
+    assert Price(4_000, None) == asked(scene, H_C)
 
 
 def test_R01_a_disconnected_breach_keeps_its_high_bid() -> None:

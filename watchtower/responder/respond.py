@@ -145,7 +145,7 @@ class Responder:
             alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
             self._record(channel, alert)
             return
-        spender = view.spenders.get(breach.contest)
+        spender, tried = view.spenders.get(breach.contest), 0
         for _ in range(RAISES_PER_RUN):
             wanted = price(
                 channel,
@@ -157,9 +157,10 @@ class Responder:
             )
             channel = self._note_economy(channel, breach, wanted, view.tip)
             due = self._next_bid(channel, breach, wanted, spender, secret)
-            if due is None:
-                run.deferred += wanted.fee is None
+            run.deferred += wanted.fee is None
+            if due is None or due[1].fee == tried:
                 return
+            tried = due[1].fee
             channel, answer = self._send(*due, breach, view.tip)
             run.count(answer)
             if answer.outcome is not BroadcastOutcome.INSUFFICIENT_FEE:
