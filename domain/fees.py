@@ -115,12 +115,12 @@ def mempool_fee(
 ) -> int:
     """Fee in sat of a penalty for an unconfirmed breach (protocol 7.5, row *mempool*).
 
-    It must pay for the pair of commitment and penalty, beat the cheater's child in fee and in feerate (nodes
-    before Core 31 ask for both), and replace our own earlier bid if one stands.
+    It must pay for the pair of commitment and penalty (at least what relays both as a package), beat the
+    cheater's child in fee and in feerate (nodes before Core 31 ask for both), and replace our own earlier bid if
+    one stands.
     """
-    wanted = ceil(relay_floor * vsize)
-    if package_estimate is not None:
-        wanted = max(wanted, ceil(package_estimate * (COMMITMENT_VSIZE + vsize)) - commitment_fee)
+    package_feerate = max(relay_floor, package_estimate or 0.0)
+    wanted = max(ceil(relay_floor * vsize), ceil(package_feerate * (COMMITMENT_VSIZE + vsize)) - commitment_fee)
     if rival_fee is not None:
         wanted = max(wanted, rival_fee + ceil(step * vsize) + 1)
     if rival_feerate is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from domain.events import AlertCleared, AlertKind, AlertRaised, BroadcastOutcome, PenaltyPrepared, PenaltyRefused
+from domain.fees import mempool_budget
 from domain.punishing import Rival
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
@@ -72,8 +73,8 @@ def test_scenario_B03_breach_mempool_insufficient_fee(node: RegtestNode, tmp_pat
     """The cheater bids again while our first bid is on its way: refused, then raised to what the node names."""
     armed: list[Pair] = []
 
-    def cheater_is_faster(point: str) -> None:
-        if point == "broadcast:before" and armed:
+    def cheater_is_faster(name: str) -> None:
+        if name == "broadcast:before" and armed:
             bid_again(node, armed.pop(), 2, fee=7_000)
 
     world = World(node, tmp_path / "tower", failpoint=cheater_is_faster)
@@ -89,6 +90,34 @@ def test_scenario_B03_breach_mempool_insufficient_fee(node: RegtestNode, tmp_pat
     assert [BroadcastOutcome.INSUFFICIENT_FEE] == refusals(world, pair)
     assert {pair.commitment_txid(Side.A, 2), penalty.txid} == node.mempool()
     world.close()
+
+
+def test_scenario_B05_cheater_rebids_child(world: World) -> None:
+    """Each bid of the cheater is outbid until it costs a tenth of the value; then the tower waits for the block."""
+    pair = world.open(updates=4)
+    publish(world, pair, 2, fee=2_000)
+    world.look()
+    for fee in (5_000, 20_000, 60_000):
+        bid_again(world.node, pair, 2, fee)
+        world.look()
+        assert world.mempool_spender(world.contest(pair, 2)) is not None
+    assert [2_112, 5_112, 20_112, 60_112] == bids(world, pair)
+
+    bid_again(world.node, pair, 2, fee=99_950)
+    report = world.look(passes=2)
+
+    assert world.mempool_spender(world.contest(pair, 2)) is None
+    assert [2_112, 5_112, 20_112, 60_112] == bids(world, pair)
+    assert 1 == report.respond.deferred
+    world.node.mine(1)
+    world.look()
+    world.node.mine(1)
+    world.look()
+    penalty = world.penalty_of(pair, 2)
+    assert penalty is not None
+    assert world.height_of(penalty.txid) == world.node.height()
+    assert mempool_budget(pair.params.contest_value) >= bids(world, pair)[-1]
+    assert world.status(pair) == "PUNISHED"
 
 
 def test_scenario_B05_own_bid_returns_when_the_rival_leaves(world: World) -> None:
@@ -247,3 +276,20 @@ def test_scenario_B27_penalty_evicted_mempool_full(world: World) -> None:
 
     assert before is not None
     assert {pair.commitment_txid(Side.A, 2), before.txid} == world.node.mempool()
+
+
+def test_scenario_B27_package_pays_the_raised_minimum(world: World) -> None:
+    """Where the minimum feerate rose above the commitment's own fee, the penalty pays for both."""
+    pair = world.open(updates=4)
+    world.node.send_raw(pair.commitment(Side.A, 2))
+    world.look()
+    world.node.restart(["-persistmempool=0", "-minrelaytxfee=0.0001"])
+    assert set() == world.node.mempool()
+
+    world.look()
+
+    penalty = world.mempool_spender(world.contest(pair, 2))
+    assert penalty is not None
+    fees = pair.params.commitment_fee + pair.params.contest_value - penalty.outputs[0].value
+    assert 10 * (166 + 111) <= fees
+    assert {pair.commitment_txid(Side.A, 2), penalty.txid} == world.node.mempool()
