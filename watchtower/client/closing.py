@@ -36,8 +36,7 @@ from watchtower.wire.hexes import Hex32, Hex64, NonceHex
 def propose_close(seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0) -> Step:
     """Sign a close by leaf; this side pays `fee` (satoshi). From here no update is possible (U6)."""
     tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
-    known = _known(seat, tx)
-    signature = known.signature(seat.own) if known else None
+    signature = _own_leaf_signature(seat, tx)
     events: tuple[Payload, ...] = ()
     if signature is None:
         signature = _sign_leaf(seat, tx)
@@ -56,8 +55,7 @@ def propose_close(seat: Seat, final_balances: tuple[int, int], fee: int, lock_ti
 def on_close_propose(seat: Seat, message: ClosePropose) -> Step:
     """Check the peer's close, sign it and answer; the transaction is complete here."""
     tx = _acceptable_transaction(seat, message)
-    known = _known(seat, tx)
-    answered = known.signature(seat.own) if known else None
+    answered = _own_leaf_signature(seat, tx)
     if answered is not None:
         return Step(messages=(CloseAccept(channel_id=name_of(seat), signature=Hex64(answered)),))
     params = seat.channel.params
@@ -77,10 +75,10 @@ def on_close_accept(seat: Seat, message: CloseAccept) -> Step:
     """The peer signed too: store the complete transaction."""
     params = seat.channel.params
     for close in reversed(seat.channel.closes):
-        own = close.signature(seat.own)
+        tx = close_transaction(seat, close)
+        own = _own_leaf_signature(seat, tx)
         if close.by is not seat.own or own is None:
             continue
-        tx = close_transaction(seat, close)
         if keys.verify_schnorr(params.keys(seat.peer).fund[1:], leaf_sighash(params, tx), message.signature):
             if close.raw is not None:
                 return NOTHING
@@ -184,6 +182,17 @@ def _signed_contents(seat: Seat) -> list[Content]:
 
 def _known(seat: Seat, tx: Transaction) -> Close | None:
     return next((close for close in seat.channel.closes if close.txid == tx.txid), None)
+
+
+def _own_leaf_signature(seat: Seat, tx: Transaction) -> bytes | None:
+    """This side's stored signature by leaf; that of a key-path close stands in the same place and is no answer."""
+    known = _known(seat, tx)
+    signature = known.signature(seat.own) if known else None
+    if signature is None:
+        return None
+    params = seat.channel.params
+    by_leaf = keys.verify_schnorr(params.keys(seat.own).fund[1:], leaf_sighash(params, tx), signature)
+    return signature if by_leaf else None
 
 
 def _sign_leaf(seat: Seat, tx: Transaction) -> bytes:

@@ -288,9 +288,7 @@ def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
         case EquivocationFound():
             return channel
         case CloseProposed():
-            close = Close(payload.txid, payload.final_balances, payload.fee, payload.lock_time, payload.by)
-            others = tuple(known for known in channel.closes if known.txid != payload.txid)
-            return msgspec.structs.replace(channel, closes=(*others, close))
+            return _apply_proposal(channel, payload)
         case CloseSigned():
             return msgspec.structs.replace(channel, closes=tuple(_signed(close, payload) for close in channel.closes))
         case CommitmentPublished():
@@ -298,6 +296,14 @@ def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
         case SpendSeen():
             return msgspec.structs.replace(channel, spend_seen=True)
     return None
+
+
+def _apply_proposal(channel: PartyChannel, payload: CloseProposed) -> PartyChannel:
+    """The proposal is the newest close; if it repeats an older one, that one's complete transaction stays valid."""
+    raw = next((known.raw for known in channel.closes if known.txid == payload.txid), None)
+    close = Close(payload.txid, payload.final_balances, payload.fee, payload.lock_time, payload.by, raw=raw)
+    others = tuple(known for known in channel.closes if known.txid != payload.txid)
+    return msgspec.structs.replace(channel, closes=(*others, close))
 
 
 def _signed(close: Close, payload: CloseSigned) -> Close:
