@@ -107,5 +107,6 @@ def test_one_signature_twice_moves_nothing(node: RegtestNode) -> None:
     pair = open_channel(node)
     signed = Transaction.parse(pair.commitment(Side.A, 0))
     _, low, leaf, control = signed.inputs[0].witness
-    assert "script-verify-flag-failed" in node.test_accept(signed.with_witness(0, (low, low, leaf, control)).serialize())
+    twice_low = signed.with_witness(0, (low, low, leaf, control)).serialize()
+    assert "script-verify-flag-failed" in node.test_accept(twice_low)
     assert node.is_unspent(make_outpoint(pair.funding.txid, pair.funding.vout))
