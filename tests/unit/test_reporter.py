@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -125,6 +126,15 @@ def test_a_breach_is_counted_and_its_answer_timed(log: ListLog, metrics: Metrics
     assert 1 == found["watchtower_penalty_broadcasts_total", ("accepted",)]
     assert 0.04 == pytest.approx(found["watchtower_breach_response_seconds_sum", ()])
     assert 0 == found["watchtower_penalty_fee_bumps_total", ("resign",)]
+
+
+def test_the_confirmation_of_a_breach_counts_nothing_again(log: ListLog, metrics: Metrics) -> None:
+    """Seen in the mempool, answered, then mined: one breach and one answer."""
+    mined = msgspec.structs.replace(BREACH, source=Source.BLOCK, block=BLOCK, deadline=150, recorded_at=2_000_000)
+    told(log, metrics, BREACH, PREPARED, SENT, mined, SENT)
+    found = samples(metrics)
+    assert (1, 0) == tuple(found["watchtower_breaches_detected_total", (source,)] for source in ("mempool", "block"))
+    assert 1 == found["watchtower_breach_response_seconds_count", ()]
 
 
 def test_a_spend_counts_once(log: ListLog, metrics: Metrics) -> None:

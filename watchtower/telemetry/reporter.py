@@ -72,6 +72,7 @@ class Reporter:
         self._position = store.last_id()
         self._stopping = threading.Event()
         self._answer_clocks: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._breaches: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._spends: OrderedDict[tuple[str, bytes], SpendKind] = OrderedDict()
         self._bids: OrderedDict[bytes, tuple[str, bytes]] = OrderedDict()
         metrics.set("event_store_notification_id", value=self._position)
@@ -120,8 +121,7 @@ class Reporter:
         if isinstance(payload, SpendSeen | SpendConfirmed):
             self._count_spend((stream, payload.txid), payload.kind)
         elif isinstance(payload, BreachDetected):
-            count("breaches_detected_total", _SOURCES.get(payload.source, "block"))
-            self._remember(self._answer_clocks, (stream, payload.txid), payload.recorded_at)
+            self._count_breach((stream, payload.txid), payload)
         elif isinstance(payload, PenaltyPrepared):
             self._remember(self._bids, payload.txid, (stream, payload.commit_txid))
             if payload.bid_no > 1:
@@ -140,6 +140,13 @@ class Reporter:
         if spend not in self._spends and kind is not SpendKind.UNKNOWN:
             self._metrics.count("funding_spends_total", kind.name.lower())
             self._remember(self._spends, spend, kind)
+
+    def _count_breach(self, breach: tuple[str, bytes], payload: BreachDetected) -> None:
+        """A breach counts where it was seen first; its confirmation neither counts again nor starts the clock again."""
+        if breach not in self._breaches:
+            self._metrics.count("breaches_detected_total", _SOURCES.get(payload.source, "block"))
+            self._remember(self._breaches, breach, None)
+            self._remember(self._answer_clocks, breach, payload.recorded_at)
 
     def _observe_answer(self, payload: PenaltyBroadcast) -> None:
         """First acceptance of a penalty for this commitment: the answer clock stops."""
