@@ -22,7 +22,7 @@ from domain.contract.settlement import complete_settlement
 from domain.contract.state import NO_HASH, StateHeader, build_header, sign_state, state_transactions
 from domain.transaction import Transaction
 from domain.units import Side
-from tests.support.parties import Funding, Pair, open_pair
+from tests.support.parties import Pair, open_pair
 from watchtower.client.opening import own_script
 from watchtower.devnode.regtest import RegtestNode
 
@@ -42,7 +42,7 @@ class SignedState(msgspec.Struct, frozen=True):
 
 def open_channel(node: RegtestNode, **terms: object) -> Pair:
     """A pair with state 0 whose funding transaction has one confirmation; `terms` are those of `open_pair`."""
-    pair = open_pair(partial(_fund, node), **terms)  # type: ignore[arg-type]
+    pair = open_pair(partial(node.fund, broadcast=False), **terms)  # type: ignore[arg-type]
     node.send_raw(pair.funding.raw)
     node.mine(1)
     return pair
@@ -141,8 +141,3 @@ def derived_spk(node: RegtestNode, descriptor: str) -> bytes:
     canonical = node.rpc("getdescriptorinfo", descriptor)["descriptor"]
     (address,) = node.rpc("deriveaddresses", canonical)
     return bytes.fromhex(node.rpc("validateaddress", address)["scriptPubKey"])
-
-
-def _fund(node: RegtestNode, spk: bytes, amount: int) -> Funding:
-    made = node.fund(spk, amount, broadcast=False)
-    return Funding(made.txid, made.vout, made.raw)

@@ -59,13 +59,13 @@ def test_htlc_claims_enter(knots_default_node: RegtestNode) -> None:
     """Success and refund are taken with the weights of the protocol."""
     node = knots_default_node
     pair = open_channel(node, challenge_period=1)
-    incoming, outgoing = htlc(Side.A, 1, 20_000, 400), htlc(Side.B, 2, 20_000, 128)
+    incoming, outgoing = htlc(Side.A, 1, 20_000, 400), htlc(Side.B, 2, 20_000, node.height() + 40)
     pair.with_htlcs(incoming, outgoing)
     publish(node, pair.commitment(Side.A, 1))
     publish(node, pair.settlement(Side.A, 1))
     claim = pair.b.claim_success(pair.channel_id, 1, Side.A, incoming.key, preimage_of(1), 500)
     assert enter(node, claim) == 605
-    mine_to(node, 128)
+    mine_to(node, outgoing.expiry)
     refund = pair.b.claim_timeout(pair.channel_id, 1, Side.A, outgoing.key, 500)
     assert enter(node, refund) == 549
 
