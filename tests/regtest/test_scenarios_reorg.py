@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zmq
@@ -340,12 +341,10 @@ class PowerCut:
         ("broadcast_result_commit:before", 1),
     ],
 )
-def test_scenario_R08_power_cut_within_a_reorg(
-    node: RegtestNode, tmp_path_factory: pytest.TempPathFactory, point: str, passing: int
-) -> None:
+def test_scenario_R08_power_cut_within_a_reorg(node: RegtestNode, tmp_path: Path, point: str, passing: int) -> None:
     """Wherever the process dies inside a three-block reorg, the next start goes on from there to the same end."""
     cut = PowerCut()
-    world = World(node, tmp_path_factory.mktemp("tower"), failpoint=cut)
+    world = World(node, tmp_path / "tower", failpoint=cut)
     pair = world.open(updates=5)
     world.node.generate_block([pair.commitment(Side.A, 1)])
     world.node.mine(2)
@@ -518,3 +517,17 @@ def test_scenario_R12_chain_flips_to_and_fro(world: World) -> None:
     assert world.tower.follower.cursor.hash == second
     mempool_penalty(world, pair, 4)
     assert live_and_replayed(world)[0] == live_and_replayed(world)[1]
+
+
+def test_reorg_below_the_first_block_of_a_new_tower(node: RegtestNode, tmp_path: Path) -> None:
+    """A tower that was started a moment ago follows a reorg of blocks from before its time."""
+    node.mine(5)
+    world = World(node, tmp_path / "tower")
+    pair = world.open(updates=2)
+
+    node.reorg(4, [[], [pair.funding.raw], [pair.commitment(Side.A, 0)], [], []])
+    world.look()
+
+    assert world.tower.follower.cursor.hash == node.tip()
+    mempool_penalty(world, pair, 0)
+    world.close()

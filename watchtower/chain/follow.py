@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from domain import cursor as cursors
-from domain.chain import BlockRef, chain_hash, display
+from domain.chain import BlockHeader, BlockRef, chain_hash, display
 from domain.cursor import ChainCursor, Move, next_move
 from domain.events import CHAIN_STREAM, Envelope, Source, envelopes
 from domain.spending import disconnected
+from domain.units import FINAL_DEPTH
 from watchtower.chain.facts import Facts, FollowReport
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import (
     Clock,
     EventStore,
     Failpoint,
+    HeaderInfo,
     Node,
     NodeError,
     ReadModels,
@@ -29,6 +31,9 @@ from watchtower.ports import (
     WrongChain,
 )
 from watchtower.repository import Channels
+
+FIRST_HISTORY = FINAL_DEPTH
+"""Blocks below the tip that a new tower can step back from its first day on: the deepest reorg that is promised."""
 
 
 class NodeBehind(NodeError):
@@ -97,13 +102,36 @@ class Follower:
             if known.chain_hash != chain_hash(self._network):
                 raise WrongChain("the store belongs to another chain than the configured network")
             return known
-        header = self._node.header(info.best_hash)
-        if header is None:
-            raise NodeError("the node does not know its own tip; try again")
-        block = BlockRef(header.height, header.hash)
-        started = cursors.start(block, chain_hash(self._network), header.chainwork, self._clock.wall_microseconds())
-        self._append(envelopes(CHAIN_STREAM, 0, started))
+        self._append(self._first_blocks(info.best_hash))
         return self.cursor
+
+    def _first_blocks(self, tip: bytes) -> list[Envelope]:
+        """The cursor at a block below the tip and the headers up to it: a reorg may reach below our first block.
+
+        No channel exists yet, so there is nothing to look for in these blocks.
+        """
+        headers = self._headers_down(tip, FIRST_HISTORY)
+        now, bottom = self._clock.wall_microseconds(), headers[-1]
+        block = BlockRef(bottom.height, bottom.hash)
+        job = envelopes(CHAIN_STREAM, 0, cursors.start(block, chain_hash(self._network), bottom.chainwork, now))
+        cursor = cursors.evolve(None, job[0], self._limit)
+        for header in reversed(headers[:-1]):
+            step = cursors.connect(cursor, BlockHeader.parse(header.raw), Source.CATCH_UP, now)
+            job += envelopes(CHAIN_STREAM, cursor.version, [step])
+            cursor = cursors.evolve(cursor, job[-1], self._limit)
+        return job
+
+    def _headers_down(self, tip: bytes, below: int) -> list[HeaderInfo]:
+        """The header of a block and up to `below` headers under it, downwards; they are one chain by their hashes."""
+        headers: list[HeaderInfo] = []
+        wanted = tip
+        while len(headers) <= below and (not headers or headers[-1].height > 0):
+            header = self._node.header(wanted)
+            if header is None:
+                raise NodeError(f"the node does not know block {display(wanted)} below its own tip; try again")
+            headers.append(header)
+            wanted = header.prev
+        return headers
 
     def follow(self, source: Source = Source.BLOCK) -> FollowReport:
         """Walk until the cursor is the node's tip. Raises `NodeError` kinds; what was connected stays connected."""
