@@ -32,6 +32,7 @@ def work(name):
 
 for name in range(4):
     threading.Thread(target=work, args=(name,)).start()
+threading.Event().wait()  # the store counts as closed when the main thread ends
 """
 
 

@@ -119,6 +119,7 @@ class GroupCommit:
         with self._wake:
             while not self._chain and not self._clients:
                 if self._closing or not threading.main_thread().is_alive():
+                    self._closing = True  # a later job is refused; nobody would write it
                     return None
                 if not self._wake.wait(timeout):
                     return []
