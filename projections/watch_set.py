@@ -1,11 +1,12 @@
 """The watch index in memory: is this outpoint watched, and by which channels?
 
-A dictionary of 36-byte outpoints. Nearly all have one channel; only shared ones pay for a tuple.
+A dictionary of 36-byte outpoints. Nearly all have one channel; only shared ones pay for a tuple. The scanner asks
+the set of its keys instead: a set finds that an outpoint is unknown in one cache miss, a dictionary in two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from projections.tables import Change, Row
 from projections.watch_index import TABLE
@@ -16,13 +17,19 @@ class WatchSet:
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._streams: dict[bytes, str | tuple[str, ...]] = {}
+        self._outpoints: set[bytes] = set()
         self.load(rows)
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def __contains__(self, outpoint: object) -> bool:
-        return outpoint in self._streams
+        return outpoint in self._outpoints
+
+    @property
+    def outpoints(self) -> Set[bytes]:
+        """All outpoints, kept up to date; for reading only."""
+        return self._outpoints
 
     def get(self, outpoint: bytes) -> str | None:
         """The channel of an outpoint (the first of several), or None."""
@@ -60,10 +67,12 @@ class WatchSet:
         known = self.streams(outpoint)
         if stream not in known:
             self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
+            self._outpoints.add(outpoint)
 
     def _remove(self, outpoint: bytes, stream: str) -> None:
         left = tuple(known for known in self.streams(outpoint) if known != stream)
         if not left:
+            self._outpoints.discard(outpoint)
             self._streams.pop(outpoint, None)
         else:
             self._streams[outpoint] = left[0] if len(left) == 1 else left

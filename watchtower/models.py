@@ -49,7 +49,7 @@ class LiveModels:
     @property
     def watched(self) -> Container[bytes]:
         """All watched outpoints."""
-        return self._watch
+        return self._watch.outpoints
 
     @property
     def watched_count(self) -> int:

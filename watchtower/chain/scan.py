@@ -37,8 +37,7 @@ class BlockScan:
         """Header, collected events and number of transactions of a serialized block."""
         facts = Facts(self._channels)
         pending = {p.spk for p in self._models.pending_funding()}
-        watched = self if self._conditions else self._models.watched
-        scan = scan_block(raw, watched, find_outputs=tuple(pending), follow=self._follow)
+        scan = scan_block(raw, self._models.watched, tuple(pending), self._follow, self._conditions)
         for created in scan.created:
             for stream in self._models.streams_of(created.outpoint):
                 facts.add(stream, funding_confirmed(facts.channel(stream), block, self._now))
@@ -51,9 +50,6 @@ class BlockScan:
             facts.add(stream, matured(facts.channel(stream), block.height, self._now))
         self._mature_void_channels(facts, block)
         return scan.header, facts, scan.tx_count
-
-    def __contains__(self, outpoint: object) -> bool:
-        return outpoint in self._models.watched or outpoint in self._conditions
 
     def _follow(self, hit: Hit) -> Iterable[bytes]:
         """A spend of a funding outpoint makes its output 0 interesting for the rest of the same block."""
