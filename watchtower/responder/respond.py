@@ -18,7 +18,7 @@ from domain.contract.keys import public_key
 from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import derive_secret, index_of, revocation_secret
 from domain.errors import DomainError
-from domain.events import AlertKind, BroadcastOutcome, Payload, SpendKind, envelopes
+from domain.events import AlertKind, BroadcastOutcome, Payload, SpendKind, Via, envelopes
 from domain.fees import Market
 from domain.punishing import Price, Rival, penalty_answered, penalty_prepared, price
 from domain.settling import ready_settlement, settle_answered, settle_prepared, settlement_missing
@@ -146,6 +146,7 @@ class Responder:
             self._record(channel, alert)
             return
         spender, tried = view.spenders.get(breach.contest), 0
+        channel = self._note_presence(channel, breach, spender, view.tip)
         for _ in range(RAISES_PER_RUN):
             wanted = price(
                 channel,
@@ -213,6 +214,14 @@ class Responder:
         self._failpoint("broadcast_result_commit:after")
         return channel, answer
 
+    def _note_presence(self, channel: Channel, breach: Spend, spender: bytes | None, tip: int) -> Channel:
+        """Record a bid that stands in the mempool without an answer: the process ended before it was written."""
+        bid = next((b for b in channel.bids_on(breach.txid) if b.txid == spender), None)
+        if bid is None:
+            return channel
+        known = penalty_answered(bid, BroadcastOutcome.ALREADY_KNOWN, Via.UNKNOWN, 0, "", tip, self._now)
+        return self._record(channel, known)
+
     def _rival(self, channel: Channel, breach: Spend, spender: bytes | None) -> Rival | None:
         """Whom we have to outbid: a foreign spend of the contest output, or the cheater's anchor child."""
         ours = {b.txid for b in channel.bids_on(breach.txid)}
@@ -244,7 +253,11 @@ class Responder:
         if ready is None:
             self._record(channel, settlement_missing(channel, close, view.tip, self._now))
             return
-        if view.tip < ready.valid_from - 1 or view.spenders.get(close.contest) is not None:
+        spender = view.spenders.get(close.contest)
+        if spender == ready.tx.txid:
+            known = settle_answered(channel, ready, BroadcastOutcome.ALREADY_KNOWN, view.tip, self._now)
+            self._record(channel, known)
+        if view.tip < ready.valid_from - 1 or spender is not None:
             return
         channel = self._record(channel, settle_prepared(channel, ready, self._now))
         answer, _ = self._broadcaster.send(ready.tx.serialize(), None)

@@ -1,0 +1,337 @@
+"""Breaches met late, half-way or with something missing: catalogue B17-B21, B26, and power cuts at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.contract.scripts import dust_limit
+from domain.events import (
+    AlertKind,
+    BreachDetected,
+    PenaltyBroadcast,
+    PenaltyPrepared,
+    SettleBroadcast,
+    SettleConfirmed,
+    SettlePrepared,
+    SpendConfirmed,
+    SpendKind,
+)
+from domain.transaction import Transaction
+from domain.units import Side
+from tests.regtest.world import World
+from tests.support.parties import Pair
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.node.rpc import BitcoindNode
+
+
+class PowerCut(BaseException):
+    """The process ends here."""
+
+
+class Fuse:
+    """A failpoint that cuts the power once, at the point that was armed."""
+
+    def __init__(self) -> None:
+        self.armed = ""
+
+    def __call__(self, name: str) -> None:
+        """Pass the point `name`, or not."""
+        if name == self.armed:
+            self.armed = ""
+            raise PowerCut(name)
+
+
+class FaultyNode:
+    """The real node with single methods replaced."""
+
+    def __init__(self, adapter: BitcoindNode) -> None:
+        self._adapter = adapter
+        self.faults: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return self.faults.get(name) or getattr(self._adapter, name)
+
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(node: RegtestNode, tmp_path: Path) -> Iterator[MakeWorld]:
+    """Worlds with faults; all end with the test."""
+    made: list[World] = []
+
+    def make(**options: Any) -> World:
+        made.append(World(node, tmp_path / f"tower{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def only(world: World, pair: Pair, kind: type[Any]) -> Any:
+    """The one event of this type in the channel's log."""
+    (event,) = world.events(pair, kind)
+    return event
+
+
+def mine_empty(world: World, tip: int) -> None:
+    """Blocks without any transaction up to this height; the tower passes after each."""
+    while world.node.height() < tip:
+        world.node.generate_block()
+        world.look()
+
+
+# ── late ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scenario_B17_tower_offline_100_blocks(world: World) -> None:
+    """Restarted 100 blocks after the breach, the tower bids at once, as the amber phase asks, and wins."""
+    pair = world.open(updates=3, challenge_period=144)
+    world.stop()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    closed_at = world.node.height()
+    world.node.mine(100)
+
+    world.wake()
+
+    prepared = only(world, pair, PenaltyPrepared)
+    assert closed_at + 143 == only(world, pair, BreachDetected).deadline
+    assert (43, 120_897) == (prepared.remaining, prepared.fee)
+    world.node.mine(1)
+    world.look()
+    penalty = world.penalty_of(pair, 1)
+    assert penalty is not None
+    assert closed_at + 101 == world.height_of(penalty.txid)
+    assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B18_tower_offline_beyond_T_settle_unpublished(world: World) -> None:
+    """After the deadline, with the contest output unspent, everything but dust is bid, and the penalty wins."""
+    pair = world.open(updates=3, challenge_period=10)
+    world.stop()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(13)
+
+    world.wake()
+
+    assert -4 == only(world, pair, PenaltyPrepared).remaining
+    world.node.mine(1)
+    world.look()
+    penalty = world.penalty_of(pair, 1)
+    assert penalty is not None
+    assert world.node.height() == world.height_of(penalty.txid)
+    assert dust_limit(penalty.outputs[0].spk) == penalty.outputs[0].value
+    assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B18_the_cheater_settles_in_the_same_block_race(world: World) -> None:
+    """With our penalty in the mempool a settlement package of the cheater is refused whatever it pays."""
+    pair = world.open(updates=3, challenge_period=10)
+    world.stop()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(9)
+    world.wake()
+    settlement = Transaction.parse(pair.settlement(Side.A, 1))
+    child = world.node.anchor_child(settlement.txid, vout=len(settlement.outputs) - 1, fee=500_000)
+
+    with pytest.raises(ValueError, match="package refused"):
+        world.node.submit_package([settlement.serialize(), child])
+
+    world.node.mine(1)
+    world.look()
+    assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B19_settle_in_mempool_race(world: World) -> None:
+    """The cheater's settlement and its paid child stand in the mempool: the penalty replaces both by fee."""
+    pair = world.open(updates=3, challenge_period=10)
+    world.stop()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(9)
+    settlement = Transaction.parse(pair.settlement(Side.A, 1))
+    child = world.node.anchor_child(settlement.txid, vout=len(settlement.outputs) - 1, fee=50_000)
+    world.node.submit_package([settlement.serialize(), child])
+
+    world.wake()
+
+    penalty = world.mempool_spender(world.contest(pair, 1))
+    assert penalty is not None
+    assert {penalty.txid} == world.node.mempool()
+    world.node.mine(1)
+    world.look()
+    assert world.height_of(penalty.txid) == world.node.height()
+    assert world.status(pair) == "PUNISHED"
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_scenario_B20_settle_confirmed_stale(world: World, asleep: bool) -> None:
+    """A stale settlement in a block is LOST, with the evidence in the log and alerts for a person."""
+    pair = world.open(updates=3, challenge_period=5)
+    stale, settlement = pair.commitment(Side.A, 1), pair.settlement(Side.A, 1)
+    if asleep:
+        world.stop()
+    world.node.generate_block([stale])
+    if not asleep:
+        world.look()
+    for _ in range(4):
+        world.node.generate_block()
+    world.node.generate_block([settlement])
+
+    if asleep:
+        world.wake()
+    world.look()
+
+    assert world.status(pair) == "LOST"
+    confirmed, lost = only(world, pair, SpendConfirmed), only(world, pair, SettleConfirmed)
+    assert (SpendKind.BREACH, stale) == (confirmed.kind, confirmed.raw)
+    assert (Transaction.parse(settlement).txid, 1, True) == (lost.txid, lost.sequence, lost.revoked)
+    assert {AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST} == world.channel(pair).alerts
+    assert set() == world.node.mempool()
+
+
+@pytest.mark.parametrize("after_deadline", [0, 1])
+def test_scenario_B21_deadline_boundary(world: World, after_deadline: int) -> None:
+    """A penalty in block h_c + T - 1, the last without a competitor, and one in h_c + T both punish."""
+    pair = world.open(updates=3, challenge_period=6)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    closed_at = world.node.height()
+    world.look()
+
+    mine_empty(world, tip=closed_at + 4 + after_deadline)
+    world.node.mine(1)
+    world.look()
+
+    penalty = world.penalty_of(pair, 1)
+    assert penalty is not None
+    assert closed_at + 6 - 1 + after_deadline == world.height_of(penalty.txid)
+    assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B21_settlement_is_valid_one_block_after_the_deadline(world: World) -> None:
+    """The node itself draws the line: the settlement is refused while the last penalty-only block is to come."""
+    pair = world.open(updates=3, challenge_period=6)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(4)
+    settlement = pair.settlement(Side.A, 1)
+
+    assert "non-BIP68-final" == world.node.test_accept(settlement)
+    world.node.mine(1)
+    assert "" == world.node.test_accept(settlement)
+
+
+# ── something is missing ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scenario_B26_missing_secret(world: World) -> None:
+    """Revoked but not uploaded: an honest close until the owner hands over the secret, then punished."""
+    pair = world.open(updates=2)
+    pair.updates(2)
+    world.node.generate_block([pair.commitment(Side.A, 2)])
+    world.look()
+    assert [] == world.events(pair, BreachDetected)
+
+    world.reveal(pair, 2)
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    penalty = world.penalty_of(pair, 2)
+    assert penalty is not None
+    assert world.height_of(penalty.txid) == world.node.height()
+    assert world.status(pair) == "PUNISHED"
+
+
+# ── power cuts ───────────────────────────────────────────────────────────────────────────────────────────
+
+STEPS = (
+    "block_fetch:before",
+    "block_fetch:after",
+    "connect:before",
+    "connect:after",
+    "prepare_commit:before",
+    "prepare_commit:after",
+    "broadcast:before",
+    "broadcast:after",
+    "broadcast_result_commit:before",
+    "broadcast_result_commit:after",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_scenario_B01_power_cut_on_the_way_to_the_penalty(make_world: MakeWorld, step: str) -> None:
+    """Cut at any step between block and penalty: after the restart there is one intent, one record of it, one penalty."""
+    fuse = Fuse()
+    world = make_world(failpoint=fuse)
+    pair = world.open(updates=3)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+
+    fuse.armed = step
+    with pytest.raises(PowerCut):
+        world.look()
+    world.restart()
+
+    penalty = world.mempool_spender(world.contest(pair, 1))
+    prepared, sent = only(world, pair, PenaltyPrepared), only(world, pair, PenaltyBroadcast)
+    assert penalty is not None
+    assert (penalty.txid, penalty.txid) == (prepared.txid, sent.txid)
+    world.node.mine(1)
+    world.look()
+    assert world.node.height() == world.height_of(penalty.txid)
+    assert world.status(pair) == "PUNISHED"
+
+
+@pytest.mark.parametrize("step", ["broadcast:after", "package:before", "package:after"])
+def test_scenario_B27_power_cut_while_the_package_is_sent_again(make_world: MakeWorld, step: str) -> None:
+    """The commitment and the penalty were evicted; a cut on the way of the package loses neither."""
+    fuse = Fuse()
+    world = make_world(failpoint=fuse)
+    pair = world.open(updates=3)
+    world.node.send_raw(pair.commitment(Side.A, 1))
+    fuse.armed = "prepare_commit:after"
+    with pytest.raises(PowerCut):
+        world.look()
+    world.stop()
+    world.node.restart(["-persistmempool=0"])
+
+    fuse.armed = step
+    with pytest.raises(PowerCut):
+        world.wake()
+    world.restart()
+
+    penalty = world.mempool_spender(world.contest(pair, 1))
+    assert penalty is not None
+    assert (penalty.txid, penalty.txid) == (
+        only(world, pair, PenaltyPrepared).txid,
+        only(world, pair, PenaltyBroadcast).txid,
+    )
+    assert {pair.commitment_txid(Side.A, 1), penalty.txid} == world.node.mempool()
+
+
+@pytest.mark.parametrize("step", ["broadcast:before", "broadcast:after"])
+def test_scenario_C03_power_cut_while_settling(make_world: MakeWorld, step: str) -> None:
+    """A cut around the broadcast of a settlement: after the restart it stands in the mempool and in the log, once."""
+    fuse = Fuse()
+    world = make_world(failpoint=fuse)
+    pair = world.open(updates=3, challenge_period=3)
+    world.node.generate_block([pair.commitment(Side.A, 3)])
+    world.node.mine(1)
+    world.look()
+    world.node.mine(1)
+
+    fuse.armed = step
+    with pytest.raises(PowerCut):
+        world.look()
+    world.restart()
+
+    settlement = world.mempool_spender(world.contest(pair, 3))
+    assert settlement is not None
+    assert Transaction.parse(pair.settlement(Side.A, 3)).txid == settlement.txid
+    assert (settlement.txid, settlement.txid) == (
+        only(world, pair, SettlePrepared).txid,
+        only(world, pair, SettleBroadcast).txid,
+    )
