@@ -22,9 +22,10 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.regtest.conftest import StartNode
 from tests.regtest.world import World
 from tests.support.parties import Pair
-from watchtower.devnode.regtest import RegtestNode
+from watchtower.devnode.regtest import RegtestNode, RpcRefused
 from watchtower.node.rpc import BitcoindNode
 
 
@@ -246,6 +247,21 @@ def test_scenario_B26_missing_secret(world: World) -> None:
     assert world.status(pair) == "PUNISHED"
 
 
+def test_scenario_B03_no_fee_estimator(start_node: StartNode, tmp_path: Path) -> None:
+    """A node that takes no transactions from peers refuses to estimate fees; that does not stop the penalty."""
+    node = start_node(extra_args=["-blocksonly"])
+    world = World(node, tmp_path / "tower")
+    pair = world.open(updates=3)
+    with pytest.raises(RpcRefused, match="disabled"):
+        node.rpc("estimatesmartfee", 2)
+
+    node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+
+    assert world.mempool_spender(world.contest(pair, 1)) is not None
+    world.close()
+
+
 # ── power cuts ───────────────────────────────────────────────────────────────────────────────────────────
 
 STEPS = (
@@ -264,7 +280,7 @@ STEPS = (
 
 @pytest.mark.parametrize("step", STEPS)
 def test_scenario_B01_power_cut_on_the_way_to_the_penalty(make_world: MakeWorld, step: str) -> None:
-    """Cut at any step between block and penalty: after the restart there is one intent, one record of it, one penalty."""
+    """Cut anywhere between block and penalty: the restart leaves one intent, one record of the answer, one penalty."""
     fuse = Fuse()
     world = make_world(failpoint=fuse)
     pair = world.open(updates=3)

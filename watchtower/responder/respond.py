@@ -30,6 +30,7 @@ from watchtower.ports import (
     Failpoint,
     Keystore,
     Node,
+    NodeError,
     NodeUnavailable,
     ReadModels,
     Rng,
@@ -125,9 +126,18 @@ class Responder:
 
     def _market(self) -> Market:
         policy = self._node.mempool_policy()
-        estimates = [(t, self._node.fee_estimate(t)) for t in ESTIMATE_TARGETS]
+        estimates = [(t, self._estimate(t)) for t in ESTIMATE_TARGETS]
         known = tuple((t, e) for t, e in estimates if e is not None)
         return Market(policy.minimum, policy.relay, policy.increment, known)
+
+    def _estimate(self, target: int) -> float | None:
+        """An estimate, or None also where the node refuses to estimate (as with -blocksonly): bids work without."""
+        try:
+            return self._node.fee_estimate(target)
+        except NodeUnavailable:
+            raise
+        except NodeError:
+            return None
 
     def _serve(self, channel: Channel, view: View, run: _Run) -> None:
         breach = _breach_to_answer(channel)
