@@ -13,6 +13,7 @@ FAST_TESTS := tests/unit tests/contract_vectors tests/properties
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: list setup demo check test bench format lock clean
 
@@ -52,8 +53,12 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest tests/deploy $(PYTEST_ARGS)
 
-bench: $(STAMP) ## Measure speed and memory, print a table and write build/bench.json
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+$(VENV)/.bench: $(STAMP) requirements/bench.txt
+	$(PIP) --require-hashes -r requirements/bench.txt
+	@touch $@
 
 format: $(STAMP) ## Bring the sources into the one style
 	$(BIN)/ruff check --fix --quiet .
@@ -62,6 +67,7 @@ format: $(STAMP) ## Bring the sources into the one style
 lock: $(STAMP) ## Lock all dependencies again (needs uv)
 	uv lock
 	uv export --quiet --no-emit-project --no-header --only-group build -o requirements/build.txt
+	uv export --quiet --no-emit-project --no-header --only-group bench -o requirements/bench.txt
 	uv export --quiet --no-emit-project --no-header --no-default-groups --extra speed -o requirements/runtime.txt
 	uv export --quiet --no-emit-project --no-header --group dev --extra test --extra speed -o requirements/dev.txt
 
