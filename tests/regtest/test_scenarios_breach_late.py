@@ -23,10 +23,11 @@ from domain.events import (
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.conftest import StartNode
-from tests.regtest.world import World
+from tests.regtest.world import SWEEP, World
 from tests.support.parties import Pair
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
 from watchtower.node.rpc import BitcoindNode
+from watchtower.ports import BlockNotAvailable
 
 
 class PowerCut(BaseException):
@@ -260,6 +261,32 @@ def test_scenario_B03_no_fee_estimator(start_node: StartNode, tmp_path: Path) ->
 
     assert world.mempool_spender(world.contest(pair, 1)) is not None
     world.close()
+
+
+def test_scenario_B21_deadline_counts_headers_not_our_cursor(make_world: MakeWorld) -> None:
+    """While blocks cannot be read the deadline still comes nearer: the bid follows the node's headers."""
+
+    def unreadable(_block_hash: bytes) -> bytes:
+        raise BlockNotAvailable("block: pruned")
+
+    world = make_world(node_port=FaultyNode)
+    pair = world.open(updates=3, challenge_period=20)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    assert 19 == only(world, pair, PenaltyPrepared).remaining
+    world.port.faults["block"] = unreadable  # type: ignore[attr-defined]
+    for _ in range(18):
+        world.node.generate_block()
+
+    report = world.tower.run_pass(SWEEP)
+
+    assert isinstance(report.error, BlockNotAvailable)
+    last = world.events(pair, PenaltyPrepared)[-1]
+    assert isinstance(last, PenaltyPrepared)
+    assert 1 == last.remaining
+    spender = world.mempool_spender(world.contest(pair, 1))
+    assert spender is not None
+    assert last.txid == spender.txid
 
 
 # ── power cuts ───────────────────────────────────────────────────────────────────────────────────────────

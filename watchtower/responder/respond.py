@@ -64,9 +64,13 @@ class RespondReport(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """What the node says this moment: tip height, market, spenders in the mempool of the asked outpoints."""
+    """What the node says this moment: market, spenders in the mempool of the asked outpoints.
+
+    `tip` is the height of our cursor, `highest` that of the best header: what deadlines are counted from.
+    """
 
     tip: int
+    highest: int
     market: Market
     spenders: Mapping[OutPoint, Txid]
 
@@ -113,7 +117,9 @@ class Responder:
         work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
         if not work:
             return RespondReport()
-        view = View(tip, self._market(), self._node.mempool_spenders(_outpoints(work)))
+        # A cursor that stands still, for example at a block that cannot be read, must not stop the clock.
+        highest = max(tip, self._node.chain_info().headers)
+        view = View(tip, highest, self._market(), self._node.mempool_spenders(_outpoints(work)))
         run = _Run()
         for channel in work:
             try:
@@ -161,7 +167,7 @@ class Responder:
             wanted = price(
                 channel,
                 breach,
-                tip=view.tip,
+                tip=view.highest,
                 market=view.market,
                 rival=self._rival(channel, breach, spender),
                 spendable=self._spendable,
