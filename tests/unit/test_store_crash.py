@@ -30,8 +30,11 @@ def work(name):
         last = store.append([note(stream, 1), note(stream, 2), note(stream, 3)], chain=name == 0)
         os.write(1, f"{stream} {last}\\n".encode())
 
-for name in range(4):
-    threading.Thread(target=work, args=(name,)).start()
+workers = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
 threading.Event().wait()  # the store counts as closed when the main thread ends
 """
 
@@ -43,7 +46,7 @@ def test_killed_writers_lose_nothing_acknowledged(tmp_path: Path) -> None:
     moments = random.Random(20)
     acknowledged: list[tuple[str, int]] = []
     for turn in range(KILLS):
-        acknowledged += _run_and_kill(path, turn, moments.randint(1, 300))
+        acknowledged += _run_and_kill(path, turn, moments.randint(1, 60))
 
         with open_store(path) as store:
             for stream, last in acknowledged[-300:]:

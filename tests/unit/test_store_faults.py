@@ -277,3 +277,23 @@ def test_observations_name_operation_and_kind(tmp_path: Path) -> None:
         store.read_stream("c1")
 
     assert {("append", "chain"), ("append", "client"), ("commit", "chain"), ("read_stream", "")} <= set(seen)
+
+
+def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
+    """The writer does not keep a process alive whose main thread is gone; what it had accepted is durable."""
+    path = new_log(tmp_path)
+    program = """
+import sys
+from pathlib import Path
+from tests.support.stores import note
+from watchtower.store.create import open_store
+store = open_store(Path(sys.argv[1]))
+store.append([note("c1", 1)])
+raise SystemExit(7)
+"""
+
+    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=30, check=False)
+
+    assert 7 == done.returncode
+    with open_reader(path) as reader:
+        assert reader.last_id() == 2
