@@ -23,9 +23,11 @@ from domain.events import (
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.conftest import StartNode
-from tests.regtest.world import SWEEP, World
+from tests.regtest.world import PASSPHRASE, SWEEP, World
 from tests.support.parties import Pair
+from watchtower.channels.register import register
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
+from watchtower.keystore import FileKeystore
 from watchtower.node.rpc import BitcoindNode
 from watchtower.ports import BlockNotAvailable
 
@@ -246,6 +248,24 @@ def test_scenario_B26_missing_secret(world: World) -> None:
     assert penalty is not None
     assert world.height_of(penalty.txid) == world.node.height()
     assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B26_missing_key(world: World) -> None:
+    """Without the revocation key the breach is an alert; a repeated registration brings the key and the penalty."""
+    pair = world.open(updates=3)
+    world.stop()
+    (world.directory / "keystore").unlink()
+    FileKeystore.create(world.directory / "keystore", PASSPHRASE, cost=2).close()
+    world.wake()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    assert ({AlertKind.UNARMED_BREACH}, []) == (world.channel(pair).alerts, world.events(pair, PenaltyPrepared))
+
+    register(world.context, pair.registration(Side.B))
+    world.look()
+
+    assert world.mempool_spender(world.contest(pair, 1)) is not None
+    assert frozenset() == world.channel(pair).alerts
 
 
 def test_scenario_B03_no_fee_estimator(start_node: StartNode, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class Responder:
                 rival=self._rival(channel, breach, spender),
                 spendable=self._spendable,
             )
-            channel = self._note_economy(channel, breach, wanted, view.tip)
+            channel = self._note_standing(channel, breach, wanted, view.tip)
             due = self._next_bid(channel, breach, wanted, spender, secret)
             run.deferred += wanted.fee is None
             if due is None or due[1].fee == tried:
@@ -253,11 +253,15 @@ class Responder:
         entry = self._node.mempool_entry(txid)
         return None if entry is None else Rival(entry.fee, entry.vsize)
 
-    def _note_economy(self, channel: Channel, breach: Spend, wanted: Price, tip: int) -> Channel:
+    def _note_standing(self, channel: Channel, breach: Spend, wanted: Price, tip: int) -> Channel:
+        """Alerts about an armed breach: the key is there (again), and whether the value pays for the penalty."""
         kind = AlertKind.UNECONOMICAL_TO_PUNISH
+        news = clear_alert(channel, AlertKind.UNARMED_BREACH, tip, self._now)
         if wanted.uneconomical:
-            return self._record(channel, raise_alert(channel, kind, breach.txid, breach.sequence, tip, self._now))
-        return self._record(channel, clear_alert(channel, kind, tip, self._now))
+            news += raise_alert(channel, kind, breach.txid, breach.sequence, tip, self._now)
+        else:
+            news += clear_alert(channel, kind, tip, self._now)
+        return self._record(channel, news)
 
     # --- honest closes --------------------------------------------------------------------------------------
 
