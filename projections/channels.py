@@ -26,14 +26,17 @@ class FactsRow(msgspec.Struct, frozen=True):
 
 FACTS = Table("channel_facts", FactsRow)
 
-_DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]]], ...] = (
-    (channel_info.TABLE, channel_info.rows),
-    (watch_index.TABLE, watch_index.rows),
-    (open_breaches.TABLE, open_breaches.rows),
-    (closings.TABLE, closings.rows),
-    (funding_pending.TABLE, funding_pending.rows),
-    (block_index.TABLE, block_index.rows),
+_SPENDING = ("resolved", "spends", "ends", "double_spend", "bids", "settlements", "soft_final", "terms")
+_FUNDING = ("resolved", "registered", "terms", "funding_block", "funding_seen", "funding_inputs", "double_spend")
+
+_DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str, ...]], ...] = (
+    (watch_index.TABLE, watch_index.rows, ("spends", *_FUNDING)),
+    (open_breaches.TABLE, open_breaches.rows, _SPENDING),
+    (closings.TABLE, closings.rows, _SPENDING),
+    (funding_pending.TABLE, funding_pending.rows, _FUNDING),
+    (block_index.TABLE, block_index.rows, ("funding_block", *_SPENDING)),
 )
+"""Tables that change rarely: what each is made of. If an event left those fields alone, the rows stand."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChannelFacts)
@@ -44,7 +47,7 @@ class ChannelViews:
 
     name: ClassVar[str] = "channels"
     version: ClassVar[int] = 1
-    tables: ClassVar[tuple[Table, ...]] = (FACTS, *(table for table, _ in _DERIVED))
+    tables: ClassVar[tuple[Table, ...]] = (FACTS, channel_info.TABLE, *(table for table, _, _ in _DERIVED))
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:
         """The facts of the event's channel."""
@@ -66,6 +69,8 @@ class ChannelViews:
         changes: list[Change] = []
         for stream, facts in new.items():
             changes.append(Change(FACTS.name, (stream,), (stream, _encoder.encode(facts))))
+            # ChannelInfo shows version and time of the last event: every event changes it.
+            changes += [Change(channel_info.TABLE.name, (stream,), row) for row in channel_info.rows(stream, facts)]
             changes += _derived(stream, old[stream], facts)
         return changes
 
@@ -85,7 +90,9 @@ def _decode(row: Row | None) -> ChannelFacts | None:
 
 def _derived(stream: str, old: ChannelFacts | None, new: ChannelFacts) -> list[Change]:
     changes: list[Change] = []
-    for table, rows in _DERIVED:
-        before = rows(stream, old) if old is not None else []
-        changes += differences(table, before, rows(stream, new))
+    for table, rows, fields in _DERIVED:
+        if old is None:
+            changes += differences(table, (), rows(stream, new))
+        elif any(getattr(old, field) is not getattr(new, field) for field in fields):
+            changes += differences(table, rows(stream, old), rows(stream, new))
     return changes

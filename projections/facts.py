@@ -10,9 +10,16 @@ import msgspec
 
 from domain.chain import BlockRef, OutPoint, make_outpoint
 from domain.channel import COMMITMENT_KINDS, ChannelStatus
+from domain.contract.hashes import tagged_hash
 from domain.contract.params import ChannelParams
 from domain.events import AlertKind, Mode, ResolvedAs, SpendKind
 from domain.units import Side
+
+_FUNDING = slice(34, 70)
+"""Place of funding_txid and funding_vout in `ChannelParams` (protocol 2.2)."""
+
+_BLANK = bytes(32) + b"\xff" * 4
+"""What stands there while the funding outpoint is unknown."""
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
@@ -35,9 +42,11 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
         """Read encoded `ChannelParams`."""
         params = ChannelParams.decode(encoded)
         known = params.is_funding_known
+        # Both ids are hashes of the encoding at hand; `params` would encode its fields again for them.
+        proposal_id = tagged_hash("SCT1/proposal", encoded[: _FUNDING.start] + _BLANK + encoded[_FUNDING.stop :])
         return cls(
-            channel_id=params.channel_id if known else params.proposal_id,
-            proposal_id=params.proposal_id,
+            channel_id=tagged_hash("SCT1/channel", encoded) if known else proposal_id,
+            proposal_id=proposal_id,
             outpoint=params.funding_outpoint,
             is_funding_known=known,
             capacity=params.capacity,

@@ -67,8 +67,9 @@ class Projection(Protocol):
 
 
 def as_row(struct: msgspec.Struct) -> Row:
-    """The columns of a row struct; True and False become 1 and 0 as the database keeps them."""
-    return tuple(int(value) if isinstance(value, int) else value for value in msgspec.structs.astuple(struct))
+    """The columns of a row struct; True and False are the 1 and 0 that the database gives back."""
+    row: Row = msgspec.structs.astuple(struct)
+    return row
 
 
 def differences(table: Table, before: Iterable[Row], after: Iterable[Row]) -> list[Change]:
