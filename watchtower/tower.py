@@ -12,9 +12,10 @@ import msgspec
 
 from domain.events import Source
 from watchtower.chain.arm import Arming
+from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import FollowReport
 from watchtower.chain.follow import Follower
-from watchtower.chain.mempool import Hints, MempoolWatch, watched_conditions
+from watchtower.chain.mempool import Hints, MempoolWatch
 from watchtower.ports import (
     Clock,
     EventStore,
@@ -24,6 +25,8 @@ from watchtower.ports import (
     NodeError,
     ReadModels,
     Rng,
+    StoreBroken,
+    StoreError,
 )
 from watchtower.repository import Channels
 from watchtower.responder.respond import Responder, RespondReport
@@ -40,12 +43,12 @@ class TowerSettings(msgspec.Struct, frozen=True):
 
 
 class PassReport(msgspec.Struct, frozen=True):
-    """Result of one pass. `error` is what stopped the follower; `again` asks for another pass at once."""
+    """Result of one pass. `error` is what stopped the follower (or the log); `again` asks for another pass at once."""
 
     follow: FollowReport
     respond: RespondReport
     height: int
-    error: NodeError | None
+    error: NodeError | StoreError | None
     again: bool
 
 
@@ -69,7 +72,7 @@ class Tower:
         self.models = models
         self.channels = channels
         self._observe = observe
-        self._conditions: dict[bytes, str] = {}
+        self._conditions = Conditions(channels, models)
         self._armed: set[str] = set()
         self.follower = Follower(
             node=node,
@@ -116,22 +119,26 @@ class Tower:
         """Start-up order of reliability 6.3, steps 2 and 4 to 6; raises `NodeError` or `WrongChain`, try again."""
         self.models.catch_up()
         self.follower.start()
+        self._conditions.refresh()
         self.arming.add(self.models.young_funding())
         self.responder.resend()
         return self.run_pass(Hints(full_sweep=True), Source.CATCH_UP)
 
     def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
-        """Follow, look, respond. A `NodeError` of the follower is reported after responding, not raised."""
+        """Follow, look, respond. What stops the follower is reported after responding; `StoreBroken` is raised."""
         self.models.catch_up()
-        followed, error = FollowReport(), None
+        followed = FollowReport()
+        error: NodeError | StoreError | None = None
         try:
             followed = self.follower.follow(source)
             moved = followed.connected or followed.disconnected
-            self._refresh_conditions()
+            self._conditions.refresh()
             self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)
-            self._refresh_conditions()
+            self._conditions.refresh()
             self.arming.check(self._newly_watched())
-        except NodeError as failure:
+        except StoreBroken:
+            raise
+        except (NodeError, StoreError) as failure:
             error = failure
         height = self.follower.cursor.height
         responded = self.responder.respond(height)
@@ -149,9 +156,3 @@ class Tower:
         fresh = sorted(self.models.take_changed() - self._armed)
         self._armed.update(fresh)
         return fresh
-
-    def _refresh_conditions(self) -> None:
-        contested = (self.channels.load(stream) for stream in self.models.contested())
-        found = watched_conditions(contested)
-        self._conditions.clear()
-        self._conditions.update(found)

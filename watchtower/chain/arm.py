@@ -6,12 +6,13 @@ the log knows no spend, the blocks since the registration are scanned again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from domain.chain import BlockRef
 from domain.channel import Channel
 from domain.events import AuditMismatch, Source, envelopes
 from domain.spending import disconnected
+from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels
@@ -34,7 +35,7 @@ class Arming:
         channels: Channels,
         models: ReadModels,
         follower: Follower,
-        conditions: Mapping[bytes, str],
+        conditions: Conditions,
         clock: Clock,
     ) -> None:
         self._node = node
@@ -101,6 +102,7 @@ class Arming:
             if facts.job:
                 self._store.append(facts.job, chain=True)
                 self._models.catch_up()
+                self._conditions.note(facts.streams)
 
 
 def _should_be_unspent(channel: Channel) -> bool:

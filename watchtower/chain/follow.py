@@ -7,7 +7,6 @@ makes the append fail as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from domain import cursor as cursors
@@ -16,6 +15,7 @@ from domain.cursor import ChainCursor, Move, next_move
 from domain.events import CHAIN_STREAM, Envelope, Source, envelopes
 from domain.spending import disconnected
 from domain.units import FINAL_DEPTH
+from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import Facts, FollowReport
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import (
@@ -58,7 +58,7 @@ class Follower:
         store: EventStore,
         channels: Channels,
         models: ReadModels,
-        conditions: Mapping[bytes, str],
+        conditions: Conditions,
         clock: Clock,
         failpoint: Failpoint,
         network: str,
@@ -190,6 +190,7 @@ class Follower:
         job = envelopes(CHAIN_STREAM, self.cursor.version, [connected]) + facts.job
         self._failpoint("connect:before")
         self._append(job)
+        self._conditions.note(facts.streams)
         self._failpoint("connect:after")
 
     def _disconnect(self) -> None:
@@ -207,6 +208,7 @@ class Follower:
             except StoreConflict as conflict:
                 self._retry(conflict)
                 continue
+            self._conditions.note(facts.streams)
             self._failpoint("disconnect:after")
             return
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, Txid
-from domain.channel import Channel
 from domain.classifier import classify, encoded_number
 from domain.errors import DomainError
 from domain.events import Payload, Source, SpendKind
@@ -215,8 +214,3 @@ class MempoolWatch:
 
 _SETTLED_VERDICTS = frozenset({SpendKind.BREACH, SpendKind.COOP, SpendKind.OWN_CLOSE, SpendKind.SELF_BREACH})
 """Verdicts that no later secret of the counterparty can change."""
-
-
-def watched_conditions(channels: Iterable[Channel]) -> dict[bytes, str]:
-    """Outpoints of conditional outputs of all present closes, for preimages."""
-    return {bytes(outpoint): channel.stream for channel in channels for outpoint in condition_outpoints(channel)}
