@@ -12,33 +12,21 @@ from projections.tables import Change, Row
 from projections.watch_index import TABLE
 
 
-class WatchSet:
-    """Filled from the `watch_index` view and kept equal to it. Written by one thread, read by any."""
+class WatchSet(dict[bytes, str | tuple[str, ...]]):
+    """Filled from the `watch_index` view and kept equal to it. Written by one thread, read by any.
+
+    It is a dictionary, so that the scanner's question for every input of a block costs what a dictionary costs.
+    """
+
+    __slots__ = ()
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        self._streams: dict[bytes, str | tuple[str, ...]] = {}
-        self._outpoints: set[bytes] = set()
+        super().__init__()
         self.load(rows)
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    def __contains__(self, outpoint: object) -> bool:
-        return outpoint in self._outpoints
-
-    @property
-    def outpoints(self) -> Set[bytes]:
-        """All outpoints, kept up to date; for reading only."""
-        return self._outpoints
-
-    def get(self, outpoint: bytes) -> str | None:
-        """The channel of an outpoint (the first of several), or None."""
-        found = self._streams.get(outpoint)
-        return found[0] if isinstance(found, tuple) else found
 
     def streams(self, outpoint: bytes) -> tuple[str, ...]:
         """All channels of an outpoint."""
-        found = self._streams.get(outpoint)
+        found = self.get(outpoint)
         if found is None:
             return ()
         return found if isinstance(found, tuple) else (found,)
@@ -66,13 +54,11 @@ class WatchSet:
     def _add(self, outpoint: bytes, stream: str) -> None:
         known = self.streams(outpoint)
         if stream not in known:
-            self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
-            self._outpoints.add(outpoint)
+            self[outpoint] = tuple(sorted((*known, stream))) if known else stream
 
     def _remove(self, outpoint: bytes, stream: str) -> None:
         left = tuple(known for known in self.streams(outpoint) if known != stream)
         if not left:
-            self._outpoints.discard(outpoint)
-            self._streams.pop(outpoint, None)
+            self.pop(outpoint, None)
         else:
-            self._streams[outpoint] = left[0] if len(left) == 1 else left
+            self[outpoint] = left[0] if len(left) == 1 else left
