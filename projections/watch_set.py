@@ -12,21 +12,33 @@ from projections.tables import Change, Row
 from projections.watch_index import TABLE
 
 
-class WatchSet(dict[bytes, str | tuple[str, ...]]):
-    """Filled from the `watch_index` view and kept equal to it. Written by one thread, read by any.
-
-    It is a dictionary, so that the scanner's question for every input of a block costs what a dictionary costs.
-    """
-
-    __slots__ = ()
+class WatchSet:
+    """Filled from the `watch_index` view and kept equal to it. Written by one thread, read by any."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        super().__init__()
+        self._streams: dict[bytes, str | tuple[str, ...]] = {}
+        self._outpoints: set[bytes] = set()
         self.load(rows)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __contains__(self, outpoint: object) -> bool:
+        return outpoint in self._outpoints
+
+    @property
+    def outpoints(self) -> Set[bytes]:
+        """All outpoints, kept up to date; for reading only."""
+        return self._outpoints
+
+    def get(self, outpoint: bytes) -> str | None:
+        """The channel of an outpoint (the first of several), or None."""
+        found = self._streams.get(outpoint)
+        return found[0] if isinstance(found, tuple) else found
 
     def streams(self, outpoint: bytes) -> tuple[str, ...]:
         """All channels of an outpoint."""
-        found = self.get(outpoint)
+        found = self._streams.get(outpoint)
         if found is None:
             return ()
         return found if isinstance(found, tuple) else (found,)
@@ -54,11 +66,13 @@ class WatchSet(dict[bytes, str | tuple[str, ...]]):
     def _add(self, outpoint: bytes, stream: str) -> None:
         known = self.streams(outpoint)
         if stream not in known:
-            self[outpoint] = tuple(sorted((*known, stream))) if known else stream
+            self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
+            self._outpoints.add(outpoint)
 
     def _remove(self, outpoint: bytes, stream: str) -> None:
         left = tuple(known for known in self.streams(outpoint) if known != stream)
         if not left:
-            self.pop(outpoint, None)
+            self._outpoints.discard(outpoint)
+            self._streams.pop(outpoint, None)
         else:
-            self[outpoint] = left[0] if len(left) == 1 else left
+            self._streams[outpoint] = left[0] if len(left) == 1 else left
