@@ -58,7 +58,7 @@ def test_facts_agree_with_the_aggregate(steps: list[int]) -> None:
     assert (channel.version, channel.sequence, channel.balances) == (facts.version, facts.sequence, facts.balances)
     assert (channel.highest_revoked, channel.state_hash) == (facts.highest_revoked, facts.state_hash)
     assert (channel.funding_block, channel.funding_seen) == (facts.funding_block, facts.funding_seen)
-    assert channel.resolved is facts.resolved
+    assert (channel.resolved, channel.soft_final) == (facts.resolved, facts.soft_final)
     assert channel.alerts == set(facts.alerts)
     assert [(s.txid, s.kind, s.side, s.sequence, s.in_mempool, s.block) for s in channel.spends] == [
         (s.txid, s.kind, s.side, s.sequence, s.in_mempool, s.block) for s in facts.spends
