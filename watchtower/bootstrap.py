@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import structlog
 from starlette.types import ASGIApp
 
@@ -42,6 +43,7 @@ from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
+from watchtower.submissions import counted
 from watchtower.system import SystemClock, system_random
 from watchtower.telemetry.logging import configure
 from watchtower.telemetry.metrics import Metrics
@@ -259,7 +261,7 @@ class Parts:
             tower_id=self.tower_key[1:],
         )
         return create_app(
-            services,
+            msgspec.structs.replace(services, accept_state=counted(services.accept_state, self.metrics)),
             token_sha256=bytes.fromhex(self.settings.api.token_hash),
             max_body=self.settings.api.max_body_bytes,
             observe=observe,

@@ -166,7 +166,6 @@ CATALOG: tuple[Metric, ...] = (
             "accepted",
             "duplicate",
             "sequence_gap",
-            "stale",
             "equivocation",
             "invalid_signature",
             "invalid_secret",

@@ -26,7 +26,6 @@ from domain.events import (
     SpendConfirmed,
     SpendKind,
     SpendSeen,
-    StateUpdated,
 )
 from watchtower.telemetry.events import snake_case
 from watchtower.telemetry.metrics import Metrics
@@ -131,9 +130,6 @@ class Reporter:
             self._observe_answer(payload)
         elif isinstance(payload, PenaltyRefused):
             count("penalty_broadcasts_total", _REFUSALS.get(payload.outcome, payload.outcome.name.lower()))
-        elif isinstance(payload, StateUpdated):
-            count("state_updates_total", "accepted")
-            self._metrics.set("last_state_update_timestamp_seconds", value=payload.recorded_at / 1e6)
 
     def _count_spend(self, spend: tuple[str, bytes], kind: SpendKind) -> None:
         """A spend counts once, whether it was seen in the mempool first or not, and not again after a reorg."""
