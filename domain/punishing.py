@@ -16,6 +16,7 @@ from domain.contract.scripts import dust_limit
 from domain.deadlines import deadline, remaining
 from domain.events import BidMethod, BroadcastOutcome, Payload, PenaltyBroadcast, PenaltyPrepared, PenaltyRefused, Via
 from domain.fees import Market, bid, fee_for, mempool_budget, mempool_fee, phase_estimate
+from domain.transaction import Transaction
 
 
 class Rival(msgspec.Struct, frozen=True):
@@ -119,6 +120,21 @@ def penalty_prepared(
             remaining=left,
         )
     ]
+
+
+def penalty_found(channel: Channel, breach: Spend, raw: bytes, now: int) -> list[Payload]:
+    """A spend of the contest output in the mempool that our log does not know: ours if it pays our sweep script.
+
+    Nobody else gives us money, so it is an own bid that was lost from the log. The higher bid is adopted, so that
+    bids do not fall; a lower one will be replaced.
+    """
+    tx, bids = Transaction.parse(raw), channel.bids_on(breach.txid)
+    if len(tx.inputs) != 1 or [out.spk for out in tx.outputs] != [channel.sweep_spk]:
+        return []
+    fee = channel.params.contest_value - tx.outputs[0].value
+    if bids and fee <= bids[-1].fee:
+        return []
+    return penalty_prepared(channel, breach, txid=tx.txid, raw=raw, fee=fee, left=None, now=now)
 
 
 def penalty_answered(

@@ -18,9 +18,9 @@ from domain.contract.keys import public_key
 from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import derive_secret, index_of, revocation_secret
 from domain.errors import DomainError
-from domain.events import AlertKind, BroadcastOutcome, Payload, SpendKind, Via, envelopes
+from domain.events import AlertKind, BroadcastOutcome, SpendKind, Via
 from domain.fees import Market
-from domain.punishing import Price, Rival, penalty_answered, penalty_prepared, price
+from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
 from domain.settling import ready_settlement, settle_answered, settle_prepared, settlement_missing
 from domain.spending import clear_alert, raise_alert
 from watchtower.ports import (
@@ -34,11 +34,12 @@ from watchtower.ports import (
     NodeUnavailable,
     ReadModels,
     Rng,
-    StoreConflict,
+    StoreBroken,
     WatchtowerError,
 )
 from watchtower.repository import Channels
 from watchtower.responder.broadcast import Broadcaster
+from watchtower.responder.journal import Journal
 
 ESTIMATE_TARGETS = (1, 2, 3, 6)
 RAISES_PER_RUN = 3
@@ -92,7 +93,6 @@ class Responder:
         spendable: float = 1.0,
     ) -> None:
         self._node = node
-        self._store = store
         self._channels = channels
         self._models = models
         self._keystore = keystore
@@ -101,6 +101,7 @@ class Responder:
         self._failpoint = failpoint
         self._spendable = spendable
         self._broadcaster = Broadcaster(node, failpoint)
+        self._journal = Journal(store, channels, models)
 
     def resend(self) -> None:
         """Send every stored penalty again at once, before catching up: the restart may be at the last moment."""
@@ -112,7 +113,10 @@ class Responder:
                 self._broadcaster.send(bids[-1].raw, breach.raw)
 
     def respond(self, tip: int) -> RespondReport:
-        """One run over all contested channels. Raises `NodeUnavailable` when nothing can be asked at all."""
+        """One run over all contested channels. Raises `NodeUnavailable` when nothing can be asked at all.
+
+        A log without space stops no penalty; one that is broken ends the run with `StoreBroken`.
+        """
         streams = self._models.contested()
         work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
         if not work:
@@ -121,13 +125,15 @@ class Responder:
         highest = max(tip, self._node.chain_info().headers)
         view = View(tip, highest, self._market(), self._node.mempool_spenders(_outpoints(work)))
         run = _Run()
+        self._journal.begin()
         for channel in work:
             try:
                 self._serve(channel, view, run)
-            except NodeUnavailable:
+            except (NodeUnavailable, StoreBroken):
                 raise
             except (DomainError, WatchtowerError) as error:
                 run.troubles.append(Trouble(channel.stream, error))
+        run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
         return run.report()
 
     def _market(self) -> Market:
@@ -159,7 +165,7 @@ class Responder:
         if secret is None:
             run.deferred += 1
             alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
-            self._record(channel, alert)
+            self._journal.record(channel, alert)
             return
         spender, tried = view.spenders.get(breach.contest), 0
         channel = self._note_presence(channel, breach, spender, view.tip)
@@ -218,7 +224,7 @@ class Responder:
             channel, breach, txid=signed.txid, raw=signed.serialize(), fee=fee, left=left, now=self._now
         )
         self._failpoint("prepare_commit:before")
-        channel = self._record(channel, prepared)
+        channel = self._journal.record(channel, prepared)
         self._failpoint("prepare_commit:after")
         return channel, channel.bids_on(breach.txid)[-1]
 
@@ -226,17 +232,26 @@ class Responder:
         answer, via = self._broadcaster.send(bid.raw, breach.raw)
         answered = penalty_answered(bid, answer.outcome, via, answer.code, answer.text, tip, self._now)
         self._failpoint("broadcast_result_commit:before")
-        channel = self._record(channel, answered)
+        channel = self._journal.record(channel, answered)
         self._failpoint("broadcast_result_commit:after")
         return channel, answer
 
     def _note_presence(self, channel: Channel, breach: Spend, spender: bytes | None, tip: int) -> Channel:
-        """Record a bid that stands in the mempool without an answer: the process ended before it was written."""
+        """Record our penalty that stands in the mempool although the log does not say so.
+
+        The process ended before it was written, the log was full, or this log is an older copy.
+        """
+        if spender is None:
+            return channel
+        if spender not in {b.txid for b in channel.bids_on(breach.txid)}:
+            raw = self._node.mempool_transaction(spender)
+            found = [] if raw is None else penalty_found(channel, breach, raw, self._now)
+            channel = self._journal.record(channel, found)
         bid = next((b for b in channel.bids_on(breach.txid) if b.txid == spender), None)
         if bid is None:
             return channel
         known = penalty_answered(bid, BroadcastOutcome.ALREADY_KNOWN, Via.UNKNOWN, 0, "", tip, self._now)
-        return self._record(channel, known)
+        return self._journal.record(channel, known)
 
     def _rival(self, channel: Channel, breach: Spend, spender: bytes | None) -> Rival | None:
         """Whom we have to outbid: a foreign spend of the contest output, or the cheater's anchor child."""
@@ -261,7 +276,7 @@ class Responder:
             news += raise_alert(channel, kind, breach.txid, breach.sequence, tip, self._now)
         else:
             news += clear_alert(channel, kind, tip, self._now)
-        return self._record(channel, news)
+        return self._journal.record(channel, news)
 
     # --- honest closes --------------------------------------------------------------------------------------
 
@@ -271,42 +286,23 @@ class Responder:
             return
         ready = ready_settlement(channel, close)
         if ready is None:
-            self._record(channel, settlement_missing(channel, close, view.tip, self._now))
+            self._journal.record(channel, settlement_missing(channel, close, view.tip, self._now))
             return
         spender = view.spenders.get(close.contest)
         if spender == ready.tx.txid:
             known = settle_answered(channel, ready, BroadcastOutcome.ALREADY_KNOWN, view.tip, self._now)
-            self._record(channel, known)
+            self._journal.record(channel, known)
         if view.tip < ready.valid_from - 1 or spender is not None:
             return
-        channel = self._record(channel, settle_prepared(channel, ready, self._now))
+        channel = self._journal.record(channel, settle_prepared(channel, ready, self._now))
         answer, _ = self._broadcaster.send(ready.tx.serialize(), None)
         run.settled += answer.in_mempool
         run.outcomes.append(answer.outcome)
-        self._record(channel, settle_answered(channel, ready, answer.outcome, view.tip, self._now))
-
-    # --- writing ----------------------------------------------------------------------------------------------
+        self._journal.record(channel, settle_answered(channel, ready, answer.outcome, view.tip, self._now))
 
     @property
     def _now(self) -> int:
         return self._clock.wall_microseconds()
-
-    def _record(self, channel: Channel, payloads: Sequence[Payload]) -> Channel:
-        """Append to the channel's stream; a conflict with an upload re-reads the version and appends again.
-
-        What is recorded here (bids, answers, alerts) is true whatever the client uploaded in between.
-        """
-        if not payloads:
-            return channel
-        while True:
-            try:
-                self._store.append(envelopes(channel.stream, channel.version, payloads), chain=True)
-            except StoreConflict:
-                self._channels.forget(channel.stream)
-                channel = self._channels.load(channel.stream)
-                continue
-            self._models.catch_up()
-            return self._channels.load(channel.stream)
 
 
 class _Run:
