@@ -10,13 +10,11 @@ from collections.abc import Sequence
 
 from domain.chain import BlockRef
 from domain.channel import (
-    COMMITMENT_KINDS,
     Channel,
     Spend,
     final_transaction,
 )
 from domain.classifier import Verdict
-from domain.contract.params import ChannelParams
 from domain.deadlines import deadline, depth, is_final, is_soft_final
 from domain.events import (
     MAX_RAW_TRANSACTION,
@@ -311,13 +309,3 @@ def matured(channel: Channel, tip: int, now: int) -> list[Payload]:
             ChannelResolved(recorded_at=now, outcome=outcome, txid=txid, block=block, depth=depth(block.height, tip))
         )
     return events
-
-
-def is_commitment(spend: Spend) -> bool:
-    """True if output 0 of the spend is a contest output of this channel."""
-    return spend.kind in COMMITMENT_KINDS
-
-
-def is_answerable(params: ChannelParams, spend: Spend, tip: int) -> bool:
-    """True while nobody but us can spend the contest output of a breach in the next block."""
-    return spend.block is None or deadline(spend.block.height, params.challenge_period) > tip

@@ -21,7 +21,15 @@ from domain.errors import (
     MalformedInput,
     SequenceGap,
 )
-from domain.events import MAX_RAW_TRANSACTION, ChannelProposed, ChannelRegistered, Source, StateUpdated
+from domain.events import (
+    MAX_RAW_TRANSACTION,
+    ChannelProposed,
+    ChannelRegistered,
+    Source,
+    StateUpdated,
+    decode_payload,
+    encode_payload,
+)
 from domain.opening import check_funding_output, decide_register
 from domain.spending import disconnected, funding_confirmed, funding_double_spent, funding_seen
 from domain.transaction import Transaction, TxOut
@@ -348,16 +356,17 @@ def test_F02_F03_the_funding_comes_goes_and_comes_back() -> None:
     assert [] == funding_confirmed(scene.channel, block(FUNDED_AT + 1, branch=1), NOW)
 
 
-def test_a_funding_transaction_too_long_for_an_event_is_seen_without_its_bytes() -> None:
+@pytest.mark.parametrize(("size", "kept"), [(MAX_RAW_TRANSACTION, True), (MAX_RAW_TRANSACTION + 1, False)])
+def test_a_funding_transaction_too_long_for_an_event_is_seen_without_its_bytes(size: int, kept: bool) -> None:
     """The fact is recorded; the event can be read back."""
     scene = Scene()
-    scene.then(decide_register(None, scene.registration()))
-    kept = scene.channel.funding_tx
+    scene.then(decide_register(None, scene.registration(funding_tx=None)))
 
-    scene.then(funding_seen(scene.channel, bytes(MAX_RAW_TRANSACTION + 1), Source.MEMPOOL, NOW))
+    event = scene.then(funding_seen(scene.channel, bytes(size), Source.MEMPOOL, NOW))[0]
 
     assert scene.channel.funding_seen
-    assert kept == scene.channel.funding_tx
+    assert kept is (scene.channel.funding_tx is not None)
+    assert event == decode_payload(event.TOPIC, encode_payload(event))
 
 
 def test_F04_a_double_spend_voids_the_channel_while_its_block_stands() -> None:

@@ -31,14 +31,13 @@ from domain.spending import (
     contest_confirmed,
     disconnected,
     funding_double_spent,
-    is_answerable,
     matured,
     raise_alert,
     reclassified,
     spend_gone,
     spend_seen,
 )
-from domain.transaction import Transaction
+from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from domain.updating import decide_revoke, decide_update
 from tests.support.scenes import FUNDED_AT, NOW, Scene, block, payout
@@ -216,6 +215,19 @@ def test_a_stale_settlement_that_pays_the_sweep_script_is_no_penalty() -> None:
     scene.ended(stale, scene.settlement(Side.B, 1), block(200 + T))
 
     assert ChannelStatus.LOST is scene.channel.status
+
+
+def test_a_penalty_that_pays_somebody_else_is_a_loss() -> None:
+    """Our revocation key was used, but the money went elsewhere: people must look."""
+    scene = Scene().opened(3)
+    stale = scene.commitment(Side.B, 1)
+    scene.mined(stale, block(200))
+    stolen = msgspec.structs.replace(scene.penalty(Side.B, 1), outputs=(TxOut(999_000, payout(Side.B)),))
+
+    scene.ended(stale, stolen, block(201))
+
+    assert ChannelStatus.LOST is scene.channel.status
+    assert AlertKind.FUNDS_LOST in scene.channel.alerts
 
 
 @pytest.mark.parametrize("annex", [(), (b"\x50" * 9,)])
@@ -648,20 +660,6 @@ def test_an_open_contest_never_matures(tx: str) -> None:
     scene.mined({"close": scene.commitment(Side.B, 3), "unknown": scene.stranger()}[tx], block(200))
 
     assert [] == matured(scene.channel, 10_000, NOW)
-
-
-# ── small predicates ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(("tip", "answerable"), [(200, True), (342, True), (343, False), (400, False)])
-def test_B21_a_breach_has_no_competitor_up_to_its_deadline(tip: int, answerable: bool) -> None:
-    """Height 200, T = 144: the block at 343 is the last one without a race."""
-    scene = Scene().opened(3)
-    scene.mined(scene.commitment(Side.B, 1), block(200))
-    spend = scene.channel.confirmed_spend
-    assert spend is not None
-
-    assert answerable is is_answerable(scene.params, spend, tip)
 
 
 def test_facts_in_flight_do_not_freeze_the_status() -> None:
