@@ -213,6 +213,9 @@ class EventStore(Protocol):
     def read_stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Envelope]:
         """Envelopes of a stream with version > `after`, in order."""
 
+    def version(self, stream: str) -> int:
+        """Last committed version of a stream, 0 if it has no event; cheap, it is asked at every load of a channel."""
+
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """The log in order of notification id, behind `after_id`."""
 

@@ -1,4 +1,4 @@
-"""Channels by stream: a bounded cache of folds, brought up to date from the log at every load.
+"""Channels by stream: a bounded cache of folds, brought up to date from the log at every load that is behind it.
 
 The log is the truth; a cached fold is only ever fast-forwarded, and thrown away after a failed commit.
 """
@@ -33,6 +33,10 @@ class Channels:
         """The channel as of the last committed event, or None if the stream is empty."""
         with self._lock:
             known = self._folds.get(stream)
+            if known is not None:
+                self._folds.move_to_end(stream)
+        if known is not None and known.version == self._store.version(stream):
+            return known
         events = self._store.read_stream(stream, after=known.version if known else 0)
         channel = fold(known, events)
         if channel is not None:

@@ -78,6 +78,10 @@ class MemoryEventStore:
         ids = self._streams.get(stream, [])[after:]
         return [self._recorded(event_id).envelope for event_id in (ids if limit is None else ids[:limit])]
 
+    def version(self, stream: str) -> int:
+        """Last version of a stream, 0 if it has no event."""
+        return len(self._streams.get(stream, ()))
+
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """The log in order of notification id, behind `after_id`."""
         last = min(len(self._log), after_id + limit)

@@ -58,6 +58,17 @@ def test_appended_events_are_read_back_in_order(store: Any) -> None:
     assert [item.id for item in store.read_log(2, 1)] == [3]
 
 
+def test_version_is_the_last_one_of_the_stream(store: Any) -> None:
+    """The version of a stream follows its appends and is not moved by refused ones."""
+    before = store.version("c1")
+    store.append([note("c1", 1), note("c1", 2), note("c2", 1)])
+    with pytest.raises(StoreConflict):
+        store.append([note("c1", 2, height=5), note("c1", 3)])
+
+    assert 0 == before
+    assert [2, 1, 0] == [store.version(stream) for stream in ("c1", "c2", "c3")]
+
+
 def test_unknown_stream_is_empty(store: Any) -> None:
     """Reading a stream that does not exist is no error."""
     assert store.read_stream("c-none") == []

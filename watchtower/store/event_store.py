@@ -23,12 +23,15 @@ from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
 from watchtower.store.mapper import check_versions
 from watchtower.store.streams import stream_id
+from watchtower.store.versions import StreamVersions
 
 MAX_CLIENT_EVENTS, MAX_CHAIN_EVENTS = 1_000, 50_000
 """Events of one job; a block with thousands of breaches is still one transaction."""
 
 FOREIGN_POLL = 0.1
 """Seconds between two looks at `data_version`: SQLite tells another process nothing."""
+
+_LAST_VERSION = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
 
 
 class LogMeta(msgspec.Struct, frozen=True):
@@ -79,6 +82,11 @@ class LogReader:
         """Highest committed notification id, 0 for an empty log."""
         with self._reading("last_id"):
             return self._log.recorder.max_notification_id() or 0
+
+    def version(self, stream: str) -> int:
+        """Last version of a stream, 0 if it has no event."""
+        with self._reading("version"), self._log.datastore.raw() as connection:
+            return int(connection.execute(_LAST_VERSION, (stream,)).fetchone()[0] or 0)
 
     def stream_id(self, category: str, natural_key: bytes) -> str:
         """Deterministic, unlinkable stream name: category letter and 22 characters."""
@@ -136,7 +144,8 @@ class SqliteEventStore(LogReader):
         self._lock = lock
         self._committed = threading.Condition()
         self._last_id = log.recorder.max_notification_id() or 0
-        self._writer = GroupCommit(log.recorder, observe, self._checkpoint_if_free)
+        self._versions = StreamVersions(super().version)
+        self._writer = GroupCommit(log.recorder, observe, self._checkpoint_if_free, self._versions)
         log.recorder.on_commit.append(self._announce)
 
     @property
@@ -160,6 +169,10 @@ class SqliteEventStore(LogReader):
     def last_id(self) -> int:
         """Highest committed notification id, 0 for an empty log."""
         return self._last_id
+
+    def version(self, stream: str) -> int:
+        """Last committed version of a stream, 0 if it has no event; mostly from memory."""
+        return self._versions.get(stream)
 
     def wait_beyond(self, after_id: int, timeout: float) -> bool:
         """Wait until the log has an event behind `after_id`; False after `timeout` seconds."""

@@ -20,6 +20,7 @@ from watchtower.ports import StoreBroken, StoreBusy, StoreError
 from watchtower.store.errors import GuardViolation, is_conflict, store_error
 from watchtower.store.read_back import Verdict, read_back
 from watchtower.store.recorder import ChainedRecorder
+from watchtower.store.versions import StreamVersions
 
 GROUP_JOBS, GROUP_EVENTS, GROUP_BYTES = 256, 1_000, 4 << 20
 """Limits of one shared commit; a larger group adds latency without raising the rate."""
@@ -61,8 +62,12 @@ class PendingJob:
 class GroupCommit:
     """Owns all appends of a store; `broken` is set when the file can no longer be trusted."""
 
-    def __init__(self, recorder: ChainedRecorder, observe: Observe, on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self, recorder: ChainedRecorder, observe: Observe, on_idle: Callable[[], None], known: StreamVersions
+    ) -> None:
+        """`on_idle` runs in quiet moments; `known` is told every version before the caller of a job is."""
         self._recorder, self._observe, self._on_idle = recorder, observe, on_idle
+        self._known = known
         self._chain: deque[PendingJob] = deque()
         self._clients: deque[PendingJob] = deque()
         self._wake = threading.Condition()
@@ -226,12 +231,16 @@ class GroupCommit:
             return None
 
     def _succeed(self, job: PendingJob, last_id: int) -> None:
-        for stream, version in _last_versions(job.stored).items():
+        last = _last_versions(job.stored)
+        self._known.note(last)
+        for stream, version in last.items():
             self._remember(stream, version)
         self._observe("append", perf_counter() - job.started, job.kind)
         job.future.set_result(last_id)
 
     def _fail(self, jobs: Sequence[PendingJob], error: BaseException) -> None:
+        for job in jobs:
+            self._known.forget(_last_versions(job.stored))
         answer = store_error(error)
         if isinstance(answer, StoreBroken):
             self._break(jobs, answer)
@@ -243,6 +252,7 @@ class GroupCommit:
         with self._wake:
             self.broken.set()
         for job in jobs:
+            self._known.forget(_last_versions(job.stored))
             if not job.future.done():
                 job.future.set_exception(error)
         self._fail_queued(StoreBroken("the log failed; end the process and start again"))
