@@ -48,9 +48,10 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n $(WORKERS) $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) -m 'not slow' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
+	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest tests/deploy $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json

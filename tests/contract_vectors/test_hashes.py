@@ -18,7 +18,7 @@ from tests.contract_vectors.load import load, raw
         ("f71c27109c692c1b56bbdceb5b9d2865b3708dbc", b"abcdefghijklmnopqrstuvwxyz"),
         ("12a053384a9c0c88e405a06c27dcf49ada62eb2b", b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
         ("9b752e45573d4b39f4dbd3323cab82bf63326bfb", b"1234567890" * 8),
-        ("52783243c1697bdbe16d37f97f68f08325dc1528", b"a" * 1_000_000),
+        pytest.param("52783243c1697bdbe16d37f97f68f08325dc1528", b"a" * 1_000_000, marks=pytest.mark.slow),
     ],
     ids=["empty", "a", "abc", "message digest", "alphabet", "two blocks", "digits", "million a"],
 )

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 NEEDS_NODE = "tests/regtest/test_devnode.py::test_start_from_the_prepared_chain_is_quick"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("required", "code", "word"), [("1", 1, "1 error"), ("", 0, "1 skipped")])
 def test_skip_becomes_a_failure(tmp_path: Path, required: str, code: int, word: str) -> None:
     """`STATE_CHANNEL_REQUIRE_NODE=1` turns the silent skip into a failure with the ways out."""
