@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from domain.contract.closing import build_cooperative_close, is_cooperative_close
 from domain.contract.commitment import build_commitment, commitment_number, complete_by_leaf, funding_sighash, obscure
 from domain.contract.keys import sign_schnorr
 from domain.contract.penalty import penalty_vsize
+from domain.contract.scripts import dust_limit
 from domain.events import AlertKind, AlertRaised, BreachDetected, PenaltyPrepared, SpendConfirmed, SpendKind, SpendSeen
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
-from tests.regtest.world import World, parent_txid
+from tests.regtest.world import PASSPHRASE, World, parent_txid
 from tests.support.parties import Pair, htlc
+from watchtower.channels.register import register
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.keystore import FileKeystore
 
 
 def last_alert(world: World, pair: Pair) -> AlertKind:
@@ -281,6 +287,97 @@ def test_scenario_B24_two_channels_breached_same_block(world: World) -> None:
     ]
     assert [world.node.height()] * 2 == [world.height_of(tx.txid) for tx in penalties if tx is not None]
     assert ("PUNISHED", "PUNISHED") == (world.status(first), world.status(second))
+
+
+def test_scenario_B24_urgent_and_large_first(world: World) -> None:
+    """Breaches of one block are answered in the order of their deadlines, then of their values."""
+    slow = world.open(updates=1, challenge_period=40, balances=(900_000, 900_000))
+    small = world.open(updates=1, challenge_period=12, balances=(300_000, 300_000))
+    large = world.open(updates=1, challenge_period=12, balances=(600_000, 600_000))
+
+    world.node.generate_block([pair.commitment(Side.A, 0) for pair in (slow, small, large)])
+    world.look()
+
+    log = world.store.read_log(0, 10_000)
+    order = [e.envelope.stream for e in log if isinstance(e.envelope.payload, PenaltyPrepared)]
+    assert [world.stream(pair) for pair in (large, small, slow)] == order
+    assert 3 == len(world.node.mempool())
+
+
+def test_scenario_B24_one_bad_channel_does_not_stop_the_other(world: World) -> None:
+    """The penalty of one channel cannot be made (its key is gone); the other one goes out all the same."""
+    first, second = world.open(updates=2, challenge_period=12), world.open(updates=2, challenge_period=20)
+    world.stop()
+    (world.directory / "keystore").unlink()
+    FileKeystore.create(world.directory / "keystore", PASSPHRASE, cost=2).close()
+    world.wake()
+    register(world.context, second.registration(Side.B))
+
+    world.node.generate_block([first.commitment(Side.A, 0), second.commitment(Side.A, 0)])
+    world.look()
+
+    assert world.mempool_spender(world.contest(first, 0)) is None
+    assert world.mempool_spender(world.contest(second, 0)) is not None
+
+
+@pytest.mark.parametrize("challenge_period", [1, 2])
+def test_scenario_B01_shortest_challenge_periods(world: World, challenge_period: int) -> None:
+    """With one or two blocks to answer the first bid is everything but dust, and it wins the next block."""
+    pair = world.open(updates=2, challenge_period=challenge_period)
+
+    world.node.generate_block([pair.commitment(Side.A, 0)])
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    penalty = world.penalty_of(pair, 0)
+    assert penalty is not None
+    assert dust_limit(penalty.outputs[0].spk) == penalty.outputs[0].value
+    assert world.node.height() == world.height_of(penalty.txid)
+    assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B01_penalty_mined_while_a_higher_bid_is_on_its_way(node: RegtestNode, tmp_path: Path) -> None:
+    """A block with the earlier bid arrives between our signature and our call: the refused bid is no loss."""
+    armed: list[bool] = []
+
+    def block_arrives(name: str) -> None:
+        if name == "broadcast:before" and armed:
+            armed.clear()
+            node.mine(1)
+
+    world = World(node, tmp_path / "tower", failpoint=block_arrives)
+    pair = world.open(updates=2, challenge_period=12)
+    node.generate_block([pair.commitment(Side.A, 0)])
+    world.look()
+    for _ in range(6):
+        node.generate_block()
+    armed.append(True)
+
+    world.look()
+    world.look()
+
+    penalty = world.penalty_of(pair, 0)
+    assert penalty is not None
+    assert node.height() == world.height_of(penalty.txid)
+    assert 2 == len(world.events(pair, PenaltyPrepared))
+    assert world.status(pair) == "PUNISHED"
+    world.close()
+
+
+def test_scenario_B11_funding_and_close_in_one_block(world: World) -> None:
+    """Funding and newest commitment in the same block: both facts are found, and the close is settled."""
+    pair = world.open(challenge_period=3, confirm=False)
+
+    world.node.generate_block([pair.funding.raw, pair.commitment(Side.A, 0)])
+    world.look()
+    for _ in range(3):
+        world.node.mine(1)
+        world.look()
+
+    settled = world.node.spender(world.contest(pair, 0))
+    assert settled == Transaction.parse(pair.settlement(Side.A, 0)).txid
+    assert world.status(pair) == "SETTLED"
 
 
 def test_scenario_B30_maxfeerate_guard(world: World) -> None:

@@ -26,7 +26,7 @@ from watchtower.channels.register import register
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
 from watchtower.keystore import FileKeystore
 from watchtower.node.rpc import BitcoindNode
-from watchtower.ports import BlockNotAvailable
+from watchtower.ports import Answer, BlockNotAvailable, NodeError
 
 
 class FaultyNode:
@@ -288,3 +288,32 @@ def test_scenario_B21_deadline_counts_headers_not_our_cursor(make_world: MakeWor
     spender = world.mempool_spender(world.contest(pair, 1))
     assert spender is not None
     assert last.txid == spender.txid
+
+
+def test_scenario_B24_node_trouble_with_one_penalty_does_not_stop_the_other(make_world: MakeWorld) -> None:
+    """The node gives no usable answer about one penalty: the other goes out, also in the start after a restart."""
+    refused: list[bytes] = []
+
+    def moody(adapter: BitcoindNode) -> FaultyNode:
+        def broadcast(raw: bytes) -> Answer:
+            if Transaction.parse(raw).inputs[0].outpoint in refused:
+                raise NodeError("sendrawtransaction: the node's reply has another shape than expected")
+            return adapter.broadcast(raw)
+
+        port = FaultyNode(adapter)
+        port.faults["broadcast"] = broadcast
+        return port
+
+    world = make_world(node_port=moody)
+    first, second = world.open(updates=2, challenge_period=12), world.open(updates=2, challenge_period=20)
+    refused.append(world.contest(first, 0))
+    world.node.generate_block([first.commitment(Side.A, 0), second.commitment(Side.A, 0)])
+
+    report = world.tower.run_pass(SWEEP)
+    again = world.restart()
+
+    assert [world.stream(first)] * 2 == [each.respond.troubles[0].stream for each in (report, again)]
+    assert world.mempool_spender(world.contest(second, 0)) is not None
+    refused.clear()
+    world.look()
+    assert world.mempool_spender(world.contest(first, 0)) is not None

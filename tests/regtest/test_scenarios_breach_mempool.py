@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from domain.contract.penalty import build_penalty, sign_penalty
+from domain.contract.revocation import revocation_secret
 from domain.events import AlertCleared, AlertKind, AlertRaised, BroadcastOutcome, PenaltyPrepared, PenaltyRefused
 from domain.fees import mempool_budget
 from domain.punishing import Rival
@@ -67,6 +69,25 @@ def test_scenario_B02_breach_mempool_sibling_eviction(world: World) -> None:
     world.look()
     assert world.height_of(penalty.txid) == world.height_of(pair.commitment_txid(Side.A, 2)) == world.node.height()
     assert world.status(pair) == "PUNISHED"
+
+
+def test_scenario_B02_without_truc(knots_default_node: RegtestNode, tmp_path: Path) -> None:
+    """Where the node does not enforce TRUC the cheater's child and the penalty stand side by side and both confirm."""
+    node = knots_default_node
+    world = World(node, tmp_path / "tower")
+    pair = world.open(updates=4)
+    child = publish(world, pair, 2, fee=2_000)
+
+    world.look()
+
+    penalty = world.mempool_spender(world.contest(pair, 2))
+    assert penalty is not None
+    assert {pair.commitment_txid(Side.A, 2), child, penalty.txid} == node.mempool()
+    node.mine(1)
+    world.look()
+    assert node.height() == world.height_of(penalty.txid)
+    assert world.status(pair) == "PUNISHED"
+    world.close()
 
 
 def test_scenario_B03_breach_mempool_insufficient_fee(node: RegtestNode, tmp_path: Path) -> None:
@@ -170,6 +191,21 @@ def test_scenario_B06_swap_there_and_back(world: World) -> None:
     assert [2_112, 9_112, 20_112] == bids(world, pair)
 
 
+def test_scenario_B06_swap_from_honest_to_stale(world: World) -> None:
+    """A close that began honestly and is replaced by a stale state is a breach from that moment on."""
+    pair = world.open(updates=4)
+    publish(world, pair, 4, fee=2_000)
+    world.look()
+    assert [] == bids(world, pair)
+
+    publish(world, pair, 1, fee=9_000)
+    world.look()
+
+    penalty = world.mempool_spender(world.contest(pair, 1))
+    assert penalty is not None
+    assert {pair.commitment_txid(Side.A, 1), penalty.txid} == world.node.mempool()
+
+
 def test_scenario_B08_swap_to_honest_state(world: World) -> None:
     """The cheater retreats to the newest state: the penalty is dropped and the close is settled after T blocks."""
     pair = world.open(updates=4, challenge_period=3)
@@ -261,6 +297,26 @@ def test_scenario_B15_own_old_state(world: World) -> None:
     settled = world.node.spender(world.contest(pair, 3, Side.B))
     assert settled == Transaction.parse(pair.settlement(Side.B, 3)).txid
     assert world.status(pair) == "SETTLED"
+
+
+def test_scenario_B15_own_old_state_is_punished_by_the_peer(world: World) -> None:
+    """The counterparty takes everything from an own revoked state: LOST, with alerts, and nothing sent by us."""
+    pair = world.open(updates=3)
+    stale = pair.commitment_txid(Side.B, 1)
+    world.node.generate_block([pair.commitment(Side.B, 1)])
+    world.look()
+    revealed = pair.secret(Side.B, 1)
+    secret = revocation_secret(pair.secrets(Side.A).rev, revealed)
+    unsigned = build_penalty(pair.params, stale, 1_000, pair.params.keys_a.payout)
+    theirs = sign_penalty(pair.params, unsigned, pair.contest_key(Side.B, 1), secret, bytes(32))
+
+    world.node.generate_block([theirs.serialize()])
+    world.look()
+
+    assert world.status(pair) == "LOST"
+    expected = {AlertKind.SELF_BREACH, AlertKind.FUNDS_LOST, AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY}
+    assert expected == world.channel(pair).alerts
+    assert [] == bids(world, pair)
 
 
 def test_scenario_B27_penalty_evicted_mempool_full(world: World) -> None:

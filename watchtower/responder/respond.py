@@ -104,13 +104,22 @@ class Responder:
         self._journal = Journal(store, channels, models)
 
     def resend(self) -> None:
-        """Send every stored penalty again at once, before catching up: the restart may be at the last moment."""
+        """Send every stored penalty again at once, before catching up: the restart may be at the last moment.
+
+        What fails here is reported by the first run of `respond`, which tries again. Raises `NodeUnavailable`.
+        """
         for stream in self._models.contested():
             channel = self._channels.load(stream)
             breach = _breach_to_answer(channel)
             bids = channel.bids_on(breach.txid) if breach else ()
-            if breach is not None and bids:
+            if breach is None or not bids:
+                continue
+            try:
                 self._broadcaster.send(bids[-1].raw, breach.raw)
+            except NodeUnavailable:
+                raise
+            except NodeError:
+                continue
 
     def respond(self, tip: int) -> RespondReport:
         """One run over all contested channels. Raises `NodeUnavailable` when nothing can be asked at all.
