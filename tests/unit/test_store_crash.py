@@ -40,7 +40,6 @@ threading.Event().wait()  # the store counts as closed when the main thread ends
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_killed_writers_lose_nothing_acknowledged(tmp_path: Path) -> None:
     """Twenty kills under load: every acknowledged job is complete under its id, and the chain verifies."""
     path = new_log(tmp_path)
