@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from domain.contract.scripts import dust_limit
@@ -22,8 +24,13 @@ from domain.units import Side
 from tests.regtest.conftest import StartNode
 from tests.regtest.world import PASSPHRASE, SWEEP, World
 from tests.support.parties import Pair
+from tests.support.towers import TOKEN, TOWER_ID
 from watchtower.channels.register import register
+from watchtower.client import StateChannelClient, StateChannelConfig
+from watchtower.client.errors import ChannelIsClosed
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
+from watchtower.http.app import create_app
+from watchtower.http.services import Standing, bind
 from watchtower.keystore import FileKeystore
 from watchtower.node.rpc import BitcoindNode
 from watchtower.ports import Answer, BlockNotAvailable, NodeError
@@ -61,6 +68,15 @@ def only(world: World, pair: Pair, kind: type[Any]) -> Any:
     """The one event of this type in the channel's log."""
     (event,) = world.events(pair, kind)
     return event
+
+
+def client_of(world: World, pair: Pair) -> StateChannelClient:
+    """B's client of the world's tower, over the real HTTP application."""
+    standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
+    services = bind(world.context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
+    transport = httpx.ASGITransport(create_app(services, token_sha256=sha256(TOKEN.encode()).digest()))
+    config = StateChannelConfig(network="regtest")
+    return StateChannelClient(config, url="http://tower", token=TOKEN, party=pair.b, transport=transport)
 
 
 def mine_empty(world: World, tip: int) -> None:
@@ -225,6 +241,28 @@ def test_scenario_B26_missing_secret(world: World) -> None:
     world.look()
 
     penalty = world.penalty_of(pair, 2)
+    assert penalty is not None
+    assert world.height_of(penalty.txid) == world.node.height()
+    assert world.status(pair) == "PUNISHED"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("published", [2, 3, 4])
+async def test_scenario_B26_client_delivers_the_missing_secrets(world: World, published: int) -> None:
+    """The peer closes with a state whose revocation was not uploaded yet: the client's next call brings the secret."""
+    pair = world.open(updates=2)
+    pair.updates(3)
+    world.node.generate_block([pair.commitment(Side.A, published)])
+    world.look()
+
+    async with client_of(world, pair) as client:
+        with pytest.raises(ChannelIsClosed):
+            await client.synchronize(pair.channel_id)
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    penalty = world.penalty_of(pair, published)
     assert penalty is not None
     assert world.height_of(penalty.txid) == world.node.height()
     assert world.status(pair) == "PUNISHED"

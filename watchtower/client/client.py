@@ -20,8 +20,10 @@ from domain.contract.state import StateHeader, StateSignatures
 from domain.errors import InvalidParams, InvalidState
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import (
+    ChannelIsClosed,
     ChannelNotFound,
     NotConnected,
+    SequenceConflict,
     TowerUnreachable,
     UnexpectedAnswer,
     WrongTower,
@@ -193,7 +195,8 @@ class StateChannelClient:
         """Bring the tower to where the party stands: registration, states, revocations; then they are final.
 
         May be called at any time, also after a crash: what the tower has is not sent again. If the tower knows a
-        newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`.
+        newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`. If the
+        channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised.
         """
         party = self._own_party()
         name = channel_id.hex()
@@ -209,12 +212,25 @@ class StateChannelClient:
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
         for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):
             upload = party.update_body(channel_id, sequence)
-            result = await self.upload_state(name, upload)
+            try:
+                result = await self.upload_state(name, upload)
+            except ChannelIsClosed:
+                await self._reveal_late(channel_id, info.final_sequence)
+                raise
             party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
         released = party.channel(channel_id).own_released
         if released >= 0:
             await self.revoke_state(name, party.release_body(channel_id, released))
         return result
+
+    async def _reveal_late(self, channel_id: bytes, first: int) -> None:
+        """Deliver the peer's secrets from state `first` on: they turn its close into a breach (protocol 7.2)."""
+        party = self._own_party()
+        for sequence in range(first, party.channel(channel_id).peer_revoked + 1):
+            try:
+                await self.revoke_state(channel_id.hex(), party.peer_release_body(channel_id, sequence))
+            except SequenceConflict:
+                return  # the tower wants no secrets beyond the state that was published
 
     async def _call(
         self, method: str, path: str, body: object = None, query: dict[str, str] | None = None

@@ -351,6 +351,11 @@ class ChannelParty:
         with self._mutex:
             return uploads.own_release(self._seat(self.channel(channel_id)), sequence)
 
+    def peer_release_body(self, channel_id: bytes, sequence: int) -> RevocationRequest:
+        """The peer's revocation of a state by itself, for a tower that takes no more states. Holds a secret."""
+        with self._mutex:
+            return uploads.peer_release(self._seat(self.channel(channel_id)), sequence)
+
     def acknowledge(self, channel_id: bytes, tower_id: bytes, sequence: int, upload_sha256: bytes) -> None:
         """Record that a tower holds a state durably: with the peer's revocation it is final now (U4)."""
         with self._mutex:

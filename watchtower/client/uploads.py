@@ -84,6 +84,19 @@ def own_release(seat: Seat, sequence: int) -> RevocationRequest:
     )
 
 
+def peer_release(seat: Seat, sequence: int) -> RevocationRequest:
+    """The peer's revocation of a state without the state after it: all that a tower takes once the channel closes."""
+    secret = derive_secret(seat.channel.buckets, index_of(sequence))
+    if secret is None:
+        raise ChannelNotReady(f"the peer has not revoked its state {sequence}")
+    return RevocationRequest(
+        party=side_name(seat.peer),
+        sequence=sequence,
+        secret=SecretHex(secret),
+        next_point=Hex33(seat.points(sequence + 2)[seat.peer]),
+    )
+
+
 def state_body(seat: Seat, state: CompleteState) -> StateBody:
     """The API form of a complete state."""
     records = state.content.read_conditions()
