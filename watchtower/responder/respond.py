@@ -337,8 +337,11 @@ def _breach_to_answer(channel: Channel) -> Spend | None:
     """The breach that counts now and is not answered in a block.
 
     Without any present spend it is the last stale commitment that dropped out of sight (evicted, or lost in a
-    reorg): its kept bytes are sent again together with the penalty.
+    reorg): its kept bytes are sent again together with the penalty. Nothing of it can ever confirm if the funding
+    was double-spent.
     """
+    if channel.double_spend is not None:
+        return None
     spend = channel.present_spend
     if spend is None:
         spend = channel.spends[-1] if channel.spends else None
