@@ -58,12 +58,15 @@ ANSWER_ALERTS = {
 
 
 def funding_seen(channel: Channel, raw: bytes | None, source: Source, now: int) -> list[Payload]:
-    """The funding transaction is in the mempool; its bytes are kept unless they are too many for an event."""
-    if channel.funding_seen:
-        return []
+    """The funding transaction exists, in the mempool or in a block that leaves the chain.
+
+    Its bytes name its inputs, so that a double spend is noticed; they are kept unless they are too many for an event.
+    """
     # Nodes relay up to 400,000 bytes, and the counterparty may have made them: an event that cannot be decoded
     # again would blind the tower for this channel.
     kept = raw if raw is not None and len(raw) <= MAX_RAW_TRANSACTION else None
+    if channel.funding_seen and (kept is None or channel.funding_tx is not None):
+        return []
     return [
         FundingBroadcast(
             recorded_at=now,

@@ -36,6 +36,7 @@ from domain.events import (
     SettleDisconnected,
     SettlePrepared,
     SoftFinal,
+    Source,
     SpendConfirmed,
     SpendDisconnected,
     SpendKind,
@@ -122,7 +123,9 @@ _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     ChannelProposed: lambda e: f"Channel proposed by {e.own_side.name}'s side",
     ChannelRegistered: lambda e: f"Channel registered, watching {e.watched.name} ({_words(e.mode.name)})",
     ChannelAbandoned: lambda e: f"Opening given up: {_words(e.reason.name)}",
-    FundingBroadcast: lambda _: "Funding transaction seen in the mempool",
+    FundingBroadcast: lambda e: (
+        f"Funding transaction {'seen in the mempool' if e.source is Source.MEMPOOL else 'kept'}"
+    ),
     FundingConfirmed: lambda _: "Funding confirmed",
     FundingDisconnected: lambda _: "Block with the funding left the active chain",
     FundingDoubleSpent: lambda e: f"Funding double-spent by {_short(e.conflict)}: the channel is void",

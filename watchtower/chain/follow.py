@@ -7,17 +7,20 @@ makes the append fail as a whole.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from domain import cursor as cursors
 from domain.chain import BlockHeader, BlockRef, chain_hash, display
+from domain.contract.scripts import funding_output
 from domain.cursor import ChainCursor, Move, next_move
 from domain.events import CHAIN_STREAM, Envelope, Source, envelopes
-from domain.spending import disconnected
+from domain.spending import disconnected, funding_seen
 from domain.units import FINAL_DEPTH
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import Facts, FollowReport
 from watchtower.chain.scan import BlockScan
+from watchtower.node.blocks import scan_block
 from watchtower.ports import (
     Clock,
     EventStore,
@@ -25,6 +28,7 @@ from watchtower.ports import (
     HeaderInfo,
     Node,
     NodeError,
+    NodeUnavailable,
     ReadModels,
     StoreConflict,
     StoreError,
@@ -198,7 +202,9 @@ class Follower:
         while True:
             now, block = self._clock.wall_microseconds(), self.cursor.tip
             facts = Facts(self._channels)
-            for stream in self._models.streams_in_block(block.hash):
+            streams = self._models.streams_in_block(block.hash)
+            self._keep_funding(facts, streams, block, now)
+            for stream in streams:
                 facts.add(stream, disconnected(facts.channel(stream), block, now))
             step = cursors.disconnect(self.cursor, now)
             job = envelopes(CHAIN_STREAM, self.cursor.version, [step]) + facts.job
@@ -211,6 +217,26 @@ class Follower:
             self._conditions.note(facts.streams)
             self._failpoint("disconnect:after")
             return
+
+    def _keep_funding(self, facts: Facts, streams: Sequence[str], block: BlockRef, now: int) -> None:
+        """Funding transactions of the block that are not stored yet: without their inputs nobody sees a double spend.
+
+        A block that the node cannot hand over any more does not stop the disconnect.
+        """
+        unknown = [c for c in map(facts.channel, streams) if c.funding_block == block and c.funding_tx is None]
+        if not unknown:
+            return
+        try:
+            raw = self._node.block(block.hash)
+        except NodeUnavailable:
+            raise
+        except NodeError:
+            return
+        created = scan_block(raw, (), tuple({funding_output(c.params).spk for c in unknown})).created
+        funded = {made.outpoint: made.raw for made in created}
+        for channel in unknown:
+            seen = funding_seen(channel, funded.get(channel.params.funding_outpoint), Source.BLOCK, now)
+            facts.add(channel.stream, seen)
 
     def _retry(self, conflict: StoreConflict) -> None:
         if conflict.stream == CHAIN_STREAM:

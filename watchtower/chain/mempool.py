@@ -184,7 +184,8 @@ class MempoolWatch:
         channel = self._channels.load(stream)
         now = self._clock.wall_microseconds()
         if utxo.confirmations == 0:
-            raw = None if channel.funding_seen else self._node.mempool_transaction(channel.params.funding_txid)
+            known = channel.funding_tx is not None
+            raw = None if known else self._node.mempool_transaction(channel.params.funding_txid)
             events = funding_seen(channel, raw, Source.MEMPOOL, now)
         else:
             block = self._block_of(utxo)
