@@ -1,0 +1,576 @@
+"""Funding, registration and updates on a real node: what the tower takes, what it refuses, what a reorg takes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from domain.contract.keys import public_key
+from domain.contract.revocation import commitment_point, commitment_secret
+from domain.errors import (
+    ChannelClosed,
+    ChannelExists,
+    ChannelNotReady,
+    DomainError,
+    Equivocation,
+    FundingMismatch,
+    InvalidParams,
+    InvalidSecret,
+    InvalidSignature,
+    InvalidState,
+    SequenceGap,
+)
+from domain.events import (
+    ChannelResolved,
+    FundingConfirmed,
+    FundingDisconnected,
+    FundingDoubleSpent,
+    Payload,
+    ResolvedAs,
+    SpendKind,
+)
+from domain.transaction import Transaction, TxIn, TxOut
+from domain.units import Side
+from tests.regtest.replaying import live_and_replayed
+from tests.regtest.world import SWEEP, World
+from tests.support.parties import Pair, made_up_funding, make_party, open_pair
+from watchtower.channels.accept_state import accept_state
+from watchtower.channels.context import ChannelPolicy, Context
+from watchtower.channels.funding import get_funding
+from watchtower.channels.queries import get_channel
+from watchtower.channels.register import register
+from watchtower.channels.revoke import revoke
+from watchtower.client import seat
+from watchtower.demo import cheater
+from watchtower.devnode.purse import COIN_SAT, Funding
+from watchtower.ports import NodeUnavailable
+from watchtower.wire.api import RegisterRequest, RevocationRequest
+from watchtower.wire.hexes import Hex33, Hex64, ParamsHex, SecretHex, TxidHex
+
+NAMES = ("carol", "dave")
+
+
+def drafted(world: World, fund: Callable[[bytes, int], Funding] | None = None) -> Pair:
+    """Two parties with a complete state 0; nothing is sent or registered yet."""
+    return open_pair(
+        world.fund if fund is None else fund,
+        names=NAMES,
+        parties=(make_party(NAMES[0]), make_party(NAMES[1])),
+        challenge_period=24,
+    )
+
+
+def watch(world: World, pair: Pair, *, with_funding_tx: bool = True, owner: Side = Side.B) -> None:
+    """Register the channel at the tower."""
+    register(world.context, pair.registration(owner, with_funding_tx))
+
+
+def bare(pair: Pair) -> RegisterRequest:
+    """A registration that brings no funding transaction."""
+    return pair.registration(Side.B, with_funding_tx=False)
+
+
+def named(world: World, pair: Pair, *kinds: type[Payload]) -> list[str]:
+    """Names of the channel's events of these types, in order."""
+    return [type(event).__name__ for event in world.events(pair) if isinstance(event, kinds)]
+
+
+def rival(world: World, pair: Pair) -> bytes:
+    """A wallet transaction that spends the coin of the funding transaction elsewhere."""
+    (source,) = Transaction.parse(pair.funding.raw).inputs
+    outputs = (TxOut(COIN_SAT // 2, world.node.wallet_spk()),)
+    return world.node.sign(Transaction(2, (TxIn(source.outpoint, 0xFFFFFFFD),), outputs, 0))
+
+
+def refused(world: World, pair: Pair, request: RegisterRequest) -> DomainError:
+    """The refusal of a registration; the tower's log and keystore stay as they were."""
+    before = world.store.last_id()
+    with pytest.raises(DomainError) as caught:
+        register(world.context, request)
+    assert before == world.store.last_id()
+    assert world.channels.find(world.stream(pair)) is None
+    assert world.keystore.get(pair.params.proposal_id) is None
+    return caught.value
+
+
+# ── registrations that must be refused ───────────────────────────────────────────────────────────────────
+
+
+def test_scenario_F01_funding_spk_mismatch(world: World) -> None:
+    """The output on chain pays the script of other keys: refused, with both scripts in the message."""
+    foreign = drafted(world)
+    pair = drafted(world, lambda spk, amount: foreign.funding)
+    world.node.send_raw(foreign.funding.raw)
+    world.node.mine(1)
+    other = world.node.fund(bytes.fromhex("0014") + bytes(20), 1_000_000)
+    world.node.mine(1)
+    moved = drafted(world, lambda spk, amount: other)
+
+    error = refused(world, moved, bare(moved))
+
+    assert isinstance(error, FundingMismatch)
+    assert "pays script 0014" in str(error)
+    register(world.context, bare(pair))  # the same keys and the right output are taken
+
+
+def test_funding_output_of_another_value_is_refused(world: World) -> None:
+    """The right script with one satoshi less is not the agreed output."""
+    pair = drafted(world, lambda spk, amount: world.node.fund(spk, amount - 1))
+    world.node.mine(1)
+
+    assert "holds 999999 sat" in str(refused(world, pair, bare(pair)))
+
+
+def test_funding_transaction_that_pays_another_value_is_refused(world: World) -> None:
+    """The same while nobody has seen the transaction: its bytes are looked into."""
+    pair = drafted(world, lambda spk, amount: world.node.fund(spk, amount + 1, broadcast=False))
+
+    assert "holds 1000001 sat" in str(refused(world, pair, pair.registration(Side.B)))
+
+
+def test_funding_outpoint_that_does_not_exist_is_refused(world: World) -> None:
+    """Neither the node nor the registration knows a transaction of that name."""
+    pair = drafted(world, made_up_funding)
+
+    assert "there is no unspent output" in str(refused(world, pair, bare(pair)))
+
+
+def test_funding_transaction_without_coins_is_refused(world: World) -> None:
+    """A funding transaction whose inputs do not exist can never confirm."""
+    pair = drafted(world, made_up_funding)
+
+    error = refused(world, pair, pair.registration(Side.B))
+
+    assert isinstance(error, FundingMismatch)
+    assert "is spent or unknown" in str(error)
+
+
+def test_funding_output_number_that_does_not_exist_is_refused(world: World) -> None:
+    """The transaction is on chain, but it has no such output."""
+    pair = drafted(world, lambda spk, amount: Funding(world.node.fund(spk, amount).txid, 7, b""))
+    world.node.mine(1)
+
+    assert "there is no unspent output" in str(refused(world, pair, bare(pair)))
+
+
+@pytest.mark.parametrize("mined", [False, True])
+@pytest.mark.parametrize("with_funding_tx", [False, True])
+def test_spent_funding_output_is_refused(world: World, mined: bool, with_funding_tx: bool) -> None:
+    """A channel that is being closed, or was, cannot be put under watch any more."""
+    pair = drafted(world)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(1)
+    world.node.send_raw(pair.close(Side.A))
+    world.node.mine(int(mined))
+
+    assert isinstance(refused(world, pair, pair.registration(Side.B, with_funding_tx)), FundingMismatch)
+
+
+def test_double_spent_funding_is_refused(world: World) -> None:
+    """The funding transaction lost its coin before the registration: it can never confirm."""
+    pair = drafted(world)
+    world.node.send_raw(rival(world, pair))
+    world.node.mine(1)
+
+    assert "double-spent" in str(refused(world, pair, pair.registration(Side.B)))
+
+
+def test_channel_of_another_chain_is_refused(world: World) -> None:
+    """The constants name the genesis block; a channel of another network is not watched here."""
+    pair = drafted(world)
+    params = msgspec.structs.replace(pair.params, chain_hash=bytes(32))
+    request = msgspec.structs.replace(pair.registration(Side.B), params=ParamsHex(params.encode()))
+
+    assert isinstance(refused(world, pair, request), InvalidParams)
+
+
+def test_double_registration_with_swapped_roles(world: World) -> None:
+    """One tower watches for one side: the other side's registration of the same channel is refused."""
+    pair = world.open(updates=1)
+
+    with pytest.raises(ChannelExists):
+        register(world.context, pair.registration(Side.A))
+
+    assert Side.B is world.channel(pair).own_side
+    assert register(world.context, pair.registration(Side.B)).created is False
+
+
+# ── F02 … F04: the funding comes, goes and loses ─────────────────────────────────────────────────────────
+
+
+def test_scenario_F02_funding_unconfirmed_registration(world: World) -> None:
+    """Accepted while nobody saw the funding; no state is taken before its confirmation, then the channel is armed."""
+    pair = world.open(confirm=False)
+    proposed = world.status(pair)
+    world.look()
+    seen, status = world.status(pair), get_funding(world.context, world.stream(pair)).status
+    number = pair.update()
+    with pytest.raises(ChannelNotReady, match="not confirmed"):
+        world.upload(pair, number)
+    world.node.mine(1)
+    world.look()
+    world.upload(pair, number)
+
+    assert ("PROPOSED", "FUNDING_BROADCAST", "MEMPOOL", "ACTIVE") == (proposed, seen, status, world.status(pair))
+    world.node.generate_block([pair.commitment(Side.A, 0)])
+    world.look()
+    assert world.penalty_of(pair, 0) is not None
+
+
+def test_scenario_F02_updates_wait_for_the_configured_depth(world: World) -> None:
+    """With a depth of 3 the channel is ACTIVE, and takes states, from the third confirmation on."""
+    policy = ChannelPolicy(world.context.policy.params, confirmations=3)
+    deep = msgspec.structs.replace(world.context, policy=policy)
+    pair = world.open()
+    request = pair.update_request(Side.B, pair.update())
+    world.node.mine(1)
+    world.look()
+    with pytest.raises(ChannelNotReady, match="2 of 3"):
+        accept_state(deep, world.stream(pair), request)
+    before = get_channel(deep, world.stream(pair)).status
+    world.node.mine(1)
+    world.look()
+
+    assert "FUNDING_BROADCAST" == before
+    assert accept_state(deep, world.stream(pair), request).answer.sequence == 1
+    assert "ACTIVE" == get_channel(deep, world.stream(pair)).status
+
+
+def test_scenario_F02_registered_after_confirmation(world: World) -> None:
+    """A funding output that is ten blocks old is found at its own height, also without the transaction."""
+    pair = drafted(world)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(10)
+    funded_at = world.node.height() - 9
+    world.look()
+    watch(world, pair, with_funding_tx=False)
+    world.look()
+
+    block = world.channel(pair).funding_block
+    assert block is not None
+    assert (funded_at, world.node.hash_at(funded_at)) == (block.height, block.hash)
+    assert world.status(pair) == "ACTIVE"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_scenario_F03_funding_reorged_out(world: World, restarted: bool) -> None:
+    """FUNDING_BROADCAST, no updates, nothing forgotten; updates go on after the next confirmation."""
+    pair = world.open(updates=2)
+    look = world.restart if restarted else world.look
+    world.node.reorg(1)
+    look()
+    gone = world.status(pair)
+    number = pair.update()
+    with pytest.raises(ChannelNotReady):
+        world.upload(pair, number)
+    kept = world.channel(pair).sequence
+    world.node.mine(1)
+    look()
+    world.upload(pair, number)
+
+    assert ("FUNDING_BROADCAST", 2) == (gone, kept)
+    assert (number, "ACTIVE") == (world.channel(pair).sequence, world.status(pair))
+    events = named(world, pair, FundingConfirmed, FundingDisconnected)
+    assert ["FundingConfirmed", "FundingDisconnected", "FundingConfirmed"] == events
+
+
+@pytest.mark.parametrize("with_funding_tx", [True, False])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_scenario_F04_funding_double_spent_after_reorg(world: World, with_funding_tx: bool, restarted: bool) -> None:
+    """A conflicting transaction confirms: DOUBLE_SPENT, data kept for 100 blocks, then the channel is void."""
+    pair = drafted(world)
+    conflict = rival(world, pair)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(1)
+    watch(world, pair, with_funding_tx=with_funding_tx)
+    world.look()
+    look = world.restart if restarted else world.look
+    world.update(pair, 2)
+    world.node.reorg(1, [[conflict], []])
+    look()
+    status, funding = world.status(pair), get_funding(world.context, world.stream(pair))
+    with pytest.raises(ChannelClosed):
+        world.upload(pair, pair.update())
+    world.node.mine(97)
+    look()
+    at_99 = world.status(pair)
+    world.node.mine(1)
+    look()
+
+    assert ("DOUBLE_SPENT", "DOUBLE_SPENT", "DOUBLE_SPENT") == (status, funding.status, at_99)
+    assert funding.double_spent_by == TxidHex(Transaction.parse(conflict).txid)
+    assert "RESOLVED" == world.status(pair)
+    resolved = world.events(pair, ChannelResolved)
+    assert [ResolvedAs.DOUBLE_SPENT] == [event.outcome for event in resolved if isinstance(event, ChannelResolved)]
+    assert 2 == world.channel(pair).sequence
+    assert live_and_replayed(world)[0] == live_and_replayed(world)[1]
+
+
+def test_scenario_F04_double_spend_is_reorganized_away(world: World) -> None:
+    """The conflicting transaction leaves the chain again and the funding confirms: the channel lives on."""
+    pair = drafted(world)
+    conflict = rival(world, pair)
+    watch(world, pair)
+    world.node.generate_block([conflict])
+    world.look()
+    void = world.status(pair)
+    world.node.reorg(1, [[pair.funding.raw], []])
+    world.look()
+    world.update(pair, 1)
+
+    assert ("DOUBLE_SPENT", "ACTIVE") == (void, world.status(pair))
+    assert ["FundingDoubleSpent", "FundingDisconnected", "FundingConfirmed"] == named(
+        world, pair, FundingDoubleSpent, FundingConfirmed, FundingDisconnected
+    )
+    assert live_and_replayed(world)[0] == live_and_replayed(world)[1]
+
+
+def test_scenario_F04_void_channel_is_not_defended(world: World) -> None:
+    """A stale commitment of a channel that lost its funding is sent nowhere any more."""
+    pair = drafted(world)
+    conflict = rival(world, pair)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(1)
+    watch(world, pair)
+    world.look()
+    world.update(pair, 3)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    world.node.reorg(2, [[conflict], [], []])
+    world.look()
+
+    report = world.look()
+
+    assert "DOUBLE_SPENT" == world.status(pair)
+    assert (0, ()) == (report.respond.sent, report.respond.outcomes)
+    world.restart()
+    assert set() == world.node.mempool()
+
+
+# ── spends between registration and the first pass ───────────────────────────────────────────────────────
+
+
+class SlowKeystore:
+    """A keystore during whose write the world moves on: the registration is decided, but not yet in the log."""
+
+    def __init__(self, world: World, meanwhile: Callable[[], None]) -> None:
+        self._world = world
+        self._meanwhile = meanwhile
+
+    def put(self, proposal_id: bytes, revocation_secret: bytes) -> None:
+        """Store, then let blocks pass."""
+        self._world.keystore.put(proposal_id, revocation_secret)
+        self._meanwhile()
+
+    def get(self, proposal_id: bytes) -> bytes | None:
+        """As the real one."""
+        return self._world.keystore.get(proposal_id)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("with_funding_tx", [True, False])
+@pytest.mark.parametrize("funded", [True, False])
+def test_arming_finds_a_spend_that_was_mined_during_the_registration(
+    world: World, funded: bool, with_funding_tx: bool, restarted: bool
+) -> None:
+    """The block with the close was followed before the registration was in the log: it is looked through again."""
+    pair = drafted(world)
+    unseen = [] if funded else [pair.funding.raw]
+    if funded or not with_funding_tx:
+        unseen = []
+        world.node.send_raw(pair.funding.raw)
+        world.node.mine(1)
+        world.look()
+
+    def meanwhile() -> None:
+        world.node.generate_block([*unseen, pair.commitment(Side.A, 0)])
+        world.look()
+
+    slow: Context = msgspec.structs.replace(world.context, keystore=SlowKeystore(world, meanwhile))
+    register(slow, pair.registration(Side.B, with_funding_tx))
+    (world.restart if restarted else world.look)()
+
+    spend = world.channel(pair).confirmed_spend
+    assert spend is not None
+    assert (SpendKind.PEER_CLOSE, 0) == (spend.kind, spend.sequence)
+    assert "UNILATERAL" == world.status(pair)
+    assert live_and_replayed(world)[0] == live_and_replayed(world)[1]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_arming_goes_on_after_the_node_failed_in_a_search(world: World, calls: int) -> None:
+    """A search that an error of the node interrupts is taken up again in the next pass."""
+    pair = drafted(world)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(3)
+    world.look()
+
+    def meanwhile() -> None:
+        world.node.generate_block([pair.commitment(Side.A, 0)])
+        world.look()
+
+    slow: Context = msgspec.structs.replace(world.context, keystore=SlowKeystore(world, meanwhile))
+    register(slow, bare(pair))
+    real, answers = world.port.block, iter([False] * (calls - 1) + [True])
+
+    def block(block_hash: bytes) -> bytes:
+        if next(answers, False):
+            raise NodeUnavailable("connection refused")
+        return real(block_hash)
+
+    world.port.block = block  # type: ignore[method-assign]
+    failed = world.tower.run_pass(SWEEP)
+    before = world.status(pair)
+    world.look()
+
+    assert isinstance(failed.error, NodeUnavailable)
+    assert failed.again
+    assert ("PROPOSED", "UNILATERAL") == (before, world.status(pair))
+
+
+def test_spend_between_registration_and_first_pass(world: World) -> None:
+    """Registered, then closed in the next block, before the tower looked once: the block shows it."""
+    pair = drafted(world)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(3)
+    watch(world, pair, with_funding_tx=False)
+    world.node.generate_block([pair.commitment(Side.A, 0)])
+    world.look()
+
+    assert "UNILATERAL" == world.status(pair)
+
+
+def test_spend_in_the_mempool_between_registration_and_first_pass(world: World) -> None:
+    """The same with a close that waits in the mempool: seen by the sweep, then in its block."""
+    pair = drafted(world)
+    world.node.send_raw(pair.funding.raw)
+    world.node.mine(3)
+    watch(world, pair, with_funding_tx=False)
+    world.node.send_raw(pair.commitment(Side.A, 0))
+    world.look()
+    waiting = world.channel(pair).mempool_spend
+    world.node.mine(1)
+    world.look()
+
+    assert waiting is not None
+    assert "UNILATERAL" == world.status(pair)
+    assert world.channel(pair).confirmed_spend is not None
+
+
+# ── F06 … F10: uploads ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scenario_F06_update_gap(world: World) -> None:
+    """A skipped number is refused, an identical repetition changes nothing, other bytes are equivocation."""
+    pair = world.open(updates=2)
+    pair.updates(2)
+    with pytest.raises(SequenceGap):
+        world.upload(pair, 4)
+    before = world.store.last_id()
+    repeated = accept_state(world.context, world.stream(pair), pair.update_request(Side.B, 2))
+    with pytest.raises(Equivocation):
+        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, (400_000, 600_000), sequence=2))
+
+    assert repeated.duplicate
+    assert before == world.store.last_id()
+    world.upload(pair, 3)
+    world.upload(pair, 4)
+    assert 4 == world.channel(pair).sequence
+
+
+@pytest.mark.parametrize("balances", [(500_000, 499_999), (500_000, 500_001), (1_000_000, 1_000_000)])
+def test_scenario_F07_sum_mismatch(world: World, balances: tuple[int, int]) -> None:
+    """Both signed it, but the sum is not the capacity: refused, and the old state stays defended."""
+    pair = world.open(updates=1)
+
+    with pytest.raises(InvalidState):
+        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, balances))
+
+    assert 1 == world.channel(pair).sequence
+    world.node.generate_block([pair.commitment(Side.A, 0)])
+    world.look()
+    assert world.penalty_of(pair, 0) is not None
+
+
+def test_scenario_F07_negative_balance(world: World) -> None:
+    """A balance has no sign on the wire: what stands for -1 is far above the capacity, and refused."""
+    pair = world.open(updates=1)
+
+    with pytest.raises(DomainError):
+        pair.b.offer(pair.channel_id, (1_000_001, -1))
+    with pytest.raises(InvalidState):
+        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, (1_000_001, 2**64 - 1)))
+
+    assert 1 == world.channel(pair).sequence
+
+
+@pytest.mark.parametrize("name", ["state", "settle_a", "settle_b", "commit_peer"])
+def test_scenario_F08_bad_settle_signature_before_commit_release(world: World, name: str) -> None:
+    """The tower verifies what the parties do: a state with one bad signature is not taken, the right one then is."""
+    pair = world.open(updates=1)
+    request = pair.update_request(Side.B, pair.update())
+    signed = request.state.signatures
+    bad = msgspec.structs.replace(signed, a=msgspec.structs.replace(signed.a, **{name: Hex64(bytes(64))}))
+
+    with pytest.raises(InvalidSignature):
+        accept_state(
+            world.context,
+            world.stream(pair),
+            msgspec.structs.replace(request, state=msgspec.structs.replace(request.state, signatures=bad)),
+        )
+
+    assert 1 == world.channel(pair).sequence
+    world.upload(pair, 2)
+    assert 2 == world.channel(pair).sequence
+
+
+def test_scenario_F09_secret_wrong_point(world: World) -> None:
+    """A secret that is not of the announced point is refused; its state is still an honest close."""
+    pair = world.open(updates=1)
+    request = pair.update_request(Side.B, pair.update())
+    wrong = msgspec.structs.replace(request, revoked_secret=SecretHex(b"\x07" * 32))
+
+    with pytest.raises(InvalidSecret, match="point"):
+        accept_state(world.context, world.stream(pair), wrong)
+
+    assert (1, 0) == (world.channel(pair).sequence, world.channel(pair).highest_revoked)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    spend = world.channel(pair).confirmed_spend
+    assert spend is not None
+    assert SpendKind.PEER_CLOSE is spend.kind
+
+
+def test_scenario_F10_shachain_inconsistent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that fits its point but not the earlier ones is refused by party and tower; its close is settled."""
+    pair = world.open(challenge_period=3)
+    real_secret, real_point, seed = commitment_secret, commitment_point, pair.secrets(Side.A).seed
+    foreign = bytes(31) + b"\x42"
+    monkeypatch.setattr(cheater, "commitment_point", lambda s, n: real_point(_chosen(s, seed, n, foreign), n))
+    monkeypatch.setattr(seat, "commitment_secret", lambda s, n: real_secret(_chosen(s, seed, n, foreign), n))
+    monkeypatch.setattr(seat, "commitment_point", lambda s, n: real_point(_chosen(s, seed, n, foreign), n))
+    world.update(pair, 3)
+    with pytest.raises(InvalidSecret, match="contradicts"):
+        pair.update()
+    world.node.generate_block([pair.commitment(Side.A, 3)])
+    world.look()
+
+    secret = real_secret(foreign, 3)
+    request = RevocationRequest(
+        party="A", sequence=3, secret=SecretHex(secret), next_point=Hex33(real_point(foreign, 5))
+    )
+    with pytest.raises(InvalidSecret, match="contradicts"):
+        revoke(world.context, world.stream(pair), request)
+    world.node.mine(2)
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    assert public_key(secret) == real_point(foreign, 3)
+    assert "SETTLED" == world.status(pair)
+
+
+def _chosen(asked: bytes, seed: bytes, number: int, foreign: bytes) -> bytes:
+    return foreign if asked == seed and number >= 3 else asked
