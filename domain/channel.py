@@ -548,7 +548,8 @@ def _apply_end(channel: Channel, payload: Payload) -> Channel | None:
                 revoked=payload.revoked,
                 value=payload.value,
             )
-            return msgspec.structs.replace(channel, contest_spends=(*channel.contest_spends, end))
+            earlier = tuple(c for c in channel.contest_spends if c.txid != payload.txid)  # judged anew, late secret
+            return msgspec.structs.replace(channel, contest_spends=(*earlier, end))
         case PreimageLearned():
             pair = (payload.payment_hash, payload.preimage)
             return msgspec.structs.replace(channel, preimages=(*channel.preimages, pair))

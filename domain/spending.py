@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from domain.chain import BlockRef
 from domain.channel import (
     Channel,
@@ -153,11 +155,19 @@ def spend_confirmed(
 def reclassified(
     channel: Channel, spend: Spend, tx: Transaction, verdict: Verdict, tip: int, now: int
 ) -> list[Payload]:
-    """A secret that arrived later turned an honest close into a breach (protocol 7.2, late release)."""
+    """A secret that arrived later turned an honest close into a breach (protocol 7.2, late release).
+
+    If that close is settled already, the settlement was one of a stale state: the channel is lost.
+    """
     if verdict.kind is not SpendKind.BREACH or spend.kind is SpendKind.BREACH:
         return []
     ended = _alerts_ended(channel, [spend], verdict.kind, tip, now)
-    return ended + _consequences(channel, tx, verdict, Source.UPLOAD, spend.block, tip, now)
+    breach = _consequences(channel, tx, verdict, Source.UPLOAD, spend.block, tip, now)
+    end = channel.contest_spend(spend.txid)
+    if end is None or end.is_penalty:
+        return ended + breach
+    judged = msgspec.structs.replace(spend, side=verdict.side, sequence=verdict.sequence)
+    return ended + breach + _settled(channel, judged, end.txid, end.block, now, revoked=True)
 
 
 def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
@@ -183,7 +193,7 @@ def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, bloc
         )
         return [confirmed, *answered]
     revoked = commitment.kind is SpendKind.BREACH or (by_key and commitment.side is channel.own_side)
-    return _settled(channel, commitment, tx, block, now, revoked=revoked) + answered
+    return _settled(channel, commitment, tx.txid, block, now, revoked=revoked) + answered
 
 
 def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
@@ -192,14 +202,14 @@ def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
 
 
 def _settled(
-    channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int, *, revoked: bool
+    channel: Channel, commitment: Spend, txid: bytes, block: BlockRef, now: int, *, revoked: bool
 ) -> list[Payload]:
     side = commitment.side if commitment.side is not None else channel.counterparty
     events: list[Payload] = [
         SettleConfirmed(
             recorded_at=now,
             commit_txid=commitment.txid,
-            txid=tx.txid,
+            txid=txid,
             side=side,
             sequence=commitment.sequence or 0,
             revoked=revoked,
@@ -209,7 +219,7 @@ def _settled(
     ]
     if revoked:
         for kind in (AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST):
-            events += raise_alert(channel, kind, tx.txid, commitment.sequence, block.height, now)
+            events += raise_alert(channel, kind, txid, commitment.sequence, block.height, now)
     return events
 
 

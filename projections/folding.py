@@ -185,7 +185,7 @@ def _settle_confirmed(facts: ChannelFacts, event: SettleConfirmed) -> Changes:
     end = EndFacts(
         event.commit_txid, event.txid, event.block, is_penalty=False, revoked=event.revoked, value=event.value
     )
-    return {"ends": (*facts.ends, end)}
+    return {"ends": (*(e for e in facts.ends if e.txid != event.txid), end)}
 
 
 def _end_disconnected(facts: ChannelFacts, event: PenaltyDisconnected | SettleDisconnected) -> Changes:

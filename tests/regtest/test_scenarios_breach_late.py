@@ -194,6 +194,32 @@ def test_scenario_B20_settle_confirmed_stale(world: World, asleep: bool) -> None
     assert set() == world.node.mempool()
 
 
+def test_scenario_B20_secret_comes_after_the_settlement(world: World) -> None:
+    """A close that was settled as honest turns out stale when its secret arrives: LOST, with alerts."""
+    pair = world.open(updates=2, challenge_period=3)
+    pair.updates(1)
+    world.node.generate_block([pair.commitment(Side.A, 2)])
+    for _ in range(3):
+        world.look()
+        world.node.mine(1)
+    world.look()
+    assert "SETTLED" == world.status(pair)
+
+    world.reveal(pair, 2)
+    world.look(passes=2)
+
+    assert "LOST" == world.status(pair)
+    assert 1 == len(world.events(pair, BreachDetected))
+    assert {AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, AlertKind.FUNDS_LOST} == world.channel(pair).alerts
+    world.node.reorg(1)
+    world.look()
+    assert ("UNILATERAL", frozenset()) == (world.status(pair), world.channel(pair).alerts)
+    world.node.mine(1)
+    world.look()
+    assert world.penalty_of(pair, 2) is not None
+    assert "PUNISHED" == world.status(pair)
+
+
 @pytest.mark.parametrize("after_deadline", [0, 1])
 def test_scenario_B21_deadline_boundary(world: World, after_deadline: int) -> None:
     """A penalty in block h_c + T - 1, the last without a competitor, and one in h_c + T both punish."""
