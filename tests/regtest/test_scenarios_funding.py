@@ -1,4 +1,4 @@
-"""Funding, registration and updates on a real node: what the tower takes, what it refuses, what a reorg takes back."""
+"""Funding and registration on a real node: what the tower takes, what it refuses, what a reorg takes back."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from domain.contract.keys import public_key
-from domain.contract.revocation import commitment_point, commitment_secret
 from domain.errors import (
     ChannelClosed,
     ChannelExists,
     ChannelNotReady,
     DomainError,
-    Equivocation,
     FundingMismatch,
     InvalidParams,
-    InvalidSecret,
-    InvalidSignature,
-    InvalidState,
-    SequenceGap,
 )
 from domain.events import (
     ChannelResolved,
@@ -41,13 +34,10 @@ from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.funding import get_funding
 from watchtower.channels.queries import get_channel
 from watchtower.channels.register import register
-from watchtower.channels.revoke import revoke
-from watchtower.client import seat
-from watchtower.demo import cheater
 from watchtower.devnode.purse import COIN_SAT, Funding
 from watchtower.ports import NodeUnavailable
-from watchtower.wire.api import RegisterRequest, RevocationRequest
-from watchtower.wire.hexes import Hex33, Hex64, ParamsHex, SecretHex, TxidHex
+from watchtower.wire.api import RegisterRequest
+from watchtower.wire.hexes import ParamsHex, TxidHex
 
 NAMES = ("carol", "dave")
 
@@ -457,120 +447,3 @@ def test_spend_in_the_mempool_between_registration_and_first_pass(world: World) 
     assert waiting is not None
     assert "UNILATERAL" == world.status(pair)
     assert world.channel(pair).confirmed_spend is not None
-
-
-# ── F06 … F10: uploads ───────────────────────────────────────────────────────────────────────────────────
-
-
-def test_scenario_F06_update_gap(world: World) -> None:
-    """A skipped number is refused, an identical repetition changes nothing, other bytes are equivocation."""
-    pair = world.open(updates=2)
-    pair.updates(2)
-    with pytest.raises(SequenceGap):
-        world.upload(pair, 4)
-    before = world.store.last_id()
-    repeated = accept_state(world.context, world.stream(pair), pair.update_request(Side.B, 2))
-    with pytest.raises(Equivocation):
-        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, (400_000, 600_000), sequence=2))
-
-    assert repeated.duplicate
-    assert before == world.store.last_id()
-    world.upload(pair, 3)
-    world.upload(pair, 4)
-    assert 4 == world.channel(pair).sequence
-
-
-@pytest.mark.parametrize("balances", [(500_000, 499_999), (500_000, 500_001), (1_000_000, 1_000_000)])
-def test_scenario_F07_sum_mismatch(world: World, balances: tuple[int, int]) -> None:
-    """Both signed it, but the sum is not the capacity: refused, and the old state stays defended."""
-    pair = world.open(updates=1)
-
-    with pytest.raises(InvalidState):
-        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, balances))
-
-    assert 1 == world.channel(pair).sequence
-    world.node.generate_block([pair.commitment(Side.A, 0)])
-    world.look()
-    assert world.penalty_of(pair, 0) is not None
-
-
-def test_scenario_F07_negative_balance(world: World) -> None:
-    """A balance has no sign on the wire: what stands for -1 is far above the capacity, and refused."""
-    pair = world.open(updates=1)
-
-    with pytest.raises(DomainError):
-        pair.b.offer(pair.channel_id, (1_000_001, -1))
-    with pytest.raises(InvalidState):
-        accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, (1_000_001, 2**64 - 1)))
-
-    assert 1 == world.channel(pair).sequence
-
-
-@pytest.mark.parametrize("name", ["state", "settle_a", "settle_b", "commit_peer"])
-def test_scenario_F08_bad_settle_signature_before_commit_release(world: World, name: str) -> None:
-    """The tower verifies what the parties do: a state with one bad signature is not taken, the right one then is."""
-    pair = world.open(updates=1)
-    request = pair.update_request(Side.B, pair.update())
-    signed = request.state.signatures
-    bad = msgspec.structs.replace(signed, a=msgspec.structs.replace(signed.a, **{name: Hex64(bytes(64))}))
-
-    with pytest.raises(InvalidSignature):
-        accept_state(
-            world.context,
-            world.stream(pair),
-            msgspec.structs.replace(request, state=msgspec.structs.replace(request.state, signatures=bad)),
-        )
-
-    assert 1 == world.channel(pair).sequence
-    world.upload(pair, 2)
-    assert 2 == world.channel(pair).sequence
-
-
-def test_scenario_F09_secret_wrong_point(world: World) -> None:
-    """A secret that is not of the announced point is refused; its state is still an honest close."""
-    pair = world.open(updates=1)
-    request = pair.update_request(Side.B, pair.update())
-    wrong = msgspec.structs.replace(request, revoked_secret=SecretHex(b"\x07" * 32))
-
-    with pytest.raises(InvalidSecret, match="point"):
-        accept_state(world.context, world.stream(pair), wrong)
-
-    assert (1, 0) == (world.channel(pair).sequence, world.channel(pair).highest_revoked)
-    world.node.generate_block([pair.commitment(Side.A, 1)])
-    world.look()
-    spend = world.channel(pair).confirmed_spend
-    assert spend is not None
-    assert SpendKind.PEER_CLOSE is spend.kind
-
-
-def test_scenario_F10_shachain_inconsistent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that fits its point but not the earlier ones is refused by party and tower; its close is settled."""
-    pair = world.open(challenge_period=3)
-    real_secret, real_point, seed = commitment_secret, commitment_point, pair.secrets(Side.A).seed
-    foreign = bytes(31) + b"\x42"
-    monkeypatch.setattr(cheater, "commitment_point", lambda s, n: real_point(_chosen(s, seed, n, foreign), n))
-    monkeypatch.setattr(seat, "commitment_secret", lambda s, n: real_secret(_chosen(s, seed, n, foreign), n))
-    monkeypatch.setattr(seat, "commitment_point", lambda s, n: real_point(_chosen(s, seed, n, foreign), n))
-    world.update(pair, 3)
-    with pytest.raises(InvalidSecret, match="contradicts"):
-        pair.update()
-    world.node.generate_block([pair.commitment(Side.A, 3)])
-    world.look()
-
-    secret = real_secret(foreign, 3)
-    request = RevocationRequest(
-        party="A", sequence=3, secret=SecretHex(secret), next_point=Hex33(real_point(foreign, 5))
-    )
-    with pytest.raises(InvalidSecret, match="contradicts"):
-        revoke(world.context, world.stream(pair), request)
-    world.node.mine(2)
-    world.look()
-    world.node.mine(1)
-    world.look()
-
-    assert public_key(secret) == real_point(foreign, 3)
-    assert "SETTLED" == world.status(pair)
-
-
-def _chosen(asked: bytes, seed: bytes, number: int, foreign: bytes) -> bytes:
-    return foreign if asked == seed and number >= 3 else asked
