@@ -59,14 +59,21 @@ ANSWER_ALERTS = {
 """What the responder may complain about while a spend of this kind waits for its answer."""
 
 
+def _keepable(raw: bytes | None) -> bytes | None:
+    """Bytes for an event, or None if they are too many.
+
+    Nodes relay up to 400,000 bytes, blocks hold more, and others may have made them: an event that cannot be
+    decoded again would blind the tower for this channel.
+    """
+    return raw if raw is not None and len(raw) <= MAX_RAW_TRANSACTION else None
+
+
 def funding_seen(channel: Channel, raw: bytes | None, source: Source, now: int) -> list[Payload]:
     """The funding transaction exists, in the mempool or in a block that leaves the chain.
 
     Its bytes name its inputs, so that a double spend is noticed; they are kept unless they are too many for an event.
     """
-    # Nodes relay up to 400,000 bytes, and the counterparty may have made them: an event that cannot be decoded
-    # again would blind the tower for this channel.
-    kept = raw if raw is not None and len(raw) <= MAX_RAW_TRANSACTION else None
+    kept = _keepable(raw)
     if channel.funding_seen and (kept is None or channel.funding_tx is not None):
         return []
     return [
@@ -113,7 +120,7 @@ def spend_seen(
             txid=tx.txid,
             side=verdict.side,
             sequence=verdict.sequence,
-            raw=raw,
+            raw=_keepable(raw),
             source=source,
             height=tip,
         )
@@ -146,7 +153,7 @@ def spend_confirmed(
             side=verdict.side,
             sequence=verdict.sequence,
             block=block,
-            raw=raw if known is None or known.raw is None else None,
+            raw=_keepable(raw) if known is None or known.raw is None else None,
         )
     )
     return events + _consequences(channel, tx, verdict, source, block, block.height, now)

@@ -42,14 +42,17 @@ class CommitmentPublished(Payload, frozen=True, kw_only=True, array_like=True):
 
 
 class SpendSeen(Payload, frozen=True, kw_only=True, array_like=True):
-    """A spend of the funding outpoint is in the mempool. The signed bytes are kept for sending them again."""
+    """A spend of the funding outpoint is in the mempool. The signed bytes are kept for sending them again.
+
+    `raw` is None for a transaction above the limit, which no commitment is.
+    """
 
     TOPIC: ClassVar[str] = "cl04"
     kind: SpendKind
     txid: Hash32
     side: Side | None
     sequence: Number | None
-    raw: RawTransaction
+    raw: RawTransaction | None
     source: Source
     height: int
 

@@ -7,6 +7,7 @@ import pytest
 
 from domain.chain import make_outpoint
 from domain.channel import Channel, ChannelStatus
+from domain.classifier import Verdict
 from domain.events import (
     AlertCleared,
     AlertKind,
@@ -25,6 +26,9 @@ from domain.events import (
     SpendKind,
     SpendReplaced,
     SpendSeen,
+    decode_payload,
+    encode_payload,
+    envelopes,
 )
 from domain.spending import (
     clear_alert,
@@ -34,10 +38,11 @@ from domain.spending import (
     matured,
     raise_alert,
     reclassified,
+    spend_confirmed,
     spend_gone,
     spend_seen,
 )
-from domain.transaction import Transaction, TxOut
+from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from domain.updating import decide_revoke, decide_update
 from tests.support.scenes import FUNDED_AT, NOW, Scene, block, payout
@@ -98,6 +103,23 @@ def test_B08_B09_an_honest_spend_replaces_a_breach(kind: str) -> None:
 
     assert [SpendReplaced, SpendSeen] == kinds(events)
     assert honest.txid == scene.channel.present_spend.txid  # type: ignore[union-attr]
+
+
+def test_a_spend_too_long_for_an_event_is_recorded_without_its_bytes() -> None:
+    """Such an event could not be read again, and with it the whole channel."""
+    scene = Scene().opened(2)
+    spend = Transaction(2, (TxIn(scene.channel.params.funding_outpoint, 0),), (TxOut(1, bytes(100_000)),), 0)
+    verdict, raw = Verdict(SpendKind.UNKNOWN_SPEND), spend.serialize()
+
+    seen = spend_seen(scene.channel, spend, raw, verdict, Source.MEMPOOL, 200, NOW)[0]
+    mined = spend_confirmed(scene.channel, spend, raw, verdict, block(201), Source.BLOCK, NOW)[0]
+
+    assert isinstance(seen, SpendSeen)
+    assert isinstance(mined, SpendConfirmed)
+    assert (spend.txid, None) == (seen.txid, seen.raw)
+    assert (spend.txid, None) == (mined.txid, mined.raw)
+    for event in envelopes(scene.channel.stream, scene.channel.version, [seen, mined]):
+        assert event.payload == decode_payload(event.topic, encode_payload(event.payload))
 
 
 def test_an_evicted_spend_is_gone_once() -> None:
