@@ -16,6 +16,7 @@ from domain.errors import (
     InvalidParams,
 )
 from domain.events import (
+    BreachDetected,
     ChannelResolved,
     FundingConfirmed,
     FundingDisconnected,
@@ -35,7 +36,7 @@ from watchtower.channels.funding import get_funding
 from watchtower.channels.queries import get_channel
 from watchtower.channels.register import register
 from watchtower.devnode.purse import COIN_SAT, Funding
-from watchtower.ports import NodeUnavailable
+from watchtower.ports import NodeError, NodeUnavailable
 from watchtower.wire.api import RegisterRequest
 from watchtower.wire.hexes import ParamsHex, TxidHex
 
@@ -447,3 +448,19 @@ def test_spend_in_the_mempool_between_registration_and_first_pass(world: World) 
     assert waiting is not None
     assert "UNILATERAL" == world.status(pair)
     assert world.channel(pair).confirmed_spend is not None
+
+
+def test_wrong_answer_of_the_node_ends_the_pass_and_not_the_tower(world: World) -> None:
+    """A node that hands over another transaction than it named is a node in trouble: the next pass asks again."""
+    pair = world.open(updates=1)
+    world.node.send_raw(pair.commitment(Side.A, 0))
+    real = world.port.mempool_transaction
+    answers = iter([pair.funding.raw])
+    world.port.mempool_transaction = lambda txid: next(answers, None) or real(txid)  # type: ignore[method-assign]
+    failed = world.tower.run_pass(SWEEP)
+    before = world.events(pair, BreachDetected)
+    world.look()
+
+    assert isinstance(failed.error, NodeError)
+    assert [] == before
+    assert world.penalty_of(pair, 0) is not None

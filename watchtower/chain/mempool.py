@@ -12,14 +12,13 @@ import msgspec
 
 from domain.chain import BlockRef, OutPoint, Txid
 from domain.classifier import classify, encoded_number
-from domain.errors import DomainError
 from domain.events import Payload, Source, SpendKind
 from domain.settling import condition_outpoints, preimages_learned
 from domain.spending import funding_confirmed, funding_seen, reclassified, spend_gone, spend_seen
 from domain.transaction import Transaction
 from watchtower.chain.facts import Facts
 from watchtower.chain.follow import Follower
-from watchtower.ports import Clock, EventStore, Node, ReadModels, StoreConflict, Utxo
+from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels, StoreConflict, Utxo
 from watchtower.repository import Channels
 
 SLICE = 2_000
@@ -150,7 +149,7 @@ class MempoolWatch:
             return
         tx = Transaction.parse(raw)
         if tx.txid != spender:
-            raise DomainError("the node handed over another transaction than it named")
+            raise NodeError("the node handed over another transaction than it named; try again")
         if outpoint != channel.params.funding_outpoint:
             facts.add(stream, preimages_learned(channel, tx, Source.MEMPOOL, now))
             return
@@ -210,7 +209,10 @@ class MempoolWatch:
             return None
         height = cursor.height - utxo.confirmations + 1
         block_hash = self._node.hash_at(height)
-        return None if block_hash is None else BlockRef(height, block_hash)
+        # A height names a block only as long as the chain stands still.
+        if block_hash is None or self._node.best_hash() != cursor.hash:
+            return None
+        return BlockRef(height, block_hash)
 
 
 _SETTLED_VERDICTS = frozenset({SpendKind.BREACH, SpendKind.COOP, SpendKind.OWN_CLOSE, SpendKind.SELF_BREACH})
