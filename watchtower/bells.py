@@ -31,11 +31,14 @@ class Bells:
         metrics: Metrics,
         board: ReadinessBoard,
         breach_open: Callable[[], bool],
+        is_ours: Callable[[bytes], bool] = lambda _txid: False,
     ) -> None:
+        """`is_ours` tells transactions that we sent: they are news that can wait."""
         self._wake = wake
         self._metrics = metrics
         self._board = board
         self._breach_open = breach_open
+        self._is_ours = is_ours
         self._lost_since: dict[str, float | None] = dict.fromkeys(topics, time.monotonic())
         self._known: set[str] = set()
         self._unpublished = ""
@@ -47,8 +50,9 @@ class Bells:
             self._metrics.set("zmq_last_message_timestamp_seconds", bell.topic, value=time.time())
         match bell.kind:
             case BellKind.TOUCHED:
-                captured = {bytes(bell.txid): bell.raw} if bell.txid is not None else {}
-                self._wake.ring(urgent=True, touched=bell.touched, captured=captured)
+                txid = bytes(bell.txid or b"")
+                captured = {txid: bell.raw} if txid else {}
+                self._wake.ring(urgent=not self._is_ours(txid), touched=bell.touched, captured=captured)
             case BellKind.TIP:
                 self._wake.ring(urgent=True)
             case BellKind.REMOVED:

@@ -102,6 +102,7 @@ class Parts:
             metrics=metrics,
             board=self.board,
             breach_open=lambda: self.watch.breach_open,
+            is_ours=self.tower.is_ours,
         )
         self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
         self.tower_key = _tower_key(settings)

@@ -13,6 +13,7 @@ import msgspec
 
 from domain.chain import BlockHash, OutPoint, Txid
 from domain.events import BroadcastOutcome, Envelope, Recorded
+from domain.fees import Market
 
 
 class WatchtowerError(Exception):
@@ -136,14 +137,6 @@ class MempoolEntry(msgspec.Struct, frozen=True):
     depends: tuple[Txid, ...]
 
 
-class MempoolPolicy(msgspec.Struct, frozen=True):
-    """Feerates in sat/vB: dynamic minimum, static relay minimum, increment for replacements."""
-
-    minimum: float
-    relay: float
-    increment: float
-
-
 class Answer(msgspec.Struct, frozen=True):
     """The node's answer to a broadcast, classified in one place (watchtower/node/answers.py)."""
 
@@ -187,11 +180,11 @@ class Node(Protocol):
     def mempool_entry(self, txid: bytes) -> MempoolEntry | None:
         """Fee and size of a mempool transaction, or None."""
 
-    def fee_estimate(self, target_blocks: int) -> float | None:
-        """`estimatesmartfee` economical, sat/vB, or None without data."""
+    def fee_market(self, targets: Sequence[int]) -> Market:
+        """Feerates that decide whether a transaction relays, and `estimatesmartfee` economical for each target.
 
-    def mempool_policy(self) -> MempoolPolicy:
-        """Feerates that decide whether a transaction relays."""
+        A target without data, or that the node refuses to estimate (as with -blocksonly), is left out.
+        """
 
     def broadcast(self, raw: bytes) -> Answer:
         """`sendrawtransaction` with maxfeerate 0. A refusal is an answer, not an error."""

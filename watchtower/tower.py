@@ -151,8 +151,15 @@ class Tower:
         """For the door-bell: does this outpoint matter to us? Safe to call from another thread."""
         return outpoint in self.models.watched or outpoint in self._conditions
 
+    def is_ours(self, txid: bytes) -> bool:
+        """For the door-bell: did we send this transaction in this run? Safe to call from another thread."""
+        return txid in self.responder.sent
+
     def _newly_watched(self) -> list[str]:
-        """Channels that changed for the first time in this run: they are armed by a check of the funding output."""
-        fresh = sorted(self.models.take_changed() - self._armed)
+        """Channels that changed for the first time in this run: they are armed by a check of the funding output.
+
+        Where a spend is known there is nothing to find, and its answer must not wait for the check.
+        """
+        fresh = sorted(self.models.take_changed() - self._armed - set(self.models.contested()))
         self._armed.update(fresh)
         return fresh

@@ -166,11 +166,11 @@ def test_fees(node: RegtestNode) -> None:
     """Without data there is no estimate; the policy is in sat/vB."""
     ours = adapter(node)
 
-    policy = ours.mempool_policy()
+    market = ours.fee_market([1, 6])
 
-    assert ours.fee_estimate(6) is None
-    assert 0 < policy.relay <= policy.minimum <= 1
-    assert 0 < policy.increment <= 1
+    assert () == market.estimates
+    assert 0 < market.relay <= market.minimum <= 1
+    assert 0 < market.increment <= 1
 
 
 def test_restart_is_survived_by_the_same_adapter(node: RegtestNode) -> None:
@@ -254,7 +254,7 @@ def test_every_question_works_under_the_documented_whitelist(start_node: StartNo
         lambda: ours.mempool_spenders([Transaction.parse(funding.raw).inputs[0].outpoint]),
         lambda: ours.mempool_transaction(funding.txid),
         lambda: ours.mempool_entry(funding.txid),
-        ours.mempool_policy,
+        lambda: ours.fee_market([2]),
         lambda: ours.broadcast(funding.raw),
         lambda: ours.submit_package([funding.raw]),
         ours.zmq_notifications,
@@ -262,7 +262,6 @@ def test_every_question_works_under_the_documented_whitelist(start_node: StartNo
     ]
 
     assert all(question() for question in questions)
-    assert ours.fee_estimate(2) is None
     with pytest.raises(NodeAuthError, match=r"stop.*rpcwhitelist"):
         RpcTransport(node.rpc_url, "tower", "se%cr et").call("stop")
     assert tip == ours.best_hash()

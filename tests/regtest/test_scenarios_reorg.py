@@ -28,6 +28,7 @@ from domain.events import (
     SpendKind,
     SpendSeen,
 )
+from domain.fees import Market
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.replaying import live_and_replayed
@@ -84,7 +85,8 @@ def test_scenario_R01_breach_block_disconnected_commit_returns_to_mempool(world:
     world.look()
     assert present(world, pair).in_mempool
 
-    world.port.fee_estimate = lambda target_blocks: 40.0  # type: ignore[method-assign]
+    dear = Market(1.0, 1.0, 1.0, ((1, 40.0), (2, 40.0), (3, 40.0), (6, 40.0)))
+    world.port.fee_market = lambda targets: dear  # type: ignore[method-assign]
     world.look()
 
     raised = mempool_penalty(world, pair, 2)

@@ -25,12 +25,14 @@ class Door:
         self.metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
         self.board = ReadinessBoard(self.metrics)
         self.breach_open = False
+        self.own: set[bytes] = set()
         self.bells = Bells(
             topics=("sequence", "rawtx"),
             wake=self.wake,
             metrics=self.metrics,
             board=self.board,
             breach_open=lambda: self.breach_open,
+            is_ours=self.own.__contains__,
         )
 
     def turn(self, kind: BellKind, topic: str = "sequence", **facts: object) -> Turn:
@@ -50,6 +52,13 @@ class Door:
 def door() -> Door:
     """A fresh door."""
     return Door()
+
+
+def test_our_own_transaction_is_no_hurry(door: Door) -> None:
+    """The announcement of a penalty that we sent must not use up an urgent start."""
+    door.own.add(bytes(TXID))
+    turn = door.turn(BellKind.TOUCHED, "rawtx", touched=(OUTPOINT,), raw=b"raw", txid=TXID)
+    assert (False, frozenset({OUTPOINT})) == (turn.urgent, turn.hints.touched)
 
 
 def test_a_touched_outpoint_is_urgent_and_brings_its_transaction(door: Door) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from domain.chain import from_display, make_outpoint
+from domain.fees import Market
 from watchtower.node import rpc
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import ALLOWED_METHODS, BitcoindNode, ZmqNotification, satoshi
@@ -147,10 +148,21 @@ def test_too_few_answers_are_an_error(answering: Replies) -> None:
         answering([]).mempool_spenders([OUTPOINT])
 
 
-def test_absent_estimate_is_none(answering: Replies) -> None:
-    """Without data the node gives only errors."""
-    assert answering({"errors": ["Insufficient data"], "blocks": 2}).fee_estimate(2) is None
-    assert 12.5 == answering({"feerate": Decimal("0.000125"), "blocks": 2}).fee_estimate(2)
+def test_absent_and_refused_estimates_are_left_out(answering: Replies) -> None:
+    """Without data the node gives only errors; with -blocksonly it refuses."""
+    policy = {name: Decimal("0.00001") for name in ("mempoolminfee", "minrelaytxfee", "incrementalrelayfee")}
+    absent = {"errors": ["Insufficient data"], "blocks": 2}
+    refused = RpcRefused("estimatesmartfee", -32603, "Fee estimation disabled")
+
+    market = answering([policy, absent, {"feerate": Decimal("0.000125"), "blocks": 2}, refused]).fee_market([1, 2, 6])
+
+    assert Market(1.0, 1.0, 1.0, ((2, 12.5),)) == market
+
+
+def test_refused_policy_is_an_error(answering: Replies) -> None:
+    """Without the mempool's minimum no fee can be named."""
+    with pytest.raises(RpcRefused):
+        answering([RpcRefused("getmempoolinfo", -1, "x"), {"feerate": Decimal("0.000125")}]).fee_market([2])
 
 
 def test_utxo_batch_with_a_refusal_is_an_error(answering: Replies) -> None:

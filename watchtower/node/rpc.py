@@ -17,6 +17,7 @@ import msgspec
 
 from domain.chain import BlockHash, OutPoint, Txid, display, from_display, outpoint_txid, outpoint_vout
 from domain.errors import MalformedInput
+from domain.fees import Market
 from domain.units import MAX_MONEY
 from watchtower.node import answers
 from watchtower.node.transport import CALL_SECONDS, Observer, RpcRefused, RpcTransport
@@ -26,7 +27,6 @@ from watchtower.ports import (
     ChainInfo,
     HeaderInfo,
     MempoolEntry,
-    MempoolPolicy,
     NodeError,
     Utxo,
 )
@@ -229,20 +229,22 @@ class BitcoindNode:
 
     # --- fees and broadcasts ------------------------------------------------------------------------------------
 
-    def fee_estimate(self, target_blocks: int) -> float | None:
-        """See the port."""
-        reply = self._call("estimatesmartfee", target_blocks, "economical")
-        with _decoding("estimatesmartfee"):
-            return _feerate(reply["feerate"]) if "feerate" in reply else None
-
-    def mempool_policy(self) -> MempoolPolicy:
-        """See the port."""
-        reply = self._call("getmempoolinfo")
+    def fee_market(self, targets: Sequence[int]) -> Market:
+        """See the port. One request: a penalty waits for it."""
+        questions = [("estimatesmartfee", (target, "economical")) for target in targets]
+        policy, *replies = self._transport.batch([("getmempoolinfo", ()), *questions], self._seconds)
+        if isinstance(policy, NodeError):
+            raise policy
         with _decoding("getmempoolinfo"):
-            return MempoolPolicy(
-                minimum=_feerate(reply["mempoolminfee"]),
-                relay=_feerate(reply["minrelaytxfee"]),
-                increment=_feerate(reply["incrementalrelayfee"]),
+            return Market(
+                minimum=_feerate(policy["mempoolminfee"]),
+                relay=_feerate(policy["minrelaytxfee"]),
+                increment=_feerate(policy["incrementalrelayfee"]),
+                estimates=tuple(
+                    (target, _feerate(reply["feerate"]))
+                    for target, reply in zip(targets, replies, strict=True)
+                    if not isinstance(reply, NodeError) and "feerate" in reply
+                ),
             )
 
     def broadcast(self, raw: bytes) -> Answer:

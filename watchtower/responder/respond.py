@@ -7,7 +7,7 @@ stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
@@ -103,6 +103,11 @@ class Responder:
         self._broadcaster = Broadcaster(node, failpoint)
         self._journal = Journal(store, channels, models)
 
+    @property
+    def sent(self) -> Container[bytes]:
+        """Txids of what was sent lately; may be asked from any thread."""
+        return self._broadcaster.sent
+
     def resend(self) -> None:
         """Send every stored penalty again at once, before catching up: the restart may be at the last moment.
 
@@ -130,9 +135,9 @@ class Responder:
         work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
         if not work:
             return RespondReport()
-        # A cursor that stands still, for example at a block that cannot be read, must not stop the clock.
-        highest = max(tip, self._node.chain_info().headers)
-        view = View(tip, highest, self._market(), self._node.mempool_spenders(_outpoints(work)))
+        work.sort(key=lambda channel: bool(channel.bids))  # nobody waits for an answer behind those that have one
+        market = self._node.fee_market(ESTIMATE_TARGETS)
+        view = View(tip, self._highest(tip, work), market, self._node.mempool_spenders(_outpoints(work)))
         run = _Run()
         self._journal.begin()
         for channel in work:
@@ -145,20 +150,14 @@ class Responder:
         run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
         return run.report()
 
-    def _market(self) -> Market:
-        policy = self._node.mempool_policy()
-        estimates = [(t, self._estimate(t)) for t in ESTIMATE_TARGETS]
-        known = tuple((t, e) for t, e in estimates if e is not None)
-        return Market(policy.minimum, policy.relay, policy.increment, known)
+    def _highest(self, tip: int, work: Sequence[Channel]) -> int:
+        """Height that deadlines are counted from, if there are any.
 
-    def _estimate(self, target: int) -> float | None:
-        """An estimate, or None also where the node refuses to estimate (as with -blocksonly): bids work without."""
-        try:
-            return self._node.fee_estimate(target)
-        except NodeUnavailable:
-            raise
-        except NodeError:
-            return None
+        A cursor that stands still, for example at a block that cannot be read, must not stop the clock.
+        """
+        if all(channel.confirmed_spend is None for channel in work):
+            return tip
+        return max(tip, self._node.chain_info().headers)
 
     def _serve(self, channel: Channel, view: View, run: _Run) -> None:
         breach = _breach_to_answer(channel)
@@ -176,15 +175,16 @@ class Responder:
             alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
             self._journal.record(channel, alert)
             return
-        spender, tried = view.spenders.get(breach.contest), 0
-        channel = self._note_presence(channel, breach, spender, view.tip)
+        spenders, tried = view.spenders, 0
+        channel = self._note_presence(channel, breach, spenders.get(breach.contest), view.tip)
         for _ in range(RAISES_PER_RUN):
+            spender = spenders.get(breach.contest)
             wanted = price(
                 channel,
                 breach,
                 tip=view.highest,
                 market=view.market,
-                rival=self._rival(channel, breach, spender),
+                rival=self._rival(channel, breach, spenders),
                 spendable=self._spendable,
             )
             channel = self._note_standing(channel, breach, wanted, view.tip)
@@ -198,7 +198,7 @@ class Responder:
             if answer.outcome is not BroadcastOutcome.INSUFFICIENT_FEE:
                 return
             # Somebody else bids higher than we knew: look again at who spends the output, and raise.
-            spender = self._node.mempool_spenders([breach.contest]).get(breach.contest)
+            spenders = self._node.mempool_spenders(_places(breach))
 
     def _next_bid(
         self, channel: Channel, breach: Spend, wanted: Price, spender: bytes | None, secret: bytes
@@ -262,15 +262,15 @@ class Responder:
         known = penalty_answered(bid, BroadcastOutcome.ALREADY_KNOWN, Via.UNKNOWN, 0, "", tip, self._now)
         return self._journal.record(channel, known)
 
-    def _rival(self, channel: Channel, breach: Spend, spender: bytes | None) -> Rival | None:
+    def _rival(self, channel: Channel, breach: Spend, spenders: Mapping[OutPoint, Txid]) -> Rival | None:
         """Whom we have to outbid: a foreign spend of the contest output, or the cheater's anchor child."""
         ours = {b.txid for b in channel.bids_on(breach.txid)}
+        spender = spenders.get(breach.contest)
         if spender is not None and spender not in ours:
             return self._entry(spender)
         if breach.block is not None or spender in ours:
             return None
-        anchor = make_outpoint(breach.txid, 1)
-        child = self._node.mempool_spenders([anchor]).get(anchor)
+        child = spenders.get(_anchor(breach))
         return None if child is None else self._entry(child)
 
     def _entry(self, txid: bytes) -> Rival | None:
@@ -361,4 +361,13 @@ def _wants_answer(channel: Channel) -> bool:
 
 def _outpoints(work: Sequence[Channel]) -> list[OutPoint]:
     spends = [_breach_to_answer(c) or c.confirmed_spend for c in work]
-    return [s.contest for s in spends if s is not None]
+    return [place for s in spends if s is not None for place in _places(s)]
+
+
+def _places(spend: Spend) -> list[OutPoint]:
+    """Where rivals of our answer show: the contest output, and the anchor while its child can still be paid for."""
+    return [spend.contest] if spend.block is not None else [spend.contest, _anchor(spend)]
+
+
+def _anchor(spend: Spend) -> OutPoint:
+    return make_outpoint(spend.txid, 1)
