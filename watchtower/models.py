@@ -40,6 +40,7 @@ class LiveModels:
         self._watch = WatchSet(self._all(watch_index.TABLE))
         self._closings: dict[str, ClosingRow] = {}
         self._pending: dict[str, FundingRow] = {}
+        self._funding_spks: dict[str, bytes] = {}
         self._order: list[str] | None = None
         for row in self._all(closings.TABLE):
             self._note_closing((row[0],), row)
@@ -134,11 +135,14 @@ class LiveModels:
         entry = None if row is None else FundingRow(*row)  # type: ignore[arg-type]
         if entry is None or (entry.height is not None and not entry.double_spent):
             self._pending.pop(stream, None)
+            self._funding_spks.pop(stream, None)
         else:
             self._pending[stream] = entry
 
     def _pending_entry(self, stream: str, row: FundingRow) -> PendingFunding:
-        spk = funding_output(self._channels.load(stream).params).spk
+        spk = self._funding_spks.get(stream)
+        if spk is None:  # kept, because it takes three operations on the curve and every block asks
+            spk = self._funding_spks[stream] = funding_output(self._channels.load(stream).params).spk
         return PendingFunding(stream, OutPoint(row.outpoint), spk, bool(row.seen), bool(row.double_spent))
 
     def _all(self, table: Table) -> Iterable[Row]:

@@ -19,8 +19,11 @@ from watchtower.tower import Hints
 CALM_GAP = 0.3
 """Seconds between pass starts for frames that do not concern us: a busy mempool must not keep the thread busy."""
 
+UNFINISHED_GAP = 0.03
+"""Seconds between pass starts while a sweep has slices left: quick, and yet most of the time is left to others."""
+
 URGENT_STARTS = 10
-"""Urgent passes start at once, at most this many within a second."""
+"""Urgent passes start at once, at most this many within a second; further ones as if they were calm."""
 
 TOUCHED_LIMIT = 10_000
 CAPTURED_LIMIT = 8 * 2**20
@@ -41,14 +44,15 @@ class Pacer:
         self._retry_at: float | None = None
         self._failures = 0
 
-    def due(self, now: float, *, rung: bool, urgent: bool) -> float:
+    def due(self, now: float, *, rung: bool, urgent: bool, unfinished: bool = False) -> float:
         """Time of the next start; in the past or `now` means: at once."""
-        if urgent:
-            full = len(self._urgent_starts) == URGENT_STARTS
-            return max(now, self._urgent_starts[0] + 1.0) if full else now
-        if rung:
-            return self._last_start + CALM_GAP
+        if unfinished or rung or urgent:
+            calm = self._last_start + (UNFINISHED_GAP if unfinished else CALM_GAP)
+            return max(now, min(calm, self._urgent_due(now))) if urgent else calm
         return self._last_start + self._idle if self._retry_at is None else self._retry_at
+
+    def _urgent_due(self, now: float) -> float:
+        return self._urgent_starts[0] + 1.0 if len(self._urgent_starts) == URGENT_STARTS else now
 
     def started(self, now: float, *, urgent: bool) -> None:
         """A pass begins."""
@@ -88,6 +92,7 @@ class Wake:
         self._stopping = False
         self._rung = False
         self._urgent = False
+        self._unfinished = False
         self._full_sweep = False
         self._touched: set[OutPoint] = set()
         self._captured: dict[bytes, bytes] = {}
@@ -100,8 +105,12 @@ class Wake:
         touched: Iterable[OutPoint] = (),
         captured: Mapping[bytes, bytes] | None = None,
         full_sweep: bool = False,
+        unfinished: bool = False,
     ) -> None:
-        """Set the flag. Ringing again before the next pass adds hints, never another pass."""
+        """Set the flag. Ringing again before the next pass adds hints, never another pass.
+
+        `unfinished` is how a pass asks for its continuation.
+        """
         with self._changed:
             self._touched.update(touched)
             for txid, raw in (captured or {}).items():
@@ -113,6 +122,7 @@ class Wake:
                 self._forget_hints()
             self._rung = True
             self._urgent |= urgent
+            self._unfinished |= unfinished
             self._full_sweep |= full_sweep or overflow
             self._changed.notify_all()
 
@@ -127,7 +137,7 @@ class Wake:
         with self._changed:
             while not self._stopping:
                 now = self._monotonic()
-                due = pacer.due(now, rung=self._rung, urgent=self._urgent)
+                due = pacer.due(now, rung=self._rung, urgent=self._urgent, unfinished=self._unfinished)
                 if due <= now:
                     turn = self._take()
                     pacer.started(now, urgent=turn.urgent)
@@ -138,7 +148,7 @@ class Wake:
     def _take(self) -> Turn:
         hints = Hints(frozenset(self._touched), dict(self._captured), self._full_sweep)
         turn = Turn(hints, self._rung, self._urgent)
-        self._rung = self._urgent = self._full_sweep = False
+        self._rung = self._urgent = self._unfinished = self._full_sweep = False
         self._forget_hints()
         return turn
 

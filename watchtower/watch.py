@@ -149,7 +149,7 @@ class Watch:
         if news or not turn.rung or not self._node_asked:
             self._ask_node(report)
         if report.again:
-            self._wake.ring(urgent=True)
+            self._wake.ring(urgent=report.follow.moved_again, unfinished=True)
 
     def _ask_node(self, report: PassReport) -> None:
         try:

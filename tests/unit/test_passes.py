@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.chain import OutPoint
-from watchtower.passes import CALM_GAP, CAPTURED_LIMIT, TOUCHED_LIMIT, Pacer, Turn, Wake
+from watchtower.passes import CALM_GAP, CAPTURED_LIMIT, TOUCHED_LIMIT, UNFINISHED_GAP, Pacer, Turn, Wake
 
 NOW = 1_000.0
 
@@ -32,9 +32,27 @@ def test_at_most_ten_urgent_starts_in_a_second() -> None:
     """The eleventh waits until the first is a second old."""
     pacer = Pacer(idle=15.0)
     for number in range(10):
-        pacer.started(NOW + number / 100, urgent=True)
-    assert NOW + 1.0 == pacer.due(NOW + 0.2, rung=True, urgent=True)
+        pacer.started(NOW + number / 10, urgent=True)
+    assert NOW + 1.0 == pacer.due(NOW + 0.95, rung=True, urgent=True)
     assert NOW + 1.5 == pacer.due(NOW + 1.5, rung=True, urgent=True)
+
+
+def test_beyond_ten_a_second_an_urgent_ring_waits_no_longer_than_a_calm_one() -> None:
+    """Ten starts in a tenth of a second do not stop the eleventh for the rest of the second."""
+    pacer = Pacer(idle=15.0)
+    for number in range(10):
+        pacer.started(NOW + number / 100, urgent=True)
+    assert NOW + 0.09 + CALM_GAP == pacer.due(NOW + 0.2, rung=True, urgent=True)
+
+
+def test_an_unfinished_sweep_goes_on_soon_and_costs_no_urgent_start() -> None:
+    """Its slices follow each other quickly, and a breach in between still starts at once."""
+    pacer = Pacer(idle=15.0)
+    for number in range(20):
+        pacer.started(NOW + number / 1000, urgent=False)
+    last = NOW + 0.019
+    assert last + UNFINISHED_GAP == pacer.due(NOW + 0.02, rung=True, urgent=False, unfinished=True)
+    assert NOW + 0.02 == pacer.due(NOW + 0.02, rung=True, urgent=True, unfinished=True)
 
 
 def test_calm_rings_keep_their_distance() -> None:

@@ -185,8 +185,17 @@ def test_a_broken_store_ends_the_thread_and_says_why() -> None:
 
 
 def test_a_pass_that_asks_for_another_gets_it() -> None:
-    """The chain moved during the pass: the flag is set again."""
+    """A sweep has slices left: the flag is set again, without haste."""
     stage = Stage(report(again=True)).turns(1)
+    turn = stage.wake.next_turn(stage.watch._pacer)
+    assert turn is not None
+    assert (True, False) == (turn.rung, turn.urgent)
+
+
+def test_a_chain_that_moved_during_the_pass_is_urgent() -> None:
+    """The next block may hold a breach."""
+    moved = PassReport(FollowReport(moved_again=True), RespondReport(), 100, None, True)
+    stage = Stage(moved).turns(1)
     turn = stage.wake.next_turn(stage.watch._pacer)
     assert turn is not None
     assert turn.urgent

@@ -6,6 +6,7 @@ outpoints are asked first; after each block and each gap all of them are swept i
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -18,11 +19,14 @@ from domain.spending import funding_confirmed, funding_seen, reclassified, spend
 from domain.transaction import Transaction
 from watchtower.chain.facts import Facts
 from watchtower.chain.follow import Follower
-from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels, StoreConflict, Utxo
+from watchtower.ports import Clock, EventStore, Node, NodeError, PendingFunding, ReadModels, StoreConflict, Utxo
 from watchtower.repository import Channels
 
-SLICE = 2_000
-"""Outpoints asked in one call of the sweep: some milliseconds of the node's time."""
+SLICE = 1_000
+"""Outpoints asked in one call: about 10 ms of the node's time and ours, which a breach may have to wait."""
+
+PUT_OFF_LIMIT = 20
+"""Looks in a row that may be short because something was touched: an attacker must not put the sweep off for ever."""
 
 
 class Hints(msgspec.Struct, frozen=True):
@@ -55,25 +59,33 @@ class MempoolWatch:
         self._conditions = conditions
         self._clock = clock
         self._swept_to: OutPoint | None = OutPoint(b"")
+        self._funding_asked_to = ""
+        self._put_off = 0
 
     @property
     def sweep_pending(self) -> bool:
-        """True while a full sweep has slices left: another pass should follow soon."""
-        return self._swept_to is not None
+        """True while a full sweep has slices left, or a short look left it out: another pass should follow soon."""
+        return self._swept_to is not None or self._put_off > 0
 
     def look(self, hints: Hints) -> None:
-        """One look: touched outpoints, all contested channels, one slice of the sweep."""
+        """One look: touched outpoints, all contested channels, then one slice of the sweep and of the fundings.
+
+        When something was touched the slices wait for the next look: the answer to a breach must not.
+        """
         if hints.full_sweep:
             self._swept_to = OutPoint(b"")
+        short = bool(hints.touched) and self._put_off < PUT_OFF_LIMIT
+        self._put_off = self._put_off + 1 if short else 0
         wanted = {o for o in hints.touched if self._streams(o)}
         for stream in self._models.contested():
             channel = self._channels.load(stream)
             if channel.confirmed_spend is None:
                 wanted.add(channel.params.funding_outpoint)
         wanted.update(OutPoint(o) for o in self._conditions)
-        wanted.update(self._next_slice())
+        wanted.update([] if short else self._next_slice())
         self._compare(sorted(wanted), hints.captured)
-        self._look_for_funding()
+        if not short:
+            self._look_for_funding()
         for stream in self._models.contested():
             self._classify_again(stream)
 
@@ -93,15 +105,23 @@ class MempoolWatch:
         if not outpoints:
             return
         spenders = self._node.mempool_spenders(outpoints)
-        # An outpoint without a spender may have been mined a moment ago: only a tip that is our cursor proves absence.
-        settled = self._node.best_hash() == self._follower.cursor.hash
-        by_stream: dict[str, list[OutPoint]] = {}
-        for outpoint in outpoints:
-            if outpoint in spenders or settled:
-                for stream in self._streams(outpoint):
-                    by_stream.setdefault(stream, []).append(outpoint)
-        for stream, mine in by_stream.items():
+        for stream, mine in self._by_stream(spenders).items():
             self._record(stream, mine, spenders, captured)
+        # Absence is news only where a spend is known, and it may have been mined a moment ago: only a tip that is
+        # our cursor proves absence.
+        contested = set(self._models.contested())
+        absent = self._by_stream(outpoint for outpoint in outpoints if outpoint not in spenders)
+        gone = {stream: mine for stream, mine in absent.items() if stream in contested}
+        if gone and self._node.best_hash() == self._follower.cursor.hash:
+            for stream, mine in gone.items():
+                self._record(stream, mine, spenders, captured)
+
+    def _by_stream(self, outpoints: Iterable[OutPoint]) -> dict[str, list[OutPoint]]:
+        found: dict[str, list[OutPoint]] = {}
+        for outpoint in outpoints:
+            for stream in self._streams(outpoint):
+                found.setdefault(stream, []).append(outpoint)
+        return found
 
     def _record(
         self,
@@ -171,13 +191,23 @@ class MempoolWatch:
 
     def _look_for_funding(self) -> None:
         """Funding outputs that are not confirmed yet: in the mempool, or in a block before the registration."""
-        pending = self._models.pending_funding()
+        pending = self._pending_slice()
         if not pending:
             return
         found = self._node.utxos([p.outpoint for p in pending], include_mempool=True)
         for entry, utxo in zip(pending, found, strict=True):
             if utxo is not None:
                 self._record_funding(entry.stream, utxo)
+
+    def _pending_slice(self) -> list[PendingFunding]:
+        """All of them, or the next ones in a circle: each look costs the same however many wait for their funding."""
+        pending = self._models.pending_funding()
+        if len(pending) <= SLICE:
+            return pending
+        start = bisect_right(pending, self._funding_asked_to, key=lambda entry: entry.stream)
+        found = (pending[start:] + pending[:start])[:SLICE]
+        self._funding_asked_to = found[-1].stream
+        return found
 
     def _record_funding(self, stream: str, utxo: Utxo) -> None:
         channel = self._channels.load(stream)
