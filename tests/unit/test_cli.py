@@ -19,6 +19,7 @@ from watchtower.config import load
 from watchtower.keystore import FileKeystore, read_passphrase
 from watchtower.store.create import open_store
 
+ROOT = Path(__file__).parents[2]
 SIX = {
     "STATE_CHANNEL_NETWORK": "regtest",
     "STATE_CHANNEL_TIMEOUT_MS": "20000",
@@ -132,6 +133,19 @@ def test_version_names_the_libraries() -> None:
     document = json.loads(cli("version", "--json").stdout)
     assert "21.0.0" == document["coincurve"]
     assert {"watchtower", "revision", "python", "eventsourcing"} <= set(document)
+
+
+def test_a_demo_without_a_node_ends_with_the_ways_out(tmp_path: Path) -> None:
+    """A sentence on stderr, no traceback, and nothing on stdout that looks like a verdict."""
+    places = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "watchtower", "demo", "--json"]
+    result = subprocess.run(
+        command, env=places | {"STATE_CHANNEL_OFFLINE": "1"}, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (1, "") == (result.returncode, result.stdout)
+    assert "node-not-found: no usable bitcoind was found" in result.stderr
+    assert "Three ways out" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_listing_starts_without_the_web_server() -> None:

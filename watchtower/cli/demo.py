@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -26,4 +27,6 @@ def command(as_json: bool, keep: Path | None, knots_defaults: bool) -> None:
     """
     from watchtower.demo.play import play
 
+    # The default action would end this process alone and leave node and tower running.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(0 if play(as_json=as_json, keep=keep, knots_defaults=knots_defaults) else 1)

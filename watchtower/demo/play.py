@@ -12,9 +12,12 @@ from typing import TextIO
 
 import msgspec
 
+from domain.errors import DomainError
+from watchtower.client.errors import StateChannelError
 from watchtower.demo import acts
 from watchtower.demo.result import HEADINGS, ActResult, DemoResult, table_rows
 from watchtower.demo.stage import DemoFailed, Stage
+from watchtower.ports import WatchtowerError
 
 
 def play(*, as_json: bool = False, keep: Path | None = None, knots_defaults: bool = False) -> bool:
@@ -22,13 +25,26 @@ def play(*, as_json: bool = False, keep: Path | None = None, knots_defaults: boo
 
     With `as_json` stdout carries one JSON document and the timeline goes to stderr. `keep` is a directory (made if
     absent, must be empty) that keeps the node's and the tower's data. `knots_defaults` leaves Bitcoin Knots' own
-    relay policy in place.
+    relay policy in place. Nothing that was started is left behind, however it ends. Raises `WatchtowerError` if the
+    stage cannot be set up; an act that fails is a result.
     """
     began = time.monotonic()
     timeline = Timeline(sys.stderr if as_json else sys.stdout, began)
     with ExitStack() as stack:
         directory = _directory(keep, stack)
-        result = asyncio.run(_play(directory, knots_defaults, timeline, began, keep))
+        timeline("starting a private regtest node and a tower")
+        # Here and not in a task: a signal interrupts this thread, but not the worker threads of a loop.
+        stage = Stage.build(directory, knots_defaults, timeline)
+        stack.callback(stage.close)
+        acted = asyncio.run(_play(stage, timeline))
+        node = stage.node_name
+    result = DemoResult(
+        ok=len(acted) == ACTS and all(act.ok for act in acted),
+        acts=tuple(acted),
+        node=node,
+        seconds=round(time.monotonic() - began, 1),
+        kept=None if keep is None else str(keep),
+    )
     if as_json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     else:
@@ -36,6 +52,9 @@ def play(*, as_json: bool = False, keep: Path | None = None, knots_defaults: boo
     if keep is not None:
         _tell_how_to_look(keep, result, timeline)
     return result.ok
+
+
+ACTS = 6
 
 
 class Timeline:
@@ -51,40 +70,35 @@ class Timeline:
         self._stream.flush()
 
 
-async def _play(directory: Path, knots_defaults: bool, tell: Timeline, began: float, keep: Path | None) -> DemoResult:
-    tell("starting a private regtest node and a tower")
-    stage = await asyncio.to_thread(Stage.build, directory, knots_defaults)
+async def _play(stage: Stage, tell: Timeline) -> list[ActResult]:
+    shared = acts.UpdatesThenBreach()
+    program: list[acts.Act] = [
+        shared.updates,
+        shared.breach_in_mempool,
+        acts.breach_mined_unseen,
+        acts.tower_asleep,
+        acts.honest_unilateral_close,
+        acts.cooperative_close,
+    ]
+    assert len(program) == ACTS
     played: list[ActResult] = []
     try:
         stage.tower.start()
         await stage.wait_ready()
         tell(f"node {stage.node_name}, tower watching at block {stage.node.height()}")
-        shared = acts.UpdatesThenBreach()
-        program: list[acts.Act] = [
-            shared.updates,
-            shared.breach_in_mempool,
-            acts.breach_mined_unseen,
-            acts.tower_asleep,
-            acts.honest_unilateral_close,
-            acts.cooperative_close,
-        ]
         for act in program:
             tell(f"── {act.__name__.replace('_', ' ')}")
             played.append(await _one(act, stage, tell))
             tell(f"{'ok' if played[-1].ok else 'FAILED'}: {played[-1].summary}")
-        await stage.client.disconnect()
     finally:
-        await asyncio.to_thread(stage.close)
-    ok = len(played) == len(program) and all(act.ok for act in played)
-    seconds = round(time.monotonic() - began, 1)
-    kept = None if keep is None else str(keep)
-    return DemoResult(ok=ok, acts=tuple(played), node=stage.node_name, seconds=seconds, kept=kept)
+        await stage.client.disconnect()
+    return played
 
 
 async def _one(act: acts.Act, stage: Stage, tell: Timeline) -> ActResult:
     try:
         return await act(stage, tell)
-    except (DemoFailed, TimeoutError) as error:
+    except (WatchtowerError, DomainError, StateChannelError, TimeoutError) as error:
         return ActResult(name=act.__name__, ok=False, summary=str(error))
 
 

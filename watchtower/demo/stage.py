@@ -14,29 +14,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
-from domain.chain import chain_hash, display
 from watchtower import new_tower
 from watchtower.client import exchange
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import TowerUnavailable, TowerUnreachable
+from watchtower.client.home import create_home, open_home
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.demo.cheater import unsafe_commitment
 from watchtower.devnode.launch import free_ports
+from watchtower.devnode.provision import find
 from watchtower.devnode.regtest import Funding, RegtestNode
-from watchtower.keystore import FileKeystore
 from watchtower.ports import WatchtowerError
-from watchtower.store.create import create_store, open_store
-from watchtower.system import SystemClock
 
 CHALLENGE_PERIOD = 144
 POLL_SECONDS = 0.02
 START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+"""A tower promises to end within 20 seconds; one that does not is killed, nothing may outlive the demo."""
+
+KEYSTORE_COST = 2**10
+"""Low, so that the demo starts fast: the passphrases are random and live as long as the demo."""
 
 Tell = Callable[[str], None]
 
@@ -82,14 +86,17 @@ class TowerProcess:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> int:
-        """SIGTERM and wait; returns the exit code."""
+    def stop(self) -> None:
+        """SIGTERM, wait, and SIGKILL if it does not end."""
         if self._process is None:
-            return 0
+            return
         self._process.terminate()
-        code = self._process.wait(timeout=30)
+        try:
+            self._process.wait(timeout=STOP_SECONDS)
+        except BaseException:
+            self._process.kill()
+            raise
         self._process = None
-        return code
 
     def check_alive(self) -> None:
         """Raise with the end of its log if it died."""
@@ -99,22 +106,42 @@ class TowerProcess:
 
 
 class Stage:
-    """Node, parties, tower process and client of the play."""
+    """Node, parties, tower process and client of the play; `close` ends everything that `build` started."""
 
-    def __init__(self, directory: Path, node: RegtestNode, tower: TowerProcess, client: StateChannelClient) -> None:
-        self.directory = directory
+    def __init__(
+        self,
+        stack: ExitStack,
+        node: RegtestNode,
+        tower: TowerProcess,
+        client: StateChannelClient,
+        alice: Party,
+        bob: Party,
+    ) -> None:
         self.node = node
         self.tower = tower
         self.client = client
-        self._node_name = str(node.rpc("getnetworkinfo")["subversion"]).strip("/")
-        self.alice = _make_party(directory / "alice", "alice")
-        self.bob = _make_party(directory / "bob", "bob")
+        self.alice = alice
+        self.bob = bob
+        self.node_name = str(node.rpc("getnetworkinfo")["subversion"]).strip("/")
+        """The node's own name and version."""
+        self._stack = stack
 
     @classmethod
-    def build(cls, directory: Path, knots_defaults: bool) -> Stage:
-        """Start node and tower in an empty directory."""
-        node = RegtestNode.start(directory / "node", knots_default_policy=knots_defaults)
-        node.mine(1)
+    def build(cls, directory: Path, knots_defaults: bool, tell: Tell) -> Stage:
+        """Start a node and prepare a tower in an empty directory; whatever was started ends again on an error."""
+        with ExitStack() as stack:
+            binary = find(explain=tell)
+            node = RegtestNode.start(directory / "node", binary=binary, knots_default_policy=knots_defaults)
+            stack.callback(node.close)
+            node.mine(1)
+            tower, client = cls._prepare_tower(directory, node)
+            stack.callback(tower.stop)
+            alice, bob = (_make_party(directory / name, name, stack) for name in ("alice", "bob"))
+            return cls(stack.pop_all(), node, tower, client, alice, bob)
+        raise AssertionError("an exit stack hides no error")
+
+    @staticmethod
+    def _prepare_tower(directory: Path, node: RegtestNode) -> tuple[TowerProcess, StateChannelClient]:
         api, admin = free_ports(2)
         made = new_tower.create(
             directory / "tower",
@@ -139,14 +166,11 @@ class Stage:
         client = StateChannelClient(
             StateChannelConfig(network="regtest"), url=url, token=made.token_path.read_text().strip()
         )
-        return cls(directory, node, tower, client)
+        return tower, client
 
     def close(self) -> None:
-        """Stop the tower, then the node."""
-        try:
-            self.tower.stop()
-        finally:
-            self.node.close()
+        """Close the parties, stop the tower, then the node."""
+        self._stack.close()
 
     async def wait_ready(self) -> None:
         """Until the tower watches."""
@@ -203,11 +227,6 @@ class Stage:
         """Where Bob's penalties pay to."""
         return bytes(self.bob.party.registration(channel_id).sweep_spk)
 
-    @property
-    def node_name(self) -> str:
-        """The node's own name and version."""
-        return self._node_name
-
     async def status(self, channel_id: bytes) -> str:
         """What the tower says about the channel."""
         return str((await self.client.get_channel_info(channel_id.hex())).status)
@@ -218,7 +237,7 @@ class Stage:
         async def reached() -> bool:
             return await self.status(channel_id) == status
 
-        await self.until(f"channel {display(channel_id)[:8]} is {status}", reached)
+        await self.until(f"channel {channel_id.hex()[:8]} is {status}", reached)
 
     async def until_height(self) -> None:
         """Until the tower has seen the node's tip."""
@@ -231,19 +250,8 @@ class Stage:
         await self.until(f"the tower has processed block {height}", seen)
 
 
-def _make_party(directory: Path, name: str) -> Party:
-    directory.mkdir(mode=0o700, parents=True)
-    clock = SystemClock()
-    create_store(
-        directory / "party.db",
-        origin=f"demo/{name}",
-        chain_hash=chain_hash("regtest"),
-        log_id=secrets.token_bytes(16),
-        stream_key=secrets.token_bytes(32),
-        recorded_at=clock.wall_microseconds(),
-    )
-    seed = secrets.token_bytes(32)
-    keystore = FileKeystore.create(directory / "keystore", secrets.token_bytes(32))
-    ChannelParty.create_seed(keystore, seed)
-    party = ChannelParty(open_store(directory / "party.db"), keystore, clock, PartySettings(network="regtest"))
-    return Party(name, party, seed)
+def _make_party(directory: Path, name: str, stack: ExitStack) -> Party:
+    seed, passphrase = secrets.token_bytes(32), secrets.token_bytes(32)
+    create_home(directory, "regtest", passphrase, seed=seed, cost=KEYSTORE_COST)
+    home = stack.enter_context(open_home(directory, passphrase, PartySettings(network="regtest")))
+    return Party(name, home.party, seed)

@@ -11,14 +11,19 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
+
+from watchtower.ports import WatchtowerError
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 """bitcoind writes its caches when it is stopped; after this time it is killed."""
 
 
-class NodeDied(Exception):
+class NodeDied(WatchtowerError):
     """bitcoind ended by itself or did not get ready; the text holds the last lines of its log."""
+
+    slug: ClassVar[str] = "node-died"
 
 
 def free_ports(count: int) -> list[int]:
@@ -66,6 +71,9 @@ class Process:
                 stderr=subprocess.STDOUT,
             )
             self._await_bell(reader)
+        except BaseException:
+            self.kill()  # also after Ctrl-C: nobody else knows of this process yet
+            raise
         finally:
             os.close(reader)
             bell.unlink(missing_ok=True)
@@ -115,5 +123,4 @@ class Process:
                 output += chunk
                 if not chunk:
                     break
-        self.kill()
         raise NodeDied(f"bitcoind did not get ready:\n{output.decode(errors='replace')[-2000:]}\n{self.log_tail()}")

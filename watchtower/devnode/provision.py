@@ -14,10 +14,12 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
 from watchtower.devnode import debian
+from watchtower.ports import WatchtowerError
 
 PACKAGES = ("bitcoin-knots", "systemd-standalone-sysusers")
 """The node, and the small alternative to systemd that its package accepts as a dependency."""
@@ -26,8 +28,10 @@ OLDEST_MAJOR = 28
 """Version-3 relay, pay-to-anchor and packages of one parent and one child came with Bitcoin Core 28."""
 
 
-class NodeNotFound(Exception):
+class NodeNotFound(WatchtowerError):
     """No usable bitcoind; the text says why and what the three ways out are."""
+
+    slug: ClassVar[str] = "node-not-found"
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -90,9 +90,13 @@ class RegtestNode(Purse):
         fresh = not (datadir / "regtest").exists()
         if fresh and prepared is not None:
             shutil.copytree(prepared, datadir, dirs_exist_ok=True)
-        node.launch()
-        if fresh and prepared is None:
-            node.prepare_chain()
+        try:
+            node.launch()
+            if fresh and prepared is None:
+                node.prepare_chain()
+        except BaseException:
+            node.close()
+            raise
         return node
 
     @classmethod
