@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import shlex
 import shutil
@@ -26,16 +27,30 @@ class NodeDied(WatchtowerError):
     slug: ClassVar[str] = "node-died"
 
 
+PORTS = range(12_000, 32_000)
+"""Below the range from which systems take the local ports of outgoing connections (Linux 32768, others 49152): a
+port that a stopped program will want again must not be lent to somebody's connection meanwhile."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on the loopback interface that nobody listens on now; all different."""
-    sockets = [socket.socket() for _ in range(count)]
+    found: list[int] = []
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in random.sample(PORTS, len(PORTS)):
+            each = socket.socket()
+            sockets.append(each)
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
     finally:
         for each in sockets:
             each.close()
+    raise OSError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 
 class Process:
