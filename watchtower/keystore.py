@@ -273,7 +273,9 @@ def read_passphrase(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise KeystoreError(f"the passphrase file {path} cannot be read ({error.strerror})") from None
+        raise KeystoreError(
+            f"the passphrase file {path} cannot be read ({error.strerror}); restore it, or set keystore.passphrase"
+        ) from None
     passphrase = content.removesuffix(b"\n")
     if not passphrase or len(content) > MAX_PASSPHRASE_FILE:
         raise KeystoreError(f"the passphrase file {path} must hold 1 to {MAX_PASSPHRASE_FILE} bytes")
@@ -308,7 +310,10 @@ def _open_data_key(path: Path, header: _Header, passphrase: bytes) -> bytes:
     try:
         return opening.decrypt(sealed[:_NONCE], sealed[_NONCE:], _header_binding(bytes.fromhex(header.file_id)))
     except InvalidTag:
-        raise WrongPassphrase(f"the passphrase does not open {path}; use the one that it was made with") from None
+        raise WrongPassphrase(
+            f"the passphrase does not open {path}; give the one that it was made with "
+            "(a tower reads the setting keystore.passphrase, else the file keystore.passphrase in data_dir)"
+        ) from None
 
 
 def _header_binding(file_id: bytes) -> bytes:
@@ -327,7 +332,9 @@ def _open_locked(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        raise KeystoreMissing(f"there is no keystore at {path}; `watchtower init` makes one") from None
+        raise KeystoreMissing(
+            f"there is no keystore at {path}; restore it from a backup, or make a new tower with `watchtower init`"
+        ) from None
     except OSError as error:
         raise KeystoreError(f"{path} cannot be opened ({error.strerror})") from None
     try:

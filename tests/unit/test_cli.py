@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,10 +37,10 @@ def cli(*arguments: str, environ: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(_main, arguments, env=environ, catch_exceptions=False)
 
 
-def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+def shell(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the real command; exit codes are made there."""
     command = [sys.executable, "-m", "watchtower", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ, cwd=ROOT)
 
 
 @pytest.fixture
@@ -133,6 +135,67 @@ def test_version_names_the_libraries() -> None:
     document = json.loads(cli("version", "--json").stdout)
     assert "21.0.0" == document["coincurve"]
     assert {"watchtower", "revision", "python", "eventsourcing"} <= set(document)
+
+
+BAD_STARTS: dict[str, tuple[Callable[[Path], object], dict[str, str], int, str]] = {
+    "wrong passphrase": (
+        lambda home: (home / "keystore.passphrase").write_text("wrong"),
+        {},
+        1,
+        "wrong-passphrase: the passphrase does not open",
+    ),
+    "no passphrase": (
+        lambda home: (home / "keystore.passphrase").unlink(),
+        {},
+        1,
+        "restore it, or set keystore.passphrase",
+    ),
+    "corrupt keystore": (
+        lambda home: (home / "keystore").write_bytes(b"not a keystore\n"),
+        {},
+        1,
+        "keystore-corrupt: ",
+    ),
+    "no keystore": (lambda home: (home / "keystore").unlink(), {}, 1, "keystore-missing: "),
+    "log of another network": (
+        lambda home: None,
+        {"STATE_CHANNEL_NETWORK": "signet"},
+        1,
+        "set `network` to that of the log",
+    ),
+    "damaged log": (
+        lambda home: (home / "events.db").write_bytes(b"no database" * 1000),
+        {},
+        1,
+        "restore it from a backup",
+    ),
+    "no log": (lambda home: (home / "events.db").unlink(), {}, 1, "run `watchtower init` first"),
+    "no tower key": (lambda home: (home / "tower.key").unlink(), {}, 1, "64 hexadecimal digits"),
+    "address": (lambda home: None, {"STATE_CHANNEL_NODE__RPC_URL": "node"}, 2, "must look like http://127.0.0.1:8332"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_STARTS)
+def test_a_tower_that_cannot_start_says_why_and_changes_nothing(
+    made: dict[str, object], tmp_path: Path, fault: str
+) -> None:
+    """One sentence on stderr with the remedy, the documented exit code, and every file as it was."""
+    spoil, environ, code, words = BAD_STARTS[fault]
+    home = tmp_path / "tower"
+    spoil(home)
+    before = contents(home)
+    result = shell("--config", str(made["config"]), "run", environ={**os.environ, **environ, "TMPDIR": str(tmp_path)})
+    assert code == result.returncode
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert before == contents(home)
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    """Every file of a tower except its locks and the read models, which can be made again."""
+    made_again = ("-wal", "-shm", ".lock")
+    paths = (path for path in home.iterdir() if not path.name.endswith(made_again) and path.stem != "views")
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def test_a_demo_without_a_node_ends_with_the_ways_out(tmp_path: Path) -> None:

@@ -53,18 +53,20 @@ def test_the_six_documented_variables_are_read_verbatim(home: Path) -> None:
 
 def test_a_flag_wins_over_variable_over_file_over_default(home: Path) -> None:
     """Precedence from low to high: default, TOML, _FILE, variable, flag."""
-    config = written(home, 'challenge_period = 200\ntimeout_ms = 200\n[node]\nzmq_rawtx = "a"\nzmq_sequence = "a"\n')
-    (home / "one").write_text("b\n")
+    config = written(
+        home, 'challenge_period = 200\ntimeout_ms = 200\n[node]\nzmq_rawtx = "tcp://a:1"\nzmq_sequence = "tcp://a:1"\n'
+    )
+    (home / "one").write_text("tcp://b:1\n")
     environ = {
         "STATE_CHANNEL_NODE__ZMQ_RAWTX_FILE": str(home / "one"),
         "STATE_CHANNEL_NODE__ZMQ_SEQUENCE_FILE": str(home / "one"),
-        "STATE_CHANNEL_NODE__ZMQ_SEQUENCE": "c",
+        "STATE_CHANNEL_NODE__ZMQ_SEQUENCE": "tcp://c:1",
         "STATE_CHANNEL_TIMEOUT_MS": "300",
     }
     loaded = load(environ, config_path=config, flags={"timeout_ms": "400", "network": None}, home=home)
     assert 200 == loaded.settings.challenge_period
-    assert "b" == loaded.settings.node.zmq_rawtx
-    assert "c" == loaded.settings.node.zmq_sequence
+    assert "tcp://b:1" == loaded.settings.node.zmq_rawtx
+    assert "tcp://c:1" == loaded.settings.node.zmq_sequence
     assert 400 == loaded.settings.timeout_ms
     assert "mainnet" == loaded.settings.network
     assert config == loaded.sources["challenge_period"]
@@ -119,6 +121,13 @@ def test_all_mistakes_are_reported_at_once(home: Path) -> None:
         ("NETWORK", "main", "mainnet, testnet, testnet4, signet, regtest"),
         ("API__LISTEN", "9815", "write host:port"),
         ("API__TOKEN_HASH", "wt_abc", "SHA-256"),
+        ("NODE__RPC_URL", "https://127.0.0.1:8332", "node.rpc_url: 'https://127.0.0.1:8332' must look like http://"),
+        ("NODE__RPC_URL", "127.0.0.1:8332", "must look like http://127.0.0.1:8332"),
+        ("NODE__RPC_URL", "http://127.0.0.1:rpc", "must look like http://127.0.0.1:8332"),
+        ("NODE__REST_URL", "http://", "node.rest_url: 'http://' must look like"),
+        ("NODE__ZMQ_RAWTX", "127.0.0.1:28332", "node.zmq_rawtx: '127.0.0.1:28332' must look like tcp://"),
+        ("NODE__ZMQ_SEQUENCE", "tcp://127.0.0.1", "must look like tcp://127.0.0.1:28332"),
+        ("NODE__ZMQ_HASHBLOCK", "ipc://", "must look like ipc:///path/of/socket"),
     ],
 )
 def test_a_bad_value_says_what_is_allowed(home: Path, name: str, text: str, said: str) -> None:
@@ -150,6 +159,26 @@ def test_contradictions_are_refused(home: Path) -> None:
     """A maximum below the minimum and a user without a password cannot work."""
     assert "below funding_threshold" in findings({"STATE_CHANNEL_MAX_VALUE": "9999"}, home)
     assert "without node.rpc_password" in findings({"STATE_CHANNEL_NODE__RPC_USER": "tower"}, home)
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated(home: Path) -> None:
+    """`config show` prints addresses, so a password must not stand in one; the finding does not print it either."""
+    text = findings({"STATE_CHANNEL_NODE__RPC_URL": "http://tower:canary-52@127.0.0.1:8332"}, home)
+    assert "put them into node.rpc_user and node.rpc_password" in text
+    assert "canary-52" not in text
+
+
+def test_addresses_in_all_their_forms(home: Path) -> None:
+    """Sockets of the file system, IPv6, names, and a path behind the port."""
+    forms = {
+        "NODE__RPC_URL": "http://[::1]:8332/wallet/none",
+        "NODE__REST_URL": "http://node/rest",
+        "NODE__ZMQ_RAWTX": "ipc:///run/bitcoind/zmq",
+        "NODE__ZMQ_SEQUENCE": "tcp://node.internal:28332",
+        "NODE__ZMQ_HASHBLOCK": "ipc://@abstract",
+    }
+    node = load({f"STATE_CHANNEL_{name}": text for name, text in forms.items()}, home=home).settings.node
+    assert list(forms.values()) == [node.rpc_url, node.rest_url, node.zmq_rawtx, node.zmq_sequence, node.zmq_hashblock]
 
 
 def test_a_named_file_must_exist(home: Path) -> None:

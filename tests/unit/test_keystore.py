@@ -77,8 +77,8 @@ def test_wrong_passphrase(path: Path) -> None:
 
 
 def test_missing_file_names_the_remedy(tmp_path: Path) -> None:
-    """A missing file says how to make one."""
-    with pytest.raises(KeystoreMissing, match="watchtower init"):
+    """A missing file says where to get it from: `init` would not make one beside an existing log."""
+    with pytest.raises(KeystoreMissing, match=r"restore it from a backup.*watchtower init"):
         FileKeystore.open(tmp_path / "none", PASSPHRASE)
 
 

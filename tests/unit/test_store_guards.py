@@ -130,8 +130,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     path.write_bytes(os.urandom(8192))
 
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreCheckFailed, match="restore it from a backup") as caught:
         open_store(path)
+
+    assert caught.value.check == "readable"
 
 
 def test_a_log_of_another_chain_is_refused(log: Path) -> None:

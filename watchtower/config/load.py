@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -235,6 +236,7 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
             f"max_value ({settings.max_value}) is below funding_threshold ({settings.funding_threshold}): "
             "no channel could be opened"
         )
+    found += _bad_addresses(settings)
     if settings.node.rpc_user and settings.node.rpc_password is None:
         found.append("node.rpc_user is set without node.rpc_password; set both, or neither to use the cookie")
     for name, text in (("api.listen", settings.api.listen), ("admin.listen", settings.admin.listen)):
@@ -247,3 +249,40 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
     if settings.network == "mainnet" and settings.challenge_period < 144:
         reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet")
     return found
+
+
+def _bad_addresses(settings: Settings) -> list[str]:
+    """Addresses of the node that cannot be used. One with a password is not repeated: findings are printed."""
+    node = settings.node
+    places = {"node.rpc_url": (node.rpc_url, "http"), "node.rest_url": (node.rest_url, "http")}
+    for topic, address in (
+        ("sequence", node.zmq_sequence),
+        ("rawtx", node.zmq_rawtx),
+        ("hashblock", node.zmq_hashblock),
+    ):
+        places[f"node.zmq_{topic}"] = (address, "ipc" if address.startswith("ipc://") else "tcp")
+    found = []
+    for name, (address, scheme) in places.items():
+        if scheme != "ipc" and "@" in address:
+            found.append(f"{name} holds credentials; put them into node.rpc_user and node.rpc_password")
+        elif address and not _is_address(address, scheme):
+            found.append(f"{name}: {address!r} must look like {_ADDRESS_FORMS[scheme]}")
+    return found
+
+
+_ADDRESS_FORMS = {"http": "http://127.0.0.1:8332", "tcp": "tcp://127.0.0.1:28332", "ipc": "ipc:///path/of/socket"}
+
+
+def _is_address(address: str, scheme: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:  # not a port number, or an unfinished IPv6 address
+        return False
+    if parts.scheme != scheme:
+        return False
+    return (
+        bool(parts.netloc + parts.path)
+        if scheme == "ipc"
+        else bool(parts.hostname) and (port is not None or scheme == "http")
+    )

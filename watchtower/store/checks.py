@@ -10,7 +10,7 @@ from eventsourcing.persistence import PersistenceError
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.store import schema
 from watchtower.store.datastore import LogDatastore
-from watchtower.store.errors import StoreCheckFailed, store_error
+from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
 from watchtower.store.event_store import LogMeta
 from watchtower.store.verify import verify_log
 
@@ -32,6 +32,10 @@ def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> LogMeta:
             _check_opened(reader, meta, chain_hash)
             _check_tail(reader)
     except (sqlite3.Error, PersistenceError) as error:
+        if is_damaged(error):
+            raise StoreCheckFailed(
+                "readable", f"{datastore.path} is damaged or no event log ({error}); restore it from a backup"
+            ) from error
         raise store_error(error) from error
     return meta
 
@@ -93,7 +97,11 @@ def _check_opened(connection: sqlite3.Connection, meta: LogMeta, chain_hash: byt
     if not isinstance(opened, LogOpened) or opened.log_id != meta.log_id or opened.origin != meta.origin:
         raise StoreCheckFailed("log_opened", "the first event is not LogOpened of this log")
     if chain_hash is not None and opened.chain_hash != chain_hash:
-        raise StoreCheckFailed("chain", "the log follows another block chain than the configured network")
+        raise StoreCheckFailed(
+            "chain",
+            "the log follows another block chain than the configured network; set `network` to that of the log, "
+            "or choose another data_dir",
+        )
 
 
 def _check_tail(connection: sqlite3.Connection) -> None:

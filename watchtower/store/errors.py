@@ -9,7 +9,7 @@ from watchtower.ports import StoreBroken, StoreBusy, StoreError, StoreFull
 
 
 class StoreCheckFailed(StoreError):
-    """A start-up check failed; `check` names it. The store was not opened (exit 3)."""
+    """A start-up check failed; `check` names it. The store was not opened."""
 
     slug: ClassVar[str] = "store-check"
 
@@ -48,6 +48,11 @@ def primary_code(error: BaseException) -> int | None:
 def is_conflict(error: BaseException) -> bool:
     """True if a constraint or trigger refused the rows."""
     return primary_code(error) == sqlite3.SQLITE_CONSTRAINT
+
+
+def is_damaged(error: BaseException) -> bool:
+    """True if the file is not a database, or a broken one."""
+    return primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def store_error(error: BaseException) -> StoreError:
