@@ -35,7 +35,7 @@ from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.passes import Wake
-from watchtower.ports import ChainInfo, StoreError, StoreLocked, WatchtowerError
+from watchtower.ports import ChainInfo, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.store.create import open_store
@@ -237,6 +237,12 @@ class Parts:
             self.bells.unpublished("")
         return info
 
+    def _require_node(self) -> None:
+        """For use cases: raise unless the pass thread knows that this is the right node."""
+        doubt = self.watch.node_doubt
+        if doubt is not None:
+            raise WrongChain(str(doubt)) if isinstance(doubt, WrongChain) else NodeUnavailable(str(doubt))
+
     def _build_api(self) -> ASGIApp:
         def observe(method: str, route: str, status: int, seconds: float) -> None:
             self.metrics.count("http_requests_total", method, route, str(status))
@@ -253,6 +259,7 @@ class Parts:
             policy=channel_policy(self.settings),
             tip_height=lambda: self.watch.height,
             announce=lambda _stream: self.wake.ring(),
+            require_node=self._require_node,
         )
         services = bind(
             context,

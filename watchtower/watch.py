@@ -16,7 +16,16 @@ import structlog
 
 from domain.events import Source
 from watchtower.passes import Pacer, Turn, Wake
-from watchtower.ports import ChainInfo, NodeError, NodeWarmingUp, StoreBroken, StoreError, WatchtowerError, WrongChain
+from watchtower.ports import (
+    ChainInfo,
+    NodeError,
+    NodeUnavailable,
+    NodeWarmingUp,
+    StoreBroken,
+    StoreError,
+    WatchtowerError,
+    WrongChain,
+)
 from watchtower.telemetry.catalog import BLOCKING_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
@@ -42,6 +51,7 @@ class Watch:
     """Runs the tower until `stop`. `failure` tells afterwards why it ended by itself, else it is None.
 
     `height` is the cursor's, `lag` the blocks behind the node when it was last asked (None: not asked yet).
+    `node_doubt` is why no fact of the node may be relied on: it was never reached, or it follows another chain.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class Watch:
         self.height = 0
         self.lag: int | None = None
         self.breach_open = False
+        self.node_doubt: WatchtowerError | None = NodeUnavailable("no node was reached since the start")
         self._core = core
         self._contested = contested
         self._check_node = check_node
@@ -142,6 +153,7 @@ class Watch:
             self._failed(report.error)
             return
         self._pacer.succeeded()
+        self.node_doubt = None
         for reason in BLOCKING_REASONS:
             if reason != "node_syncing":
                 self._board.clear(reason)
@@ -193,6 +205,8 @@ class Watch:
         """Say why, forget that the node is known, and come back soon: a tower never gives up."""
         reason = reason_of(error)
         self._board.set(reason, str(error))
+        if isinstance(error, WrongChain) or (isinstance(error, NodeError) and not self._core_started):
+            self.node_doubt = error
         if isinstance(error, NodeError | WrongChain):
             if self._node_known or reason == "wrong_chain":
                 name = "node_wrong_chain" if reason == "wrong_chain" else "node_lost"

@@ -23,9 +23,9 @@ from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
 from watchtower.channels import finding
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.problems import STATUS, TITLES
-from watchtower.http.services import Standing
+from watchtower.http.services import Standing, bind
 from watchtower.keystore import KeystoreError
-from watchtower.ports import StoreBusy, StoreConflict, StoreFull
+from watchtower.ports import NodeUnavailable, StoreBusy, StoreConflict, StoreFull, WatchtowerError, WrongChain
 from watchtower.wire.hexes import to_plain
 
 JSON = {"Content-Type": "application/json"}
@@ -492,6 +492,15 @@ STATE_FAULTS: dict[str, tuple[Callable[[Pair], object], int, str, str]] = {
         "invalid-state",
         "below dust",
     ),
+    "signature": (
+        lambda pair: {
+            **to_plain(body := pair.forged_update(Side.B, (499_000, 501_000))),
+            "state": spoiled_signature(to_plain(body)["state"]),
+        },
+        422,
+        "invalid-signature",
+        "settle_B of A",
+    ),
     "secret of another point": (
         lambda pair: {**to_plain(pair.forged_update(Side.B, (499_000, 501_000))), "revoked_secret": "07" * 32},
         422,
@@ -523,6 +532,12 @@ STATE_FAULTS: dict[str, tuple[Callable[[Pair], object], int, str, str]] = {
         "ascend",
     ),
 }
+
+
+def spoiled_signature(state: Body) -> Body:
+    """The state with one of its eight signatures cleared."""
+    signatures = state["signatures"]
+    return {**state, "signatures": {**signatures, "A": {**signatures["A"], "settle_B": "00" * 64}}}
 
 
 def with_condition(pair: Pair, *changes: Body) -> Body:
@@ -585,10 +600,12 @@ async def test_f10_secret_that_contradicts_the_shachain(tower: Bench, http: http
     pair.updates(2)
     await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, 1))
     body = {"party": "A", "sequence": 0, "secret": "07" * 32, "next_point": pair.point(Side.A, 2).hex()}
+    stored = tower.store.last_id()
 
     answer = await post(http, f"/v1/channels/{name}/revocations", body)
 
     assert_problem(answer, 422, "invalid-secret", "secret is unique")
+    assert tower.store.last_id() == stored
 
 
 @pytest.mark.asyncio
@@ -754,6 +771,32 @@ async def test_a_node_that_does_not_answer(tower: Bench, http: httpx.AsyncClient
     assert tower.keystore.get(other.params.proposal_id) is None
     stored = await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, 1))
     assert stored.status_code == 200
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("doubt", "slug", "words"),
+    [
+        (WrongChain("the node follows mainnet"), "wrong-chain", "follows another chain than the tower"),
+        (NodeUnavailable("no node was reached"), "node-unavailable", "try again"),
+    ],
+)
+async def test_a_node_that_is_not_the_right_one(
+    tower: Bench, pair: Pair, doubt: WatchtowerError, slug: str, words: str
+) -> None:
+    """A registration says so instead of calling the funding unknown; nothing is stored, and a repetition works."""
+
+    def doubted() -> None:
+        raise doubt
+
+    tower.fund(pair)
+    tower.context = msgspec.structs.replace(tower.context, require_node=doubted)
+    tower.services = bind(tower.context, lambda: tower.standing, version="1", network="regtest", tower_id=TOWER_ID)
+    async with tower.http() as http:
+        answer = await post(http, "/v1/channels", pair.registration(Side.B))
+    assert_problem(answer, 503, slug, words)
+    assert tower.store.last_id() == 1
+    assert tower.keystore.get(pair.params.proposal_id) is None
 
 
 @pytest.mark.asyncio

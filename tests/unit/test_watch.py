@@ -153,6 +153,17 @@ def test_the_node_is_checked_again_after_every_failure() -> None:
     assert 2 == stage.checks
 
 
+def test_a_node_is_doubted_until_the_first_good_pass_and_on_another_chain() -> None:
+    """Registrations ask the node: never before the cursor stands, never on another chain; an outage is no doubt."""
+    stage = Stage(report(), NodeUnavailable("refused"), report(), node=[NodeUnavailable("away")])
+    doubts = [type(stage.watch.node_doubt)]
+    doubts += [type(stage.turns(1).watch.node_doubt) for _ in range(3)]
+    stage.node.append(WrongChain("mainnet"))
+    doubts += [type(stage.turns(1).watch.node_doubt) for _ in range(2)]
+    nothing = type(None)
+    assert [NodeUnavailable, NodeUnavailable, nothing, nothing, WrongChain, nothing] == doubts
+
+
 def test_on_another_chain_nothing_is_done() -> None:
     """The core is not even started."""
     stage = Stage(report(), node=[WrongChain("mainnet")]).turns(1)

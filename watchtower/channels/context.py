@@ -45,6 +45,10 @@ def nobody(stream: str) -> None:
     del stream
 
 
+def any_node() -> None:
+    """The node is taken as it is."""
+
+
 class RecentNames:
     """Channel ids of the newest registrations, until a view knows them: read your own writes."""
 
@@ -70,7 +74,9 @@ class RecentNames:
 class Context(msgspec.Struct, frozen=True):
     """Ports and settings. `tip_height` is the height of the tower's own cursor.
 
-    `announce` is told the stream after each stored change, so that the chain task looks at once.
+    `announce` is told the stream after each stored change, so that the chain task looks at once. `require_node`
+    raises `WrongChain` or `NodeError` unless the node was found to be the right one: a node of another network would
+    call every funding output unknown.
     """
 
     store: EventStore
@@ -82,6 +88,7 @@ class Context(msgspec.Struct, frozen=True):
     policy: ChannelPolicy
     tip_height: Callable[[], int]
     announce: Callable[[str], None] = nobody
+    require_node: Callable[[], None] = any_node
     recent: RecentNames = msgspec.field(default_factory=RecentNames)
 
 

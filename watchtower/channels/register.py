@@ -48,7 +48,8 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     """Check everything, keep the secret, then store. Identical bytes again change nothing.
 
     Raises the refusals of `decide_register`, `FundingMismatch` for a funding output that is missing, spent or
-    different, `InvalidSecret` for a secret that is not that of `rev`, and `NodeError` if the node cannot say.
+    different, `InvalidSecret` for a secret that is not that of `rev`, and `NodeError` or `WrongChain` if the node
+    cannot say.
     """
     params = ChannelParams.decode(bytes(request.params))
     own_side = side_of(request.own_side)
@@ -78,6 +79,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     def decide(channel: Channel | None) -> list[Payload]:
         events = decide_register(channel, command)
         if events:
+            context.require_node()
             check_funding(context.node, params, command.funding_tx)
         return events
 

@@ -50,6 +50,8 @@ TITLES: dict[str, str] = {
     "conflict": "Another request was faster",
     "store-busy": "The store is busy",
     "store-full": "The disk is full",
+    "node-unavailable": "The tower's node cannot be asked",
+    "wrong-chain": "The tower's node follows another chain",
     "internal": "The service failed",
 }
 
@@ -129,7 +131,11 @@ def _kind(error: Exception) -> int:
 
 
 def _public_sentence(error: WatchtowerError) -> str:
-    if isinstance(error, NodeError | WrongChain):
+    if isinstance(error, WrongChain):
+        return (
+            "the bitcoin node of this tower follows another chain than the tower; nothing was stored, tell its operator"
+        )
+    if isinstance(error, NodeError):
         return "the bitcoin node cannot be asked now; nothing was stored, try again"
     if error.slug == "store-full":
         return "the disk of the service is full; nothing was stored, try again when there is room"
