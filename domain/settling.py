@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.chain import OutPoint, make_outpoint
-from domain.channel import COMMITMENT_KINDS, HONEST_KINDS, Channel, Spend
+from domain.channel import COMMITMENT_KINDS, HONEST_KINDS, Channel, Spend, StateRecord
 from domain.contract.conditions import Condition
 from domain.contract.htlc import extract_preimage
 from domain.contract.settlement import complete_settlement, condition_vouts
@@ -39,13 +39,11 @@ class ReadySettlement(msgspec.Struct, frozen=True):
 
 def ready_settlement(channel: Channel, close: Spend) -> ReadySettlement | None:
     """The settlement of a confirmed honest close, or None if the state's content is not stored here."""
-    if close.kind not in HONEST_KINDS or close.block is None or close.side is None or close.sequence is None:
+    content = _content(channel, close)
+    if content is None or close.block is None or close.side is None or close.sequence is None:
         return None
-    params, record = channel.params, channel.state(close.sequence)
-    point_a, point_b = (channel.point(side, close.sequence) for side in Side)
-    if record is None or point_a is None or point_b is None:
-        return None
-    built = state_transactions(params, record.read_header(), record.read_conditions(), (point_a, point_b))
+    params, (record, points) = channel.params, content
+    built = state_transactions(params, record.read_header(), record.read_conditions(), points)
     signatures = (
         (record.sigs_a.settle_a, record.sigs_b.settle_a)
         if close.side is Side.A
@@ -61,6 +59,20 @@ def ready_settlement(channel: Channel, close: Spend) -> ReadySettlement | None:
         params.contest_value - sum(out.value for out in unsigned.outputs),
         settle_valid_from(close.block.height, params.challenge_period),
     )
+
+
+def has_settlement(channel: Channel, close: Spend) -> bool:
+    """Whether `ready_settlement` could build one; costs nothing."""
+    return close.block is not None and _content(channel, close) is not None
+
+
+def _content(channel: Channel, close: Spend) -> tuple[StateRecord, tuple[bytes, bytes]] | None:
+    """What a settlement is built from: the stored state and the points of both sides."""
+    if close.kind not in HONEST_KINDS or close.sequence is None:
+        return None
+    record = channel.state(close.sequence)
+    point_a, point_b = (channel.point(side, close.sequence) for side in Side)
+    return None if record is None or point_a is None or point_b is None else (record, (point_a, point_b))
 
 
 def settlement_missing(channel: Channel, close: Spend, tip: int, now: int) -> list[Payload]:

@@ -133,9 +133,10 @@ class Tower:
             followed = self.follower.follow(source)
             moved = followed.connected or followed.disconnected
             self._conditions.refresh()
-            self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)
+            complete = self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)
             self._conditions.refresh()
-            self.arming.check(self._newly_watched())
+            if complete:
+                self.arming.check(self._newly_watched())
         except StoreBroken:
             raise
         except (NodeError, StoreError) as failure:

@@ -23,7 +23,7 @@ from watchtower.repository import Channels
 UNSPENT, SPENT = 1, 2
 """Values of `AuditMismatch.expected` and `found`."""
 
-BATCH = 1_000
+BATCH = 200
 
 
 class Arming:

@@ -67,27 +67,31 @@ class MempoolWatch:
         """True while a full sweep has slices left, or a short look left it out: another pass should follow soon."""
         return self._swept_to is not None or self._put_off > 0
 
-    def look(self, hints: Hints) -> None:
-        """One look: touched outpoints, all contested channels, then one slice of the sweep and of the fundings.
+    def look(self, hints: Hints) -> bool:
+        """One look: touched outpoints, all contested channels, one slice of the sweep and of the fundings.
 
-        When something was touched the slices wait for the next look: the answer to a breach must not.
+        When something was touched only that is looked at, and everything else in the next look: the answer to a
+        breach must not wait. Returns whether the look was complete.
         """
         if hints.full_sweep:
             self._swept_to = OutPoint(b"")
         short = bool(hints.touched) and self._put_off < PUT_OFF_LIMIT
         self._put_off = self._put_off + 1 if short else 0
         wanted = {o for o in hints.touched if self._streams(o)}
+        if short:
+            self._compare(sorted(wanted), hints.captured)
+            return False
         for stream in self._models.contested():
             channel = self._channels.load(stream)
             if channel.confirmed_spend is None:
                 wanted.add(channel.params.funding_outpoint)
         wanted.update(OutPoint(o) for o in self._conditions)
-        wanted.update([] if short else self._next_slice())
+        wanted.update(self._next_slice())
         self._compare(sorted(wanted), hints.captured)
-        if not short:
-            self._look_for_funding()
+        self._look_for_funding()
         for stream in self._models.contested():
             self._classify_again(stream)
+        return True
 
     def _next_slice(self) -> list[OutPoint]:
         if self._swept_to is None:

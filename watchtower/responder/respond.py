@@ -7,7 +7,7 @@ stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,11 +17,12 @@ from domain.contract.commitment import contest_key
 from domain.contract.keys import public_key
 from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import derive_secret, index_of, revocation_secret
+from domain.deadlines import settle_valid_from
 from domain.errors import DomainError
 from domain.events import AlertKind, BroadcastOutcome, SpendKind, Via
 from domain.fees import Market
 from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
-from domain.settling import ready_settlement, settle_answered, settle_prepared, settlement_missing
+from domain.settling import has_settlement, ready_settlement, settle_answered, settle_prepared, settlement_missing
 from domain.spending import clear_alert, raise_alert
 from watchtower.ports import (
     Answer,
@@ -135,20 +136,24 @@ class Responder:
         work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
         if not work:
             return RespondReport()
-        work.sort(key=lambda channel: bool(channel.bids))  # nobody waits for an answer behind those that have one
-        market = self._node.fee_market(ESTIMATE_TARGETS)
-        view = View(tip, self._highest(tip, work), market, self._node.mempool_spenders(_outpoints(work)))
+        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         run = _Run()
         self._journal.begin()
-        for channel in work:
+        # No breach without an answer waits behind channels that have one.
+        for group in ([c for c in work if _is_unanswered(c)], [c for c in work if not _is_unanswered(c)]):
+            spenders = self._node.mempool_spenders(_outpoints(group)) if group else {}
+            self._serve_all(group, View(tip, highest, market, spenders), run)
+        run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
+        return run.report()
+
+    def _serve_all(self, channels: Iterable[Channel], view: View, run: _Run) -> None:
+        for channel in channels:
             try:
                 self._serve(channel, view, run)
             except (NodeUnavailable, StoreBroken):
                 raise
             except (DomainError, WatchtowerError) as error:
                 run.troubles.append(Trouble(channel.stream, error))
-        run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
-        return run.report()
 
     def _highest(self, tip: int, work: Sequence[Channel]) -> int:
         """Height that deadlines are counted from, if there are any.
@@ -293,6 +298,9 @@ class Responder:
         close = channel.confirmed_spend
         if close is None or close.block is None:
             return
+        valid_from = settle_valid_from(close.block.height, channel.params.challenge_period)
+        if view.tip < valid_from - 1 and has_settlement(channel, close):
+            return  # too early; building it takes milliseconds, and many may be waiting
         ready = ready_settlement(channel, close)
         if ready is None:
             self._journal.record(channel, settlement_missing(channel, close, view.tip, self._now))
@@ -301,7 +309,7 @@ class Responder:
         if spender == ready.tx.txid:
             known = settle_answered(channel, ready, BroadcastOutcome.ALREADY_KNOWN, view.tip, self._now)
             self._journal.record(channel, known)
-        if view.tip < ready.valid_from - 1 or spender is not None:
+        if spender is not None:
             return
         channel = self._journal.record(channel, settle_prepared(channel, ready, self._now))
         answer, _ = self._broadcaster.send(ready.tx.serialize(), None)
@@ -348,6 +356,11 @@ def _breach_to_answer(channel: Channel) -> Spend | None:
     if spend is None or spend.kind is not SpendKind.BREACH or channel.contest_spend(spend.txid) is not None:
         return None
     return spend
+
+
+def _is_unanswered(channel: Channel) -> bool:
+    breach = _breach_to_answer(channel)
+    return breach is not None and not channel.bids_on(breach.txid)
 
 
 def _wants_answer(channel: Channel) -> bool:
