@@ -1,0 +1,67 @@
+"""The parts of the benchmark: which figures each of them yields, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from tests.bench import answers, memory, scanning, updates
+from tests.bench.scale import Scale
+
+
+class Part(msgspec.Struct, frozen=True):
+    """`measure` gets an empty directory and yields exactly the figures `names`."""
+
+    name: str
+    names: tuple[str, ...]
+    measure: Callable[[Scale, Path], dict[str, float]]
+
+
+PARTS = (
+    Part("scan", scanning.NAMES, scanning.measure),
+    Part("breach", answers.NAMES, answers.measure),
+    Part("memory", memory.NAMES, memory.measure),
+    Part("updates", updates.NAMES, updates.measure),
+)
+
+GOALS: Mapping[str, tuple[str, float]] = {
+    "scan_block_cpu_ms": ("at most", 10.0),
+    "breach_to_penalty_p99_ms": ("at most", 100.0),
+}
+"""What the project promises; shown beside the figure. Nothing fails here: machines differ."""
+
+
+def chosen(only: str | None) -> tuple[Part, ...]:
+    """All parts, or the one with this name or figure; raises `ValueError` with the names that there are."""
+    if only is None:
+        return PARTS
+    found = tuple(part for part in PARTS if only == part.name or only in part.names)
+    if not found:
+        known = ", ".join(name for part in PARTS for name in (part.name, *part.names))
+        raise ValueError(f"there is no figure {only!r}; choose one of {known}")
+    return found
+
+
+def run(parts: tuple[Part, ...], scale: Scale, directory: Path) -> dict[str, float]:
+    """The figures of all parts, in order; raises `RuntimeError` if a part yields others than it named."""
+    figures: dict[str, float] = {}
+    for part in parts:
+        place = directory / part.name
+        place.mkdir()
+        found = part.measure(scale, place)
+        if tuple(found) != part.names:
+            raise RuntimeError(f"{part.name} yielded {sorted(found)}, not {sorted(part.names)}")
+        figures |= found
+    return figures
+
+
+def table(figures: Mapping[str, float]) -> str:
+    """One line per figure, with its goal where there is one."""
+    lines = []
+    for name, value in figures.items():
+        bound = GOALS.get(name)
+        goal = f"   (goal: {bound[0]} {bound[1]:g})" if bound else ""
+        lines.append(f"{name:<48}{value:>16,.2f}{goal}".rstrip())
+    return "\n".join(lines)

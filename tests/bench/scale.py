@@ -1,0 +1,47 @@
+"""How large the figures' experiments are: full by default, tiny for a quick look and for the test of the bench."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """Sizes of all experiments.
+
+    `breaches` are measured one after the other, `late_breaches` follow when all of them are punished and confirmed
+    but not final. `watched_few` and `watched_many` are the two sizes between which memory per channel is taken.
+    """
+
+    block_transactions: int = 4_192
+    block_inputs: int = 9_683
+    block_runs: int = 60
+    parser_runs: int = 3
+    watched_outpoints: int = 1_000_000
+    watched_channels: int = 10_000
+    breaches: int = 120
+    late_breaches: int = 20
+    pause_seconds: float = 0.15
+    watched_few: int = 10_000
+    watched_many: int = 100_000
+    update_channels: int = 32
+    updates_each: int = 12
+    signing_runs: int = 200
+
+
+FULL = Scale()
+QUICK = Scale(
+    block_transactions=60,
+    block_inputs=140,
+    block_runs=3,
+    parser_runs=1,
+    watched_outpoints=1_000,
+    watched_channels=20,
+    breaches=3,
+    late_breaches=2,
+    pause_seconds=0.05,
+    watched_few=20,
+    watched_many=60,
+    update_channels=2,
+    updates_each=2,
+    signing_runs=3,
+)

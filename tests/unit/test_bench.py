@@ -1,0 +1,72 @@
+"""The benchmark's own bookkeeping; how fast anything is, is never asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.bench import __main__ as command
+from tests.bench import answers, memory, parts, scanning, updates
+from tests.bench.parts import PARTS, Part, chosen, run
+from tests.bench.scale import QUICK, Scale
+
+TINY = msgspec.structs.replace(QUICK, update_channels=1, updates_each=1, signing_runs=1)
+
+
+def without_node() -> tuple[Part, ...]:
+    """The parts with made-up input where they would start a node or other processes."""
+    resident = {"before": 10, "after": 30}
+    samples = answers.Samples(fresh=[1.0, 2.0, 3.0], late=[4.0])
+    return (
+        Part("scan", scanning.NAMES, lambda scale, _: scanning.figures(scale, scanning.made_up(scale), bytes)),
+        Part("breach", answers.NAMES, lambda _scale, _: answers.figures(samples)),
+        Part("memory", memory.NAMES, lambda scale, _: memory.figures(scale, resident, resident, resident)),
+        Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
+    )
+
+
+def test_the_json_names_every_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quick run writes a number for each figure of each part, and the machine."""
+    monkeypatch.setattr(parts, "PARTS", without_node())
+
+    code = command.main(["--quick", "--output", str(tmp_path / "bench.json")])
+
+    document = json.loads((tmp_path / "bench.json").read_text())
+    assert 0 == code
+    assert [name for part in PARTS for name in part.names] == list(document["figures"])
+    assert all(isinstance(value, (int, float)) for value in document["figures"].values())
+    assert {"cpu", "cores", "memory", "python", "commit", "disk_sync_ms"} <= set(document["machine"])
+    assert len(document["figures"]) == len(capsys.readouterr().out.splitlines())
+
+
+def test_one_part_is_chosen_by_its_name_or_by_a_figure() -> None:
+    """`--only` takes either."""
+    assert chosen("scan") == chosen("scan_block_ratio_to_parser")
+    assert ("scan",) == tuple(part.name for part in chosen("scan"))
+
+
+def test_an_unknown_name_lists_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of a usage error."""
+    assert 2 == command.main(["--only", "speed"])
+    assert "breach_to_penalty_p99_ms" in capsys.readouterr().err
+
+
+def test_a_part_that_forgets_a_figure_is_an_error(tmp_path: Path) -> None:
+    """What is promised by name must be measured."""
+    forgetful = Part("scan", ("a", "b"), lambda _scale, _directory: {"a": 1.0})
+    with pytest.raises(RuntimeError, match="scan yielded"):
+        run((forgetful,), Scale(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([5.0], 0.99, 5.0), ([3.0, 1.0, 2.0], 0.5, 2.0), ([float(n) for n in range(1, 101)], 0.99, 99.0)],
+)
+def test_percentile_is_the_nearest_rank(values: list[float], share: float, expected: float) -> None:
+    """The smallest value that is not below the share of all values."""
+    assert expected == answers.percentile(values, share)
