@@ -74,3 +74,16 @@ def test_secrets_have_no_repr() -> None:
 
     assert "<secret>" in repr(request)
     assert "\\x07" not in repr(request)
+
+
+def test_a_secret_in_the_wrong_field_is_not_repeated() -> None:
+    """The refusal names the field; a key that stands there by mistake is left out."""
+    key = "5a" * 32
+    bodies = [{"party": key, "sequence": 1}, {key: 1}, {"party": "A", "sequence": key}]
+    texts = []
+    for body in bodies:
+        with pytest.raises(MalformedInput) as caught:
+            from_json(msgspec.json.encode(body), RevocationRequest)
+        texts.append(str(caught.value))
+    assert "$.party" in texts[0]
+    assert [] == [text for text in texts if key in text]

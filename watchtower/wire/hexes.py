@@ -6,6 +6,7 @@ is the one that bitcoind and block explorers show.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
@@ -114,6 +115,8 @@ class BlockHashHex(TxidHex):
 
 
 _DIGITS = frozenset("0123456789abcdef")
+_LONG = re.compile(r"[0-9A-Za-z+/=_-]{43,}")
+"""32 bytes in base64 or hexadecimal, and whatever else is too long for the name of a field."""
 
 T = TypeVar("T")
 
@@ -137,8 +140,8 @@ def from_json(raw: bytes, form: type[T]) -> T:
 
 
 def readable(error: Exception) -> str:
-    """One sentence about a decoding error."""
-    text = str(error).rstrip(".")
+    """One sentence about a decoding error. A key that stands in the wrong field is not repeated."""
+    text = _LONG.sub("[…]", str(error).rstrip("."))
     return f"the message cannot be read: {text[:1].lower()}{text[1:]}"
 
 
