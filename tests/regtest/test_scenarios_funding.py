@@ -464,3 +464,58 @@ def test_wrong_answer_of_the_node_ends_the_pass_and_not_the_tower(world: World) 
     assert isinstance(failed.error, NodeError)
     assert [] == before
     assert world.penalty_of(pair, 0) is not None
+
+
+def twins(world: World) -> tuple[Pair, Pair]:
+    """Two channels that one transaction funds, outputs 0 and 1; not sent, not registered."""
+    second: list[Pair] = []
+
+    def fund_both(spk: bytes, amount: int) -> Funding:
+        def fund_second(other_spk: bytes, other_amount: int) -> Funding:
+            made = world.node.fund_many([TxOut(amount, spk), TxOut(other_amount, other_spk)], broadcast=False)
+            return Funding(made.txid, 1, made.raw)
+
+        ends = (make_party("erin"), make_party("frank"))
+        second.append(open_pair(fund_second, names=("erin", "frank"), parties=ends, challenge_period=24))
+        return Funding(second[0].funding.txid, 0, second[0].funding.raw)
+
+    return drafted(world, fund_both), second[0]
+
+
+@pytest.mark.parametrize("with_funding_tx", [True, False])
+def test_one_transaction_funds_two_channels(world: World, with_funding_tx: bool) -> None:
+    """Both are found by its block, both lose it in a reorg, both are void after its double spend."""
+    pairs = twins(world)
+    conflict = rival(world, pairs[0])
+    world.node.send_raw(pairs[0].funding.raw)
+    world.node.mine(1)
+    for pair in pairs:
+        watch(world, pair, with_funding_tx=with_funding_tx)
+    world.look()
+    funded = [world.status(pair) for pair in pairs]
+    world.node.reorg(1)
+    world.look()
+    gone = [world.status(pair) for pair in pairs]
+    world.node.reorg(1, [[conflict], []])
+    world.restart()
+
+    assert (["ACTIVE"] * 2, ["FUNDING_BROADCAST"] * 2) == (funded, gone)
+    assert ["DOUBLE_SPENT"] * 2 == [world.status(pair) for pair in pairs]
+    assert live_and_replayed(world)[0] == live_and_replayed(world)[1]
+
+
+def test_two_channels_of_one_transaction_are_breached_in_its_block(world: World) -> None:
+    """Funding and both commitments share a block: each channel gets its own verdict and its own answer."""
+    first, second = twins(world)
+    for pair in (first, second):
+        watch(world, pair)
+    world.node.generate_block([first.funding.raw])
+    world.look()
+    world.update(first, 2)
+    raws = [first.funding.raw, first.commitment(Side.A, 1), second.commitment(Side.A, 0)]
+    world.node.reorg(1, [raws, []])
+    world.look()
+
+    kinds = [spend.kind for pair in (first, second) for spend in world.channel(pair).spends]
+    assert [SpendKind.BREACH, SpendKind.PEER_CLOSE] == kinds
+    assert world.penalty_of(first, 1) is not None
