@@ -58,6 +58,9 @@ SHORT_WINDOW = 72
 """Challenge periods below this need `policy.allow_short_window`: half a day is little time to notice an outage."""
 
 WARN_WINDOW = 144
+BLOCKS_PER_PASS = 25
+"""Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
+
 COUNTED_LEVELS = ("warning", "error", "critical")
 STORE_OPERATIONS = {"append": "insert_events", "read_stream": "select_events", "read_log": "select_notifications"}
 
@@ -201,7 +204,9 @@ class Parts:
             clock=SystemClock(),
             rng=system_random,
             failpoint=_no_failpoint,
-            settings=TowerSettings(self.settings.network, spendable=self.settings.fees.max_ratio),
+            settings=TowerSettings(
+                self.settings.network, spendable=self.settings.fees.max_ratio, blocks_per_pass=BLOCKS_PER_PASS
+            ),
             observe=self._passed,
         )
 

@@ -35,11 +35,16 @@ __all__ = ["Hints", "PassReport", "Tower", "TowerSettings"]
 
 
 class TowerSettings(msgspec.Struct, frozen=True):
-    """`spendable` is the share of a contest value that fees may take; `undo_limit` bounds reorgs in blocks."""
+    """`spendable` is the share of a contest value that fees may take; `undo_limit` bounds reorgs in blocks.
+
+    After `blocks_per_pass` connected blocks a pass answers what it has found before it goes on: a breach at the
+    beginning of a long absence must not wait for its end, and neither must a stop.
+    """
 
     network: str
     spendable: float = 1.0
     undo_limit: int = 2016
+    blocks_per_pass: int = 2016
 
 
 class PassReport(msgspec.Struct, frozen=True):
@@ -74,6 +79,7 @@ class Tower:
         self._observe = observe
         self._conditions = Conditions(channels, models)
         self._armed: set[str] = set()
+        self._caught_up = False
         self.follower = Follower(
             node=node,
             store=store,
@@ -84,6 +90,7 @@ class Tower:
             failpoint=failpoint,
             network=settings.network,
             limit=settings.undo_limit,
+            blocks_per_run=settings.blocks_per_pass,
         )
         self.mempool = MempoolWatch(
             node=node,
@@ -122,15 +129,17 @@ class Tower:
         self._conditions.refresh()
         self.arming.add(self.models.young_funding())
         self.responder.resend()
-        return self.run_pass(Hints(full_sweep=True), Source.CATCH_UP)
+        self._caught_up = False
+        return self.run_pass(Hints(full_sweep=True))
 
-    def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
+    def run_pass(self, hints: Hints) -> PassReport:
         """Follow, look, respond. What stops the follower is reported after responding; `StoreBroken` is raised."""
         self.models.catch_up()
         followed = FollowReport()
         error: NodeError | StoreError | None = None
         try:
-            followed = self.follower.follow(source)
+            followed = self.follower.follow(Source.BLOCK if self._caught_up else Source.CATCH_UP)
+            self._caught_up = self._caught_up or not followed.moved_again
             moved = followed.connected or followed.disconnected
             self._conditions.refresh()
             complete = self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)

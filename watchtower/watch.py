@@ -14,7 +14,6 @@ from typing import Protocol
 
 import structlog
 
-from domain.events import Source
 from watchtower.passes import Pacer, Turn, Wake
 from watchtower.ports import (
     ChainInfo,
@@ -43,7 +42,7 @@ class Core(Protocol):
     def start(self) -> PassReport:
         """First contact and catch-up; raises `NodeError`, `WrongChain` or `StoreError`."""
 
-    def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
+    def run_pass(self, hints: Hints) -> PassReport:
         """One pass."""
 
 
@@ -139,7 +138,7 @@ class Watch:
 
     def _pass(self, turn: Turn) -> PassReport:
         if self._core_started:
-            return self._core.run_pass(turn.hints, Source.BLOCK)
+            return self._core.run_pass(turn.hints)
         self._board.loaded()
         report = self._core.start()
         self._core_started = True

@@ -64,6 +64,7 @@ class World:
         self._failpoint = failpoint
         self._spendable = spendable
         self._pairs = 0
+        self.blocks_per_pass = 2016
         directory.mkdir(parents=True, exist_ok=True)
         create_store(
             directory / "events.db",
@@ -99,7 +100,7 @@ class World:
             clock=clock,
             rng=system_random,
             failpoint=self._failpoint,
-            settings=TowerSettings(network="regtest", spendable=self._spendable),
+            settings=TowerSettings("regtest", spendable=self._spendable, blocks_per_pass=self.blocks_per_pass),
         )
         self.context = Context(
             store=self.store,

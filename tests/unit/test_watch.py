@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from domain.chain import BlockHash
-from domain.events import Source
 from watchtower.chain.facts import FollowReport
 from watchtower.passes import Turn, Wake
 from watchtower.ports import (
@@ -55,7 +54,7 @@ class ScriptedCore:
         self.starts += 1
         return self._next()
 
-    def run_pass(self, hints: Hints, source: Source = Source.BLOCK) -> PassReport:
+    def run_pass(self, hints: Hints) -> PassReport:
         """The next result."""
         self.passes += 1
         return self._next()

@@ -67,6 +67,7 @@ class Follower:
         failpoint: Failpoint,
         network: str,
         limit: int = cursors.UNDO_LIMIT,
+        blocks_per_run: int = cursors.UNDO_LIMIT,
     ) -> None:
         self._node = node
         self._store = store
@@ -77,6 +78,7 @@ class Follower:
         self._failpoint = failpoint
         self._network = network
         self._limit = limit
+        self._blocks_per_run = blocks_per_run
         self._cursor: ChainCursor | None = None
 
     @property
@@ -138,9 +140,14 @@ class Follower:
         return headers
 
     def follow(self, source: Source = Source.BLOCK) -> FollowReport:
-        """Walk until the cursor is the node's tip. Raises `NodeError` kinds; what was connected stays connected."""
+        """Walk until the cursor is the node's tip, or so many blocks were connected that others get their turn.
+
+        Raises `NodeError` kinds; what was connected stays connected.
+        """
         connected = undone = 0
         while (tip := self._node.best_hash()) != self.cursor.hash:
+            if connected >= self._blocks_per_run:
+                return FollowReport(connected, undone, moved_again=True)
             if self._connect_next(source):
                 connected += 1
                 continue

@@ -1,0 +1,149 @@
+"""The service as a real process while its surroundings fail: node, notifications, disk, signals."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from domain.chain import display, make_outpoint
+from domain.events import BreachDetected, PenaltyPrepared, Source
+from domain.transaction import Transaction
+from domain.units import Side
+from tests.regtest.test_service import settings_for
+from tests.regtest.world import World
+from tests.support.parties import Pair, open_pair
+from tests.support.service import ServiceProcess
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.new_tower import NewTower, create
+from watchtower.wire.hexes import to_json
+
+Run = Callable[..., ServiceProcess]
+
+
+@pytest.fixture
+def tower(node: RegtestNode, tmp_path: Path) -> NewTower:
+    """A new tower's files, set to the node."""
+    return create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings_for(node))
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Start services; all end with the test."""
+    started: list[ServiceProcess] = []
+
+    def begin(config: Path, environ: Mapping[str, str] | None = None) -> ServiceProcess:
+        started.append(ServiceProcess(config, environ))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.close()
+
+
+def post(service: ServiceProcess, made: NewTower, path: str, body: object) -> int:
+    """Status of an authorized POST."""
+    headers = {"Authorization": f"Bearer {made.token_path.read_text().strip()}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://{service.address('api')}{path}", to_json(body), headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return int(answer.status)
+
+
+def protected(node: RegtestNode, service: ServiceProcess, made: NewTower) -> Pair:
+    """A funded channel of B with two updates, watched by the service; state 0 and 1 are revoked."""
+    pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False))
+    assert 201 == post(service, made, "/v1/channels", pair.registration(Side.B))
+    node.send_raw(pair.funding.raw)
+    node.mine(1)
+    service.wait_for("funding_confirmed")
+    pair.updates(2)
+    for sequence in (1, 2):
+        post(service, made, f"/v1/channels/{pair.channel_id.hex()}/states", pair.update_request(Side.B, sequence))
+    return pair
+
+
+def test_scenario_N02_node_restart_mid_breach(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """The node comes back without its mempool: the tower sends the same penalty again, and it confirms."""
+    service = run(tower.config_path)
+    service.wait_watching()
+    pair = protected(node, service, tower)
+    stale = pair.commitment(Side.A, 1)
+    contest = make_outpoint(Transaction.parse(stale).txid, 0)
+    node.generate_block([stale])
+    first = service.wait_for("penalty_broadcast")["txid"]
+    node.stop()
+    service.wait_for("phase_changed", phase="degraded")
+    node.launch(["-persistmempool=0"])
+    again = node.wait_spender(contest, 20.0)
+    node.mine(1)
+    confirmed = service.wait_for("penalty_confirmed")["txid"]
+    assert first == display(again) == confirmed
+    assert 0 == service.terminate()
+
+
+def test_breach_is_answered_without_any_notification(
+    node: RegtestNode, tower: NewTower, run: Run, free_port: int
+) -> None:
+    """With dead ZMQ addresses the timer finds block and breach."""
+    nobody = f"tcp://127.0.0.1:{free_port}"
+    environ = {f"STATE_CHANNEL_NODE__ZMQ_{topic}": nobody for topic in ("SEQUENCE", "RAWTX", "HASHBLOCK")}
+    service = run(tower.config_path, environ | {"STATE_CHANNEL_NODE__POLL_SECONDS": "0.5"})
+    service.wait_watching()
+    pair = protected(node, service, tower)
+    stale = pair.commitment(Side.A, 0)
+    node.generate_block([stale])
+    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 20.0)
+    assert display(penalty) == service.wait_for("penalty_broadcast")["txid"]
+    assert 0 == service.terminate()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody publishes."""
+    from watchtower.devnode.launch import free_ports
+
+    return free_ports(1)[0]
+
+
+def test_a_stop_during_a_long_catch_up_is_orderly(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """SIGTERM in the middle of 600 missed blocks: exit code 0 soon, and the next start goes on from there."""
+    first = run(tower.config_path)
+    first.wait_watching()
+    first.kill()
+    node.mine(600)
+    second = run(tower.config_path, {"STATE_CHANNEL_LOG__LEVEL": "debug"})
+    seen = second.wait_for("block_connected")["height"]
+    assert 0 == second.terminate(10.0)
+    third = run(tower.config_path)
+    third.wait_watching()
+    metrics = third.get("admin", "/metrics")[1].decode()
+    assert seen < node.height()
+    assert f"watchtower_chain_processed_height {node.height()}.0" in metrics
+
+
+def test_a_stop_while_the_node_is_away_is_orderly(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """No wait for the node delays the end."""
+    node.stop()
+    service = run(tower.config_path)
+    service.wait_for("readiness_changed", reason="node_unreachable", holds=True)
+    assert 0 == service.terminate(5.0)
+
+
+def test_an_early_breach_is_answered_before_a_long_absence_is_read_to_its_end(world: World) -> None:
+    """A pass connects so many blocks and then answers what it has found; the rest follows in the next passes."""
+    pair = world.open(updates=2)
+    world.stop()
+    world.node.generate_block([pair.commitment(Side.A, 0)])
+    world.node.mine(12)
+    world.blocks_per_pass = 5
+    first = world.wake()
+    answered, height = len(world.events(pair, PenaltyPrepared)), first.height
+    second = world.look()
+    third = world.look()
+    (breach,) = world.events(pair, BreachDetected)
+    assert (1, world.node.height() - 8) == (answered, height)
+    assert [True, True, False] == [report.again for report in (first, second, third)]
+    assert isinstance(breach, BreachDetected)
+    assert breach.source is Source.CATCH_UP
