@@ -53,6 +53,11 @@ class LiveModels:
         return self._watch.outpoints
 
     @property
+    def sieve(self) -> bytearray:
+        """Marks of all watched outpoints."""
+        return self._watch.sieve
+
+    @property
     def watched_count(self) -> int:
         """Number of watched outpoints."""
         return len(self._watch)

@@ -282,6 +282,10 @@ class ReadModels(Protocol):
     def watched(self) -> Container[bytes]:
         """All watched outpoints, for the block scanner and (from another thread) the door-bell."""
 
+    @property
+    def sieve(self) -> bytes | bytearray:
+        """Marks that let every watched outpoint pass and few others; see `scan_block`."""
+
     def funding_outpoints(self, after: bytes, limit: int) -> list[OutPoint]:
         """Funding outpoints of live channels in byte order behind `after`, for the mempool sweep."""
 

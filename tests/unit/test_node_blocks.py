@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from domain.chain import BlockHeader, OutPoint, make_outpoint
 from domain.errors import MalformedInput
 from domain.transaction import Transaction, TxIn, TxOut, compact_size
+from projections.watch_set import WatchSet
 from watchtower.node.blocks import BlockUnparseable, Hit, follow_outputs, scan_block, transaction_inputs
 from watchtower.ports import NodeError
 
@@ -34,6 +36,11 @@ def block(*transactions: Transaction) -> bytes:
 def outpoint(number: int) -> bytes:
     """A made-up outpoint."""
     return make_outpoint(number.to_bytes(32, "big"), number)
+
+
+def spread(number: int) -> bytes:
+    """A made-up outpoint whose first bytes are as different as those of real ones."""
+    return make_outpoint(sha256(b"%d" % number).digest(), number)
 
 
 def nothing_followed(_hit: Hit) -> tuple[bytes, ...]:
@@ -64,6 +71,30 @@ def test_transaction_without_witness_has_its_own_txid() -> None:
     legacy = tx(outpoint(9), witness=())
 
     assert legacy.txid == scan_block(block(legacy), {outpoint(9)}).hits[0].txid
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.sets(st.integers(0, 40), max_size=10))
+def test_the_sieve_of_the_watch_index_hides_no_hit(spent: list[int], known: set[int]) -> None:
+    """With the sieve the scan finds exactly what it finds without one."""
+    index = WatchSet((spread(number), "c", 1) for number in known)
+    raw = block(*(tx(spread(number)) for number in spent))
+
+    plain = scan_block(raw, index.outpoints, follow=nothing_followed)
+
+    assert plain == scan_block(raw, index.outpoints, follow=nothing_followed, sieve=index.sieve)
+
+
+def test_a_sieve_does_not_hide_what_is_watched_beside_the_index() -> None:
+    """Conditional outputs and outputs of hits are in no sieve, and found all the same."""
+    index = WatchSet([(spread(1), "c", 1)])
+    breach = tx(spread(1))
+    penalty, claim = tx(make_outpoint(breach.txid, 0)), tx(spread(2))
+
+    followed = scan_block(block(breach, penalty), index.outpoints, sieve=index.sieve)
+    beside = scan_block(block(claim), index.outpoints, also_watched=[spread(2)], sieve=index.sieve)
+
+    assert [breach.txid, penalty.txid] == [hit.txid for hit in followed.hits]
+    assert [claim.txid] == [hit.txid for hit in beside.hits]
 
 
 def test_spender_of_a_hit_in_the_same_block_is_a_hit() -> None:

@@ -37,7 +37,7 @@ class BlockScan:
         """Header, collected events and number of transactions of a serialized block."""
         facts = Facts(self._channels)
         pending = {p.spk for p in self._models.pending_funding()}
-        scan = scan_block(raw, self._models.watched, tuple(pending), self._follow, self._conditions)
+        scan = scan_block(raw, self._models.watched, tuple(pending), self._follow, self._conditions, self._models.sieve)
         for created in scan.created:
             for stream in self._models.streams_of(created.outpoint):
                 facts.add(stream, funding_confirmed(facts.channel(stream), block, self._now))
