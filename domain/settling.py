@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.chain import OutPoint, make_outpoint
-from domain.channel import COMMITMENT_KINDS, HONEST_KINDS, Channel, Spend, StateRecord
+from domain.channel import Channel, Spend, StateRecord
 from domain.contract.conditions import Condition
 from domain.contract.htlc import extract_preimage
 from domain.contract.settlement import complete_settlement, condition_vouts
@@ -21,7 +21,8 @@ from domain.events import (
     Source,
     Via,
 )
-from domain.spending import raise_alert
+from domain.spending import clear_alert, raise_alert
+from domain.status import COMMITMENT_KINDS, HONEST_KINDS
 from domain.transaction import Transaction
 from domain.units import Side
 
@@ -103,13 +104,22 @@ def settle_prepared(channel: Channel, plan: ReadySettlement, now: int) -> list[P
 def settle_answered(
     channel: Channel, plan: ReadySettlement, outcome: BroadcastOutcome, tip: int, now: int
 ) -> list[Payload]:
-    """The node holds the settlement; recorded once per txid."""
-    known = channel.settlement_of(plan.commit_txid)
+    """The node holds the settlement (recorded once per txid), or will not take it as it is: a person must look.
+
+    Its fee was fixed when the state was signed. Only a child can raise it, and its outputs belong to the parties.
+    """
+    known, alert = channel.settlement_of(plan.commit_txid), AlertKind.SETTLEMENT_UNAVAILABLE
+    if known is None:
+        return []
+    if outcome in (BroadcastOutcome.BELOW_MINIMUM, BroadcastOutcome.REJECTED):
+        return raise_alert(channel, alert, plan.commit_txid, plan.sequence, tip, now)
     if outcome not in (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ALREADY_KNOWN):
         return []
-    if known is None or known.accepted:
-        return []
-    return [SettleBroadcast(recorded_at=now, txid=known.txid, outcome=outcome, via=Via.RAW, height=tip)]
+    ended = clear_alert(channel, alert, tip, now)
+    if known.accepted:
+        return ended
+    sent = SettleBroadcast(recorded_at=now, txid=known.txid, outcome=outcome, via=Via.RAW, height=tip)
+    return [sent, *ended]
 
 
 def condition_outpoints(channel: Channel) -> dict[OutPoint, Condition]:

@@ -154,6 +154,22 @@ def refuse_once(world: World) -> None:
     world.port.broadcast = lambda raw: next(answers, None) or real(raw)  # type: ignore[method-assign]
 
 
+def test_settlement_below_the_minimum_feerate_is_an_alert(world: World) -> None:
+    """The fee of a settlement is fixed: a node that wants more needs a child from the owner, so the owner is told."""
+    pair = world.open(updates=2, challenge_period=2)
+    world.node.generate_block([pair.commitment(Side.A, 2)])
+    world.node.mine(1)
+    world.node.restart(["-minrelaytxfee=0.0001"])
+    world.look(passes=2)
+    raised = world.channel(pair).alerts
+    world.node.restart()
+    world.look(passes=2)
+
+    assert frozenset({AlertKind.SETTLEMENT_UNAVAILABLE}) == raised
+    assert frozenset() == world.channel(pair).alerts
+    assert {Transaction.parse(pair.settlement(Side.A, 2)).txid} == world.node.mempool()
+
+
 def test_evicted_settlement_is_sent_again(world: World) -> None:
     """A settlement that left the mempool without a block comes back in the next pass."""
     pair = world.open(updates=2, challenge_period=2)

@@ -34,6 +34,7 @@ from domain.events import (
 from domain.settling import (
     ReadySettlement,
     condition_outpoints,
+    has_settlement,
     preimages_learned,
     ready_settlement,
     settle_answered,
@@ -65,6 +66,7 @@ def closed(scene: Scene, side: Side, sequence: int, height: int = 200, branch: i
 def ready(scene: Scene, close: Spend) -> ReadySettlement:
     """The settlement, which must exist."""
     found = ready_settlement(scene.channel, close)
+    assert has_settlement(scene.channel, close)
     assert found is not None
     return found
 
@@ -162,6 +164,7 @@ def test_other_closes_have_no_settlement_here(side: Side, sequence: int, kind: S
 
     assert kind is close.kind
     assert ready_settlement(scene.channel, close) is None
+    assert not has_settlement(scene.channel, close)
 
 
 def test_an_unconfirmed_close_has_no_settlement_yet() -> None:
@@ -172,6 +175,7 @@ def test_an_unconfirmed_close_has_no_settlement_yet() -> None:
     assert spend is not None
 
     assert ready_settlement(scene.channel, spend) is None
+    assert not has_settlement(scene.channel, spend)
 
 
 def test_a_missing_settlement_is_an_alert_once() -> None:
@@ -220,15 +224,16 @@ def test_R05_a_settlement_is_prepared_again_for_another_height() -> None:
 
 @pytest.mark.parametrize("outcome", list(BroadcastOutcome))
 def test_a_settlement_is_recorded_when_the_node_holds_it(outcome: BroadcastOutcome) -> None:
-    """Acceptance is news once; every refusal means: try again."""
+    """Acceptance is news once; every refusal means: try again, and one that no wait can cure is an alert."""
     scene = Scene().opened(3)
     plan = ready(scene, closed(scene, Side.B, 3))
     scene.then(settle_prepared(scene.channel, plan, NOW))
     held = outcome in (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ALREADY_KNOWN)
+    lasting = outcome in (BroadcastOutcome.BELOW_MINIMUM, BroadcastOutcome.REJECTED)
 
     events = scene.then(settle_answered(scene.channel, plan, outcome, 343, NOW))
 
-    assert [SettleBroadcast] * held == [type(event) for event in events]
+    assert [SettleBroadcast] * held + [AlertRaised] * lasting == [type(event) for event in events]
     assert [] == settle_answered(scene.channel, plan, BroadcastOutcome.NOT_YET_FINAL, 344, NOW)
 
 
