@@ -11,11 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from domain.chain import BlockRef
-from domain.channel import (
-    Channel,
-    Spend,
-    final_transaction,
-)
+from domain.channel import Channel, Spend, final_transaction
 from domain.classifier import Verdict
 from domain.deadlines import deadline, depth, is_final, is_soft_final
 from domain.events import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.channel import Channel, ChannelStatus
+from domain.channel import Channel
 from domain.contract.header import PreviousState
 from domain.contract.keys import is_public_key
 from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
@@ -25,6 +25,7 @@ from domain.errors import (
 )
 from domain.events import Payload, SpendKind, StateRevoked
 from domain.opening import StateContent, descriptor_facts, signature_set, state_updated, verify_content
+from domain.status import ChannelStatus
 from domain.units import Side
 
 OPEN_STATUS = frozenset({ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE})

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from domain.channel import COMMITMENT_KINDS
 from domain.deadlines import deadline
 from domain.events import SpendKind
+from domain.status import COMMITMENT_KINDS
 from projections.facts import BidFacts, ChannelFacts, EndFacts, SpendFacts
 from projections.tables import Row, Table, as_row
 

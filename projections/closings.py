@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.channel import HONEST_KINDS
 from domain.deadlines import deadline, settle_valid_from
 from domain.events import SpendKind
+from domain.status import HONEST_KINDS
 from projections.facts import ChannelFacts
 from projections.tables import Row, Table, as_row
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, make_outpoint
-from domain.channel import COMMITMENT_KINDS, ChannelStatus
 from domain.contract.hashes import tagged_hash
 from domain.contract.params import ChannelParams
 from domain.events import AlertKind, Mode, ResolvedAs, SpendKind
+from domain.status import ChannelStatus, channel_status
 from domain.units import Side
 
 _FUNDING = slice(34, 70)
@@ -179,30 +179,4 @@ class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
     @property
     def status(self) -> ChannelStatus:
         """Status of protocol 6.1; ACTIVE means confirmed once, the depth is the caller's policy."""
-        if self.resolved is not None:
-            return ChannelStatus.RESOLVED
-        if self.double_spend is not None:
-            return ChannelStatus.DOUBLE_SPENT
-        spend = self.present_spend
-        if spend is not None:
-            return _close_status(self, spend)
-        if self.close_signed:
-            return ChannelStatus.COOP_CLOSING
-        if self.frozen:
-            return ChannelStatus.FROZEN
-        if self.funding_block is not None:
-            return ChannelStatus.ACTIVE
-        return ChannelStatus.FUNDING_BROADCAST if self.funding_seen else ChannelStatus.PROPOSED
-
-
-def _close_status(facts: ChannelFacts, spend: SpendFacts) -> ChannelStatus:
-    if spend.kind is SpendKind.COOP:
-        return ChannelStatus.SETTLED if spend.block else ChannelStatus.COOP_CLOSING
-    if spend.kind not in COMMITMENT_KINDS:
-        return ChannelStatus.UNKNOWN_SPEND
-    end = facts.end_of(spend.txid)
-    if end is None:
-        return ChannelStatus.UNILATERAL
-    if end.is_penalty:
-        return ChannelStatus.PUNISHED
-    return ChannelStatus.LOST if end.revoked else ChannelStatus.SETTLED
+        return channel_status(self, self.present_spend, self.end_of)

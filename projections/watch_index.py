@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from domain.channel import COMMITMENT_KINDS
+from domain.status import COMMITMENT_KINDS
 from projections.facts import ChannelFacts
 from projections.tables import Row, Table, as_row
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from domain.channel import Channel, fold
+from domain.channel import Channel
+from domain.channel_fold import fold
 from domain.errors import UnknownChannel
 from domain.events import StateUpdated
 from watchtower.ports import EventStore

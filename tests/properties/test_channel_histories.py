@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.chain import BlockRef
-from domain.channel import COMMITMENT_KINDS, Channel, fold
+from domain.channel import Channel
+from domain.channel_fold import fold
 from domain.events import AlertKind, Envelope, Payload, decode_payload, encode_payload
 from domain.spending import ALERT_OF_KIND, disconnected, matured, spend_gone
+from domain.status import COMMITMENT_KINDS
 from domain.transaction import Transaction
 from domain.units import Side
 from domain.updating import decide_revoke, decide_update

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.channel import fold
+from domain.channel_fold import fold
 from projections.catalog import PROJECTIONS, TABLES
 from projections.channels import FACTS
 from projections.facts import ChannelFacts

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from domain.chain import BlockRef
-from domain.channel import Channel, evolve
+from domain.channel import Channel
+from domain.channel_fold import evolve
 from domain.classifier import Verdict
 from domain.events import (
     CHAIN_STREAM,

@@ -12,7 +12,8 @@ from hashlib import sha256
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, chain_hash, make_outpoint
-from domain.channel import Channel, fold
+from domain.channel import Channel
+from domain.channel_fold import fold
 from domain.classifier import Verdict, classify, encoded_number
 from domain.contract import keys
 from domain.contract.closing import build_cooperative_close, complete_close_by_leaf, leaf_sighash

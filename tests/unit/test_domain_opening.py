@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.channel import ChannelStatus
 from domain.contract.params import ParamsPolicy, check_params
 from domain.contract.state import StateSignatures
 from domain.errors import (
@@ -32,6 +31,7 @@ from domain.events import (
 )
 from domain.opening import check_funding_output, decide_register
 from domain.spending import disconnected, funding_confirmed, funding_double_spent, funding_seen
+from domain.status import ChannelStatus
 from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from tests.support.scenes import (

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from domain.chain import make_outpoint
-from domain.channel import Channel, ChannelStatus
+from domain.channel import Channel
 from domain.classifier import Verdict
 from domain.events import (
     AlertCleared,
@@ -42,6 +42,7 @@ from domain.spending import (
     spend_gone,
     spend_seen,
 )
+from domain.status import ChannelStatus
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from domain.updating import decide_revoke, decide_update

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.channel import Channel, ChannelStatus
+from domain.channel import Channel
 from domain.contract.conditions import Condition
 from domain.contract.revocation import commitment_secret
 from domain.contract.state import StatePolicy
@@ -33,6 +33,7 @@ from domain.events import (
 )
 from domain.opening import StateContent, decide_register
 from domain.spending import disconnected, funding_confirmed, spend_gone
+from domain.status import ChannelStatus
 from domain.units import Side
 from domain.updating import RevokeState, UpdateState, decide_revoke, decide_update
 from tests.support.scenes import FUNDED_AT, NOW, Scene, block, secrets_of

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from domain.channel import Channel, evolve
+from domain.channel import Channel
+from domain.channel_fold import evolve
 from domain.events import Envelope, Payload, envelopes
 from watchtower.repository import Channels
 

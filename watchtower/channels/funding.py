@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from domain.channel import COMMITMENT_KINDS, Channel, Spend
+from domain.channel import Channel, Spend
 from domain.events import SpendKind
+from domain.status import COMMITMENT_KINDS
 from watchtower.channels.context import Context
 from watchtower.channels.info import depth, side_name
 from watchtower.ports import NodeError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from domain.channel import Channel, ChannelStatus
+from domain.channel import Channel
 from domain.contract.params import WARN_BELOW_CAPACITY
+from domain.status import ChannelStatus
 from domain.units import Side
 from watchtower.channels.context import ChannelPolicy
 from watchtower.wire.api import ChannelBody, ParticipantBody, SideName

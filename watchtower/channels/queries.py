@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from domain.channel import ChannelStatus
 from domain.errors import MalformedInput
+from domain.status import ChannelStatus
 from projections.channel_info import TABLE as CHANNELS
 from projections.channel_info import ChannelInfoRow
 from projections.tables import Key, Row

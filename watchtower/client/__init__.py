@@ -3,6 +3,7 @@
 Secrets stay in the party's keystore; the client carries only what a party hands out.
 """
 
+from domain.status import ChannelStatus
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import StateChannelError, TowerProblem
@@ -13,7 +14,6 @@ from watchtower.client.types import (
     ChannelParams,
     ChannelParticipant,
     ChannelResult,
-    ChannelStatus,
     FundingStatus,
     ProtocolState,
     SpentBy,

@@ -6,32 +6,15 @@ protocol (`domain.contract.params.ChannelParams`). Identifiers are hexadecimal t
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 import msgspec
 
+from domain.status import ChannelStatus
 from watchtower.wire.api import UpdateRequest
 
 TAPROOT = "taproot"
 """`funding_script` that means: the channel's own funding output."""
-
-
-class ChannelStatus(StrEnum):
-    """Where a channel stands (protocol 6.1)."""
-
-    PROPOSED = "PROPOSED"
-    FUNDING_BROADCAST = "FUNDING_BROADCAST"
-    ACTIVE = "ACTIVE"
-    FROZEN = "FROZEN"
-    COOP_CLOSING = "COOP_CLOSING"
-    UNILATERAL = "UNILATERAL"
-    SETTLED = "SETTLED"
-    PUNISHED = "PUNISHED"
-    LOST = "LOST"
-    DOUBLE_SPENT = "DOUBLE_SPENT"
-    UNKNOWN_SPEND = "UNKNOWN_SPEND"
-    RESOLVED = "RESOLVED"
 
 
 class ChannelParticipant(msgspec.Struct, frozen=True):

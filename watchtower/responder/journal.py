@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from domain.channel import Channel, evolve
+from domain.channel import Channel
+from domain.channel_fold import evolve
 from domain.events import Envelope, Payload, envelopes
 from watchtower.ports import EventStore, ReadModels, StoreBusy, StoreConflict, StoreError, StoreFull
 from watchtower.repository import Channels

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 
 from domain.chain import OutPoint, Txid, make_outpoint
-from domain.channel import HONEST_KINDS, Bid, Channel, Spend
+from domain.channel import Bid, Channel, Spend
 from domain.contract.commitment import contest_key
 from domain.contract.keys import public_key
 from domain.contract.penalty import build_penalty, sign_penalty
@@ -24,6 +24,7 @@ from domain.fees import Market
 from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
 from domain.settling import has_settlement, ready_settlement, settle_answered, settle_prepared, settlement_missing
 from domain.spending import clear_alert, raise_alert
+from domain.status import HONEST_KINDS
 from watchtower.ports import (
     Answer,
     Clock,
