@@ -39,7 +39,6 @@ SCRYPT_COST = 2**16
 MAX_SECRET = 64
 MAX_PASSPHRASE_FILE = 4096
 _NONCE = 12
-_TAG = 16
 
 
 class KeystoreError(WatchtowerError):

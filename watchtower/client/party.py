@@ -11,16 +11,11 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 
-import msgspec
-
 from domain.chain import chain_hash
 from domain.contract.conditions import Condition, ConditionKey
-from domain.contract.derivation import channel_keys
-from domain.contract.hashes import tagged_hash
 from domain.contract.keys import MusigSession
-from domain.contract.params import KeyBlock, ParamsPolicy, check_payout_script
+from domain.contract.params import KeyBlock
 from domain.contract.scripts import funding_output
-from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import ChannelNotReady, MalformedInput, UnknownChannel
 from domain.events import (
     ChannelFrozen,
@@ -37,66 +32,34 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
-from watchtower.client import acceptor, closing, opening, proposer, publishing, reestablish, uploads
+from watchtower.client import closing, opening, proposer, publishing, uploads
+from watchtower.client.deciding import decide
+from watchtower.client.key_ring import SEED_NAME, KeyRing
 from watchtower.client.messages import (
     AcceptChannel,
     AnyMessage,
-    CloseAccept,
     CloseAcceptMusig,
-    ClosePropose,
-    CloseProposeMusig,
-    CloseSignedMusig,
-    FundingFixed,
     Message,
     OpenChannel,
     Reestablish,
     UpdateAccept,
-    UpdateCommit,
-    UpdateOffer,
-    UpdateOfferOk,
-    UpdatePropose,
-    UpdateReject,
-    UpdateRevoke,
 )
-from watchtower.client.opening import NO_APP, OwnKeys, Terms, own_script
+from watchtower.client.opening import NO_APP, OwnKeys, Terms
 from watchtower.client.party_channel import CompleteState, PartyChannel, evolve, fold
+from watchtower.client.party_settings import PartySettings
 from watchtower.client.resend import reestablish_message
 from watchtower.client.seat import Seat, Step
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
 
-SEED_NAME = tagged_hash("state-channel/party/seed", b"")
-"""Keystore entry of the seed."""
+__all__ = ["ChannelParty", "PartySettings"]
 
-COIN_TYPES = {"mainnet": 0}
 PAGE = 1000
-
-
-def index_name(channel_index: int) -> bytes:
-    """Keystore entry that marks a channel index as used, also by an opening that was given up."""
-    return tagged_hash("state-channel/party/index", channel_index.to_bytes(4, "big"))
 
 
 def no_failpoint(name: str) -> None:
     """Production: passing a named point does nothing."""
     del name
-
-
-class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a party accepts, and where it wants to be paid; without scripts it derives P2TR ones per channel."""
-
-    network: str = "mainnet"
-    min_capacity: int = 10_000
-    max_capacity: int = 100_000_000
-    min_challenge_period: int = 1
-    state_policy: StatePolicy = DEFAULT_STATE_POLICY
-    payout_spk: bytes | None = None
-    sweep_spk: bytes | None = None
-
-    @property
-    def params_policy(self) -> ParamsPolicy:
-        """The policy for channel constants."""
-        return ParamsPolicy(chain_hash(self.network), self.min_capacity, self.max_capacity, self.min_challenge_period)
 
 
 class ChannelParty:
@@ -112,11 +75,9 @@ class ChannelParty:
         entropy: Callable[[], bytes] = lambda: secrets.token_bytes(32),
         failpoint: Failpoint = no_failpoint,
     ) -> None:
-        if keystore.get(SEED_NAME) is None:
-            raise UnknownChannel("the keystore holds no seed; make one with create_seed first")
         self.settings = settings
+        self._keys = KeyRing(keystore, settings)
         self._store = store
-        self._keystore = keystore
         self._clock = clock
         self._entropy = entropy
         self._failpoint = failpoint
@@ -125,8 +86,6 @@ class ChannelParty:
         self._names: dict[bytes, str] = {}
         self._openings: dict[bytes, tuple[OpenChannel, OwnKeys]] = {}
         self._sessions: dict[str, tuple[MusigSession, bytes]] = {}
-        self._keys: dict[int, OwnKeys] = {}
-        self._next_index = 0
         self._load()
 
     def __repr__(self) -> str:
@@ -180,7 +139,7 @@ class ChannelParty:
     def open(self, terms: Terms) -> OpenChannel:
         """Start an opening as A. Keys are fresh and never used again, also if the opening is given up."""
         with self._mutex:
-            own = self._fresh_keys()
+            own = self._keys.fresh()
             name = self._entropy()
             message = opening.open_message(name, terms, chain_hash(self.settings.network), own)
             self._openings[name] = (message, own)
@@ -272,7 +231,7 @@ class ChannelParty:
             if isinstance(message, AcceptChannel):
                 return self._take_acceptance(message)
             channel = self.channel(message.channel_id)
-            sent = self._take(channel, self._decide(self._seat(channel), message))
+            sent = self._take(channel, self._decide(channel, message))
             if isinstance(message, UpdateAccept | Reestablish):
                 current = self._channels[channel.stream]
                 sent += self._take(current, proposer.finish(self._seat(current)))
@@ -336,7 +295,7 @@ class ChannelParty:
             channel = self.channel(channel_id)
             raw = funding_tx if funding_tx is not None else channel.funding_tx
             first = self.state(channel_id, 0)
-            return uploads.registration(self._seat(channel), first, self._own_keys(channel).sweep_spk, raw)
+            return uploads.registration(self._seat(channel), first, self._keys.of(channel.channel_index).sweep_spk, raw)
 
     def update_body(self, channel_id: bytes, sequence: int | None = None) -> UpdateRequest:
         """The upload of a state (default: the newest) with the peer's revocation of its predecessor."""
@@ -389,37 +348,9 @@ class ChannelParty:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _decide(self, seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR0912 - one line per message
-        match message:
-            case FundingFixed():
-                return opening.on_funding_fixed(seat, message)
-            case UpdateOffer():
-                return acceptor.on_offer(seat, message)
-            case UpdateOfferOk():
-                return proposer.on_offer_ok(seat, message)
-            case UpdateReject():
-                return proposer.on_reject(seat, message)
-            case UpdatePropose():
-                return acceptor.on_propose(seat, message)
-            case UpdateAccept():
-                return proposer.on_accept(seat, message)
-            case UpdateCommit():
-                return acceptor.on_commit(seat, message)
-            case UpdateRevoke():
-                return proposer.on_revoke(seat, message)
-            case Reestablish():
-                return reestablish.on_reestablish(seat, message)
-            case ClosePropose():
-                return closing.on_close_propose(seat, message)
-            case CloseAccept():
-                return closing.on_close_accept(seat, message)
-            case CloseProposeMusig():
-                return closing.on_close_propose_musig(seat, message)
-            case CloseAcceptMusig():
-                return self._join_musig(seat, message)
-            case CloseSignedMusig():
-                return closing.on_close_signed_musig(seat, message)
-        raise MalformedInput(f"{type(message).__name__} is not expected in an open channel")
+    def _decide(self, channel: PartyChannel, message: AnyMessage) -> Step:
+        seat = self._seat(channel)
+        return self._join_musig(seat, message) if isinstance(message, CloseAcceptMusig) else decide(seat, message)
 
     def _join_musig(self, seat: Seat, message: CloseAcceptMusig) -> Step:
         attempt = self._sessions.pop(seat.channel.stream, None)
@@ -430,7 +361,7 @@ class ChannelParty:
         return closing.on_close_accept_musig(seat, message, session, close)
 
     def _answer_opening(self, message: OpenChannel) -> list[Message]:
-        own = self._fresh_keys()
+        own = self._keys.fresh()
         params = opening.agreed_params(message, own.block, self.settings.params_policy)
         now = self._clock.wall_microseconds()
         event = opening.proposed(params, Side.B, own, message.points, message.balances, now)
@@ -478,36 +409,11 @@ class ChannelParty:
     def _seat(self, channel: PartyChannel) -> Seat:
         return Seat(
             channel,
-            self._own_keys(channel).secrets,
+            self._keys.of(channel.channel_index).secrets,
             self._clock.wall_microseconds(),
             self._entropy,
             self.settings.state_policy,
         )
-
-    def _own_keys(self, channel: PartyChannel) -> OwnKeys:
-        return self._derive(channel.channel_index)
-
-    def _derive(self, channel_index: int) -> OwnKeys:
-        known = self._keys.get(channel_index)
-        if known is not None:
-            return known
-        seed = self._keystore.get(SEED_NAME)
-        assert seed is not None, "checked when the party was made"
-        derived = channel_keys(seed, COIN_TYPES.get(self.settings.network, 1), channel_index)
-        payout = self.settings.payout_spk or own_script(derived.payout)
-        sweep = self.settings.sweep_spk or own_script(derived.sweep)
-        check_payout_script(payout)
-        check_payout_script(sweep)
-        own = OwnKeys(channel_index, derived, payout, sweep)
-        self._keys[channel_index] = own
-        return own
-
-    def _fresh_keys(self) -> OwnKeys:
-        """Keys of an index that was never used; it is marked durably before anything leaves."""
-        while self._keystore.get(index_name(self._next_index)) is not None:
-            self._next_index += 1
-        self._keystore.put(index_name(self._next_index), b"\x01")
-        return self._derive(self._next_index)
 
     def _stream_of(self, channel_id: bytes) -> str:
         stream = self._names.get(bytes(channel_id))

@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 from watchtower.telemetry.catalog import CATALOG, OPEN, Metric
 
 PREFIX = "watchtower_"
-CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Optional(Collector):

@@ -1,0 +1,58 @@
+"""Which decision a message of the peer asks for."""
+
+from __future__ import annotations
+
+from domain.errors import MalformedInput
+from watchtower.client import acceptor, closing, opening, proposer, reestablish
+from watchtower.client.messages import (
+    AnyMessage,
+    CloseAccept,
+    ClosePropose,
+    CloseProposeMusig,
+    CloseSignedMusig,
+    FundingFixed,
+    Reestablish,
+    UpdateAccept,
+    UpdateCommit,
+    UpdateOffer,
+    UpdateOfferOk,
+    UpdatePropose,
+    UpdateReject,
+    UpdateRevoke,
+)
+from watchtower.client.seat import Seat, Step
+
+
+def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR0912 - one line per message
+    """The step that a message causes; `MalformedInput` for one that has no place in an open channel.
+
+    `CloseAcceptMusig` is not among them: it needs the signing session, which lives in the party's memory.
+    """
+    match message:
+        case FundingFixed():
+            return opening.on_funding_fixed(seat, message)
+        case UpdateOffer():
+            return acceptor.on_offer(seat, message)
+        case UpdateOfferOk():
+            return proposer.on_offer_ok(seat, message)
+        case UpdateReject():
+            return proposer.on_reject(seat, message)
+        case UpdatePropose():
+            return acceptor.on_propose(seat, message)
+        case UpdateAccept():
+            return proposer.on_accept(seat, message)
+        case UpdateCommit():
+            return acceptor.on_commit(seat, message)
+        case UpdateRevoke():
+            return proposer.on_revoke(seat, message)
+        case Reestablish():
+            return reestablish.on_reestablish(seat, message)
+        case ClosePropose():
+            return closing.on_close_propose(seat, message)
+        case CloseAccept():
+            return closing.on_close_accept(seat, message)
+        case CloseProposeMusig():
+            return closing.on_close_propose_musig(seat, message)
+        case CloseSignedMusig():
+            return closing.on_close_signed_musig(seat, message)
+    raise MalformedInput(f"{type(message).__name__} is not expected in an open channel")

@@ -1,0 +1,59 @@
+"""A party's keys: derived from the seed in its keystore, one channel index per opening, none twice."""
+
+from __future__ import annotations
+
+from domain.contract.derivation import channel_keys
+from domain.contract.hashes import tagged_hash
+from domain.contract.params import check_payout_script
+from domain.errors import UnknownChannel
+from watchtower.client.opening import OwnKeys, own_script
+from watchtower.client.party_settings import PartySettings
+from watchtower.ports import Keystore
+
+SEED_NAME = tagged_hash("state-channel/party/seed", b"")
+"""Keystore entry of the seed."""
+
+COIN_TYPES = {"mainnet": 0}
+
+
+def index_name(channel_index: int) -> bytes:
+    """Keystore entry that marks a channel index as used, also by an opening that was given up."""
+    return tagged_hash("state-channel/party/index", channel_index.to_bytes(4, "big"))
+
+
+class KeyRing:
+    """Keys by channel index. Called under the party's lock; a keystore without a seed is `UnknownChannel`."""
+
+    def __init__(self, keystore: Keystore, settings: PartySettings) -> None:
+        if keystore.get(SEED_NAME) is None:
+            raise UnknownChannel("the keystore holds no seed; make one with create_seed first")
+        self._keystore = keystore
+        self._settings = settings
+        self._known: dict[int, OwnKeys] = {}
+        self._next_index = 0
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {self._settings.network}>"
+
+    def of(self, channel_index: int) -> OwnKeys:
+        """The keys of an index, with the scripts that the party wants to be paid to."""
+        known = self._known.get(channel_index)
+        if known is not None:
+            return known
+        seed = self._keystore.get(SEED_NAME)
+        assert seed is not None, "checked when the ring was made"
+        derived = channel_keys(seed, COIN_TYPES.get(self._settings.network, 1), channel_index)
+        payout = self._settings.payout_spk or own_script(derived.payout)
+        sweep = self._settings.sweep_spk or own_script(derived.sweep)
+        check_payout_script(payout)
+        check_payout_script(sweep)
+        own = OwnKeys(channel_index, derived, payout, sweep)
+        self._known[channel_index] = own
+        return own
+
+    def fresh(self) -> OwnKeys:
+        """Keys of an index that was never used; it is marked durably before anything leaves."""
+        while self._keystore.get(index_name(self._next_index)) is not None:
+            self._next_index += 1
+        self._keystore.put(index_name(self._next_index), b"\x01")
+        return self.of(self._next_index)

@@ -1,0 +1,26 @@
+"""What a party accepts and where it wants to be paid."""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain.chain import chain_hash
+from domain.contract.params import ParamsPolicy
+from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
+
+
+class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a party accepts, and where it wants to be paid; without scripts it derives P2TR ones per channel."""
+
+    network: str = "mainnet"
+    min_capacity: int = 10_000
+    max_capacity: int = 100_000_000
+    min_challenge_period: int = 1
+    state_policy: StatePolicy = DEFAULT_STATE_POLICY
+    payout_spk: bytes | None = None
+    sweep_spk: bytes | None = None
+
+    @property
+    def params_policy(self) -> ParamsPolicy:
+        """The policy for channel constants."""
+        return ParamsPolicy(chain_hash(self.network), self.min_capacity, self.max_capacity, self.min_challenge_period)
