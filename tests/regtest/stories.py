@@ -1,0 +1,142 @@
+"""Random stories: two channels on a moving chain, a tower that looks now and then and dies now and then.
+
+    story = Story(world, cuts, seed)
+    story.play(12)
+    story.calm_down()          # blocks until everything that is due has happened
+
+The same seed gives the same choices, so a story that ends badly can be told again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+from domain.units import Side
+from tests.regtest.world import World
+from tests.support.parties import Pair, htlc
+from watchtower.chain.follow import NodeBehind
+from watchtower.devnode.regtest import RpcRefused
+from watchtower.tower import Hints
+
+CHALLENGE_PERIODS = (4, 8, 12)
+CALM_BLOCKS = max(CHALLENGE_PERIODS) + 8
+
+
+class Cut(BaseException):
+    """The power went off here."""
+
+
+class PowerCuts:
+    """A failpoint that dies at the n-th passing of any point, once."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def __call__(self, name: str) -> None:
+        """Pass, or die."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.left = None
+                raise Cut(name)
+
+
+class Story:
+    """Two channels with a few states each; the second one holds HTLCs. `told` lists the moves so far."""
+
+    def __init__(self, world: World, cuts: PowerCuts, seed: int) -> None:
+        self.world = world
+        self.told: list[str] = []
+        self._cuts = cuts
+        self._random = random.Random(seed)
+        periods = self._random.choices(CHALLENGE_PERIODS, k=2)
+        self.pairs = [world.open(updates=self._random.randint(1, 4), challenge_period=t) for t in periods]
+        world.upload(self.pairs[1], self.pairs[1].with_htlcs(htlc(Side.B, 1, 30_000, 5_000)))
+        self._coop = self.pairs[0].close(Side.A)
+        self._start = world.node.height()
+        self._moves: dict[str, Callable[[], object]] = {
+            "block": self._block,
+            "mine": lambda: self.world.node.mine(self._random.randint(1, 3)),
+            "send": lambda: self.world.node.send_raw(self._spend()),
+            "reorg": self._reorg,
+            "lose the mempool": lambda: self.world.node.restart(["-persistmempool=0"]),
+            "look": self._look,
+            "glance": self._look,
+            "restart": self.world.restart,
+        }
+
+    def play(self, moves: int) -> None:
+        """That many moves; a look follows every second one."""
+        for _ in range(moves):
+            move = self._random.choice(list(self._moves))
+            self.told.append(move)
+            with suppress(RpcRefused):  # the choice was not possible at this moment
+                self._moves[move]()
+            if self._random.random() < 0.5:
+                self._look()
+
+    def calm_down(self) -> None:
+        """No more mischief: fundings return, then one block and one pass after another."""
+        for pair in self.pairs:
+            with suppress(RpcRefused):
+                self.world.node.send_raw(pair.funding.raw)
+        for _ in range(CALM_BLOCKS):
+            self.world.node.mine(1)
+            with suppress(NodeBehind):  # the story ended while the chain was short
+                self.world.look()
+
+    def _spend(self) -> bytes:
+        pair = self._random.choice(self.pairs)
+        newest = pair.sequence
+        honest = [pair.commitment(side, newest) for side in Side]
+        joint = [self._coop] if pair is self.pairs[0] else []
+        stale = pair.commitment(Side.A, self._random.randrange(newest))
+        return self._random.choice([stale, stale, stale, *honest, *joint])
+
+    def _block(self) -> None:
+        self.world.node.generate_block([self._spend()])
+
+    def _reorg(self) -> None:
+        node = self.world.node
+        depth = self._random.randint(1, min(self._random.choice([3, 12]), node.height() - self._start + 2))
+        node.invalidate(node.hash_at(node.height() - depth + 1))
+        if self._random.random() < 0.3:
+            self._look()
+        for _ in range(depth + self._random.randint(0, 2)):
+            blocks: list[Callable[[], object]] = [self._block, self._fund, node.mine, node.generate_block]
+            try:
+                self._random.choice(blocks)()
+            except RpcRefused:
+                node.generate_block()
+
+    def _fund(self) -> None:
+        self.world.node.generate_block([self._random.choice(self.pairs).funding.raw])
+
+    def _look(self) -> None:
+        """A pass that asks for everything or for little; one in seven dies on its way."""
+        self._cuts.left = self._random.randint(0, 11) if self._random.random() < 0.15 else None
+        touched = frozenset(pair.params.funding_outpoint for pair in self.pairs if self._random.random() < 0.3)
+        hints = self._random.choice([Hints(full_sweep=True), Hints(touched=touched)])
+        try:
+            self.world.tower.run_pass(hints)
+        except Cut as cut:
+            self.told.append(f"died at {cut}")
+            self._cuts.left = None
+            self.world.restart()
+        self._cuts.left = None
+
+
+def spend_on_chain(world: World, pair: Pair) -> bytes | None:
+    """Who spends the channel's funding output on the chain, as the node says."""
+    txid = world.node.spender(pair.params.funding_outpoint)
+    return None if txid is None or world.height_of(txid) is None else txid
+
+
+def due_status(pair: Pair, spender: bytes | None) -> set[str]:
+    """What has to be true of a channel when everything that is due has happened."""
+    if spender is None:
+        return {"ACTIVE"}
+    stale = {pair.commitment_txid(Side.A, number) for number in range(pair.sequence)}
+    return {"PUNISHED"} if spender in stale else {"SETTLED", "RESOLVED"}
