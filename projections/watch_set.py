@@ -78,7 +78,8 @@ class WatchSet:
 
     def _add(self, outpoint: bytes, stream: str) -> None:
         known = self.streams(outpoint)
-        self._sieve[int.from_bytes(outpoint[:4], "little") % SIEVE_SIZE] = 1  # first, so that the scanner never misses it
+        # First, so that the scanner, in whatever thread, never finds an outpoint in the set that the sieve holds back.
+        self._sieve[int.from_bytes(outpoint[:4], "little") % SIEVE_SIZE] = 1
         if stream not in known:
             self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
             self._outpoints.add(outpoint)
