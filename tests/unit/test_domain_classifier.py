@@ -221,6 +221,15 @@ def test_rule_6_everything_else_is_unknown(number: int) -> None:
     )
 
 
+@pytest.mark.parametrize("sequence", [5, 6])
+def test_a_number_whose_point_is_known_with_another_key_is_unknown(sequence: int) -> None:
+    """The template fits, but these commitments can be recomputed: no future state."""
+    scene = SCENES[Side.A]
+    tx = build_commitment(scene.params, Side.B, sequence, scene.points(99)[Side.B])
+
+    assert Verdict(SpendKind.UNKNOWN_SPEND) == scene.verdict(tx)
+
+
 def test_a_late_secret_turns_an_honest_close_into_a_breach() -> None:
     """The same transaction, classified before and after its secret arrived."""
     scene = Scene().opened(4)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.chain import make_outpoint
 from domain.channel import Bid, Channel, Spend
 from domain.contract.penalty import max_penalty_fee
 from domain.events import (
@@ -20,7 +21,7 @@ from domain.events import (
     Via,
 )
 from domain.fees import Market, phase_estimate
-from domain.punishing import Price, Rival, penalty_answered, penalty_prepared, price
+from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
 from domain.spending import disconnected
 from domain.transaction import Transaction
 from domain.units import Side
@@ -148,15 +149,13 @@ def test_an_owner_may_spend_less_than_everything() -> None:
     assert fee == pytest.approx(cap * VSIZE, abs=1)
 
 
-def test_a_rival_settlement_after_the_deadline_is_outbid() -> None:
-    """B19: one step above its feerate and its fee, and the whole value is at stake."""
+@pytest.mark.parametrize(("rival", "fee"), [(Rival(90_000, 210), 90_111), (Rival(90_000, 100), 100_011)])
+def test_B19_a_rival_spend_is_outbid_in_fee_and_in_feerate(rival: Rival, fee: int) -> None:
+    """One step above whichever is harder to beat; an earlier bid of ours changes nothing."""
     scene, _ = mined_breach()
     prepare(scene, 5_000)
 
-    wanted = asked(scene, H_C + 100, rival=Rival(fee=90_000, vsize=210))
-
-    assert wanted.fee is not None
-    assert wanted.fee >= 90_000 + VSIZE
+    assert fee == asked(scene, H_C + 71, rival=rival).fee
 
 
 def test_B23_a_small_channel_at_a_high_feerate_keeps_its_dust() -> None:
@@ -283,6 +282,43 @@ def test_bids_are_numbered_and_name_what_they_replace() -> None:
     assert (2, first.txid, 142, BidMethod.RESIGN) == (second.bid_no, second.replaces, second.remaining, second.method)
     assert tx == Transaction.parse(second.raw)
     assert [1_000, 2_000] == [bid.fee for bid in scene.channel.bids_on(breach.txid)]
+
+
+def found(scene: Scene, tx: Transaction) -> list[Payload]:
+    """An unknown spend of the contest output is in the mempool."""
+    return penalty_found(scene.channel, spend_of(scene), tx.serialize(), NOW)
+
+
+@pytest.mark.parametrize(("known", "adopted"), [(0, 1), (3_999, 1), (4_000, 0), (4_001, 0)])
+def test_a_higher_own_bid_that_the_log_does_not_know_is_adopted(known: int, adopted: int) -> None:
+    """An older copy of the log continues from the mempool's bid; a lower one will be replaced."""
+    scene, _ = mined_breach()
+    prepare(scene, known)
+    tx = scene.penalty(Side.B, 1, 4_000)
+
+    assert [(4_000, tx.txid)] * adopted == [(event.fee, event.txid) for event in _prepared(found(scene, tx))]
+
+
+def test_the_first_bid_can_be_found_in_the_mempool() -> None:
+    """The log knows no bid at all."""
+    scene, _ = mined_breach()
+
+    assert [1] == [event.bid_no for event in _prepared(found(scene, scene.penalty(Side.B, 1, 4_000)))]
+
+
+def test_a_spend_that_does_not_pay_us_alone_is_not_adopted() -> None:
+    """A settlement, a penalty of two coins, or one with a second output."""
+    scene, _ = mined_breach()
+    penalty = scene.penalty(Side.B, 1, 4_000)
+    coin = msgspec.structs.replace(penalty.inputs[0], outpoint=make_outpoint(b"\x05" * 32, 0))
+    two_coins = msgspec.structs.replace(penalty, inputs=(*penalty.inputs, coin))
+    two_outputs = msgspec.structs.replace(penalty, outputs=penalty.outputs * 2)
+
+    assert [[], [], []] == [found(scene, tx) for tx in (scene.settlement(Side.B, 1), two_coins, two_outputs)]
+
+
+def _prepared(events: list[Payload]) -> list[PenaltyPrepared]:
+    return [event for event in events if isinstance(event, PenaltyPrepared)]
 
 
 def answer(scene: Scene, outcome: BroadcastOutcome, text: str = "") -> list[Payload]:
