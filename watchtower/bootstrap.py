@@ -262,7 +262,7 @@ class Parts:
             channels=self.channels,
             views=self.rows,
             policy=channel_policy(self.settings),
-            tip_height=lambda: self.watch.height,
+            tip_height=self._tip_height,
             announce=lambda _stream: self.wake.ring(),
             require_node=self._require_node,
         )
@@ -299,6 +299,11 @@ class Parts:
             return self.tower.follower.cursor.tip
         except StoreError:
             return None
+
+    def _tip_height(self) -> int:
+        """Height of the cursor, also in the middle of a pass: what the log calls confirmed must count as such."""
+        tip = self._tip()
+        return self.watch.height if tip is None else tip.height
 
     def _gauges(self) -> Gauges:
         return Gauges(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from tests.regtest.world import World
+from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.devnode.provision import Found, NodeNotFound, find
 from watchtower.devnode.regtest import RegtestNode
+from watchtower.new_tower import NewTower, create
 
 HERE = Path(__file__).parent
 
@@ -84,3 +86,23 @@ def world(node: RegtestNode, tmp_path: Path) -> Iterator[World]:
     story = World(node, tmp_path / "tower")
     yield story
     story.close()
+
+
+@pytest.fixture
+def tower(node: RegtestNode, tmp_path: Path) -> NewTower:
+    """A new tower's files, set to the node."""
+    return create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings_for(node))
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Start services; all end with the test."""
+    started: list[ServiceProcess] = []
+
+    def begin(config: Path, environ: Mapping[str, str] | None = None) -> ServiceProcess:
+        started.append(ServiceProcess(config, environ))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.close()

@@ -17,9 +17,8 @@ import pytest
 from domain.contract.revocation import commitment_secret, revocation_secret
 from domain.units import Side
 from tests.regtest.conftest import StartNode
-from tests.regtest.test_service import settings_for
 from tests.support.parties import Pair, open_pair, seed_of
-from tests.support.service import ROOT, ServiceProcess
+from tests.support.service import ROOT, ServiceProcess, settings_for
 from watchtower.config import load
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create, rpcauth_line
@@ -79,6 +78,12 @@ class Listener:
         self._base = f"http://{service.address('api')}"
         self._token = token
         self.answers = b""
+
+    def latest(self, path: str) -> bytes:
+        """The answer to one question, which must not be refused."""
+        before = len(self.answers)
+        assert 200 == self.ask(path)
+        return self.answers[before:]
 
     def ask(self, path: str, body: bytes | None = None) -> int:
         """Status of one request."""
@@ -162,6 +167,7 @@ def live_and_cheat(node: RegtestNode, service: ServiceProcess, api: Listener) ->
     node.mine(1)
     service.wait_for("funding_confirmed")
     name = pair.channel_id.hex()
+    node.wait_until(lambda: b'"confirmed":true' in api.latest(f"/v1/channels/{name}/funding"))
     pair.updates(UPDATES)
     for sequence in range(1, UPDATES + 1):
         assert 200 == api.ask(f"/v1/channels/{name}/states", to_json(pair.update_request(Side.B, sequence)))

@@ -6,13 +6,10 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.regtest.conftest import StartNode
-from tests.support.service import ROOT, ServiceProcess
+from tests.support.service import ROOT, Run, settings_for
 from watchtower.cli.init import bitcoind_lines
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create
@@ -25,40 +22,6 @@ SIX = {
     "STATE_CHANNEL_MAX_VALUE": "100000000",
     "STATE_CHANNEL_TAPROOT_ENABLED": "true",
 }
-
-Run = Callable[..., ServiceProcess]
-
-
-def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str]]:
-    """Configuration for a node and free ports."""
-    endpoint = node.zmq_endpoint
-    chosen = {"rpc_url": node.rpc_url, "rpc_cookie_path": str(node.cookie_path)}
-    chosen |= {"zmq_sequence": endpoint, "zmq_rawtx": endpoint, "zmq_hashblock": endpoint, "rest_url": node.rest_url}
-    return {
-        "node": {name: value for name, value in (chosen | changes).items() if value},
-        "api": {"listen": "127.0.0.1:0"},
-        "admin": {"listen": "127.0.0.1:0"},
-    }
-
-
-@pytest.fixture
-def tower(node: RegtestNode, tmp_path: Path) -> NewTower:
-    """A new tower's files, set to the node."""
-    return create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings_for(node))
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    """Start services; all end with the test."""
-    started: list[ServiceProcess] = []
-
-    def begin(config: Path, environ: Mapping[str, str] | None = None) -> ServiceProcess:
-        started.append(ServiceProcess(config, environ))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.close()
 
 
 def test_it_watches_follows_and_ends_with_0(node: RegtestNode, tower: NewTower, run: Run) -> None:

@@ -2,65 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-
-import pytest
+from typing import Any
 
 from domain.chain import display, make_outpoint
 from domain.events import BreachDetected, PenaltyPrepared, Source
 from domain.transaction import Transaction
 from domain.units import Side
-from tests.regtest.test_service import settings_for
 from tests.regtest.world import World
 from tests.support.parties import Pair, open_pair
-from tests.support.service import ServiceProcess
+from tests.support.service import Run, ServiceProcess
+from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.wire.hexes import to_json
 
-Run = Callable[..., ServiceProcess]
 
-
-@pytest.fixture
-def tower(node: RegtestNode, tmp_path: Path) -> NewTower:
-    """A new tower's files, set to the node."""
-    return create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings_for(node))
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    """Start services; all end with the test."""
-    started: list[ServiceProcess] = []
-
-    def begin(config: Path, environ: Mapping[str, str] | None = None) -> ServiceProcess:
-        started.append(ServiceProcess(config, environ))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.close()
-
-
-def post(service: ServiceProcess, made: NewTower, path: str, body: object) -> int:
-    """Status of an authorized POST."""
+def ask(service: ServiceProcess, made: NewTower, path: str, body: object = None) -> dict[str, Any]:
+    """Answer to an authorized request: a POST if there is a body."""
     headers = {"Authorization": f"Bearer {made.token_path.read_text().strip()}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://{service.address('api')}{path}", to_json(body), headers)
+    content = None if body is None else to_json(body)
+    request = urllib.request.Request(f"http://{service.address('api')}/v1/channels{path}", content, headers)
     with urllib.request.urlopen(request, timeout=20) as answer:
-        return int(answer.status)
+        document: dict[str, Any] = json.loads(answer.read())
+        return document
 
 
 def protected(node: RegtestNode, service: ServiceProcess, made: NewTower) -> Pair:
     """A funded channel of B with two updates, watched by the service; state 0 and 1 are revoked."""
     pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False))
-    assert 201 == post(service, made, "/v1/channels", pair.registration(Side.B))
+    name = pair.channel_id.hex()
+    ask(service, made, "", pair.registration(Side.B))
     node.send_raw(pair.funding.raw)
     node.mine(1)
     service.wait_for("funding_confirmed")
+    node.wait_until(lambda: ask(service, made, f"/{name}/funding")["confirmed"])  # the log line may be faster
     pair.updates(2)
     for sequence in (1, 2):
-        post(service, made, f"/v1/channels/{pair.channel_id.hex()}/states", pair.update_request(Side.B, sequence))
+        ask(service, made, f"/{name}/states", pair.update_request(Side.B, sequence))
     return pair
 
 
@@ -83,11 +63,9 @@ def test_scenario_N02_node_restart_mid_breach(node: RegtestNode, tower: NewTower
     assert 0 == service.terminate()
 
 
-def test_breach_is_answered_without_any_notification(
-    node: RegtestNode, tower: NewTower, run: Run, free_port: int
-) -> None:
+def test_breach_is_answered_without_any_notification(node: RegtestNode, tower: NewTower, run: Run) -> None:
     """With dead ZMQ addresses the timer finds block and breach."""
-    nobody = f"tcp://127.0.0.1:{free_port}"
+    nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"
     environ = {f"STATE_CHANNEL_NODE__ZMQ_{topic}": nobody for topic in ("SEQUENCE", "RAWTX", "HASHBLOCK")}
     service = run(tower.config_path, environ | {"STATE_CHANNEL_NODE__POLL_SECONDS": "0.5"})
     service.wait_watching()
@@ -97,14 +75,6 @@ def test_breach_is_answered_without_any_notification(
     penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 20.0)
     assert display(penalty) == service.wait_for("penalty_broadcast")["txid"]
     assert 0 == service.terminate()
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port on which nobody publishes."""
-    from watchtower.devnode.launch import free_ports
-
-    return free_ports(1)[0]
 
 
 def test_a_stop_during_a_long_catch_up_is_orderly(node: RegtestNode, tower: NewTower, run: Run) -> None:

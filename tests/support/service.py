@@ -12,9 +12,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from watchtower.devnode.regtest import RegtestNode
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,3 +111,19 @@ class ServiceProcess:
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+
+
+Run = Callable[..., ServiceProcess]
+"""Starts a service with a configuration file and an environment; it ends with the test."""
+
+
+def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str]]:
+    """Configuration for a node and free ports."""
+    endpoint = node.zmq_endpoint
+    chosen = {"rpc_url": node.rpc_url, "rpc_cookie_path": str(node.cookie_path)}
+    chosen |= {"zmq_sequence": endpoint, "zmq_rawtx": endpoint, "zmq_hashblock": endpoint, "rest_url": node.rest_url}
+    return {
+        "node": {name: value for name, value in (chosen | changes).items() if value},
+        "api": {"listen": "127.0.0.1:0"},
+        "admin": {"listen": "127.0.0.1:0"},
+    }
