@@ -161,6 +161,8 @@ def _breach(facts: ChannelFacts, event: BreachDetected) -> Changes:
         facts,
         event.txid,
         kind=SpendKind.BREACH,
+        side=event.side,
+        sequence=event.sequence,
         contest_value=event.contest_value,
         contest_spk=event.contest_spk,
     )
