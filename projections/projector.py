@@ -116,6 +116,10 @@ class Projector:
             if until is None and len(page) < limit:
                 return
 
+    def waiting(self) -> set[str]:
+        """Streams of the next page of committed events that were not applied yet."""
+        return {recorded.envelope.stream for recorded in self._log.read_log(self._position, self._page)}
+
     def _settle_doubt(self) -> Iterator[list[Change]]:
         doubt = self._doubt
         if doubt is not None:

@@ -20,10 +20,13 @@ from projections.projector import Projector, Rows
 from projections.tables import Change, Key, Row, Table
 from projections.watch_index import Role
 from projections.watch_set import WatchSet
-from watchtower.ports import PendingFunding
+from watchtower.ports import PendingFunding, StoreError
 from watchtower.repository import Channels
 
 PAGE = 10_000
+CHANNEL_STREAM_LENGTH = 23
+"""The letter of the category and 22 characters of base64 (16 bytes)."""
+
 FAR_AWAY = 2**63
 """Place of channels without a deadline in the order of urgency."""
 
@@ -42,6 +45,7 @@ class LiveModels:
         self._pending: dict[str, FundingRow] = {}
         self._funding_spks: dict[str, bytes] = {}
         self._order: list[str] | None = None
+        self._waiting: list[str] = []
         for row in self._all(closings.TABLE):
             self._note_closing((row[0],), row)
         for row in self._all(funding_pending.TABLE):
@@ -68,10 +72,20 @@ class LiveModels:
         return self._projector.position
 
     def catch_up(self) -> None:
-        """Apply all committed events to the views and to memory."""
+        """Apply all committed events to the views and to memory.
+
+        If the views cannot be written, the channels of the events that wait count as contested until they can: a
+        breach that is in the log is answered although the disk is full.
+        """
         with self._lock:
-            for changes in self._projector.catch_up():
-                self._apply(changes)
+            try:
+                for changes in self._projector.catch_up():
+                    self._apply(changes)
+                self._waiting = []
+            except StoreError:
+                streams = self._projector.waiting()
+                self._waiting = sorted(stream for stream in streams if _is_channel(stream))
+                raise
 
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""
@@ -115,7 +129,7 @@ class LiveModels:
         if self._order is None:
             by_urgency = sorted(self._closings.items(), key=lambda item: (_urgency(item[1]), item[0]))
             self._order = [stream for stream, _ in by_urgency]
-        return list(self._order)
+        return [*self._order, *(stream for stream in self._waiting if stream not in self._closings)]
 
     def _apply(self, changes: Iterable[Change]) -> None:
         changes = list(changes)
@@ -162,6 +176,11 @@ class LiveModels:
 
 def _urgency(row: ClosingRow) -> tuple[int, int]:
     return (FAR_AWAY if row.deadline is None else row.deadline, -row.value)
+
+
+def _is_channel(stream: str) -> bool:
+    """A stream of the channel category; the names of the others are words."""
+    return len(stream) == CHANNEL_STREAM_LENGTH and stream.startswith("c")
 
 
 def _bytes(value: object) -> bytes:

@@ -134,10 +134,10 @@ class Tower:
 
     def run_pass(self, hints: Hints) -> PassReport:
         """Follow, look, respond. What stops the follower is reported after responding; `StoreBroken` is raised."""
-        self.models.catch_up()
         followed = FollowReport()
         error: NodeError | StoreError | None = None
         try:
+            self.models.catch_up()
             followed = self.follower.follow(Source.BLOCK if self._caught_up else Source.CATCH_UP)
             self._caught_up = self._caught_up or not followed.moved_again
             moved = followed.connected or followed.disconnected

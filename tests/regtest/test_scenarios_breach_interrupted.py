@@ -203,6 +203,28 @@ def test_a_full_log_does_not_save_the_cheater(make_world: MakeWorld, monkeypatch
     assert world.status(pair) == "PUNISHED"
 
 
+def test_full_views_do_not_save_the_cheater(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The breach just fitted into the log, the read models did not: the penalty goes out, and all is told later."""
+    world = make_world()
+    pair = world.open(updates=3)
+    world.look()
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    full = refuse_with(StoreFull("no space left"))
+    with monkeypatch.context() as disk:
+        disk.setattr(world.rows, "batch", lambda: full([]))
+        reports = [world.tower.run_pass(SWEEP) for _ in range(3)]
+        penalty = world.mempool_spender(world.contest(pair, 1))
+    assert penalty is not None
+    assert [StoreFull] * 3 == [type(report.error) for report in reports]
+    assert [1, 0, 0] == [report.respond.sent for report in reports]
+
+    world.node.mine(1)
+    world.look()
+
+    assert penalty.txid == only(world, pair, PenaltyBroadcast).txid
+    assert world.status(pair) == "PUNISHED"
+
+
 def test_a_full_log_stops_the_cursor_but_not_the_bids(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks come and cannot be recorded: the pass says so, and the bid still rises with the deadline."""
     world = make_world()

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from domain.channel import Channel
 from domain.channel_fold import evolve
 from domain.events import Envelope, Payload, envelopes
-from watchtower.ports import EventStore, ReadModels, StoreBusy, StoreConflict, StoreError, StoreFull
+from watchtower.ports import EventStore, ReadModels, StoreBroken, StoreBusy, StoreConflict, StoreError, StoreFull
 from watchtower.repository import Channels
 
 
 class Journal:
-    """Appends to channel streams. `refused` holds, since `begin`, the streams that could not be written and why."""
+    """Appends to channel streams.
+
+    `refused` holds, since `begin`, the streams that could not be written to the log or the views, and why.
+    """
 
     def __init__(self, store: EventStore, channels: Channels, models: ReadModels) -> None:
         self._store = store
@@ -43,7 +46,12 @@ class Journal:
             except (StoreFull, StoreBusy) as error:
                 self.refused = {**self.refused, channel.stream: error}
                 return _from_memory(channel, placed)
-            self._models.catch_up()
+            try:
+                self._models.catch_up()
+            except StoreBroken:
+                raise
+            except StoreError as error:  # it is in the log: what waits for that goes on
+                self.refused = {**self.refused, channel.stream: error}
             return self._channels.load(channel.stream)
 
 
