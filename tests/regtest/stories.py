@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
+from domain.chain import make_outpoint
 from domain.units import Side
 from tests.regtest.world import World
 from tests.support.parties import Pair, htlc
@@ -128,15 +129,39 @@ class Story:
         self._cuts.left = None
 
 
-def spend_on_chain(world: World, pair: Pair) -> bytes | None:
-    """Who spends the channel's funding output on the chain, as the node says."""
-    txid = world.node.spender(pair.params.funding_outpoint)
-    return None if txid is None or world.height_of(txid) is None else txid
+Place = tuple[bytes, bytes]
+"""A txid and the hash of its block on the active chain."""
 
 
-def due_status(pair: Pair, spender: bytes | None) -> set[str]:
+def places_on_chain(world: World, pair: Pair) -> list[Place]:
+    """The spend of the funding output and that of the contest output, as far as the node has them in blocks."""
+    found: list[Place] = []
+    outpoint = pair.params.funding_outpoint
+    while len(found) < 2 and (txid := world.node.spender(outpoint)) is not None:
+        block = world.node.confirmation(txid)
+        if block is None:
+            return found
+        found.append((txid, block.block_hash))
+        outpoint = make_outpoint(txid, 0)
+    return found
+
+
+def places_in_log(world: World, pair: Pair) -> list[Place]:
+    """The same, as far as the tower knows."""
+    channel = world.channel(pair)
+    spend = channel.confirmed_spend
+    if spend is None or spend.block is None:
+        return []
+    end = channel.contest_spend(spend.txid)
+    return [(spend.txid, spend.block.hash), *([] if end is None else [(end.txid, end.block.hash)])]
+
+
+def due_status(world: World, pair: Pair) -> str:
     """What has to be true of a channel when everything that is due has happened."""
-    if spender is None:
-        return {"ACTIVE"}
     stale = {pair.commitment_txid(Side.A, number) for number in range(pair.sequence)}
-    return {"PUNISHED"} if spender in stale else {"SETTLED", "RESOLVED"}
+    spender = world.node.spender(pair.params.funding_outpoint)
+    known = world.channel(pair).spends
+    if spender is None:
+        # A tower that has the bytes of a stale commitment publishes it again, to punish it.
+        return "PUNISHED" if known and known[-1].txid in stale else "ACTIVE"
+    return "PUNISHED" if spender in stale else "SETTLED"
