@@ -61,3 +61,8 @@ def test_the_runtime_lock_is_part_of_the_development_lock() -> None:
         for name in ("runtime", "dev")
     }
     assert pinned["runtime"] < pinned["dev"]
+
+
+def test_every_package_tells_that_it_is_typed() -> None:
+    """PEP 561: without the marker a user's type checker ignores the annotations."""
+    assert [] == [name for name in ("domain", "projections", "watchtower") if not (ROOT / name / "py.typed").is_file()]
