@@ -20,7 +20,7 @@ import structlog
 import uvicorn
 
 from watchtower.bootstrap import Parts
-from watchtower.service_manager import ServiceManager
+from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
 
 _log = structlog.get_logger(__name__)
@@ -65,9 +65,9 @@ def listener(app: Any, connections: int | None) -> _Listener:
 class Process:
     """One run of the service from open parts to closed parts."""
 
-    def __init__(self, parts: Parts, manager: ServiceManager) -> None:
+    def __init__(self, parts: Parts, supervisor: Supervisor) -> None:
         self._parts = parts
-        self._manager = manager
+        self._supervisor = supervisor
         self._stop = asyncio.Event()
         self._failure = ""
         self._ready = False
@@ -139,10 +139,10 @@ class Process:
             else:
                 self._parts.board.set("task_stalled", "the pass thread has made no progress for a minute")
             if not self._ready:
-                self._manager.waiting(START_EXTENSION)
+                self._supervisor.waiting(START_EXTENSION)
             if moving:
-                self._manager.alive()
-            await asyncio.sleep(min(TICK, self._manager.watchdog_seconds / 2 or TICK))
+                self._supervisor.alive()
+            await asyncio.sleep(min(TICK, self._supervisor.watchdog_seconds / 2 or TICK))
 
     def _is_moving(self) -> bool:
         """The pass thread finished a turn or stored a block lately; a long catch-up is progress."""
@@ -154,10 +154,10 @@ class Process:
 
     def _phase_changed(self, state: Readiness) -> None:
         names = ", ".join(reason.name for reason in state.reasons)
-        self._manager.status(f"{state.phase} at height {self._parts.watch.height}" + (f": {names}" if names else ""))
+        self._supervisor.status(f"{state.phase} at height {self._parts.watch.height}" + (f": {names}" if names else ""))
         if state.watching and not self._ready:
             self._ready = True
-            self._manager.ready()
+            self._supervisor.ready()
 
     def _asked_to_stop(self, name: str) -> None:
         _log.info("service_stopping", reason=name)
@@ -174,7 +174,7 @@ class Process:
 
     async def _end(self, servers: dict[str, _Listener], tasks: list[asyncio.Task[None]]) -> int:
         began = time.monotonic()
-        self._manager.stopping()
+        self._supervisor.stopping()
         self._parts.board.draining()
         for server in servers.values():
             server.should_exit = True
@@ -198,10 +198,10 @@ def address(sock: socket.socket) -> str:
 
 def run(parts: Parts) -> int:
     """Run the service in this thread; returns the exit code."""
-    manager = ServiceManager(os.environ)
+    supervisor = Supervisor(os.environ)
 
     async def main() -> int:
-        return await Process(parts, manager).serve()
+        return await Process(parts, supervisor).serve()
 
     # A shorter switch interval: the pass thread must not wait 5 ms for the event loop's thread.
     sys.setswitchinterval(0.001)

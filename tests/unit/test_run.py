@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from watchtower.run import Process
-from watchtower.service_manager import ServiceManager
+from watchtower.supervisor import Supervisor
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 
@@ -83,7 +83,7 @@ def parts() -> FakeParts:
 
 async def served(parts: FakeParts, then: Callable[[], object]) -> int:
     """Exit code of a run in which `then` happens once everything is started."""
-    process = Process(parts, ServiceManager({}))  # type: ignore[arg-type]
+    process = Process(parts, Supervisor({}))  # type: ignore[arg-type]
     task = asyncio.create_task(process.serve())
     await asyncio.sleep(0.05)
     then()

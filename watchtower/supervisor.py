@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 
 
-class ServiceManager:
+class Supervisor:
     """Speaks to the socket that NOTIFY_SOCKET names (a path, or `@` and an abstract name)."""
 
     def __init__(self, environ: Mapping[str, str], pid: int | None = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from watchtower.service_manager import ServiceManager
+from watchtower.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def door(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
 def test_messages_reach_the_socket(door: tuple[str, socket.socket]) -> None:
     """Each call is one datagram of the documented form."""
     path, listening = door
-    manager = ServiceManager({"NOTIFY_SOCKET": path})
+    manager = Supervisor({"NOTIFY_SOCKET": path})
     manager.ready()
     manager.waiting(30)
     manager.status("watching at height 7")
@@ -39,19 +39,19 @@ def test_an_abstract_address() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0state-channel-test-notify")
         listening.settimeout(2)
-        ServiceManager({"NOTIFY_SOCKET": "@state-channel-test-notify"}).ready()
+        Supervisor({"NOTIFY_SOCKET": "@state-channel-test-notify"}).ready()
         assert b"READY=1" == listening.recv(100)
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
     """No variable, or a socket that is gone, is no error."""
-    ServiceManager({}).ready()
-    ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
-    assert 0.0 == ServiceManager({}).watchdog_seconds
+    Supervisor({}).ready()
+    Supervisor({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
+    assert 0.0 == Supervisor({}).watchdog_seconds
 
 
 @pytest.mark.parametrize(("pid", "seconds"), [("", 60.0), ("7", 60.0), ("8", 0.0)])
 def test_the_watchdog_is_meant_for_one_process(pid: str, seconds: float) -> None:
     """WATCHDOG_PID names it; another process must not answer."""
-    manager = ServiceManager({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": pid}, pid=7)
+    manager = Supervisor({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": pid}, pid=7)
     assert seconds == manager.watchdog_seconds
