@@ -123,6 +123,8 @@ def test_every_variable_has_its_effect() -> None:
     assert StateChannelConfig.from_env(changed) == expected
     assert StateChannelConfig.from_env({"STATE_CHANNEL_NETWORK": ""}) == StateChannelConfig()
     assert expected.timeout_seconds == 0.5
+    assert expected.terms((15_000, 15_000)).challenge_period == 36
+    assert (expected.params_policy.min_capacity, expected.params_policy.max_capacity) == (20_000, 30_000)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from domain.chain import GENESIS_DISPLAY, chain_hash
 from domain.contract.params import ParamsPolicy
 from domain.errors import MalformedInput
 from watchtower.client.errors import ConfigurationError
+from watchtower.client.opening import Terms
 
 VARIABLES = {
     "network": "STATE_CHANNEL_NETWORK",
@@ -60,6 +61,10 @@ class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
     def timeout_seconds(self) -> float:
         """The only conversion of `timeout_ms`."""
         return self.timeout_ms / 1000
+
+    def terms(self, balances: tuple[int, int]) -> Terms:
+        """Terms of a new channel with the configured challenge period; balances of A and B in satoshi."""
+        return Terms(balances=balances, challenge_period=self.challenge_period)
 
     @property
     def params_policy(self) -> ParamsPolicy:

@@ -25,7 +25,6 @@ from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import TowerUnavailable, TowerUnreachable
 from watchtower.client.home import create_home, open_home
-from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.demo.cheater import unsafe_commitment
 from watchtower.devnode.launch import free_ports
@@ -164,7 +163,9 @@ class Stage:
         url = f"http://127.0.0.1:{api}"
         tower = TowerProcess(made.config_path, directory / "tower" / "log.json", url)
         client = StateChannelClient(
-            StateChannelConfig(network="regtest"), url=url, token=made.token_path.read_text().strip()
+            StateChannelConfig(network="regtest", challenge_period=CHALLENGE_PERIOD),
+            url=url,
+            token=made.token_path.read_text().strip(),
         )
         return tower, client
 
@@ -201,7 +202,7 @@ class Stage:
             funding.append(self.node.fund(spk, amount, broadcast=False))
             return funding[0].txid, funding[0].vout
 
-        terms = Terms(balances=balances, challenge_period=CHALLENGE_PERIOD)
+        terms = self.client.config.terms(balances)
         channel_id = exchange.open_channel(self.alice.party, self.bob.party, terms, fund)
         await self.client.register_channel(self.bob.party.registration(channel_id, funding[0].raw))
         self.node.send_raw(funding[0].raw)
