@@ -184,7 +184,8 @@ def test_a_tower_that_cannot_start_says_why_and_changes_nothing(
     home = tmp_path / "tower"
     spoil(home)
     before = contents(home)
-    result = shell("--config", str(made["config"]), "run", environ={**os.environ, **environ, "TMPDIR": str(tmp_path)})
+    ports = {f"STATE_CHANNEL_{name}__LISTEN": "127.0.0.1:0" for name in ("API", "ADMIN")}
+    result = shell("--config", str(made["config"]), "run", environ={**os.environ, **ports, **environ})
     assert code == result.returncode
     assert words in result.stderr
     assert "Traceback" not in result.stderr
