@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,18 +29,22 @@ NAMES = (
     "breach_to_penalty_max_ms",
     "breach_to_penalty_behind_closings_p50_ms",
     "breach_to_penalty_behind_closings_max_ms",
+    "breach_with_child_to_penalty_p50_ms",
+    "breach_with_child_to_penalty_max_ms",
 )
 COIN_SAT = 3_000_000
 COPY_SAT = 20_000
+CHILD_FEE = 5_000
 OUTPUTS_PER_TRANSACTION = 2_000
 STALE = 0
 
 
 class Samples(NamedTuple):
-    """Milliseconds per breach: while earlier breaches are unconfirmed, and behind all of them confirmed."""
+    """Milliseconds per breach: while earlier ones are unconfirmed; behind all of them confirmed; with a paid child."""
 
     fresh: list[float]
     late: list[float]
+    with_child: list[float]
 
 
 def measure(scale: Scale, directory: Path) -> dict[str, float]:
@@ -55,6 +60,8 @@ def figures(samples: Samples) -> dict[str, float]:
         max(samples.fresh),
         statistics.median(samples.late),
         max(samples.late),
+        statistics.median(samples.with_child),
+        max(samples.with_child),
     )
     return {name: round(value, 2) for name, value in zip(NAMES, values, strict=True)}
 
@@ -77,17 +84,22 @@ def play(scale: Scale, directory: Path) -> Samples:
             fresh = [_breach(node, clock, pair, scale) for pair in pairs[: scale.breaches]]
             node.mine(1)
             _settle_down()
-            late = [_breach(node, clock, pair, scale) for pair in pairs[scale.breaches :]]
+            waiting = iter(pairs[scale.breaches :])
+            late = [_breach(node, clock, pair, scale) for pair in islice(waiting, scale.late_breaches)]
+            with_child = [_breach(node, clock, pair, scale, child_fee=CHILD_FEE) for pair in waiting]
         finally:
             clock.close()
             service.close()
-    return Samples(fresh, late)
+    return Samples(fresh, late, with_child)
 
 
-def _breach(node: RegtestNode, clock: FrameClock, pair: Pair, scale: Scale) -> float:
-    """Milliseconds between the two announcements, for one stale commitment of A."""
+def _breach(node: RegtestNode, clock: FrameClock, pair: Pair, scale: Scale, child_fee: int = 0) -> float:
+    """Milliseconds between the two announcements, for one stale commitment of A, alone or with a child that pays."""
     raw, txid = pair.commitment(Side.A, STALE), pair.commitment_txid(Side.A, STALE)
-    node.send_raw(raw)
+    if child_fee:
+        node.submit_package([raw, node.anchor_child(txid, fee=child_fee)])
+    else:
+        node.send_raw(raw)
     emitted = clock.of_transaction(txid)
     answered = clock.of_spend(make_outpoint(txid, 0))
     time.sleep(scale.pause_seconds)
@@ -106,7 +118,7 @@ def _fill(node: RegtestNode, scale: Scale, directory: Path) -> tuple[NewTower, l
     listening = {"listen": "127.0.0.1:0"}
     settings = {"node": chosen, "api": listening, "admin": listening}
     tower = create(directory, directory / "config.toml", "regtest", settings)
-    pairs = _pairs(node, scale.breaches + scale.late_breaches)
+    pairs = _pairs(node, scale.breaches + scale.late_breaches + scale.child_breaches)
     copied = _fund_copies(node, pairs[0], scale.watched_channels - len(pairs))
     node.mine(1)
     block = BlockRef(node.height(), node.tip())

@@ -9,7 +9,8 @@ class Scale(msgspec.Struct, frozen=True):
     """Sizes of all experiments.
 
     `breaches` are measured one after the other, `late_breaches` follow when all of them are punished and confirmed
-    but not final. `watched_few` and `watched_many` are the two sizes between which memory per channel is taken.
+    but not final, `child_breaches` come with a child that pays. `watched_few` and `watched_many` are the two sizes
+    between which memory per channel is taken.
     """
 
     block_transactions: int = 4_192
@@ -20,6 +21,7 @@ class Scale(msgspec.Struct, frozen=True):
     watched_channels: int = 10_000
     breaches: int = 120
     late_breaches: int = 20
+    child_breaches: int = 20
     pause_seconds: float = 0.15
     watched_few: int = 10_000
     watched_many: int = 100_000
@@ -38,6 +40,7 @@ QUICK = Scale(
     watched_channels=20,
     breaches=3,
     late_breaches=2,
+    child_breaches=2,
     pause_seconds=0.05,
     watched_few=20,
     watched_many=60,

@@ -19,7 +19,7 @@ TINY = msgspec.structs.replace(QUICK, update_channels=1, updates_each=1, signing
 def without_node() -> tuple[Part, ...]:
     """The parts with made-up input where they would start a node or other processes."""
     resident = {"before": 10, "after": 30}
-    samples = answers.Samples(fresh=[1.0, 2.0, 3.0], late=[4.0])
+    samples = answers.Samples(fresh=[1.0, 2.0, 3.0], late=[4.0], with_child=[5.0])
     return (
         Part("scan", scanning.NAMES, lambda scale, _: scanning.figures(scale, scanning.made_up(scale), bytes)),
         Part("breach", answers.NAMES, lambda _scale, _: answers.figures(samples)),
