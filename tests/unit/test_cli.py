@@ -160,16 +160,16 @@ BAD_STARTS: dict[str, tuple[Callable[[Path], object], dict[str, str], int, str]]
     "log of another network": (
         lambda home: None,
         {"STATE_CHANNEL_NETWORK": "signet"},
-        1,
+        3,
         "set `network` to that of the log",
     ),
     "damaged log": (
         lambda home: (home / "events.db").write_bytes(b"no database" * 1000),
         {},
-        1,
+        3,
         "restore it from a backup",
     ),
-    "no log": (lambda home: (home / "events.db").unlink(), {}, 1, "run `watchtower init` first"),
+    "no log": (lambda home: (home / "events.db").unlink(), {}, 3, "run `watchtower init` first"),
     "no tower key": (lambda home: (home / "tower.key").unlink(), {}, 1, "64 hexadecimal digits"),
     "address": (lambda home: None, {"STATE_CHANNEL_NODE__RPC_URL": "node"}, 2, "must look like http://127.0.0.1:8332"),
 }
@@ -224,3 +224,12 @@ def test_listing_starts_without_the_web_server() -> None:
     code = f"import sys, watchtower.cli; print(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "[]" == result.stdout.strip()
+
+
+def test_settings_are_shown_as_toml(made: dict[str, Path]) -> None:
+    """Each line of `config show` has TOML's own form, and what is not set is a comment."""
+    result = CliRunner().invoke(_main, ["--config", str(made["config"]), "config", "show"])
+
+    assert 0 == result.exit_code
+    assert "taproot_enabled = true  # default" in result.stdout
+    assert "None" not in result.stdout

@@ -146,3 +146,11 @@ def test_a_replay_without_read_models_says_so(home: Home) -> None:
     document = home.document("replay")
     assert (True, False) == (document["identical"], document["compared"])
     assert document["digests"]
+
+
+def test_kinds_and_sides_are_words(home: Home) -> None:
+    """`channel show` names the mode and the own side, and gives the time in seconds."""
+    shown = home.document("channel", "show", home.pair.channel_id.hex())
+
+    assert ("keyed", "B", False) == (shown["mode"], shown["own_side"], shown["soft_final"])
+    assert isinstance(shown["recorded_at"], float)

@@ -1,7 +1,7 @@
 """The command `watchtower`: one verb per file, loaded when it is used.
 
-Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not ready or locked by another instance, 4 the node or
-service cannot be reached, 70 the read models do not follow from the log.
+Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not ready (the log is locked by another instance or fails a
+check), 4 the node or service cannot be reached, 70 the read models do not follow from the log.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from domain.errors import DomainError
 from watchtower.cli.output import Context
 from watchtower.config import ConfigError
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
+from watchtower.store.errors import StoreCheckFailed
 
 VERBS = ("init", "run", "demo", "channel", "replay", "config", "version")
 
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def _exit_code(error: WatchtowerError | DomainError) -> int:
-    if isinstance(error, StoreLocked):
+    if isinstance(error, StoreLocked | StoreCheckFailed):
         return 3
     return 4 if isinstance(error, NodeUnavailable) else 1
 

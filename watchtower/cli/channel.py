@@ -71,8 +71,10 @@ def show(context: Context, channel_id: str, as_json: bool) -> None:
         document = reading.as_document(reading.channel(rows, channel_id))
     if as_json:
         emit_json(document)
-    else:
-        context.table("channel", ("field", "value"), [entry for entry in document.items() if entry[1] is not None])
+        return
+    document["recorded_at"] = _time(document["recorded_at"])
+    told = [(name, value) for name, value in document.items() if value is not None and value != ""]
+    context.table("channel", ("field", "value"), told)
 
 
 @command.command("history")
@@ -94,15 +96,15 @@ def history(context: Context, channel_id: str, as_json: bool) -> None:
         row = reading.channel(rows, channel_id)
         entries = list(reading.history(rows, row.stream))
     if as_json:
-        events = [reading.as_document(entry) | {"recorded_at": entry.recorded_at / 1e6} for entry in entries]
+        events = [reading.as_document(entry) for entry in entries]
         emit_json({"channel_id": row.channel_id.hex(), "events": events})
         return
     context.table(
         "events",
         ("#", "recorded", "height", "event", "what happened"),
-        [(entry.version, _time(entry.recorded_at), entry.height, entry.kind, entry.line) for entry in entries],
+        [(entry.version, _time(entry.recorded_at / 1e6), entry.height, entry.kind, entry.line) for entry in entries],
     )
 
 
-def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

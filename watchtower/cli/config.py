@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from watchtower.cli.output import Context, config_option, emit_json, pass_context
@@ -33,7 +35,8 @@ def show(context: Context, as_json: bool) -> None:
         emit_json({key: {"value": value, "source": source} for key, value, source in rows})
         return
     for key, value, source in rows:
-        click.echo(f"{key} = {value!r}  # {source}" if isinstance(value, str) else f"{key} = {value}  # {source}")
+        # A value in TOML's own form; what is not set has no form there, so its line is a comment.
+        click.echo(f"# {key}  # {source}" if value is None else f"{key} = {json.dumps(value)}  # {source}")
 
 
 @command.command("example")

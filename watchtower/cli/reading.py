@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import msgspec
 
 from domain.chain import display, display_outpoint
 from domain.errors import MalformedInput, UnknownChannel
+from domain.events import Mode, ResolvedAs, SpendKind
+from domain.units import Side
 from projections import channel_info, timeline
 from projections.catalog import PROJECTIONS
 from projections.channel_info import ChannelInfoRow
@@ -87,12 +89,33 @@ def _all(rows: SqliteRows, table: Table, after: Key | None) -> Iterator[Row]:
         after = table.key_of(page[-1])
 
 
+_WORDS: dict[str, Callable[[int], str]] = {
+    "mode": lambda value: Mode(value).name.lower(),
+    "own_side": lambda value: Side(value).name,
+    "spend_side": lambda value: Side(value).name,
+    "spend_kind": lambda value: SpendKind(value).name.lower(),
+    "resolved": lambda value: ResolvedAs(value).name.lower(),
+}
+"""Columns that hold the number of a word."""
+
+_FLAGS = frozenset({"penalty_accepted", "soft_final"})
+
+
 def as_document(row: msgspec.Struct) -> dict[str, Any]:
-    """A row for people and programs: ids as hexadecimal, txids and block hashes in display order."""
+    """A row for people and programs: ids as hexadecimal, txids and block hashes in display order, words for kinds.
+
+    Times are Unix seconds.
+    """
     return {name: _shown(name, value) for name, value in msgspec.structs.asdict(row).items()}
 
 
 def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, int) and name in _WORDS:
+        return _WORDS[name](value)
+    if isinstance(value, int) and name in _FLAGS:
+        return bool(value)
+    if isinstance(value, int) and name == "recorded_at":
+        return value / 1e6
     if not isinstance(value, bytes):
         return value
     if name.endswith("outpoint"):
