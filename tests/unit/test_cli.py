@@ -226,7 +226,7 @@ def test_listing_starts_without_the_web_server() -> None:
     assert "[]" == result.stdout.strip()
 
 
-def test_settings_are_shown_as_toml(made: dict[str, Path]) -> None:
+def test_settings_are_shown_as_toml(made: dict[str, object]) -> None:
     """Each line of `config show` has TOML's own form, and what is not set is a comment."""
     result = CliRunner().invoke(_main, ["--config", str(made["config"]), "config", "show"])
 
