@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from watchtower.passes import Pacer, Turn, Wake
@@ -138,7 +139,9 @@ class Watch:
 
     def _pass(self, turn: Turn) -> PassReport:
         if self._core_started:
-            return self._core.run_pass(turn.hints)
+            # Nobody rang since the last pass: either nothing happens at all, or ZMQ is mute. Then the mempool is swept.
+            hints = turn.hints if turn.rung else msgspec.structs.replace(turn.hints, full_sweep=True)
+            return self._core.run_pass(hints)
         self._board.loaded()
         report = self._core.start()
         self._core_started = True

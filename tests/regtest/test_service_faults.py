@@ -77,6 +77,20 @@ def test_breach_is_answered_without_any_notification(node: RegtestNode, tower: N
     assert 0 == service.terminate()
 
 
+def test_fault_mute_zmq_hides_no_breach_in_the_mempool(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """With dead ZMQ addresses the timer's sweep finds a stale transaction before it is mined."""
+    nobody = f"tcp://127.0.0.1:{free_ports(1)[0]}"
+    environ = {f"STATE_CHANNEL_NODE__ZMQ_{topic}": nobody for topic in ("SEQUENCE", "RAWTX", "HASHBLOCK")}
+    service = run(tower.config_path, environ | {"STATE_CHANNEL_NODE__POLL_SECONDS": "0.5"})
+    service.wait_watching()
+    pair = protected(node, service, tower)
+    stale = pair.commitment(Side.A, 0)
+    node.send_raw(stale)
+    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 20.0)
+    assert penalty in node.mempool()
+    assert 0 == service.terminate()
+
+
 def test_a_stop_during_a_long_catch_up_is_orderly(node: RegtestNode, tower: NewTower, run: Run) -> None:
     """SIGTERM in the middle of 600 missed blocks: exit code 0 soon, and the next start goes on from there."""
     first = run(tower.config_path)

@@ -48,6 +48,7 @@ class ScriptedCore:
         self.script = deque(script)
         self.passes = 0
         self.starts = 0
+        self.hints: list[Hints] = []
 
     def start(self) -> PassReport:
         """The same as a pass, counted apart."""
@@ -57,6 +58,7 @@ class ScriptedCore:
     def run_pass(self, hints: Hints) -> PassReport:
         """The next result."""
         self.passes += 1
+        self.hints.append(hints)
         return self._next()
 
     def _next(self) -> PassReport:
@@ -200,6 +202,16 @@ def test_a_pass_that_asks_for_another_gets_it() -> None:
     turn = stage.wake.next_turn(stage.watch._pacer)
     assert turn is not None
     assert (True, False) == (turn.rung, turn.urgent)
+
+
+def test_a_timer_that_nobody_outran_sweeps_the_mempool() -> None:
+    """A pass that no bell asked for looks at everything, because ZMQ may be mute; a rung one looks where it rang."""
+    stage = Stage(report(), report(), report(), node=[chain(), chain(), chain()])
+    stage.watch.take_turn(TURN)
+    stage.watch.take_turn(Turn(Hints(), rung=True, urgent=False))
+    stage.watch.take_turn(TURN)
+
+    assert [False, True] == [hints.full_sweep for hints in stage.core.hints]
 
 
 def test_a_chain_that_moved_during_the_pass_is_urgent() -> None:
