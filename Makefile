@@ -23,6 +23,7 @@ list: ## This list
 setup: $(STAMP) ## Make .venv with the locked packages (every other verb does this first)
 
 # Build tools first and with hashes, then everything without build isolation: nothing is installed that is not locked.
+# Like the demo it prints nothing on stdout, so that `make demo DEMO_ARGS=--json` can be read by a program.
 $(STAMP): requirements/build.txt requirements/dev.txt
 	@python="$(PYTHON)"; \
 	for candidate in $${python:-python3 python3.13 python3.12 python3.11}; do \
@@ -33,15 +34,15 @@ $(STAMP): requirements/build.txt requirements/dev.txt
 	if [ -z "$${found:-}" ]; then \
 	    echo "make setup needs Python 3.11, 3.12 or 3.13 (say which one with make PYTHON=/path/to/python3)" >&2; exit 2; \
 	fi; \
-	echo "setting up $(VENV) with $$("$$found" --version)" >&2; \
+	echo "setting up $(VENV) with $$("$$found" --version): a minute or two, once" >&2; \
 	"$$found" -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements/build.txt
-	$(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes -r requirements/build.txt
+	@$(PIP) --require-hashes --no-build-isolation --use-pep517 -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Play six acts on a private regtest node: a tower catches every cheat
-	$(BIN)/watchtower demo $(DEMO_ARGS)
+	@$(BIN)/watchtower demo $(DEMO_ARGS)
 
 check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff check .

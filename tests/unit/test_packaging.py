@@ -37,6 +37,14 @@ def test_one_distribution_owns_an_import_name(name: str) -> None:
     assert {expected} == set(packages_distributions().get(name, [ours]))  # an editable installation lists no files
 
 
+def test_make_demo_leaves_stdout_to_the_demo() -> None:
+    """`make demo DEMO_ARGS=--json` is one JSON document, so neither set-up nor demo shows its own commands."""
+    rules = re.findall(r"^(?:demo|\$\(STAMP\)):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    starts = [line for rule in rules for line in re.sub(r"\\\n", "", rule).splitlines()]
+    assert 2 == len(rules)
+    assert {"\t@"} == {line[:2] for line in starts}
+
+
 def test_the_command_is_installed() -> None:
     """The console script leads to the command line."""
     scripts = distribution("state-channel-watchtower").entry_points.select(group="console_scripts")
