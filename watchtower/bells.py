@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -26,20 +26,21 @@ class Bells:
     def __init__(
         self,
         *,
-        topics: Iterable[str],
+        endpoints: Mapping[str, str],
         wake: Wake,
         metrics: Metrics,
         board: ReadinessBoard,
         breach_open: Callable[[], bool],
         is_ours: Callable[[bytes], bool] = lambda _txid: False,
     ) -> None:
-        """`is_ours` tells transactions that we sent: they are news that can wait."""
+        """`endpoints` are the addresses by topic; `is_ours` tells transactions that we sent: news that can wait."""
+        self._endpoints = endpoints
         self._wake = wake
         self._metrics = metrics
         self._board = board
         self._breach_open = breach_open
         self._is_ours = is_ours
-        self._lost_since: dict[str, float | None] = dict.fromkeys(topics, time.monotonic())
+        self._lost_since: dict[str, float | None] = dict.fromkeys(endpoints, time.monotonic())
         self._known: set[str] = set()
         self._unpublished = ""
 
@@ -78,7 +79,8 @@ class Bells:
         if self._unpublished:
             self._board.set("zmq_silent", self._unpublished)
         elif unheard:
-            self._board.set("zmq_silent", f"no connection for {', '.join(sorted(unheard))}; are the addresses right?")
+            lines = " and ".join(f"zmqpub{topic}={self._endpoints[topic]}" for topic in sorted(unheard))
+            self._board.set("zmq_silent", f"no connection; does bitcoin.conf say {lines}? Else set node.zmq_… right")
         else:
             self._board.clear("zmq_silent")
 

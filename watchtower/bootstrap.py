@@ -100,7 +100,7 @@ class Parts:
         self.reporter = Reporter(self.store, metrics, self._thread_ended)
         endpoints = _endpoints(settings)
         self.bells = Bells(
-            topics=endpoints,
+            endpoints=endpoints,
             wake=self.wake,
             metrics=metrics,
             board=self.board,
@@ -233,7 +233,7 @@ class Parts:
         """The right chain, or an error; missing notifications are only a readiness reason, because the timer works."""
         info = require_network(self.node, self.settings.network)
         try:
-            require_topics(self.node.zmq_notifications())
+            require_topics(self.node.zmq_notifications(), _endpoints(self.settings))
         except ZmqTopicMissing as error:
             self.bells.unpublished(str(error))
         except RpcRefused:

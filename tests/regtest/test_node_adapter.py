@@ -276,11 +276,12 @@ def test_node_on_another_network_is_refused(node: RegtestNode) -> None:
 
 def test_required_topics_are_checked(node: RegtestNode, start_node: StartNode) -> None:
     """A node that publishes enough passes; one without `rawtx` does not."""
-    require_topics(adapter(node).zmq_notifications())
+    addresses = {"sequence": "tcp://127.0.0.1:1", "rawtx": "tcp://127.0.0.1:2"}
+    require_topics(adapter(node).zmq_notifications(), addresses)
     silent = start_node(zmq_topics=("sequence",))
 
     with pytest.raises(ZmqTopicMissing, match="zmqpubrawtx"):
-        require_topics(adapter(silent).zmq_notifications())
+        require_topics(adapter(silent).zmq_notifications(), addresses)
 
 
 def test_calls_from_many_threads(node: RegtestNode) -> None:

@@ -27,7 +27,7 @@ class Door:
         self.breach_open = False
         self.own: set[bytes] = set()
         self.bells = Bells(
-            topics=("sequence", "rawtx"),
+            endpoints={"sequence": "tcp://127.0.0.1:28332", "rawtx": "tcp://127.0.0.1:28333"},
             wake=self.wake,
             metrics=self.metrics,
             board=self.board,

@@ -211,9 +211,10 @@ def test_wrong_network_and_wrong_genesis_are_refused(answering: Replies, monkeyp
 
 
 def test_missing_topic_is_named_with_its_line() -> None:
-    """The error is what has to be written into bitcoin.conf."""
+    """The error is what has to be written into bitcoin.conf, with the address where the tower listens."""
     published = [ZmqNotification("pubsequence", "tcp://127.0.0.1:1", 1000)]
+    addresses = {"sequence": "tcp://127.0.0.1:1", "rawtx": "tcp://127.0.0.1:2"}
 
-    with pytest.raises(ZmqTopicMissing, match="zmqpubrawtx="):
-        require_topics(published)
-    require_topics([*published, ZmqNotification("pubrawtx", "tcp://127.0.0.1:1", 1000)])
+    with pytest.raises(ZmqTopicMissing, match=r"zmqpubrawtx=tcp://127\.0\.0\.1:2$"):
+        require_topics(published, addresses)
+    require_topics([*published, ZmqNotification("pubrawtx", "tcp://127.0.0.1:1", 1000)], addresses)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from domain.chain import GENESIS_DISPLAY, chain_hash, display
 from watchtower.node.rpc import ZmqNotification
@@ -34,10 +34,14 @@ def require_network(node: Node, network: str) -> ChainInfo:
     return info
 
 
-def require_topics(published: Iterable[ZmqNotification]) -> None:
-    """Raises `ZmqTopicMissing` with the lines for bitcoin.conf unless the required topics are published."""
+def require_topics(published: Iterable[ZmqNotification], addresses: Mapping[str, str]) -> None:
+    """Raises `ZmqTopicMissing` with the lines for bitcoin.conf unless the required topics are published.
+
+    `addresses` are those where the tower listens, by topic.
+    """
     have = {each.type for each in published}
     missing = [topic for topic in REQUIRED_TOPICS if f"pub{topic}" not in have]
     if missing:
-        lines = "\n".join(f"  zmqpub{topic}=tcp://127.0.0.1:28332" for topic in missing)
-        raise ZmqTopicMissing(f"the node does not publish {' and '.join(missing)}; add to bitcoin.conf:\n{lines}")
+        lines = "\n".join(f"  zmqpub{topic}={addresses[topic]}" for topic in missing)
+        text = f"the node does not publish {' and '.join(missing)}; add to bitcoin.conf and restart bitcoind:\n{lines}"
+        raise ZmqTopicMissing(text)
