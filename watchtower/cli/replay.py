@@ -48,11 +48,11 @@ def command(context: Context, as_json: bool) -> None:
             }
         )
     else:
-        differing = set(report.differing)
-        rows = [
-            (name, digest[:16], "different" if name in differing else "same") for name, digest in report.digests.items()
-        ]
-        context.table("read models", ("table", "digest", "live copy" if had_views else "no live copy"), rows)
-        click.echo(f"{report.events} events replayed; {'identical' if report.is_identical else 'DIFFERENT'}", err=True)
+        words = {name: "different" if name in report.differing else "same" for name in report.digests if had_views}
+        rows = [(name, digest[:16], words.get(name)) for name, digest in report.digests.items()]
+        context.table("read models", ("table", "digest", "live copy"), rows)
+        verdict = "identical" if report.is_identical else "DIFFERENT"
+        told = verdict if had_views else "no live read models to compare with"
+        click.echo(f"{report.events} events replayed; {told}", err=True)
     if not report.is_identical:
         sys.exit(DIFFERENT)
