@@ -90,6 +90,7 @@ def test_the_list_can_be_filtered(home: Home) -> None:
     """By status, in any case."""
     assert {"channels": []} == home.document("channel", "list", "--status", "punished")
     assert "ACTIVE" in home.cli("channel", "list", "--status", "active").stdout
+    assert 2 == home.cli("channel", "list", "--status", "opne").exit_code
 
 
 def test_a_channel_is_shown_by_a_unique_prefix(home: Home) -> None:
@@ -144,8 +145,10 @@ def test_a_replay_finds_a_changed_row(home: Home, live_views: Path) -> None:
 def test_a_replay_without_read_models_says_so(home: Home) -> None:
     """Nothing was compared, and the digests are told all the same."""
     document = home.document("replay")
+    told = home.cli("replay")
     assert (True, False) == (document["identical"], document["compared"])
     assert document["digests"]
+    assert ("no live read models to compare with", False) == (told.stderr.strip()[-35:], "same" in told.stdout)
 
 
 def test_kinds_and_sides_are_words(home: Home) -> None:

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import click
 
+from domain.status import ChannelStatus
 from watchtower.cli.output import Context, config_option, emit_json, pass_context
+
+STATUS = click.Choice([status.value for status in ChannelStatus], case_sensitive=False)
 
 
 @click.group("channel")
@@ -15,12 +18,12 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--status", help="Only channels in this state, for example active.")
+@click.option("--status", type=STATUS, help="Only channels with this status.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @config_option
 @pass_context
 def list_channels(context: Context, status: str | None, as_json: bool) -> None:
-    """List all channels.
+    """List all channels, the oldest funding first.
 
     \b
     Examples:
@@ -30,7 +33,7 @@ def list_channels(context: Context, status: str | None, as_json: bool) -> None:
     from watchtower.cli import reading
 
     with reading.views(context.load().settings) as rows:
-        found = [row for row in reading.channels(rows) if status is None or row.status.lower() == status.lower()]
+        found = [row for row in reading.oldest_first(rows) if status in {None, row.status}]
     if as_json:
         emit_json({"channels": [reading.as_document(row) for row in found]})
         return

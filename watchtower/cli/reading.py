@@ -55,6 +55,11 @@ def channels(rows: SqliteRows) -> Iterator[ChannelInfoRow]:
         yield ChannelInfoRow(*row)  # type: ignore[arg-type]
 
 
+def oldest_first(rows: SqliteRows) -> list[ChannelInfoRow]:
+    """All channels by the height of their funding; those that have none yet at the end."""
+    return sorted(channels(rows), key=lambda row: (row.funding_height is None, row.funding_height or 0, row.stream))
+
+
 def channel(rows: SqliteRows, prefix: str) -> ChannelInfoRow:
     """The one channel whose channel id, proposal id or stream begins like this; raises `UnknownChannel`."""
     wanted = prefix.lower()
