@@ -33,6 +33,12 @@ class AlreadyThere(WatchtowerError):
     slug: ClassVar[str] = "already-there"
 
 
+class CannotMake(WatchtowerError):
+    """A directory cannot be made or written."""
+
+    slug: ClassVar[str] = "cannot-make"
+
+
 class NewTower(msgspec.Struct, frozen=True):
     """What was made. `pubkey` is the tower's identity; `rpcauth` the line for bitcoin.conf."""
 
@@ -51,11 +57,13 @@ def create(
     network: str,
     settings: Mapping[str, Mapping[str, str | int | float | bool]] | None = None,
 ) -> NewTower:
-    """Make all files; raises `AlreadyThere` before anything is written.
+    """Make all files; raises `AlreadyThere` or `CannotMake` before any file is written.
 
     `settings` are further values for the configuration file by section ("" is the top level); without a
     `rpc_cookie_path` among them, the tower gets an RPC user of its own.
     """
+    for folder in (data_dir, config_path.parent):
+        _make_folder(folder)
     made = {
         name: data_dir / name for name in ("tower.key", "keystore.passphrase", "keystore", "events.db", "api.token")
     }
@@ -65,8 +73,6 @@ def create(
             f"{taken[0]} exists already and is not overwritten; choose another --data-dir and --config, "
             "or move the old tower away (its keys may be needed to punish)"
         )
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     tower_key = _tower_key()
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     passphrase = secrets.token_urlsafe(32)
@@ -93,6 +99,18 @@ def rpcauth_line(user: str, password: str, salt: str) -> str:
     """The line `rpcauth=user:salt$hash` of bitcoin.conf (share/rpcauth in Bitcoin Core)."""
     digest = hmac.new(salt.encode(), password.encode(), hashlib.sha256).hexdigest()
     return f"rpcauth={user}:{salt}${digest}"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return
+        reason = "not writable"
+    raise CannotMake(f"{folder}: {reason}; choose another --data-dir or --config, or make it yours first") from None
 
 
 def _tower_key() -> bytes:

@@ -97,6 +97,14 @@ def test_init_never_overwrites(made: dict[str, object], tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in (tmp_path / "tower").iterdir()}
 
 
+def test_init_says_where_it_cannot_write(tmp_path: Path) -> None:
+    """A directory that cannot be made is named, with a way out."""
+    (tmp_path / "file").touch()
+    ended = shell("init", "--data-dir", str(tmp_path / "file" / "tower"))
+    told = f"cannot-make: {tmp_path / 'file' / 'tower'}: Not a directory; choose another --data-dir"
+    assert (1, True) == (ended.returncode, ended.stderr.startswith(told))
+
+
 def test_the_six_documented_variables_are_read_back() -> None:
     """`config show --json` gives each value and its source."""
     document = json.loads(cli("config", "show", "--json", environ=SIX).stdout)

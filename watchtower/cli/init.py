@@ -49,7 +49,7 @@ def command(context: Context, data_dir: Path | None, network: str | None, as_jso
             }
         )
         return
-    click.echo(f"tower       {made.pubkey.hex()}")
+    click.echo(f"tower_id    {made.pubkey[1:].hex()}")
     click.echo(f"data        {made.data_dir}")
     click.echo(f"settings    {made.config_path}")
     click.echo(f"API token   {made.token_path}")
