@@ -79,8 +79,10 @@ def _plain(message: str, wanted: Any) -> str:
         return f"does not fit: {meta.description}" if meta else "does not fit"
     noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[base]
     if "<=" in message or ">" in message or "<" in message:
-        low = f"{'from ' + str(meta.ge) if meta.ge is not None else 'above ' + str(meta.gt)}" if meta else ""
-        return f"must be {noun} {low} to {meta.le}" if meta else f"must be {noun}"
+        if meta is None:
+            return f"must be {noun}"
+        limits = f"above {meta.gt} and at most {meta.le}" if meta.ge is None else f"from {meta.ge} to {meta.le}"
+        return f"must be {noun} {limits}"
     return f"must be {noun}"
 
 

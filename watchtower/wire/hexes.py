@@ -142,7 +142,7 @@ def from_json(raw: bytes, form: type[T]) -> T:
 def readable(error: Exception) -> str:
     """One sentence about a decoding error. A key that stands in the wrong field is not repeated."""
     text = _LONG.sub("[…]", str(error).rstrip("."))
-    return f"the message cannot be read: {text[:1].lower()}{text[1:]}"
+    return f"the message cannot be read: {text if text[:2].isupper() else text[:1].lower() + text[1:]}"
 
 
 def decoder(form: Any) -> msgspec.json.Decoder[Any]:
