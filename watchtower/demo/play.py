@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -128,9 +130,16 @@ def _print_table(result: DemoResult) -> None:
 
 
 def _tell_how_to_look(keep: Path, result: DemoResult, tell: Timeline) -> None:
-    config = keep / "tower" / "config.toml"
+    tower = f"{_program()} --config {shlex.quote(str(keep / 'tower' / 'config.toml'))}"
     channel = next((act.channel_id for act in result.acts if act.channel_id), "ID")
     tell(f"kept in {keep}; look at it with")
-    tell(f"    watchtower --config {config} channel list")
-    tell(f"    watchtower --config {config} channel history {channel[:16]}")
-    tell(f"    watchtower --config {config} replay")
+    tell(f"    {tower} channel list")
+    tell(f"    {tower} channel history {channel[:16]}")
+    tell(f"    {tower} replay")
+
+
+def _program() -> str:
+    """How the reader calls this program: by its path if the environment is not active, as below `make demo`."""
+    if shutil.which("watchtower") is None and Path(sys.argv[0]).name == "watchtower":
+        return shlex.quote(sys.argv[0])
+    return "watchtower"
