@@ -8,25 +8,43 @@ STATE_CHANNEL_CONFIG of the scripts name the same file.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 import zmq
 
 from domain.chain import display, from_display, make_outpoint
+from domain.errors import DomainError
 from watchtower.client import ChannelParty, PartySettings, StateChannelClient, StateChannelConfig
+from watchtower.client.errors import StateChannelError
 from watchtower.client.home import create_home, open_home
 from watchtower.config import Settings, load
 from watchtower.devnode.purse import Purse
 from watchtower.node.transport import RpcTransport
+from watchtower.ports import WatchtowerError
 
 FOLDER = Path("build/tutorial")
 PASSPHRASE = b"only for the tutorial"
 
 
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A refusal is one line; anything else is a fault and keeps its traceback."""
+    if isinstance(error, DomainError | StateChannelError | WatchtowerError):
+        sys.stderr.write(f"{kind.__name__}: {error}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _tell
+
+
 def settings() -> Settings:
     """The settings of Bob's tower."""
+    if "STATE_CHANNEL_CONFIG" not in os.environ:
+        raise SystemExit("first: export STATE_CHANNEL_CONFIG=build/tutorial/tower/config.toml (step 2 of the tutorial)")
     return load(os.environ).settings
 
 
