@@ -677,7 +677,9 @@ async def test_a_body_that_does_not_arrive(http: httpx.AsyncClient, monkeypatch:
 async def test_unknown_addresses_methods_and_parameters(http: httpx.AsyncClient) -> None:
     """Also the framework's own refusals are problem documents."""
     assert_problem_without_detail(await http.get("/v2/channels"), 404, "not-found")
-    assert_problem_without_detail(await http.delete("/v1/channels"), 405, "method-not-allowed")
+    refused = await http.delete("/v1/channels")
+    assert_problem_without_detail(refused, 405, "method-not-allowed")
+    assert {"GET", "HEAD", "POST"} >= set(refused.headers["Allow"].split(", ")) > set()
     assert_problem(await http.get("/v1/channels?limt=3"), 400, "malformed", "limt")
     assert_problem(await http.get("/v1/channels?limit=0"), 400, "malformed", "limit")
     assert_problem(await http.get("/v1/channels?limit=1e3"), 400, "malformed", "whole number")

@@ -94,6 +94,8 @@ def problem_response(error: Exception, request: Request | None = None) -> Respon
         type=URN + slug, title=TITLES.get(slug, "The service cannot answer now"), status=status, detail=detail
     )
     headers = {"Retry-After": RETRY_SECONDS} if status == 503 else {}
+    if isinstance(error, HTTPException) and error.headers:
+        headers.update(error.headers)  # for example Allow, which belongs to a 405 (RFC 9110)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="watchtower"'
     return Response(to_json(problem), status, headers, PROBLEM_TYPE)

@@ -14,7 +14,7 @@ class StoreCheckFailed(StoreError):
     slug: ClassVar[str] = "store-check"
 
     def __init__(self, check: str, sentence: str) -> None:
-        super().__init__(f"store check {check!r} failed: {sentence}")
+        super().__init__(f"{check}: {sentence}")
         self.check = check
 
 
