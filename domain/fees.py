@@ -2,7 +2,7 @@
 
 Both bounds depend only on the blocks left, the challenge period and the contest value, so that a restart, a
 reorg or a lying estimator cannot bring the bid down. Feerates are sat/vB as floats; fees are integers.
-Source: reliability chapter "The bid"; the phase table of the protocol (7.5) is its sanity check.
+Source: docs/adr/0008; the phase table of the protocol (7.5) is its sanity check.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hashes that make the event log tamper-evident: entry, leaf and the chain of commit heads (event-store 5.1).
+"""Hashes that make the event log tamper-evident: entry, leaf and the chain of commit heads.
 
 Integers in these hash inputs are unsigned big-endian. The leaf of an event is its RFC 6962 leaf hash and its id:
 the same history has the same ids. The functions are pure; `watchtower/store` keeps the rows.

@@ -1,6 +1,6 @@
 """The composition root: the only place that builds adapters and hands them to each other.
 
-Opens in the order of reliability 6.3: instance lock and log, read models, keystore, listeners. The node is only
+Opens in this order: instance lock and log, read models, keystore, listeners. The node is only
 prepared; it may be away. Whatever was opened is closed again if a later step fails.
 """
 

@@ -123,7 +123,7 @@ class Tower:
         )
 
     def start(self) -> PassReport:
-        """Start-up order of reliability 6.3, steps 2 and 4 to 6; raises `NodeError` or `WrongChain`, try again."""
+        """Read models, cursor, bids that were prepared, then a full pass; `NodeError` or `WrongChain`: try again."""
         self.models.catch_up()
         self.follower.start()
         self._conditions.refresh()

@@ -34,7 +34,7 @@ from watchtower.tower import Hints, PassReport
 _log = structlog.get_logger(__name__)
 
 BREACH_IDLE = 30.0
-"""While a breach is open, presence is checked at least this often (reliability 6.2)."""
+"""While a breach is open, presence is checked at least this often (docs/adr/0010)."""
 
 
 class Core(Protocol):

@@ -1,4 +1,4 @@
-"""The bid: vectors of the reliability specification and its properties."""
+"""The bid: fixed values along its curve, and its properties (docs/adr/0008)."""
 
 from __future__ import annotations
 

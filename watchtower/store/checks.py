@@ -1,4 +1,4 @@
-"""Start-up checks of a log (event-store 4.5). A failed check names itself; the service does not start on it."""
+"""Start-up checks of a log. A failed check names itself; the service does not start on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recompute the hashes of stored events and compare them with the commit chain (event-store chapter 5).
+"""Recompute the hashes of stored events and compare them with the commit chain (`domain/log_chain.py`).
 
 Finds edited, missing, inserted and renumbered rows and names the row. It does not find a tail cut at a commit
 border or a complete rewrite: those need a head that was kept outside the file.

@@ -115,7 +115,7 @@ class ReadinessBoard:
             return Readiness(self._phase, self._phase == "watching", reasons)
 
     def _settle(self) -> None:
-        """Compute the phase from the facts (operations, phases) and tell of a change."""
+        """Compute the phase from the facts (docs/operations.md) and tell of a change."""
         phase = self._current_phase()
         if phase == self._phase:
             return
