@@ -15,6 +15,29 @@ from domain.chain import BlockHash, OutPoint, Txid
 from domain.events import BroadcastOutcome, Envelope, Recorded
 from domain.fees import Market
 
+ALLOWED_METHODS = (
+    "getbestblockhash",
+    "getblockchaininfo",
+    "getnetworkinfo",
+    "getpeerinfo",
+    "getzmqnotifications",
+    "getblockhash",
+    "getblockheader",
+    "getblock",
+    "getblockfrompeer",
+    "getrawmempool",
+    "getmempoolinfo",
+    "getmempoolentry",
+    "gettxspendingprevout",
+    "getrawtransaction",
+    "gettxout",
+    "testmempoolaccept",
+    "sendrawtransaction",
+    "submitpackage",
+    "estimatesmartfee",
+)
+"""What an `rpcwhitelist` for this service has to contain, in the order of the documentation."""
+
 
 class WatchtowerError(Exception):
     """Base of the service's own errors: the world outside did not do what was needed; try again or repair."""

@@ -14,7 +14,7 @@ from watchtower.cli import _main
 from watchtower.config.fields import all_fields
 from watchtower.http.app import ROUTES
 from watchtower.http.problems import STATUS, TITLES
-from watchtower.node.rpc import ALLOWED_METHODS
+from watchtower.ports import ALLOWED_METHODS
 from watchtower.telemetry.catalog import BLOCKING_REASONS, CATALOG, OTHER_REASONS
 
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,16 @@ from tests.support.full_block import ANYONE, mine_full_block
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.blocks import scan_block
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
-from watchtower.node.rpc import ALLOWED_METHODS, BitcoindNode
+from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import RpcRefused, RpcTransport
-from watchtower.ports import BlockNotAvailable, NodeAuthError, NodeUnavailable, NodeWarmingUp, WrongChain
+from watchtower.ports import (
+    ALLOWED_METHODS,
+    BlockNotAvailable,
+    NodeAuthError,
+    NodeUnavailable,
+    NodeWarmingUp,
+    WrongChain,
+)
 
 SPK = b"\x51\x20" + b"\x22" * 32
 UNKNOWN = b"\x77" * 32

@@ -14,9 +14,9 @@ from domain.chain import from_display, make_outpoint
 from domain.fees import Market
 from watchtower.node import rpc
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
-from watchtower.node.rpc import ALLOWED_METHODS, BitcoindNode, ZmqNotification, satoshi
+from watchtower.node.rpc import BitcoindNode, ZmqNotification, satoshi
 from watchtower.node.transport import RpcRefused
-from watchtower.ports import BlockNotAvailable, NodeError, WrongChain
+from watchtower.ports import ALLOWED_METHODS, BlockNotAvailable, NodeError, WrongChain
 
 HASH = "00" * 31 + "ab"
 OUTPOINT = make_outpoint(from_display(HASH), 1)

@@ -63,7 +63,7 @@ def command(context: Context, data_dir: Path | None, network: str | None, as_jso
 
 def bitcoind_lines(rpcauth: str, user: str) -> list[str]:
     """What bitcoin.conf needs: a user that may do what the tower does and no more, and the notifications."""
-    from watchtower.node.rpc import ALLOWED_METHODS
+    from watchtower.ports import ALLOWED_METHODS
 
     return [
         "server=1",

@@ -1,7 +1,7 @@
 """bitcoind as the core's `Node` port: typed questions over JSON-RPC, blocks over REST where it is on.
 
 Replies are decoded here and nowhere else: amounts to exact satoshi, hashes to internal byte order. A reply of
-another shape is a `NodeError`. Only the methods of `ALLOWED_METHODS` are called, so the node's user can be
+another shape is a `NodeError`. Only the methods of `ports.ALLOWED_METHODS` are called, so the node's user can be
 restricted to them.
 """
 
@@ -30,29 +30,6 @@ from watchtower.ports import (
     NodeError,
     Utxo,
 )
-
-ALLOWED_METHODS = (
-    "getbestblockhash",
-    "getblockchaininfo",
-    "getnetworkinfo",
-    "getpeerinfo",
-    "getzmqnotifications",
-    "getblockhash",
-    "getblockheader",
-    "getblock",
-    "getblockfrompeer",
-    "getrawmempool",
-    "getmempoolinfo",
-    "getmempoolentry",
-    "gettxspendingprevout",
-    "getrawtransaction",
-    "gettxout",
-    "testmempoolaccept",
-    "sendrawtransaction",
-    "submitpackage",
-    "estimatesmartfee",
-)
-"""What an `rpcwhitelist` for this service has to contain, in the order of the documentation."""
 
 BLOCK_SECONDS = 60.0
 BATCH = 1000

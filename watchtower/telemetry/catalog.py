@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from watchtower.ports import ALLOWED_METHODS
+
 Kind = Literal["gauge", "counter", "histogram", "optional"]
 """`optional` is a gauge without a series while it has no value: 0 would page."""
 
@@ -45,28 +47,7 @@ CHANNEL_STATES = (
     "unknown_spend",
     "resolved",
 )
-RPC_METHODS = (
-    "getbestblockhash",
-    "getblockchaininfo",
-    "getnetworkinfo",
-    "getpeerinfo",
-    "getzmqnotifications",
-    "getblockhash",
-    "getblockheader",
-    "getblock",
-    "getblockfrompeer",
-    "getrawmempool",
-    "getmempoolinfo",
-    "getmempoolentry",
-    "gettxspendingprevout",
-    "getrawtransaction",
-    "gettxout",
-    "testmempoolaccept",
-    "sendrawtransaction",
-    "submitpackage",
-    "estimatesmartfee",
-    "other",
-)
+RPC_METHODS = (*ALLOWED_METHODS, "other")
 ZMQ_TOPICS = ("sequence", "rawtx", "hashblock")
 STORE_OPERATIONS = ("insert_events", "select_events", "select_notifications")
 SOURCES = ("mempool", "block", "catch_up")
