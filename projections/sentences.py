@@ -10,11 +10,18 @@ from domain.events import (
     AlertCleared,
     AlertRaised,
     BreachDetected,
+    ChallengeAnswered,
+    ChallengeReceived,
     ChannelAbandoned,
     ChannelFrozen,
     ChannelProposed,
     ChannelRegistered,
     ChannelResolved,
+    ChannelUnfrozen,
+    ClaimBroadcast,
+    ClaimConfirmed,
+    ClaimDisconnected,
+    ClaimPrepared,
     CloseProposed,
     CloseSigned,
     CommitmentPublished,
@@ -49,6 +56,7 @@ from domain.events import (
     StateRevoked,
     StateUpdated,
     TowerAcknowledged,
+    TurnYielded,
 )
 
 _SPEND = {
@@ -119,6 +127,11 @@ def _swept(event: PenaltyConfirmed) -> str:
     return f"Penalty {_short(event.txid)} confirmed: {_sat(event.swept)} swept, fee {_sat(event.fee)}"
 
 
+def _condition(event: ClaimPrepared | ClaimConfirmed) -> str:
+    kind = {0: "HTLC A→B", 1: "HTLC B→A"}.get(event.condition_type, "descriptor output")
+    return f"{kind} {event.condition_id}"
+
+
 _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     ChannelProposed: lambda e: f"Channel proposed by {e.own_side.name}'s side",
     ChannelRegistered: lambda e: f"Channel registered, watching {e.watched.name} ({_words(e.mode.name)})",
@@ -137,6 +150,8 @@ _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     StateUpdated: _update,
     TowerAcknowledged: lambda e: f"Tower acknowledged state {e.sequence}",
     ChannelFrozen: lambda e: f"Channel frozen: {_words(e.reason.name)}",
+    TurnYielded: lambda e: f"{e.by.name} handed over the proposal of state {e.sequence}",
+    ChannelUnfrozen: lambda e: f"Channel unfrozen: state {e.sequence} is the newest ({_words(e.reported_by.name)})",
     EquivocationFound: lambda e: f"Counterparty signed a second content for state {e.sequence}",
     CloseProposed: lambda e: f"Cooperative close proposed by {e.by.name}, fee {_sat(e.fee)}",
     CloseSigned: lambda e: f"Cooperative close signed by {e.by.name}",
@@ -156,7 +171,15 @@ _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     SettleBroadcast: lambda e: f"Settlement {_short(e.txid)} accepted by the node",
     SettleConfirmed: _settled,
     SettleDisconnected: lambda e: f"Block with settlement {_short(e.txid)} left the active chain",
-    PreimageLearned: lambda e: f"Preimage of payment {e.payment_hash.hex()[:8]} became public",
+    PreimageLearned: lambda e: (
+        f"Preimage of payment {e.payment_hash.hex()[:8]} {'became public' if e.txid else 'is known'}"
+    ),
+    ClaimPrepared: lambda e: f"Claim {_short(e.txid)} of {_condition(e)} prepared, fee {_sat(e.fee)}",
+    ClaimBroadcast: lambda e: f"Claim {_short(e.txid)} accepted by the node",
+    ClaimConfirmed: lambda e: f"{_condition(e)} taken {'by us' if e.ours else 'by the counterparty'}: {_sat(e.value)}",
+    ClaimDisconnected: lambda e: f"Block with claim {_short(e.txid)} left the active chain",
+    ChallengeReceived: lambda e: f"Challenge of state {e.sequence}: {_words(e.verdict.name)}",
+    ChallengeAnswered: lambda e: f"Challenge answered: {_words(e.outcome.name)}",
     SoftFinal: lambda e: f"Transaction {_short(e.txid)} is {e.depth} blocks deep",
     ChannelResolved: lambda e: f"Resolved: {_words(e.outcome.name)}, {e.depth} blocks deep",
     AlertRaised: lambda e: f"ALERT: {_words(e.kind.name)}",

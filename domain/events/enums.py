@@ -122,3 +122,39 @@ class UnavailableReason(IntEnum):
     PRUNED = 1
     NODE_ERROR = 2
     UNPARSEABLE = 3
+
+
+class ReportedBy(IntEnum):
+    """Who told a frozen party the highest state number."""
+
+    UNKNOWN = 0
+    PEER = 1
+    TOWER = 2
+    OPERATOR = 3
+
+
+class ClaimPath(IntEnum):
+    """How a conditional output is taken (protocol 3.5)."""
+
+    UNKNOWN = 0
+    SUCCESS = 1
+    TIMEOUT = 2
+
+
+class ChallengeVerdict(IntEnum):
+    """What `verify_proof` said (protocol 6.3)."""
+
+    UNKNOWN = 0
+    VALID_ENFORCEABLE = 1
+    VALID_EVIDENCE_ONLY = 2
+    INVALID = 3
+
+
+class AnswerOutcome(IntEnum):
+    """What a counter-proof achieves (protocol 6.4)."""
+
+    UNKNOWN = 0
+    CONCEDED = 1
+    REFUTED = 2
+    SUPERSEDED = 3
+    COUNTER_INVALID = 4

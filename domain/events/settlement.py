@@ -8,7 +8,16 @@ from msgspec import Meta
 
 from domain.chain import BlockRef
 from domain.events.base import Amount, Hash32, Number, Payload, RawTransaction
-from domain.events.enums import AlertKind, BroadcastOutcome, ResolvedAs, Source, Via
+from domain.events.enums import (
+    AlertKind,
+    AnswerOutcome,
+    BroadcastOutcome,
+    ChallengeVerdict,
+    ClaimPath,
+    ResolvedAs,
+    Source,
+    Via,
+)
 from domain.units import Side
 
 
@@ -65,6 +74,78 @@ class PreimageLearned(Payload, frozen=True, kw_only=True, array_like=True):
     preimage: Hash32
     source: Source
     txid: Hash32 | None
+
+
+class ClaimPrepared(Payload, frozen=True, kw_only=True, array_like=True):
+    """Intent: exactly these bytes are about to take a conditional output; first claim and every fee bump.
+
+    `condition_type` and `condition_id` name the record; `vout` is its output in the settlement.
+    """
+
+    TOPIC: ClassVar[str] = "se06"
+    settle_txid: Hash32
+    condition_type: int
+    condition_id: int
+    vout: int
+    path: ClaimPath
+    txid: Hash32
+    raw: RawTransaction
+    fee: Amount
+    lock_time: int
+
+
+class ClaimBroadcast(Payload, frozen=True, kw_only=True, array_like=True):
+    """The node holds the claim; once per txid."""
+
+    TOPIC: ClassVar[str] = "se07"
+    txid: Hash32
+    outcome: BroadcastOutcome
+    height: int
+
+
+class ClaimConfirmed(Payload, frozen=True, kw_only=True, array_like=True):
+    """A conditional output was spent in a block: by us, or by the counterparty (`ours` False)."""
+
+    TOPIC: ClassVar[str] = "se08"
+    settle_txid: Hash32
+    condition_type: int
+    condition_id: int
+    txid: Hash32
+    ours: bool
+    value: Amount
+    block: BlockRef
+
+
+class ClaimDisconnected(Payload, frozen=True, kw_only=True, array_like=True):
+    """The block with the spend of a conditional output left the active chain."""
+
+    TOPIC: ClassVar[str] = "se09"
+    txid: Hash32
+    block: BlockRef
+
+
+class ChallengeReceived(Payload, frozen=True, kw_only=True, array_like=True):
+    """A proof of a newer state was shown against a published commitment.
+
+    A proof with 16 rungs and evidence has 1,631 bytes.
+    """
+
+    TOPIC: ClassVar[str] = "re01"
+    sequence: Number
+    proof: Annotated[bytes, Meta(max_length=2048)]
+    verdict: ChallengeVerdict
+    published_txid: Hash32
+    height: int
+
+
+class ChallengeAnswered(Payload, frozen=True, kw_only=True, array_like=True):
+    """A counter-proof was weighed against the newest challenge (protocol 6.4)."""
+
+    TOPIC: ClassVar[str] = "re02"
+    counter_proof: Annotated[bytes, Meta(max_length=1024)]
+    outcome: AnswerOutcome
+    published_txid: Hash32
+    height: int
 
 
 class SoftFinal(Payload, frozen=True, kw_only=True, array_like=True):

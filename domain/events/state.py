@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.events.base import Amount, Hash32, Number, Payload, Point, Script, Signature
-from domain.events.enums import FreezeReason
+from domain.events.enums import FreezeReason, ReportedBy
 from domain.units import Side
 
 HeaderBytes = Annotated[bytes, Meta(min_length=320, max_length=320)]
@@ -32,7 +32,7 @@ class SignatureSet(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StateOffered(Payload, frozen=True, kw_only=True, array_like=True):
-    """Messages 0a/0b: a state was offered. Commits to nothing."""
+    """Messages 0a/0b: a state was offered. Commits to nothing. `descriptors` as in `StateUpdated`."""
 
     TOPIC: ClassVar[str] = "st01"
     sequence: Number
@@ -42,6 +42,7 @@ class StateOffered(Payload, frozen=True, kw_only=True, array_like=True):
     balance_b: Amount
     conditions: bytes
     state_data: StateData
+    descriptors: tuple[tuple[int, str, Script], ...] = ()
 
 
 class StateProposed(Payload, frozen=True, kw_only=True, array_like=True):
@@ -126,12 +127,28 @@ class TowerAcknowledged(Payload, frozen=True, kw_only=True, array_like=True):
     receipt_sig: Annotated[bytes, Meta(max_length=64)]
 
 
+class TurnYielded(Payload, frozen=True, kw_only=True, array_like=True):
+    """`by` handed the proposal of state `sequence` to the other side (rule U3)."""
+
+    TOPIC: ClassVar[str] = "st08"
+    sequence: Number
+    by: Side
+
+
 class ChannelFrozen(Payload, frozen=True, kw_only=True, array_like=True):
     """This side must not sign or publish until the highest state number is known again."""
 
     TOPIC: ClassVar[str] = "st09"
     reason: FreezeReason
     evidence: Annotated[bytes, Meta(max_length=1024)]
+
+
+class ChannelUnfrozen(Payload, frozen=True, kw_only=True, array_like=True):
+    """The highest state number is known again and this side's log holds it: signing is allowed again."""
+
+    TOPIC: ClassVar[str] = "st10"
+    reported_by: ReportedBy
+    sequence: Number
 
 
 class EquivocationFound(Payload, frozen=True, kw_only=True, array_like=True):
