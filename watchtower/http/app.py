@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DomainError
 from watchtower.http.body import MAX_BODY
+from watchtower.http.endpoints import PATHS
+from watchtower.http.openapi import PATH as OPENAPI_PATH
 from watchtower.http.problems import problem_response, route_of
 from watchtower.http.routes import Api
 from watchtower.http.services import Services
@@ -26,17 +28,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Observe = Callable[[str, str, int, float], None]
 """(method, route template, status, seconds) of every answered request."""
 
-ROUTES = (
-    "/v1/channels",
-    "/v1/channels/{id}",
-    "/v1/channels/{id}/states",
-    "/v1/channels/{id}/revocations",
-    "/v1/channels/{id}/funding",
-    "/v1/channels/{id}/timeline",
-    "/v1/info",
-    "/healthz",
-    "/readyz",
-)
+ROUTES = (*PATHS, OPENAPI_PATH)
 """Route templates for metric labels; everything else is `unmatched`."""
 
 

@@ -109,11 +109,23 @@ def describe(error: Exception) -> tuple[str, int, str | None]:
         slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
         return slug, error.status_code, None
     if isinstance(error, DomainError) and not isinstance(error, LogCorrupt):
-        return error.slug, STATUS.get(error.slug, _kind(error)), str(error)
+        return error.slug, STATUS.get(error.slug, _kind(type(error))), str(error)
     if isinstance(error, WatchtowerError):
         # Sentences of node, store and keystore name paths and addresses: they are for the operator's log.
-        return error.slug, STATUS.get(error.slug, _kind(error)), _public_sentence(error)
+        return error.slug, STATUS.get(error.slug, _kind(type(error))), _public_sentence(error)
     return "internal", 500, None
+
+
+def status_of(slug: str) -> int:
+    """The status that a problem with this slug has."""
+    if slug in STATUS:
+        return STATUS[slug]
+    found = [kind for kind in _kinds(DomainError, WatchtowerError) if kind.slug == slug]
+    return _kind(found[0]) if found else 500
+
+
+def _kinds(*bases: type[DomainError | WatchtowerError]) -> list[type[DomainError | WatchtowerError]]:
+    return [found for base in bases for found in (base, *_kinds(*base.__subclasses__()))]
 
 
 def route_of(request: Request | None) -> str:
@@ -122,12 +134,12 @@ def route_of(request: Request | None) -> str:
     return getattr(route, "path", "unmatched")
 
 
-def _kind(error: Exception) -> int:
-    if isinstance(error, MalformedInput):
+def _kind(error: type[Exception]) -> int:
+    if issubclass(error, MalformedInput):
         return 400
-    if isinstance(error, Refusal):
+    if issubclass(error, Refusal):
         return 422
-    if isinstance(error, NodeError | StoreError | WrongChain | KeystoreError):
+    if issubclass(error, NodeError | StoreError | WrongChain | KeystoreError):
         return 503
     return 500
 

@@ -220,6 +220,12 @@ class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None
 
 
+class AliveBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /healthz`: the event loop answers."""
+
+    alive: bool
+
+
 class ReadyBody(msgspec.Struct, frozen=True, kw_only=True):
     """`GET /readyz`: 200 while states can be stored durably."""
 

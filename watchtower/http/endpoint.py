@@ -1,0 +1,121 @@
+"""What one row of the table of endpoints says, and what its callable gets and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+import msgspec
+from msgspec import inspect
+
+from domain.errors import MalformedInput
+from watchtower.http.services import Services
+from watchtower.wire.hexes import readable
+from watchtower.wire.queries import Query
+
+Method = Literal["GET", "POST"]
+Scope = Literal["metrics:read", "status:read", "channels:read", "channels:write", "admin:write"]
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks: an operator's token (`key` is None), or a party by its x-only auth key (32 bytes)."""
+
+    key: bytes | None = None
+
+    @property
+    def is_party(self) -> bool:
+        """True for a request that was signed with a party's key."""
+        return self.key is not None
+
+
+OPERATOR = Principal()
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request that was found good: `{id}` of the path, query and body as structs of the row's types."""
+
+    name: str = ""
+    query: Any = None
+    body: Any = None
+    principal: Principal = OPERATOR
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer that is more than a body: another status, or one to bytes that were stored before."""
+
+    body: Any
+    status: int | None = None
+    replayed: bool = False
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one address.
+
+    `name` is the operation id. `call` runs in a worker thread and returns a body of the type `answer`, or a `Reply`.
+    `scope` is what a token must allow; None needs none. `parties` says whether a party may call with its key: an
+    address with `{id}` then answers for its own channel only, any other must look at `Call.principal` itself.
+    `problems` are the slugs of this use case; those of every address (token, body, limits, store) are added.
+    """
+
+    name: str
+    method: Method
+    path: str
+    summary: str
+    description: str = ""
+    scope: Scope | None
+    query: type[Query] = Query
+    body: type[Any] | None = None
+    answer: type[Any]
+    statuses: tuple[int, ...] = (200,)
+    problems: tuple[str, ...] = ()
+    parties: bool = True
+    call: Callable[[Services, Call], Any]
+
+    @property
+    def names_channel(self) -> bool:
+        """True if the address has `{id}`."""
+        return "{id}" in self.path
+
+
+def read_query(pairs: list[tuple[str, str]], form: type[Query]) -> Query:
+    """Query parameters as a struct; `MalformedInput` names the parameter."""
+    kinds = _kinds(form)
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in kinds:
+            raise MalformedInput(f"query parameter {name[:40]!r} is not known here")
+        if name in found:
+            raise MalformedInput(f"query parameter {name} stands twice")
+        found[name] = _read(name, text, kinds[name])
+    try:
+        return msgspec.convert(found, form)
+    except msgspec.ValidationError as error:
+        raise MalformedInput(readable(error)) from None
+
+
+def _read(name: str, text: str, kinds: list[inspect.Type]) -> str | int:
+    for kind in kinds:
+        if isinstance(kind, inspect.IntType):
+            if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+                raise MalformedInput(f"query parameter {name} is a whole number")
+            return int(text)
+        if isinstance(kind, inspect.LiteralType) and text not in kind.values:
+            raise MalformedInput(f"query parameter {name} is one of {', '.join(map(str, kind.values))}")
+    return text
+
+
+@cache
+def _kinds(form: type[Query]) -> dict[str, list[inspect.Type]]:
+    info = inspect.type_info(form)
+    assert isinstance(info, inspect.StructType)
+    return {field.encode_name: _plain(field.type) for field in info.fields}
+
+
+def _plain(kind: inspect.Type) -> list[inspect.Type]:
+    """The alternatives of a type, without descriptions."""
+    if isinstance(kind, inspect.Metadata):
+        return _plain(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return [plain for each in kind.types for plain in _plain(each)]
+    return [kind]
