@@ -1,0 +1,65 @@
+"""What the process can do for its secrets: private files and directories, no memory image on disk.
+
+Not promised: memory is not locked against swapping, and Python keeps copies of `bytes` and `str` that nobody can
+wipe. Whoever may read this process's memory reads its keys.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from watchtower.ports import WatchtowerError
+
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+"""Numbers of prctl(2)."""
+
+
+class Exposed(WatchtowerError):
+    """A file or directory with secrets can be opened by others than its owner."""
+
+    slug: ClassVar[str] = "exposed"
+
+
+def forbid_core_dumps() -> bool:
+    """No core file, and no other program of this user may read the memory; returns whether both took effect.
+
+    The limit of core files is 0 for good. Being dumpable is a notion of Linux; elsewhere only the limit is set.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not sys.platform.startswith("linux"):
+        return False
+    return ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+
+
+def is_dumpable() -> bool:
+    """Whether a core dump of this process could be made (Linux)."""
+    return ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
+
+
+def require_private(directory: Path, names: Iterable[str]) -> None:
+    """Raise `Exposed`, with the command that mends it, unless the directory and these files in it are the owner's.
+
+    A file that does not exist is no finding: the part that needs it says so.
+    """
+    _require(directory, 0o700)
+    for name in names:
+        _require(directory / name, 0o600)
+
+
+def _require(path: Path, mode: int) -> None:
+    try:
+        found = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Exposed(
+            f"{path} cannot be looked at ({error.strerror}); it must belong to the user of this program"
+        ) from None
+    if found & 0o077:
+        raise Exposed(f"{path} may be opened by others (mode {found:04o}); run: chmod {mode:o} {path}")
