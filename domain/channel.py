@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, make_outpoint
-from domain.contract.conditions import Condition, decode_conditions
+from domain.contract.commitment import contest_key
+from domain.contract.conditions import Condition, ConditionKey, decode_conditions
 from domain.contract.keys import public_key
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import Buckets, derive_secret, index_of
@@ -19,6 +20,8 @@ from domain.contract.state import StateHeader
 from domain.events import (
     AlertKind,
     BroadcastOutcome,
+    ChallengeVerdict,
+    ClaimPath,
     ResolvedAs,
     SignatureSet,
     SpendKind,
@@ -109,11 +112,79 @@ class Settlement(msgspec.Struct, frozen=True):
     accepted: bool = False
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """One signed claim of a conditional output at one fee. `accepted` = the node held it in its mempool."""
+
+    settle_txid: bytes
+    key: ConditionKey
+    path: ClaimPath
+    txid: bytes
+    raw: bytes
+    fee: int
+    accepted: bool = False
+
+
+class ClaimEnd(msgspec.Struct, frozen=True):
+    """A confirmed spend of a conditional output; `missed` = the counterparty's, although we could have taken it."""
+
+    settle_txid: bytes
+    key: ConditionKey
+    txid: bytes
+    block: BlockRef
+    ours: bool
+    value: int
+    missed: bool
+
+
+class Closing(msgspec.Struct, frozen=True):
+    """An intent of the owner to close.
+
+    A cooperative close has its signed bytes and `final_balances`. Of an own commitment (`sequence`) only the txid is
+    kept: its own signature is made at the broadcast and stored nowhere (protocol 3.2).
+    """
+
+    txid: bytes
+    raw: bytes | None = None
+    sequence: int | None = None
+    final_balances: tuple[int, int] | None = None
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """A proof that was shown against a published commitment and accepted (`PNS1`, protocol 6.3)."""
+
+    sequence: int
+    proof: bytes
+    verdict: ChallengeVerdict
+    published_txid: bytes
+
+    @property
+    def accused(self) -> Side:
+        """The side that is said to have published a revoked state."""
+        return Side(self.proof[_ACCUSED_OFFSET])
+
+    @property
+    def secret(self) -> bytes | None:
+        """The revocation secret of the published state, if the proof shows it."""
+        return self.proof[_SECRET] if self.proof[_KIND_OFFSET] == _KIND_SECRET else None
+
+    @property
+    def has_ladder(self) -> bool:
+        """Whether the proof holds penalties that were signed before."""
+        return self.proof[_KIND_OFFSET] == _KIND_LADDER
+
+
+_KIND_OFFSET, _ACCUSED_OFFSET, _SECRET = 4, 45, slice(78, 110)
+"""Places in a proof; an accepted one was checked by `domain.contract.proofs`."""
+
+_KIND_SECRET, _KIND_LADDER = 0, 1
+
+
 class Channel(msgspec.Struct, frozen=True):
     """Everything the tower knows about one channel. `highest_revoked` is the counterparty's, -1 for none.
 
     `points` are the counterparty's per-commitment points of the states `highest_revoked` + 1 and + 2.
-    `registered_at` is the height of the tower's cursor at the registration.
+    `registered_at` is the height of the tower's cursor at the registration. `answer` is the last counter-proof
+    against the newest challenge.
     """
 
     stream: str
@@ -146,9 +217,15 @@ class Channel(msgspec.Struct, frozen=True):
     contest_spends: tuple[ContestSpend, ...] = ()
     settlements: tuple[Settlement, ...] = ()
     preimages: tuple[tuple[bytes, bytes], ...] = ()
+    claims: tuple[Claim, ...] = ()
+    claim_ends: tuple[ClaimEnd, ...] = ()
     alerts: frozenset[AlertKind] = frozenset()
     soft_final: bytes | None = None
     resolved: ResolvedAs | None = None
+    closings: tuple[Closing, ...] = ()
+    challenges: tuple[Challenge, ...] = ()
+    answer: bytes | None = None
+    equivocations: frozenset[int] = frozenset()
 
     @property
     def counterparty(self) -> Side:
@@ -191,9 +268,40 @@ class Channel(msgspec.Struct, frozen=True):
         """Our latest settlement of a commitment."""
         return next((s for s in reversed(self.settlements) if s.commit_txid == commit_txid), None)
 
+    def last_claim(self, settle_txid: bytes, key: ConditionKey) -> Claim | None:
+        """Our latest claim of a condition's output in a settlement."""
+        return next((c for c in reversed(self.claims) if (c.settle_txid, c.key) == (settle_txid, key)), None)
+
+    def claim_end(self, settle_txid: bytes, key: ConditionKey) -> ClaimEnd | None:
+        """The confirmed spend of a condition's output in a settlement."""
+        return next((e for e in self.claim_ends if (e.settle_txid, e.key) == (settle_txid, key)), None)
+
     def state(self, sequence: int) -> StateRecord | None:
         """The stored content of a publishable state."""
         return next((s for s in self.states if s.sequence == sequence), None)
+
+    def closing(self, txid: bytes) -> Closing | None:
+        """The owner's intent to publish this spend of the funding outpoint."""
+        return next((c for c in self.closings if c.txid == txid), None)
+
+    def challenge_of(self, txid: bytes) -> Challenge | None:
+        """The newest proof that makes this commitment punishable."""
+        enforceable = (c for c in reversed(self.challenges) if c.verdict is ChallengeVerdict.VALID_ENFORCEABLE)
+        return next((c for c in enforceable if c.published_txid == txid), None)
+
+    def revealed_secret(self, sequence: int) -> bytes | None:
+        """The counterparty's secret of a state: from its revocations, or from a proof that showed it."""
+        known = derive_secret(self.buckets, index_of(sequence))
+        if known is not None:
+            return known
+        shown = (c.secret for c in self.challenges if c.sequence == sequence and c.accused is self.counterparty)
+        return next((secret for secret in shown if secret is not None), None)
+
+    def revocation_key(self, side: Side, sequence: int) -> bytes | None:
+        """R (33 bytes) of the commitment of a side, as far as its point is known."""
+        secret = self.revealed_secret(sequence) if side is self.counterparty else None
+        point = self.point(side, sequence) if secret is None else public_key(secret)
+        return None if point is None else contest_key(self.params, side, point)
 
     def point(self, side: Side, sequence: int) -> bytes | None:
         """Per-commitment point of a state: announced, of a stored own state, or of a revealed secret."""

@@ -9,7 +9,19 @@ from collections.abc import Iterable
 
 import msgspec
 
-from domain.channel import Bid, Channel, ContestSpend, Settlement, Spend, StateRecord
+from domain.channel import (
+    Bid,
+    Challenge,
+    Channel,
+    Claim,
+    ClaimEnd,
+    Closing,
+    ContestSpend,
+    Settlement,
+    Spend,
+    StateRecord,
+)
+from domain.contract.conditions import decode_conditions
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import index_of, insert_secret
 from domain.contract.state import StateHeader
@@ -18,13 +30,22 @@ from domain.events import (
     AlertRaised,
     BreachDetected,
     BroadcastOutcome,
+    ChallengeAnswered,
+    ChallengeReceived,
     ChannelAbandoned,
     ChannelFrozen,
     ChannelProposed,
     ChannelRegistered,
     ChannelResolved,
+    ClaimBroadcast,
+    ClaimConfirmed,
+    ClaimDisconnected,
+    ClaimPrepared,
+    CloseProposed,
     CloseSigned,
+    CommitmentPublished,
     Envelope,
+    EquivocationFound,
     FundingBroadcast,
     FundingConfirmed,
     FundingDisconnected,
@@ -56,6 +77,10 @@ KEPT_STATES = 2
 """Two states can be publishable at a time: between messages 2 and 4 of an update (protocol 5.3, U4)."""
 
 
+KEPT_CHALLENGES = 16
+"""Proofs that are kept. A commitment needs one; only an owner who repeats himself shows more."""
+
+
 def fold(channel: Channel | None, events: Iterable[Envelope]) -> Channel | None:
     """Apply events in order."""
     for event in events:
@@ -83,7 +108,7 @@ def _create(stream: str, payload: Payload) -> Channel:
 
 
 def _apply(channel: Channel, payload: Payload) -> Channel:
-    for part in (_apply_opening, _apply_state, _apply_spend, _apply_penalty, _apply_end):
+    for part in (_apply_opening, _apply_state, _apply_spend, _apply_penalty, _apply_claim, _apply_end):
         after = part(channel, payload)
         if after is not None:
             return after
@@ -141,11 +166,26 @@ def _apply_state(channel: Channel, payload: Payload) -> Channel | None:
             if payload.party is channel.own_side:
                 return msgspec.structs.replace(channel, own_released=max(channel.own_released, payload.sequence))
             return _revoke(channel, payload.sequence, payload.secret, payload.next_point)
+        case CloseProposed():
+            return _closing(channel, Closing(payload.txid, final_balances=payload.final_balances))
         case CloseSigned():
-            return msgspec.structs.replace(channel, close_signed=True)
+            known = channel.closing(payload.txid) or Closing(payload.txid)
+            raw = payload.raw if payload.raw is not None else known.raw
+            signed = _closing(channel, msgspec.structs.replace(known, raw=raw))
+            return msgspec.structs.replace(signed, close_signed=True)
+        case CommitmentPublished():
+            return _closing(channel, Closing(payload.txid, sequence=payload.sequence))
+        case EquivocationFound():
+            return msgspec.structs.replace(channel, equivocations=channel.equivocations | {payload.sequence})
         case ChannelFrozen():
             return msgspec.structs.replace(channel, frozen=True)
     return None
+
+
+def _closing(channel: Channel, closing: Closing) -> Channel:
+    """The newest intent stands last."""
+    others = tuple(c for c in channel.closings if c.txid != closing.txid)
+    return msgspec.structs.replace(channel, closings=(*others, closing))
 
 
 def _update(channel: Channel, payload: StateUpdated) -> Channel:
@@ -159,9 +199,11 @@ def _update(channel: Channel, payload: StateUpdated) -> Channel:
         payload.descriptors,
     )
     first = payload.sequence == 0
+    states = (*channel.states, record)[-KEPT_STATES:]
     updated = msgspec.structs.replace(
         channel,
-        states=(*channel.states, record)[-KEPT_STATES:],
+        states=states,
+        preimages=_still_used(channel.preimages, states),
         sequence=payload.sequence,
         state_hash=header.state_hash,
         balances=(payload.balance_a, payload.balance_b),
@@ -170,6 +212,19 @@ def _update(channel: Channel, payload: StateUpdated) -> Channel:
     if payload.revoked_secret is None or payload.next_point is None:
         return updated
     return _revoke(updated, payload.sequence - 1, payload.revoked_secret, payload.next_point)
+
+
+def _still_used(
+    preimages: tuple[tuple[bytes, bytes], ...], states: tuple[StateRecord, ...]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Preimages of HTLCs that can still be settled; a channel would else collect those of all its payments.
+
+    The others stay in the log and in the view of preimages.
+    """
+    if not preimages:
+        return ()
+    open_hashes = {c.hash for state in states for c in decode_conditions(state.conditions)}
+    return tuple(pair for pair in preimages if pair[0] in open_hashes)
 
 
 def _revoke(channel: Channel, sequence: int, secret: bytes | None, next_point: bytes) -> Channel:
@@ -271,6 +326,38 @@ def _change_bid(channel: Channel, txid: bytes, **changes: object) -> Channel:
     return msgspec.structs.replace(channel, bids=bids)
 
 
+def _apply_claim(channel: Channel, payload: Payload) -> Channel | None:
+    match payload:
+        case PreimageLearned():
+            pair = (payload.payment_hash, payload.preimage)
+            return msgspec.structs.replace(channel, preimages=(*channel.preimages, pair))
+        case ClaimPrepared():
+            key = payload.condition_type, payload.condition_id
+            claim = Claim(payload.settle_txid, key, payload.path, payload.txid, payload.raw, payload.fee)
+            others = tuple(c for c in channel.claims if c.txid != payload.txid)
+            return msgspec.structs.replace(channel, claims=(*others, claim))
+        case ClaimBroadcast():
+            claims = tuple(
+                msgspec.structs.replace(c, accepted=True) if c.txid == payload.txid else c for c in channel.claims
+            )
+            return msgspec.structs.replace(channel, claims=claims)
+        case ClaimConfirmed():
+            end = ClaimEnd(
+                payload.settle_txid,
+                (payload.condition_type, payload.condition_id),
+                payload.txid,
+                payload.block,
+                payload.ours,
+                payload.value,
+                payload.missed,
+            )
+            return msgspec.structs.replace(channel, claim_ends=(*channel.claim_ends, end))
+        case ClaimDisconnected():
+            kept = tuple(e for e in channel.claim_ends if (e.txid, e.block) != (payload.txid, payload.block))
+            return msgspec.structs.replace(channel, claim_ends=kept)
+    return None
+
+
 def _apply_end(channel: Channel, payload: Payload) -> Channel | None:
     match payload:
         case SettlePrepared():
@@ -293,9 +380,12 @@ def _apply_end(channel: Channel, payload: Payload) -> Channel | None:
             )
             earlier = tuple(c for c in channel.contest_spends if c.txid != payload.txid)  # judged anew, late secret
             return msgspec.structs.replace(channel, contest_spends=(*earlier, end))
-        case PreimageLearned():
-            pair = (payload.payment_hash, payload.preimage)
-            return msgspec.structs.replace(channel, preimages=(*channel.preimages, pair))
+        case ChallengeReceived():
+            shown = Challenge(payload.sequence, payload.proof, payload.verdict, payload.published_txid)
+            kept = (*channel.challenges, shown)[-KEPT_CHALLENGES:]
+            return msgspec.structs.replace(channel, challenges=kept, answer=None)
+        case ChallengeAnswered():
+            return msgspec.structs.replace(channel, answer=payload.counter_proof)
         case SoftFinal():
             return msgspec.structs.replace(channel, soft_final=payload.txid)
         case ChannelResolved():

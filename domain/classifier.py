@@ -47,6 +47,9 @@ def classify(channel: Channel, tx: Transaction, own_txid: bytes | None) -> Verdi
         released = max(channel.own_released, channel.highest_revoked)
         kind = SpendKind.OWN_CLOSE if number > released else SpendKind.SELF_BREACH
         return Verdict(kind, channel.own_side, number)
+    shown = channel.challenge_of(tx.txid)
+    if shown is not None:
+        return Verdict(SpendKind.BREACH, shown.accused, shown.sequence)
     other = channel.counterparty
     if number <= channel.highest_revoked:
         if revoked_txid(channel, number) == tx.txid:

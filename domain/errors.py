@@ -14,7 +14,9 @@
     │   ├── UnknownChannel      no such channel (404)
     │   ├── ChannelExists       already registered with other content (409)
     │   ├── FundingMismatch     the funding output is missing, spent, or pays another script or value
-    │   └── SelfBreach          would publish a state whose own secret was released
+    │   ├── SelfBreach          would publish a state whose own secret was released
+    │   ├── ChallengeRefused    a proof that is invalid or does not fit the published transaction
+    │   └── UnknownTransaction  neither the log nor the node knows it (404)
     └── LogCorrupt              an event that cannot be decoded
 
 Each error carries `slug`, the stable last part of its problem URN, and a sentence that says what was wrong
@@ -114,6 +116,18 @@ class SelfBreach(Refusal):
     """Publishing this state would let the counterparty punish us: its secret was released (rule U2)."""
 
     slug = "self-breach"
+
+
+class ChallengeRefused(Refusal):
+    """A proof that is invalid, accuses the wrong side or state, or names a transaction that is not there."""
+
+    slug = "challenge-refused"
+
+
+class UnknownTransaction(Refusal):
+    """Neither the log nor the node has the bytes of this transaction."""
+
+    slug = "unknown-transaction"
 
 
 class LogCorrupt(DomainError):

@@ -86,6 +86,7 @@ def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Ri
     vsize = penalty_vsize(channel.params, channel.sweep_spk)
     fee = mempool_fee(
         vsize=vsize,
+        commitment_vsize=channel.params.commitment_vsize,
         commitment_fee=channel.params.commitment_fee,
         package_estimate=market.estimate(2),
         rival_fee=rival.fee if rival else None,
@@ -101,9 +102,20 @@ def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Ri
 
 
 def penalty_prepared(
-    channel: Channel, breach: Spend, *, txid: bytes, raw: bytes, fee: int, left: int | None, now: int
+    channel: Channel,
+    breach: Spend,
+    *,
+    txid: bytes,
+    raw: bytes,
+    fee: int,
+    left: int | None,
+    now: int,
+    rung: int | None = None,
 ) -> list[Payload]:
-    """The intent: these bytes are about to be sent. Must be durable before the node is called."""
+    """The intent: these bytes are about to be sent. Must be durable before the node is called.
+
+    `rung` is the place in a ladder of penalties that were signed before, None for one that was signed here.
+    """
     bids = channel.bids_on(breach.txid)
     return [
         PenaltyPrepared(
@@ -115,8 +127,8 @@ def penalty_prepared(
             raw=raw,
             fee=fee,
             feerate_kvb=floor(fee * 1000 / penalty_vsize(channel.params, channel.sweep_spk)),
-            method=BidMethod.RESIGN,
-            rung=None,
+            method=BidMethod.RESIGN if rung is None else BidMethod.LADDER,
+            rung=rung,
             remaining=left,
         )
     ]

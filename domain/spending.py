@@ -6,13 +6,14 @@ Repeating a fact returns nothing, so a pass can be run again at any time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from domain.chain import BlockRef
 from domain.channel import Channel, Spend, final_transaction
 from domain.classifier import Verdict
+from domain.contract.penalty import takes_by_revocation
 from domain.deadlines import deadline, depth, is_final, is_soft_final
 from domain.events import (
     MAX_RAW_TRANSACTION,
@@ -21,6 +22,7 @@ from domain.events import (
     AlertRaised,
     BreachDetected,
     ChannelResolved,
+    ClaimDisconnected,
     FundingBroadcast,
     FundingConfirmed,
     FundingDisconnected,
@@ -158,10 +160,14 @@ def spend_confirmed(
 def reclassified(
     channel: Channel, spend: Spend, tx: Transaction, verdict: Verdict, tip: int, now: int
 ) -> list[Payload]:
-    """A secret that arrived later turned an honest close into a breach (protocol 7.2, late release).
+    """What was learned later changed what a spend is.
 
-    If that close is settled already, the settlement was one of a stale state: the channel is lost.
+    A secret turns an honest close into a breach (protocol 7.2, late release); if that close is settled already, the
+    settlement was one of a stale state: the channel is lost. The missing states turn one of an unknown number into
+    the counterparty's close.
     """
+    if verdict.kind is SpendKind.PEER_CLOSE and spend.kind in _UNEXPLAINED:
+        return _recognized(channel, spend, verdict, tip, now)
     if verdict.kind is not SpendKind.BREACH or spend.kind is SpendKind.BREACH:
         return []
     ended = _alerts_ended(channel, [spend], verdict.kind, tip, now)
@@ -173,17 +179,51 @@ def reclassified(
     return ended + breach + _settled(channel, judged, end.txid, end.block, now, revoked=True)
 
 
+_UNEXPLAINED = frozenset({SpendKind.FUTURE_STATE, SpendKind.UNKNOWN_SPEND})
+
+
+def _recognized(channel: Channel, spend: Spend, verdict: Verdict, tip: int, now: int) -> list[Payload]:
+    """The same spend in the same place under its right name, and the end of the alert about it."""
+    ended = _alerts_ended(channel, [spend], verdict.kind, tip, now)
+    if spend.block is not None:
+        return [
+            SpendConfirmed(
+                recorded_at=now,
+                kind=verdict.kind,
+                txid=spend.txid,
+                side=verdict.side,
+                sequence=verdict.sequence,
+                block=spend.block,
+                raw=None,
+            ),
+            *ended,
+        ]
+    return [
+        SpendSeen(
+            recorded_at=now,
+            kind=verdict.kind,
+            txid=spend.txid,
+            side=verdict.side,
+            sequence=verdict.sequence,
+            raw=spend.raw,
+            source=Source.UPLOAD,
+            height=tip,
+        ),
+        *ended,
+    ]
+
+
 def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, block: BlockRef, now: int) -> list[Payload]:
     """The contest output of a commitment was spent in this block.
 
-    By key path it is a penalty: ours if it pays our sweep script, else the counterparty's for an own old state.
-    By leaf it is a settlement, also if our sweep script happens to be our payout script.
+    By the revocation key it is a penalty: ours if it pays our sweep script, else the counterparty's for an own old
+    state. By both settle keys it is a settlement, also if our sweep script happens to be our payout script.
     """
     known = channel.contest_spend(commitment.txid)
     if known is not None and known.txid == tx.txid and known.block == block:
         return []
     swept = sum(o.value for o in tx.outputs if o.spk == channel.sweep_spk)
-    by_key = _is_key_path(commitment, tx)
+    by_key = takes_by_revocation(channel.params, tx, commitment.contest)
     answered = [
         event
         for kind in ANSWER_ALERTS.get(commitment.kind, ())
@@ -197,11 +237,6 @@ def contest_confirmed(channel: Channel, commitment: Spend, tx: Transaction, bloc
         return [confirmed, *answered]
     revoked = commitment.kind is SpendKind.BREACH or (by_key and commitment.side is channel.own_side)
     return _settled(channel, commitment, tx.txid, block, now, revoked=revoked) + answered
-
-
-def _is_key_path(commitment: Spend, tx: Transaction) -> bool:
-    """A key-path witness is one signature, perhaps with an annex; by leaf it has at least four items (BIP-341)."""
-    return any(len(i.witness) <= 2 for i in tx.inputs if i.outpoint == commitment.contest)
 
 
 def _settled(
@@ -294,7 +329,7 @@ def disconnected(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
     """Undo every fact that stands in this block, newest first."""
     if channel.resolved is not None:
         return []
-    events: list[Payload] = []
+    events = _claims_undone(channel, block, now)
     for end in reversed(channel.contest_spends):
         if end.block == block:
             undo = PenaltyDisconnected if end.is_penalty else SettleDisconnected
@@ -311,8 +346,25 @@ def disconnected(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
     return events
 
 
-def matured(channel: Channel, tip: int, now: int) -> list[Payload]:
-    """Soft-final at 6 confirmations, resolved at 100 (or later: a comparison, never an equality)."""
+def _claims_undone(channel: Channel, block: BlockRef, now: int) -> list[Payload]:
+    """Conditional outputs that were taken in this block are open again."""
+    gone = [taken for taken in channel.claim_ends if taken.block == block]
+    txids = dict.fromkeys(taken.txid for taken in reversed(gone))
+    events: list[Payload] = [ClaimDisconnected(recorded_at=now, txid=txid, block=block) for txid in txids]
+    stays = any(taken.missed for taken in channel.claim_ends if taken.block != block)
+    stays = stays or any(end.revoked and not end.is_penalty for end in channel.contest_spends)
+    if any(taken.missed for taken in gone) and not stays:
+        events += clear_alert(channel, AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY, block.height, now)
+    return events
+
+
+def matured(
+    channel: Channel, tip: int, now: int, keeps_open: Callable[[], bool] = lambda: False
+) -> list[Payload]:
+    """Soft-final at 6 confirmations, resolved at 100 (or later: a comparison, never an equality).
+
+    `keeps_open` says whether something besides the final transaction still has to be watched; it is asked only then.
+    """
     end = final_transaction(channel)
     if end is None or channel.resolved is not None:
         return []
@@ -320,7 +372,7 @@ def matured(channel: Channel, tip: int, now: int) -> list[Payload]:
     events: list[Payload] = []
     if channel.soft_final != txid and is_soft_final(block.height, tip):
         events.append(SoftFinal(recorded_at=now, txid=txid, block=block, depth=depth(block.height, tip)))
-    if is_final(block.height, tip):
+    if is_final(block.height, tip) and not keeps_open():
         events.append(
             ChannelResolved(recorded_at=now, outcome=outcome, txid=txid, block=block, depth=depth(block.height, tip))
         )

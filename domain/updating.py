@@ -89,6 +89,10 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
 def _check_open(channel: Channel, command: UpdateState) -> None:
     if channel.status is ChannelStatus.FROZEN:
         raise ChannelNotReady("the channel is frozen: find out the newest state number before the next update")
+    if _is_missing(channel, command.state.header.seq):
+        return
+    if channel.closings:
+        raise ChannelClosed("a close of the channel was signed or published; no more updates (rule U6)")
     if channel.status not in OPEN_STATUS:
         raise ChannelClosed(f"the channel is {channel.status}; no more updates (rule U6)")
     if channel.spends:
@@ -101,6 +105,17 @@ def _check_open(channel: Channel, command: UpdateState) -> None:
         raise ChannelNotReady(
             f"the funding output has {depth} of {command.confirmations_wanted} confirmations; wait for the rest"
         )
+
+
+def _is_missing(channel: Channel, sequence: int) -> bool:
+    """True if the counterparty published this state or a later one, and the tower has not got that far.
+
+    Such a state is no update: it was complete before the close, its upload is late. Without it nobody here can settle.
+    """
+    spend = channel.present_spend
+    if spend is None or spend.sequence is None or spend.kind not in (SpendKind.FUTURE_STATE, SpendKind.PEER_CLOSE):
+        return False
+    return channel.sequence < sequence <= spend.sequence
 
 
 def _repeated(channel: Channel, command: UpdateState, stored_header: bytes) -> list[Payload]:

@@ -32,7 +32,7 @@ _FUNDING = ("resolved", "registered", "terms", "funding_block", "funding_seen", 
 _DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str, ...]], ...] = (
     (watch_index.TABLE, watch_index.rows, ("spends", *_FUNDING)),
     (open_breaches.TABLE, open_breaches.rows, _SPENDING),
-    (closings.TABLE, closings.rows, _SPENDING),
+    (closings.TABLE, closings.rows, ("close_complete", *_SPENDING)),
     (funding_pending.TABLE, funding_pending.rows, _FUNDING),
     (block_index.TABLE, block_index.rows, ("funding_block", *_SPENDING)),
 )
@@ -46,7 +46,7 @@ class ChannelViews:
     """Folds channel streams; everything else in the log is passed over."""
 
     name: ClassVar[str] = "channels"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tables: ClassVar[tuple[Table, ...]] = (FACTS, channel_info.TABLE, *(table for table, _, _ in _DERIVED))
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

@@ -1,6 +1,7 @@
 """Channels whose funding outpoint is or was spent and that are not resolved: what still needs attention.
 
 A spend that left mempool and chain again is kept here: its captured bytes may be sent once more, and it may return.
+So is a cooperative close that is complete and has not been seen yet: it is sent until it is in a block.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TABLE = Table("closings", ClosingRow, indexes=(("deadline",), ("valid_from",), (
 
 def rows(stream: str, facts: ChannelFacts) -> list[Row]:
     """The row of a closing channel, or none."""
-    if facts.resolved is not None or not (facts.spends or facts.double_spend):
+    if facts.resolved is not None or not (facts.spends or facts.double_spend or facts.close_complete):
         return []
     spend, final = facts.present_spend, facts.final
     block = spend.block if spend is not None else None

@@ -145,6 +145,7 @@ class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
     alerts: tuple[AlertKind, ...] = ()
     soft_final: bytes | None = None
     resolved: ResolvedAs | None = None
+    close_complete: bool = False
 
     @property
     def present_spend(self) -> SpendFacts | None:

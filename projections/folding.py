@@ -224,7 +224,10 @@ _FOLDS: dict[type[Payload], Callable[[ChannelFacts, Any], Changes]] = {
     StateUpdated: _updated,
     StateRevoked: _revoked,
     ChannelFrozen: lambda _, _event: {"frozen": True},
-    CloseSigned: lambda _, _event: {"close_signed": True},
+    CloseSigned: lambda facts, event: {
+        "close_signed": True,
+        "close_complete": facts.close_complete or event.raw is not None,
+    },
     SpendSeen: _spend_seen,
     SpendReplaced: lambda facts, event: _change_spend(facts, event.txid, in_mempool=False),
     SpendConfirmed: _spend_confirmed,
