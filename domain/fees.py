@@ -24,8 +24,6 @@ after it the cheater has no move until h_c + T."""
 MINIMUM_STEP = 1.0
 """sat/vB between two bids, also where the node's own increment is 0.1: Core 28 and Knots still want 1."""
 
-COMMITMENT_VSIZE = 166
-
 
 class Market(msgspec.Struct, frozen=True):
     """Feerates that the node reports, sat/vB. `estimates` maps a target in blocks to an estimate."""
@@ -105,6 +103,7 @@ def fee_for(feerate: float, vsize: int, value: int, dust: int) -> int:
 def mempool_fee(
     *,
     vsize: int,
+    commitment_vsize: int,
     commitment_fee: int,
     package_estimate: float | None,
     rival_fee: int | None,
@@ -120,7 +119,7 @@ def mempool_fee(
     one stands.
     """
     package_feerate = max(relay_floor, package_estimate or 0.0)
-    wanted = max(ceil(relay_floor * vsize), ceil(package_feerate * (COMMITMENT_VSIZE + vsize)) - commitment_fee)
+    wanted = max(ceil(relay_floor * vsize), ceil(package_feerate * (commitment_vsize + vsize)) - commitment_fee)
     if rival_fee is not None:
         wanted = max(wanted, rival_fee + ceil(step * vsize) + 1)
     if rival_feerate is not None:

@@ -6,10 +6,10 @@ the same number therefore share their commitments.
 
 from __future__ import annotations
 
+from domain.contract.form import form_of
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import revocation_public
-from domain.contract.scripts import ANCHOR, contest_output, funding_output, funding_txout, tap_leaf_hash
-from domain.contract.sighash import taproot_sighash
+from domain.contract.scripts import ANCHOR, contest_output
 from domain.errors import MalformedInput
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import MAX_SEQUENCE, Side
@@ -74,15 +74,24 @@ def is_commitment_template(tx: Transaction, params: ChannelParams) -> bool:
         return False
     if txin.sequence >> 24 != 0x80 or tx.lock_time >> 24 != 0x20:
         return False
-    if contest.value != params.contest_value or len(contest.spk) != 34 or contest.spk[:2] != b"\x51\x20":
+    if contest.value != params.contest_value or len(contest.spk) != 34 or contest.spk[:2] != form_of(params).program:
         return False
     return anchor == ANCHOR and commitment_number(params, tx) <= MAX_SEQUENCE
 
 
 def funding_sighash(params: ChannelParams, tx: Transaction) -> bytes:
-    """What both funding keys sign to spend the funding output by leaf_F, SIGHASH_DEFAULT."""
-    leaf_hash = tap_leaf_hash(funding_output(params).leaf)
-    return taproot_sighash(tx, 0, (funding_txout(params),), leaf_hash=leaf_hash)
+    """What both funding keys sign to spend the funding output: by leaf_F, or for W_F in profile 1."""
+    return form_of(params).funding_message(params, tx)
+
+
+def sign_funding(params: ChannelParams, tx: Transaction, fund_secret: bytes, aux: bytes) -> bytes:
+    """Signature (64 bytes) of one party on a commitment or cooperative close; `aux` 32 bytes of randomness."""
+    return form_of(params).sign(fund_secret, funding_sighash(params, tx), aux)
+
+
+def verify_funding(params: ChannelParams, tx: Transaction, side: Side, signature: bytes) -> bool:
+    """Whether `side` signed this spend of the funding output."""
+    return form_of(params).verify(params.keys(side).fund, funding_sighash(params, tx), signature)
 
 
 def commitment_sighash(params: ChannelParams, tx: Transaction) -> bytes:
@@ -91,11 +100,8 @@ def commitment_sighash(params: ChannelParams, tx: Transaction) -> bytes:
 
 
 def complete_by_leaf(params: ChannelParams, tx: Transaction, sig_a: bytes, sig_b: bytes) -> Transaction:
-    """A spend of the funding output with its witness by leaf_F; signatures of A and B, 64 bytes each."""
-    output = funding_output(params)
-    a_is_low = params.keys_a.fund[1:] < params.keys_b.fund[1:]
-    sig_low, sig_high = (sig_a, sig_b) if a_is_low else (sig_b, sig_a)
-    return tx.with_witness(0, (sig_high, sig_low, output.leaf, output.control_block))
+    """A spend of the funding output with its witness by leaf_F or W_F; signatures of A and B, 64 bytes each."""
+    return tx.with_witness(0, form_of(params).funding_witness(params, sig_a, sig_b))
 
 
 def complete_commitment(params: ChannelParams, tx: Transaction, sig_a: bytes, sig_b: bytes) -> Transaction:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 
 from domain.chain import make_outpoint
-from domain.contract import keys
 from domain.contract.conditions import Condition
+from domain.contract.form import form_of
 from domain.contract.hashes import sha256
 from domain.contract.params import ChannelParams
 from domain.contract.penalty import RBF_SEQUENCE
-from domain.contract.scripts import TaprootOutput, dust_limit, htlc_output, tap_leaf_hash
-from domain.contract.sighash import taproot_sighash
+from domain.contract.primitives import ClaimPath, HtlcTerms, Output, dust_limit
 from domain.errors import InvalidSecret, InvalidState
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 
-SUCCESS_WEIGHT, TIMEOUT_WEIGHT = 605, 550
-"""Weights in WU of one-input, one-output claims to P2TR (timeout with a 39-byte leaf)."""
+__all__ = [
+    "ClaimPath",
+    "build_htlc_success",
+    "build_htlc_timeout",
+    "claim_output",
+    "claim_sighash",
+    "claim_weight",
+    "claimant",
+    "complete_htlc_success",
+    "complete_htlc_timeout",
+    "extract_preimage",
+    "sign_htlc_claim",
+]
 
 
-class ClaimPath(IntEnum):
-    """Which leaf of an HTLC output a claim spends."""
-
-    SUCCESS = 0
-    TIMEOUT = 1
-
-
-def claim_output(params: ChannelParams, condition: Condition) -> TaprootOutput:
+def claim_output(params: ChannelParams, condition: Condition) -> Output:
     """The HTLC output of a condition; `InvalidState` for descriptor conditions, which have no claim here."""
-    if not condition.is_htlc:
-        raise InvalidState("only HTLC conditions are claimed by this program; spend the descriptor yourself")
-    return htlc_output(params, condition.offerer, condition.hash, condition.expiry)
+    return form_of(params).htlc_output(params, _terms(condition))
+
+
+def claim_weight(params: ChannelParams, condition: Condition, path: ClaimPath, dest_spk: bytes) -> int:
+    """Most that a claim with one input and one output weighs, in WU.
+
+    To P2TR 605 by success and 550 by timeout (39-byte leaf); in profile 1 591 and 559 (105-byte script).
+    """
+    witness = form_of(params).claim_witness_weight(params, _terms(condition), path)
+    return 4 * (60 + len(dest_spk)) + 2 + witness
 
 
 def claimant(condition: Condition, path: ClaimPath) -> Side:
@@ -69,9 +78,7 @@ def build_htlc_timeout(
 
 def claim_sighash(params: ChannelParams, condition: Condition, tx: Transaction, path: ClaimPath) -> bytes:
     """What the claimant's HTLC key signs."""
-    output = claim_output(params, condition)
-    spent = TxOut(condition.amount, output.spk)
-    return taproot_sighash(tx, 0, (spent,), leaf_hash=tap_leaf_hash(output.leaves[path]))
+    return form_of(params).claim_message(params, _terms(condition), condition.amount, tx, path)
 
 
 def sign_htlc_claim(
@@ -83,7 +90,7 @@ def sign_htlc_claim(
     aux: bytes,
 ) -> bytes:
     """Signature (64 bytes) of the claimant on a claim."""
-    return keys.sign_schnorr(htlc_secret, claim_sighash(params, condition, tx, path), aux)
+    return form_of(params).sign(htlc_secret, claim_sighash(params, condition, tx, path), aux)
 
 
 def complete_htlc_success(
@@ -92,18 +99,16 @@ def complete_htlc_success(
     """The success claim with its witness; `InvalidSecret` unless the preimage fits the payment hash."""
     if len(preimage) != 32 or sha256(preimage) != condition.hash:
         raise InvalidSecret("the preimage does not hash to the condition's payment hash")
-    output = claim_output(params, condition)
-    leaf, control = output.leaves[ClaimPath.SUCCESS], output.control_blocks[ClaimPath.SUCCESS]
-    return tx.with_witness(0, (signature, preimage, leaf, control))
+    terms, form = _terms(condition), form_of(params)
+    return tx.with_witness(0, form.claim_witness(params, terms, ClaimPath.SUCCESS, signature, preimage))
 
 
 def complete_htlc_timeout(
     params: ChannelParams, condition: Condition, tx: Transaction, signature: bytes
 ) -> Transaction:
     """The timeout claim with its witness."""
-    output = claim_output(params, condition)
-    leaf, control = output.leaves[ClaimPath.TIMEOUT], output.control_blocks[ClaimPath.TIMEOUT]
-    return tx.with_witness(0, (signature, leaf, control))
+    terms, form = _terms(condition), form_of(params)
+    return tx.with_witness(0, form.claim_witness(params, terms, ClaimPath.TIMEOUT, signature, None))
 
 
 def extract_preimage(witness: Sequence[bytes], payment_hash: bytes) -> bytes | None:
@@ -112,6 +117,12 @@ def extract_preimage(witness: Sequence[bytes], payment_hash: bytes) -> bytes | N
         if len(item) == 32 and sha256(item) == payment_hash:
             return item
     return None
+
+
+def _terms(condition: Condition) -> HtlcTerms:
+    if not condition.is_htlc:
+        raise InvalidState("only HTLC conditions are claimed by this program; spend the descriptor yourself")
+    return HtlcTerms(condition.offerer, condition.hash, condition.expiry)
 
 
 def _build_claim(

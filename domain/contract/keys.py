@@ -1,4 +1,4 @@
-"""The only door to libsecp256k1: keys, BIP-340 signatures, taproot tweaks, key aggregation, MuSig2.
+"""The only door to libsecp256k1: keys, BIP-340 and ECDSA signatures, taproot tweaks, key aggregation, MuSig2.
 
 Every argument is measured before it reaches the library, which reads fixed sizes behind bare pointers and
 ends the process on an argument that it calls illegal. As a second line an illegal-argument callback is
@@ -108,6 +108,62 @@ def verify_schnorr(public: bytes, message: bytes, signature: bytes) -> bool:
     if not lib.secp256k1_xonly_pubkey_parse(_CTX, key, public):
         return False
     return bool(lib.secp256k1_schnorrsig_verify(_CTX, signature, message, 32, key))
+
+
+def sign_ecdsa(secret: bytes, message: bytes) -> bytes:
+    """ECDSA signature as r ‖ s (64 bytes) over a 32-byte hash: nonce of RFC 6979, low s (BIP-146).
+
+    The signature is verified before it is returned: a fault during signing may reveal the key.
+    """
+    _need_secret(secret)
+    _need(message, 32, "a signed message")
+    signature = ffi.new("secp256k1_ecdsa_signature *")
+    signed = lib.secp256k1_ecdsa_sign(_CTX, signature, message, secret, ffi.NULL, ffi.NULL)
+    _must(signed, "signing failed")
+    if not lib.secp256k1_ecdsa_verify(_CTX, signature, message, _parse(public_key(secret))):
+        raise InvalidSignature("a signature made just now does not verify; suspect the machine")
+    return _compact(signature)
+
+
+def verify_ecdsa(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether r ‖ s (64 bytes, low s) by a compressed key (33 bytes) fits a hash (32).
+
+    Wrong lengths, keys off the curve and a high s give False: they cannot be valid signatures.
+    """
+    if not is_public_key(public) or len(message) != 32 or len(signature) != 64:
+        return False
+    parsed = ffi.new("secp256k1_ecdsa_signature *")
+    if not lib.secp256k1_ecdsa_signature_parse_compact(_CTX, parsed, signature):
+        return False
+    return bool(lib.secp256k1_ecdsa_verify(_CTX, parsed, message, _parse(public)))
+
+
+def to_der(signature: bytes) -> bytes:
+    """The DER form (at most 72 bytes, 71 with low s) of an ECDSA signature r ‖ s (64 bytes)."""
+    _need(signature, 64, "an ECDSA signature")
+    parsed = ffi.new("secp256k1_ecdsa_signature *")
+    _must(lib.secp256k1_ecdsa_signature_parse_compact(_CTX, parsed, signature), "a signature value is too large")
+    written, size = ffi.new("unsigned char[72]"), ffi.new("size_t *", 72)
+    _must(lib.secp256k1_ecdsa_signature_serialize_der(_CTX, written, size, parsed), "DER does not fit 72 bytes")
+    return bytes(ffi.buffer(written, size[0]))
+
+
+def from_der(encoded: bytes) -> bytes | None:
+    """r ‖ s (64 bytes) of a DER signature, or None unless these are exactly the bytes that `to_der` writes."""
+    parsed = ffi.new("secp256k1_ecdsa_signature *")
+    if not lib.secp256k1_ecdsa_signature_parse_der(_CTX, parsed, encoded, len(encoded)):
+        return None
+    signature = _compact(parsed)
+    return signature if to_der(signature) == encoded else None
+
+
+def even_secret(secret: bytes) -> bytes:
+    """The secret whose point has the same x coordinate and even y: this one, or its negation."""
+    if public_key(secret)[0] == 2:
+        return secret
+    negated = ffi.new("unsigned char[32]", secret)
+    _must(lib.secp256k1_ec_seckey_negate(_CTX, negated), "the secret cannot be negated")
+    return bytes(ffi.buffer(negated))
 
 
 def taproot_tweak(internal: bytes, merkle_root: bytes) -> bytes:
@@ -374,6 +430,12 @@ def _serialize(point: Any) -> bytes:
     written = lib.secp256k1_ec_pubkey_serialize(_CTX, serialized, size, point, _COMPRESSED)
     _must(written, "a point cannot be written")
     return bytes(ffi.buffer(serialized))
+
+
+def _compact(signature: Any) -> bytes:
+    written = ffi.new("unsigned char[64]")
+    _must(lib.secp256k1_ecdsa_signature_serialize_compact(_CTX, written, signature), "the signature is damaged")
+    return bytes(ffi.buffer(written))
 
 
 def _keypair(secret: bytes) -> Any:

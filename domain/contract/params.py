@@ -23,7 +23,11 @@ ANCHOR_SAT = 240
 
 P2A_SPK = bytes.fromhex("51024e73")
 UNKNOWN_VOUT = 0xFFFFFFFF
-COMMITMENT_VSIZE = 166
+TAPROOT, SEGWIT = 0, 1
+"""Profiles: SCT-P and SCT-P/v0 (protocol annex C)."""
+
+COMMITMENT_VSIZES = (166, 163)
+"""Size of a commitment in vB by profile; segwit v0 with the longest signatures (protocol 3.2, C.3)."""
 
 FLAG_RESCUE_LEAF = 1
 FLAG_ONCHAIN_STATE = 2
@@ -70,8 +74,9 @@ class KeyBlock(msgspec.Struct, frozen=True):
 class ChannelParams(msgspec.Struct, frozen=True, dict=True, cache_hash=True):
     """Constants of a channel. Amounts in satoshi, `challenge_period` in blocks, hashes in internal order.
 
-    `static_feerate` is in sat per 1000 vB. While the funding outpoint is unknown, `funding_txid` is 32 zero
-    bytes and `funding_vout` is 0xffffffff; the channel is then named by `proposal_id`.
+    `static_feerate` is in sat per 1000 vB, `profile` is 0 (taproot) or 1 (segwit v0). While the funding outpoint is
+    unknown, `funding_txid` is 32 zero bytes and `funding_vout` is 0xffffffff; the channel is then named by
+    `proposal_id`.
     """
 
     chain_hash: bytes
@@ -169,9 +174,14 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True, cache_hash=True):
         return int.from_bytes(sha256(b"SCT1/obscure" + low + high)[26:], "big")
 
     @property
+    def commitment_vsize(self) -> int:
+        """Size in vB that the fee of a commitment is computed with."""
+        return COMMITMENT_VSIZES[self.profile]
+
+    @property
     def commitment_fee(self) -> int:
         """F_c: fee of a commitment in satoshi, whatever path signs it."""
-        return ceil_div(self.static_feerate * COMMITMENT_VSIZE, 1000)
+        return ceil_div(self.static_feerate * self.commitment_vsize, 1000)
 
     @property
     def contest_value(self) -> int:
@@ -218,14 +228,14 @@ def check_params(params: ChannelParams, policy: ParamsPolicy) -> None:
 
 def check_fixed_rules(params: ChannelParams) -> None:
     """The rules that no configuration can change: profile, flags, ranges, payout scripts."""
-    if params.profile == 1:
-        raise InvalidParams("taproot-disabled channels (profile 1) are not supported; use profile 0")
-    if params.profile != 0:
-        raise InvalidParams(f"profile {params.profile} is unknown; use profile 0")
+    if params.profile not in (TAPROOT, SEGWIT):
+        raise InvalidParams(f"profile {params.profile} is unknown; use profile 0 (taproot) or 1 (segwit v0)")
     if params.flags & FLAG_HTLC_PRESIGNED:
         raise InvalidParams("flag htlc_presigned is not supported; clear bit 2 of flags")
     if params.flags & ~(FLAG_RESCUE_LEAF | FLAG_ONCHAIN_STATE):
         raise InvalidParams(f"flags {params.flags:#x} has reserved bits set; only bits 0 and 1 may be used")
+    if params.profile == SEGWIT and params.flags & FLAG_RESCUE_LEAF:
+        raise InvalidParams("flag rescue_leaf needs taproot; clear bit 0 of flags or use profile 0")
     if not 1 <= params.challenge_period <= 65_535:
         raise InvalidParams(f"challenge period {params.challenge_period} is outside 1 … 65535 blocks")
     if not MIN_FEERATE <= params.static_feerate <= MAX_FEERATE:

@@ -1,16 +1,17 @@
 """Penalty transactions: the other side takes the whole contest output of a revoked commitment (protocol 3.6).
 
-Always version 3, one input, one output, key path. A penalty signed with SIGHASH_DEFAULT stands as it is:
-nothing can be added to it and nothing but another penalty conflicts with it before the challenge period ends.
+Always version 3, one input, one output, signed by the revocation secret alone. A penalty that signs everything
+stands as it is: nothing can be added to it and nothing but another penalty conflicts with it before the challenge
+period ends.
 """
 
 from __future__ import annotations
 
-from domain.chain import make_outpoint
+from domain.chain import OutPoint, make_outpoint
 from domain.contract import keys
+from domain.contract.form import form_of
 from domain.contract.params import P2A_SPK, ChannelParams, is_witness_program
 from domain.contract.scripts import contest_output, dust_limit
-from domain.contract.sighash import SIGHASH_DEFAULT, taproot_sighash
 from domain.errors import InvalidSecret, InvalidState
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import vsize
@@ -19,15 +20,14 @@ RBF_SEQUENCE = 0xFFFFFFFD
 """Replaceable, no relative lock."""
 
 
-def penalty_weight(sweep_spk: bytes) -> int:
-    """Weight in WU with a 64-byte signature: 444 for a P2TR sweep, 396 for P2WPKH."""
-    return 4 * (60 + len(sweep_spk)) + 68
+def penalty_weight(params: ChannelParams, sweep_spk: bytes) -> int:
+    """Most that a penalty weighs, in WU: 444 for a P2TR sweep and 396 for P2WPKH; 566 and 518 in profile 1."""
+    return 4 * (60 + len(sweep_spk)) + 2 + form_of(params).penalty_witness_weight(params)
 
 
 def penalty_vsize(params: ChannelParams, sweep_spk: bytes) -> int:
-    """Size in vB: 111 for a P2TR sweep, 99 for P2WPKH, whatever the revoked state held."""
-    del params  # the same for every channel of this profile
-    return vsize(penalty_weight(sweep_spk))
+    """Size in vB: 111 for a P2TR sweep, 99 for P2WPKH, whatever the revoked state held; 142 and 130 in profile 1."""
+    return vsize(penalty_weight(params, sweep_spk))
 
 
 def max_penalty_fee(params: ChannelParams, sweep_spk: bytes) -> int:
@@ -53,10 +53,19 @@ def build_penalty(params: ChannelParams, commit_txid: bytes, fee: int, sweep_spk
 
 
 def penalty_sighash(
-    params: ChannelParams, tx: Transaction, contest_spk: bytes, hash_type: int = SIGHASH_DEFAULT
+    params: ChannelParams,
+    tx: Transaction,
+    contest_spk: bytes,
+    hash_type: int | None = None,
+    revocation_key: bytes | None = None,
 ) -> bytes:
-    """What the revocation key signs; `contest_spk` is output 0 of the punished commitment."""
-    return taproot_sighash(tx, 0, (TxOut(params.contest_value, contest_spk),), hash_type)
+    """What the revocation key signs; `contest_spk` is output 0 of the punished commitment.
+
+    Without `hash_type` the profile's plain one. Profile 1 needs R (33 bytes), profile 0 does not look at it.
+    """
+    form = form_of(params)
+    kind = form.plain_hash_type if hash_type is None else hash_type
+    return form.penalty_message(params, tx, contest_spk, revocation_key, kind)
 
 
 def sign_penalty(
@@ -65,28 +74,41 @@ def sign_penalty(
     revocation_key: bytes,
     revocation_secret: bytes,
     aux: bytes,
-    hash_type: int = SIGHASH_DEFAULT,
+    hash_type: int | None = None,
 ) -> Transaction:
-    """The penalty with its witness; R (33 bytes) and its secret r (32), `aux` 32 bytes of randomness."""
+    """The penalty with its witness; R (33 bytes) and its secret r (32), `aux` 32 bytes of randomness.
+
+    Without `hash_type` the profile's plain one, which signs everything.
+    """
     if keys.public_key(revocation_secret) != revocation_key:
         raise InvalidSecret("the revocation secret does not belong to the commitment's revocation key")
-    output = contest_output(params, revocation_key)
-    message = penalty_sighash(params, tx, output.spk, hash_type)
-    signature = keys.sign_schnorr(keys.tweak_secret(revocation_secret, output.merkle_root), message, aux)
-    suffix = b"" if hash_type == SIGHASH_DEFAULT else bytes((hash_type,))
-    return tx.with_witness(0, (signature + suffix,))
+    form = form_of(params)
+    kind = form.plain_hash_type if hash_type is None else hash_type
+    message = form.penalty_message(params, tx, contest_output(params, revocation_key).spk, revocation_key, kind)
+    signature = form.sign_penalty(params, revocation_key, revocation_secret, message, aux)
+    return complete_penalty(params, tx, signature, kind, revocation_key)
+
+
+def complete_penalty(
+    params: ChannelParams, tx: Transaction, signature: bytes, hash_type: int, revocation_key: bytes | None = None
+) -> Transaction:
+    """The penalty with the witness for a signature (64 bytes) made before; profile 1 needs R (33 bytes)."""
+    return tx.with_witness(0, form_of(params).penalty_witness(params, revocation_key, signature, hash_type))
 
 
 def verify_penalty(tx: Transaction, params: ChannelParams, contest_spk: bytes) -> bool:
     """Whether this is a penalty of the form above with a valid signature for the contest output."""
     if tx.version != 3 or tx.lock_time != 0 or len(tx.inputs) != 1 or len(tx.outputs) != 1:
         return False
-    witness = tx.inputs[0].witness
-    if len(witness) != 1 or len(contest_spk) != 34 or not 64 <= len(witness[0]) <= 65:
+    form = form_of(params)
+    found = form.read_penalty(params, tx.inputs[0].witness, contest_spk)
+    if found is None:
         return False
-    signature, suffix = witness[0][:64], witness[0][64:]
-    if suffix not in (b"", b"\x01", b"\x81"):
-        return False
-    hash_type = suffix[0] if suffix else SIGHASH_DEFAULT
-    message = penalty_sighash(params, tx, contest_spk, hash_type)
-    return keys.verify_schnorr(contest_spk[2:], message, signature)
+    message = form.penalty_message(params, tx, contest_spk, found.revocation_key, found.hash_type)
+    return form.verify_penalty(contest_spk, found.revocation_key, message, found.signature)
+
+
+def takes_by_revocation(params: ChannelParams, tx: Transaction, contest: OutPoint) -> bool:
+    """Whether a confirmed transaction spends this contest output with the revocation key, by its witness alone."""
+    form = form_of(params)
+    return any(form.is_penalty_witness(txin.witness) for txin in tx.inputs if txin.outpoint == contest)

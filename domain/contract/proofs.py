@@ -13,9 +13,11 @@ import msgspec
 
 from domain.contract import keys
 from domain.contract.commitment import build_commitment, commitment_number, is_commitment_template
+from domain.contract.form import form_of
 from domain.contract.header import HEADER_SIZE, StateHeader
-from domain.contract.params import ChannelParams
+from domain.contract.params import SEGWIT, ChannelParams
 from domain.contract.penalty import build_penalty, max_penalty_fee, penalty_sighash
+from domain.contract.scripts import contest_output
 from domain.errors import MalformedInput
 from domain.transaction import Transaction
 from domain.units import MAX_SEQUENCE, Side
@@ -60,12 +62,14 @@ class CounterOutcome(StrEnum):
 class ProofContext(msgspec.Struct, frozen=True):
     """What a ladder is judged with: the published transaction and the registered sweep script.
 
-    `allow_single` admits SINGLE|ANYONECANPAY rungs, which the default policy refuses.
+    `allow_single` admits SINGLE|ANYONECANPAY rungs, which the default policy refuses. In profile 1 the published
+    script is only a hash, so R (33 bytes) is needed as well.
     """
 
     published: Transaction | None = None
     sweep_spk: bytes | None = None
     allow_single: bool = False
+    revocation_key: bytes | None = None
 
 
 class ProofHead(msgspec.Struct, frozen=True):
@@ -113,7 +117,7 @@ def encode_evidence(header: StateHeader, state_sig_a: bytes, state_sig_b: bytes)
 def verify_proof(params: ChannelParams, proof: bytes, context: ProofContext) -> ProofResult:
     """Judge a proof; the first failing check of protocol 6.3 names the reason.
 
-    Raises `MalformedInput` only if a ladder is to be judged without a sweep script in the context.
+    Raises `MalformedInput` only if a ladder is to be judged without a sweep script, or in profile 1 without R.
     """
     try:
         head, body, evidence = _split(params, proof)
@@ -203,19 +207,23 @@ def _check_ladder(params: ChannelParams, head: ProofHead, body: bytes, context: 
     assert published is not None  # for the type checker; required above
     matches = is_commitment_template(published, params)
     _require(matches and commitment_number(params, published) == head.accused_seq, "TXID_MISMATCH")
+    if params.profile == SEGWIT and context.revocation_key is not None:
+        named = contest_output(params, context.revocation_key).spk == published.outputs[0].spk
+        _require(named, "TXID_MISMATCH")
     if context.sweep_spk is None:
         raise MalformedInput("a ladder is judged with the registered sweep script; the context has none")
     rungs = [_read_rung(body, start) for start in range(1, len(body), RUNG_SIZE)]
     fees = [fee for fee, _, _ in rungs]
     rising = all(lower < higher for lower, higher in itertools.pairwise(fees))
     _require(rising and fees[-1] <= max_penalty_fee(params, context.sweep_spk), "LADDER_FEE")
-    allowed = (0x00, 0x01, 0x81, 0x83) if context.allow_single else (0x00, 0x01, 0x81)
+    form = form_of(params)
+    allowed = form.ladder_hash_types | (form.single_hash_types if context.allow_single else frozenset())
     _require(all(hash_type in allowed for _, _, hash_type in rungs), "BAD_SIGHASH")
-    contest_spk = published.outputs[0].spk
+    contest_spk, key = published.outputs[0].spk, context.revocation_key
     for fee, signature, hash_type in rungs:
         penalty = build_penalty(params, head.published_txid, fee, context.sweep_spk)
-        message = penalty_sighash(params, penalty, contest_spk, hash_type)
-        _require(keys.verify_schnorr(contest_spk[2:], message, signature), "BAD_SIG")
+        message = penalty_sighash(params, penalty, contest_spk, hash_type, key)
+        _require(form.verify_penalty(contest_spk, key, message, signature), "BAD_SIG")
 
 
 def _read_rung(body: bytes, start: int) -> tuple[int, bytes, int]:

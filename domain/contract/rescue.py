@@ -12,9 +12,11 @@ from domain.chain import make_outpoint
 from domain.contract.commitment import contest_txout
 from domain.contract.params import ChannelParams
 from domain.contract.penalty import RBF_SEQUENCE
-from domain.contract.scripts import contest_leaves, contest_output, dust_limit, tap_leaf_hash
-from domain.contract.settlement import order_by_settle_key
+from domain.contract.primitives import dust_limit
 from domain.contract.sighash import taproot_sighash
+from domain.contract.taproot_form import order_by_settle_key
+from domain.contract.taproot_scripts import contest_leaves, contest_output
+from domain.contract.taproot_tree import tap_leaf_hash
 from domain.errors import InvalidParams, InvalidState
 from domain.transaction import Transaction, TxIn, TxOut
 

@@ -11,20 +11,16 @@ from collections.abc import Sequence
 import msgspec
 
 from domain.chain import make_outpoint
-from domain.contract.commitment import contest_txout
 from domain.contract.conditions import Condition, ConditionKey, condition_spk, in_order
+from domain.contract.form import form_of
 from domain.contract.params import ChannelParams
-from domain.contract.scripts import ANCHOR, contest_leaves, contest_output, dust_limit, tap_leaf_hash
-from domain.contract.sighash import taproot_sighash
+from domain.contract.scripts import ANCHOR, dust_limit
 from domain.errors import InvalidState
 from domain.transaction import Transaction, TxIn, TxOut, compact_size
-from domain.units import ceil_div, vsize
+from domain.units import Side, ceil_div, vsize
 
 MAX_VSIZE = 10_000
 """Largest version-3 transaction that nodes relay (BIP-431), in vB."""
-
-RESCUE_PATH_WEIGHT = 32
-"""What a second leaf adds to the control block, in WU."""
 
 
 class SettlementPlan(msgspec.Struct, frozen=True):
@@ -122,27 +118,34 @@ def build_settlement(params: ChannelParams, commit_txid: bytes, outputs: Sequenc
 
 
 def settlement_sighash(params: ChannelParams, tx: Transaction, revocation_key: bytes) -> bytes:
-    """What both settle keys sign by leaf_S; R (33 bytes) is that of the spent commitment."""
-    leaf_hash = tap_leaf_hash(contest_leaves(params)[0])
-    return taproot_sighash(tx, 0, (contest_txout(params, revocation_key),), leaf_hash=leaf_hash)
+    """What both settle keys sign, by leaf_S or for W_C; R (33 bytes) is that of the spent commitment."""
+    return form_of(params).settle_message(params, tx, revocation_key)
+
+
+def sign_settlement(
+    params: ChannelParams, tx: Transaction, revocation_key: bytes, settle_secret: bytes, aux: bytes
+) -> bytes:
+    """Signature (64 bytes) of one party; `aux` 32 bytes of randomness."""
+    return form_of(params).sign_settle(settle_secret, settlement_sighash(params, tx, revocation_key), aux)
+
+
+def verify_settlement(
+    params: ChannelParams, tx: Transaction, revocation_key: bytes, side: Side, signature: bytes
+) -> bool:
+    """Whether `side` signed this settlement."""
+    message = settlement_sighash(params, tx, revocation_key)
+    return form_of(params).verify_settle(params.keys(side).settle, message, signature)
 
 
 def complete_settlement(
     params: ChannelParams, tx: Transaction, revocation_key: bytes, sig_a: bytes, sig_b: bytes
 ) -> Transaction:
-    """The settlement with its witness by leaf_S; signatures of A and B, 64 bytes each."""
-    output = contest_output(params, revocation_key)
-    signatures = order_by_settle_key(params, sig_a, sig_b)
-    return tx.with_witness(0, (*signatures, output.leaf, output.control_block))
-
-
-def order_by_settle_key(params: ChannelParams, sig_a: bytes, sig_b: bytes) -> tuple[bytes, bytes]:
-    """Signatures in witness order: that of the higher settle key first, since the script takes from the top."""
-    return (sig_b, sig_a) if params.keys_a.settle < params.keys_b.settle else (sig_a, sig_b)
+    """The settlement with its witness by leaf_S or W_C; signatures of A and B, 64 bytes each."""
+    return tx.with_witness(0, form_of(params).settle_witness(params, revocation_key, sig_a, sig_b))
 
 
 def _weight(params: ChannelParams, spks: list[bytes]) -> int:
     """W_s in WU for these output scripts and the anchor."""
     stripped = 50 + len(compact_size(len(spks) + 1)) + sum(9 + len(spk) for spk in spks) + 13
-    rescue = RESCUE_PATH_WEIGHT if params.has_rescue_leaf else 0
-    return 4 * stripped + 168 + len(contest_leaves(params)[0]) + rescue
+    # Two WU are the marker and flag of a transaction with witnesses.
+    return 4 * stripped + 2 + form_of(params).settle_witness_weight(params)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from domain.contract import keys
-from domain.contract.commitment import build_commitment, commitment_sighash, contest_key
+from domain.contract.commitment import build_commitment, contest_key, sign_funding, verify_funding
 from domain.contract.conditions import Condition, cond_root
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.header import (
@@ -23,7 +23,7 @@ from domain.contract.header import (
     state_data_hash,
 )
 from domain.contract.params import ChannelParams
-from domain.contract.settlement import build_settlement, settle_outputs, settlement_sighash
+from domain.contract.settlement import build_settlement, settle_outputs, sign_settlement, verify_settlement
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy, check_state
 from domain.errors import InvalidSignature, InvalidState, MalformedInput
 from domain.transaction import Transaction
@@ -170,7 +170,7 @@ def sign_settle(
     params: ChannelParams, built: StateTransactions, of_side: Side, settle_secret: bytes, aux: bytes
 ) -> bytes:
     """Signature (64 bytes) on the settlement that spends the commitment of `of_side`."""
-    return keys.sign_schnorr(settle_secret, _settle_message(params, built, of_side), aux)
+    return sign_settlement(params, *_settlement(built, of_side), settle_secret, aux)
 
 
 def sign_commit_peer(
@@ -180,7 +180,7 @@ def sign_commit_peer(
 
     Rule U1: it must not leave before both settlement signatures of the peer are verified and stored.
     """
-    return keys.sign_schnorr(fund_secret, commitment_sighash(params, built.commits[side.other]), aux)
+    return sign_funding(params, built.commits[side.other], fund_secret, aux)
 
 
 def sign_state(
@@ -228,20 +228,19 @@ def verify_settle_signature(
     params: ChannelParams, built: StateTransactions, side: Side, of_side: Side, signature: bytes
 ) -> None:
     """Raise `InvalidSignature` unless `side` signed the settlement of the commitment of `of_side`."""
-    message = _settle_message(params, built, of_side)
-    if not keys.verify_schnorr(params.keys(side).settle, message, signature):
+    if not verify_settlement(params, *_settlement(built, of_side), side, signature):
         raise _refusal(f"settle_{of_side.name}", side)
 
 
 def verify_commit_signature(params: ChannelParams, built: StateTransactions, side: Side, signature: bytes) -> None:
     """Raise `InvalidSignature` unless `side` signed the other side's commitment."""
-    message = commitment_sighash(params, built.commits[side.other])
-    if not keys.verify_schnorr(params.keys(side).fund[1:], message, signature):
+    if not verify_funding(params, built.commits[side.other], side, signature):
         raise _refusal("commit_peer", side)
 
 
-def _settle_message(params: ChannelParams, built: StateTransactions, of_side: Side) -> bytes:
-    return settlement_sighash(params, built.settlements[of_side], built.revocation_keys[of_side])
+def _settlement(built: StateTransactions, of_side: Side) -> tuple[Transaction, bytes]:
+    """A settlement and R of the commitment that it spends."""
+    return built.settlements[of_side], built.revocation_keys[of_side]
 
 
 def _refusal(name: str, side: Side) -> InvalidSignature:

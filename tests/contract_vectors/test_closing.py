@@ -6,8 +6,8 @@ from domain.chain import display
 from domain.contract import keys
 from domain.contract.closing import (
     KEY_PATH_WEIGHT,
-    LEAF_WEIGHT,
     build_cooperative_close,
+    close_weight,
     complete_close_by_key_path,
     complete_close_by_leaf,
     is_cooperative_close,
@@ -15,7 +15,7 @@ from domain.contract.closing import (
     leaf_sighash,
 )
 from domain.contract.keys import MusigSession
-from domain.contract.scripts import funding_output
+from domain.contract.taproot_scripts import funding_output
 from domain.errors import InvalidState
 from domain.transaction import Transaction, TxOut
 from domain.units import Side
@@ -34,7 +34,8 @@ def test_close_of_the_vectors_by_leaf() -> None:
 
     assert (VECTOR["sighash_leaf"], VECTOR["sighash_keypath"]) == (message.hex(), key_path_sighash(PARAMS, CLOSE).hex())
     assert (VECTOR["tx"], VECTOR["txid"]) == (complete.serialize().hex(), display(complete.txid))
-    assert (LEAF_WEIGHT, 784, 196) == (complete.weight, VECTOR["weight"], complete.vsize)
+    assert (784, 784, 196) == (complete.weight, VECTOR["weight"], complete.vsize)
+    assert 784 == close_weight(PARAMS, CLOSE)
 
 
 def test_close_by_key_path() -> None:

@@ -106,7 +106,7 @@ def test_the_channel_of_the_vectors_is_accepted() -> None:
         (_with(flags=8), "reserved bits"),
         (_with(flags=16), "reserved bits"),
         (_with(flags=2**31), "reserved bits"),
-        (_with(profile=1), "taproot-disabled"),
+        (_with(profile=1, flags=1), "rescue_leaf needs taproot"),
         (_with(profile=2), "profile 2"),
         (_with_keys(Side.A, payout=P2A), "P2A"),
         (_with_keys(Side.B, payout=b"\x76\xa9\x14" + bytes(20) + b"\x88\xac"), "witness program"),
@@ -145,7 +145,7 @@ def test_constants_of_a_wrong_form_are_refused(encoded: bytes) -> None:
 @pytest.mark.parametrize(
     "encoded",
     [
-        _patched(1, b"\x01"),
+        _patched(1, b"\x02"),
         _patched(78, b"\x00\x00"),
         _patched(84, b"\xf1"),
         _patched(100, b"\x08"),
@@ -156,14 +156,6 @@ def test_constants_of_a_wrong_form_are_refused(encoded: bytes) -> None:
 def test_constants_out_of_range_are_refused_on_reading(encoded: bytes) -> None:
     """Values that no channel may have are refused when they are read."""
     with pytest.raises(InvalidParams):
-        ChannelParams.decode(encoded)
-
-
-def test_channels_without_taproot_are_refused() -> None:
-    """The vectors of profile 1 are recognized and refused with the reason."""
-    encoded = raw(load("sct_p_v0")["channel"]["channel_params"])
-
-    with pytest.raises(InvalidParams, match="taproot-disabled"):
         ChannelParams.decode(encoded)
 
 

@@ -17,7 +17,7 @@ from domain.contract.penalty import (
     verify_penalty,
 )
 from domain.contract.revocation import commitment_point, commitment_secret, revocation_secret
-from domain.contract.scripts import contest_output
+from domain.contract.taproot_scripts import contest_output
 from domain.errors import InvalidSecret, InvalidState
 from domain.transaction import Transaction
 from domain.units import Side
@@ -78,7 +78,7 @@ def test_rungs_of_the_ladder(rung: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("sweep", "size"), [(SWEEP[Side.B], 111), (P2WPKH, 99)])
 def test_sizes_are_known_before_signing(sweep: bytes, size: int) -> None:
     """The fee can be computed from the sweep script alone."""
-    assert (size, size) == (penalty_vsize(PARAMS, sweep), -(-penalty_weight(sweep) // 4))
+    assert (size, size) == (penalty_vsize(PARAMS, sweep), -(-penalty_weight(PARAMS, sweep) // 4))
 
 
 def test_the_highest_fee_leaves_dust() -> None:

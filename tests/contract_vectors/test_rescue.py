@@ -5,8 +5,9 @@ import pytest
 
 from domain.contract import keys
 from domain.contract.rescue import RESCUE_WEIGHT, build_rescue, complete_rescue, rescue_sighash
-from domain.contract.scripts import contest_leaves, contest_output, tap_leaf_hash
 from domain.contract.sighash import taproot_sighash
+from domain.contract.taproot_scripts import contest_leaves, contest_output
+from domain.contract.taproot_tree import tap_leaf_hash
 from domain.errors import InvalidParams, InvalidState
 from domain.transaction import TxOut
 from domain.units import Side

@@ -7,19 +7,10 @@ import pytest
 
 from domain.contract.descriptors import descriptor_checksum, with_checksum
 from domain.contract.keys import taproot_tweak
-from domain.contract.scripts import (
-    contest_descriptor,
-    contest_leaves,
-    contest_output,
-    dust_limit,
-    funding_descriptor,
-    funding_output,
-    htlc_descriptor,
-    htlc_output,
-    push_number,
-    tap_leaf_hash,
-    taproot_output,
-)
+from domain.contract.primitives import HtlcTerms
+from domain.contract.scripts import contest_descriptor, dust_limit, funding_descriptor, htlc_descriptor, push_number
+from domain.contract.taproot_scripts import contest_leaves, contest_output, funding_output, htlc_output
+from domain.contract.taproot_tree import tap_leaf_hash, taproot_output
 from domain.errors import InvalidState, MalformedInput
 from domain.units import Side
 from tests.contract_vectors.load import PARAMS, load, raw
@@ -141,7 +132,7 @@ def test_dust_limits(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", CHANNEL["E_encodings"], ids=lambda case: str(case["E"]))
 def test_timeout_leaves_for_all_widths_of_the_expiry(case: dict[str, Any]) -> None:
     """The expiry is pushed minimally, so the timeout leaf has 36 to 40 bytes."""
-    output = htlc_output(PARAMS, Side.A, bytes(32), case["E"])
+    output = htlc_output(PARAMS, HtlcTerms(Side.A, bytes(32), case["E"]))
 
     assert case["push"] == push_number(case["E"]).hex()
     assert (61, case["timeout_leaf_length"]) == tuple(len(leaf) for leaf in output.leaves)
@@ -151,7 +142,7 @@ def test_timeout_leaves_for_all_widths_of_the_expiry(case: dict[str, Any]) -> No
 def test_htlc_outputs_of_the_vectors(case: dict[str, Any]) -> None:
     """HTLC outputs have the internal key, leaves, root and script of the vectors."""
     offerer = Side(case["type"])
-    output = htlc_output(PARAMS, offerer, raw(case["payment_hash"]), case["expiry"])
+    output = htlc_output(PARAMS, HtlcTerms(offerer, raw(case["payment_hash"]), case["expiry"]))
 
     assert case["internal_xonly"] == output.internal.hex()
     assert [case["success_leaf"], case["timeout_leaf"]] == [leaf.hex() for leaf in output.leaves]
@@ -172,7 +163,7 @@ def test_htlc_descriptor_names_hash_keys_and_expiry() -> None:
 def test_htlcs_expire_at_heights(expiry: int) -> None:
     """Zero and values that mean a time are no expiry."""
     with pytest.raises(InvalidState):
-        htlc_output(PARAMS, Side.A, bytes(32), expiry)
+        htlc_output(PARAMS, HtlcTerms(Side.A, bytes(32), expiry))
 
 
 def test_scripts_push_no_negative_numbers() -> None:

@@ -12,8 +12,7 @@ from functools import partial
 import msgspec
 
 from domain.chain import display
-from domain.contract import keys
-from domain.contract.commitment import build_commitment, commitment_sighash, complete_commitment
+from domain.contract.commitment import build_commitment, complete_commitment, sign_funding
 from domain.contract.conditions import Condition
 from domain.contract.params import ChannelParams
 from domain.contract.penalty import build_penalty, sign_penalty
@@ -76,8 +75,7 @@ def sign_commitment(pair: Pair, side: Side, sequence: int, params: ChannelParams
     """The complete commitment of a side for any state number; no state needs to exist."""
     constants = pair.params if params is None else params
     tx = build_commitment(constants, side, sequence, pair.point(side, sequence))
-    message = commitment_sighash(constants, tx)
-    by_a, by_b = (keys.sign_schnorr(pair.secrets(signer).fund, message, AUX) for signer in Side)
+    by_a, by_b = (sign_funding(constants, tx, pair.secrets(signer).fund, AUX) for signer in Side)
     return complete_commitment(constants, tx, by_a, by_b).serialize()
 
 
@@ -94,7 +92,7 @@ def build_unsigned_penalty(
     return build_penalty(pair.params, pair.commitment_txid(side, sequence), fee, spk)
 
 
-def punish(pair: Pair, side: Side, sequence: int, tx: Transaction, hash_type: int = 0) -> bytes:
+def punish(pair: Pair, side: Side, sequence: int, tx: Transaction, hash_type: int | None = None) -> bytes:
     """Sign a spend of the contest output of `side` with the revocation key, as its victim does."""
     secret = revocation_secret(pair.secrets(side.other).rev, pair.secret(side, sequence))
     return sign_penalty(pair.params, tx, pair.contest_key(side, sequence), secret, AUX, hash_type).serialize()

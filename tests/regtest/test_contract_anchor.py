@@ -9,8 +9,8 @@ from domain.contract import keys
 from domain.contract.commitment import build_commitment, commitment_sighash, complete_commitment
 from domain.contract.params import P2A_SPK
 from domain.contract.revocation import revocation_secret
-from domain.contract.scripts import contest_output
 from domain.contract.sighash import taproot_sighash
+from domain.contract.taproot_scripts import contest_output
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from tests.regtest.contract_stage import AUX, open_channel, penalty, sweep_of

@@ -11,7 +11,6 @@ from domain.contract.descriptors import descriptor_checksum
 from domain.contract.params import FLAG_RESCUE_LEAF
 from domain.contract.scripts import (
     contest_descriptor,
-    contest_leaves,
     contest_output,
     funding_descriptor,
     funding_output,
@@ -19,6 +18,7 @@ from domain.contract.scripts import (
     htlc_descriptor,
     htlc_output,
 )
+from domain.contract.taproot_scripts import contest_leaves
 from domain.errors import MalformedInput
 from domain.transaction import Transaction
 from domain.units import Side

@@ -10,7 +10,9 @@ import pytest
 from domain.chain import make_outpoint
 from domain.contract import htlc as claims
 from domain.contract.conditions import Condition
+from domain.contract.form import form_of
 from domain.contract.htlc import ClaimPath
+from domain.contract.primitives import HtlcTerms
 from domain.errors import InvalidSecret
 from domain.transaction import Transaction
 from domain.units import Side
@@ -195,7 +197,7 @@ def _success_by_hand(
     tx = claims.build_htlc_success(pair.params, condition, txid, 2, 500, payout, version)
     secret = pair.secrets(owner).htlc
     signature = claims.sign_htlc_claim(pair.params, condition, tx, ClaimPath.SUCCESS, secret, AUX)
-    output = claims.claim_output(pair.params, condition)
-    leaf, control = output.leaves[ClaimPath.SUCCESS], output.control_blocks[ClaimPath.SUCCESS]
     shown = preimage_of(condition.id) if preimage is None else preimage
-    return tx.with_witness(0, (signature, shown, leaf, control)).serialize()
+    terms = HtlcTerms(condition.offerer, condition.hash, condition.expiry)
+    witness = form_of(pair.params).claim_witness(pair.params, terms, ClaimPath.SUCCESS, signature, shown)
+    return tx.with_witness(0, witness).serialize()

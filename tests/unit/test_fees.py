@@ -100,6 +100,7 @@ def test_mempool_fee_beats_a_rival_child_in_fee_and_feerate() -> None:
     """The cheater's 2,000-sat child of 111 vB is outbid by one increment, also for nodes before Core 31."""
     found = mempool_fee(
         vsize=111,
+        commitment_vsize=166,
         commitment_fee=332,
         package_estimate=None,
         rival_fee=2_000,
@@ -114,6 +115,7 @@ def test_mempool_fee_keeps_the_last_bid_when_nothing_asks_for_more() -> None:
     """Without a higher rival the same bytes go out again."""
     found = mempool_fee(
         vsize=111,
+        commitment_vsize=166,
         commitment_fee=332,
         package_estimate=None,
         rival_fee=None,

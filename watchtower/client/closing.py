@@ -6,16 +6,16 @@ new attempt with fresh nonces is made, which is why the leaf form is the default
 
 from __future__ import annotations
 
-from domain.contract import keys
 from domain.contract.closing import (
     build_cooperative_close,
     complete_close_by_key_path,
     complete_close_by_leaf,
-    key_path_sighash,
-    leaf_sighash,
+    key_path_session,
+    sign_close,
+    verify_close,
+    verify_key_path,
 )
 from domain.contract.keys import MusigSession
-from domain.contract.scripts import funding_output
 from domain.errors import ChannelClosed, ChannelNotReady, InvalidSignature, InvalidState
 from domain.events import CloseProposed, CloseSigned, Payload
 from domain.transaction import Transaction
@@ -59,7 +59,7 @@ def on_close_propose(seat: Seat, message: ClosePropose) -> Step:
     if answered is not None:
         return Step(messages=(CloseAccept(channel_id=name_of(seat), signature=Hex64(answered)),))
     params = seat.channel.params
-    if not keys.verify_schnorr(params.keys(seat.peer).fund[1:], leaf_sighash(params, tx), message.signature):
+    if not verify_close(params, tx, seat.peer, message.signature):
         raise InvalidSignature("the peer's signature on the cooperative close does not verify; nothing was signed")
     own = _sign_leaf(seat, tx)
     complete = _complete_by_leaf(seat, tx, own, message.signature)
@@ -79,7 +79,7 @@ def on_close_accept(seat: Seat, message: CloseAccept) -> Step:
         own = _own_leaf_signature(seat, tx)
         if close.by is not seat.own or own is None:
             continue
-        if keys.verify_schnorr(params.keys(seat.peer).fund[1:], leaf_sighash(params, tx), message.signature):
+        if verify_close(params, tx, seat.peer, message.signature):
             if close.raw is not None:
                 return NOTHING
             complete = _complete_by_leaf(seat, tx, own, message.signature)
@@ -132,10 +132,9 @@ def on_close_accept_musig(seat: Seat, message: CloseAcceptMusig, session: MusigS
 def on_close_signed_musig(seat: Seat, message: CloseSignedMusig) -> Step:
     """The joined signature arrives at the side that answered."""
     params = seat.channel.params
-    output_key = funding_output(params).output_key
     for close in reversed(seat.channel.closes):
         tx = close_transaction(seat, close)
-        if keys.verify_schnorr(output_key, key_path_sighash(params, tx), message.signature):
+        if verify_key_path(params, tx, message.signature):
             complete = complete_close_by_key_path(tx, message.signature).serialize()
             return NOTHING if close.raw else Step((_signed(seat, tx, seat.peer, message.signature, complete),))
     raise InvalidSignature("the signature does not fit any close of this channel")
@@ -190,24 +189,15 @@ def _own_leaf_signature(seat: Seat, tx: Transaction) -> bytes | None:
     signature = known.signature(seat.own) if known else None
     if signature is None:
         return None
-    params = seat.channel.params
-    by_leaf = keys.verify_schnorr(params.keys(seat.own).fund[1:], leaf_sighash(params, tx), signature)
-    return signature if by_leaf else None
+    return signature if verify_close(seat.channel.params, tx, seat.own, signature) else None
 
 
 def _sign_leaf(seat: Seat, tx: Transaction) -> bytes:
-    return keys.sign_schnorr(seat.secrets.fund, leaf_sighash(seat.channel.params, tx), seat.entropy())
+    return sign_close(seat.channel.params, tx, seat.secrets.fund, seat.entropy())
 
 
 def _session(seat: Seat, tx: Transaction) -> MusigSession:
-    params = seat.channel.params
-    return MusigSession(
-        seat.secrets.fund,
-        (params.keys_a.fund, params.keys_b.fund),
-        seat.entropy(),
-        funding_output(params).merkle_root,
-        key_path_sighash(params, tx),
-    )
+    return key_path_session(seat.channel.params, tx, seat.secrets.fund, seat.entropy())
 
 
 def _complete_by_leaf(seat: Seat, tx: Transaction, own: bytes, theirs: bytes) -> bytes:

@@ -6,8 +6,8 @@ asked whether its secret was released.
 
 from __future__ import annotations
 
-from domain.contract import htlc, keys
-from domain.contract.commitment import commitment_sighash, complete_commitment
+from domain.contract import htlc
+from domain.contract.commitment import complete_commitment, sign_funding
 from domain.contract.conditions import Condition, ConditionKey
 from domain.contract.htlc import ClaimPath
 from domain.contract.settlement import complete_settlement, condition_vouts
@@ -39,7 +39,7 @@ def sign_commitment(seat: Seat, sequence: int) -> tuple[Step, bytes]:
     content, signature = _publishable(seat, sequence)
     built = seat.transactions(content)
     tx = built.commits[seat.own]
-    own = keys.sign_schnorr(seat.secrets.fund, commitment_sighash(channel.params, tx), seat.entropy())
+    own = sign_funding(channel.params, tx, seat.secrets.fund, seat.entropy())
     pair = (own, signature) if seat.own is Side.A else (signature, own)
     event = CommitmentPublished(recorded_at=seat.now, sequence=sequence, txid=tx.txid)
     raw = complete_commitment(channel.params, tx, *pair).serialize()

@@ -5,8 +5,7 @@ The SDK refuses this (`SelfBreach`), so the cheater works from its seed and its 
 
 from __future__ import annotations
 
-from domain.contract import keys
-from domain.contract.commitment import build_commitment, commitment_sighash, complete_commitment
+from domain.contract.commitment import build_commitment, complete_commitment, sign_funding
 from domain.contract.derivation import ChannelSecrets, channel_keys
 from domain.contract.revocation import commitment_point
 from domain.transaction import Transaction
@@ -27,7 +26,7 @@ def unsafe_commitment(seed: bytes, party: ChannelParty, channel_id: bytes, seque
     secrets = secrets_of(seed, party, channel_id)
     side = channel.own_side
     tx = build_commitment(channel.params, side, sequence, commitment_point(secrets.seed, sequence))
-    own = keys.sign_schnorr(secrets.fund, commitment_sighash(channel.params, tx), bytes(32))
+    own = sign_funding(channel.params, tx, secrets.fund, bytes(32))
     theirs = state.signatures(side.other).commit_peer
     pair = (own, theirs) if side is Side.A else (theirs, own)
     return complete_commitment(channel.params, tx, *pair)
