@@ -1,8 +1,11 @@
 """A party's directory: its event log and its encrypted keystore, made once and opened again.
 
-create_home(path, "regtest", passphrase)
-with open_home(path, passphrase, PartySettings(network="regtest")) as home:
-home.party.open(Terms(balances=(500_000, 500_000)))
+    create_home(path, "regtest", passphrase)
+    with open_home(path, passphrase, PartySettings(network="regtest")) as home:
+        home.party.open(Terms(balances=(500_000, 500_000)))
+
+Two ways back after a loss: `restore_backup` brings log and keystore of a backup, every channel frozen until the peer
+or a tower reports the highest state; `restore_home` makes the keys again from the seed, with an empty log.
 """
 
 from __future__ import annotations
@@ -13,13 +16,22 @@ from types import TracebackType
 from typing import Self
 
 from domain.chain import chain_hash
+from domain.errors import UnknownChannel
+from domain.events import ChannelFrozen, FreezeReason, envelopes
+from watchtower.backup import LOG_NAMES, Manifest, backup, party_sources, restore
+from watchtower.backup.archive import KEYSTORE_NAME
+from watchtower.backup.errors import BackupError
+from watchtower.client.key_ring import SEED_NAME, raise_floor
 from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.party_channel import PartyChannel, evolve
+from watchtower.hygiene import require_private
 from watchtower.keystore import SCRYPT_COST, FileKeystore
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.system import SystemClock
 
-LOG_NAME, KEYSTORE_NAME = "party.db", "keystore"
+LOG_NAME = LOG_NAMES["party"]
+PAGE = 1000
 
 
 class PartyHome:
@@ -70,7 +82,11 @@ def create_home(
 
 
 def open_home(directory: Path, passphrase: bytes, settings: PartySettings) -> PartyHome:
-    """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file."""
+    """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file.
+
+    `Exposed` if the directory or a file in it can be opened by others.
+    """
+    require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
     try:
         store = open_store(directory / LOG_NAME, chain_hash=chain_hash(settings.network))
@@ -83,3 +99,73 @@ def open_home(directory: Path, passphrase: bytes, settings: PartySettings) -> Pa
         keystore.close()
         raise
     return PartyHome(party, store, keystore)
+
+
+def export_seed(directory: Path, passphrase: bytes) -> bytes:
+    """The seed that all keys of this party follow from (16 … 64 bytes). Write it down; never log it."""
+    seed = FileKeystore.open_copy(directory / KEYSTORE_NAME, passphrase).get(SEED_NAME)
+    if seed is None:
+        raise UnknownChannel("the keystore holds no seed; it is not that of a party")
+    return seed
+
+
+def restore_home(directory: Path, network: str, passphrase: bytes, seed: bytes, *, cost: int = SCRYPT_COST) -> None:
+    """Make a home from a seed alone: the same keys, no channels yet; new channels use indexes never used before.
+
+    What the party signed and revoked is not known here: a channel that is brought back from a tower or peer must stay
+    frozen until its highest state is known.
+    """
+    create_home(directory, network, passphrase, seed=seed, cost=cost)
+    _raise_floor(directory, passphrase)
+
+
+def backup_home(directory: Path, path: Path, passphrase: bytes) -> Manifest:
+    """Log and keystore in one encrypted file, verified; also while the party runs. See `watchtower.backup`."""
+    return backup(party_sources(directory), path, passphrase, SystemClock().wall_microseconds())
+
+
+def restore_backup(path: Path, directory: Path, passphrase: bytes) -> Manifest:
+    """Bring a party back from `backup_home`, to a new directory; it appears with every channel frozen.
+
+    States may have been signed or revoked since the backup was made: publishing what the log calls newest could cost
+    the whole channel (self-breach). Raises `BackupError` for a backup that is not a party's.
+    """
+
+    def freeze(staged: Path, manifest: Manifest) -> None:
+        if manifest.kind != "party" or manifest.log is None:
+            raise BackupError("this backup is not one of a party with its log")
+        freeze_restored(staged / LOG_NAME)
+        _raise_floor(staged, passphrase)
+
+    return restore(path, directory, passphrase, freeze)
+
+
+def freeze_restored(log: Path) -> int:
+    """Freeze every channel of a restored log (FreezeReason RESTORED); returns how many were frozen."""
+    store = open_store(log)
+    try:
+        channels: dict[str, PartyChannel] = {}
+        position = 0
+        while page := store.read_log(position, PAGE):
+            for recorded in page:
+                event = recorded.envelope
+                if event.stream.startswith("c"):
+                    channels[event.stream] = evolve(channels.get(event.stream), event)
+            position = page[-1].id
+        alive = [channel for channel in channels.values() if not channel.abandoned]
+        now = SystemClock().wall_microseconds()
+        for channel in alive:
+            evidence = channel.sequence.to_bytes(8, "little", signed=True)
+            frozen = ChannelFrozen(recorded_at=now, reason=FreezeReason.RESTORED, evidence=evidence)
+            store.append(envelopes(channel.stream, channel.version, (frozen,)))
+        return len(alive)
+    finally:
+        store.close()
+
+
+def _raise_floor(directory: Path, passphrase: bytes) -> None:
+    keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
+    try:
+        raise_floor(keystore, SystemClock().wall_microseconds())
+    finally:
+        keystore.close()

@@ -21,6 +21,35 @@ def index_name(channel_index: int) -> bytes:
     return tagged_hash("state-channel/party/index", channel_index.to_bytes(4, "big"))
 
 
+EPOCH = 1_704_067_200
+"""First of January 2024 in Unix seconds."""
+
+
+def floor_name(number: int) -> bytes:
+    """Keystore entry of the lowest channel index that may be used since restore `number` (0, 1, …)."""
+    return tagged_hash("state-channel/party/floor", number.to_bytes(4, "big"))
+
+
+def raise_floor(keystore: Keystore, now: int) -> int:
+    """Skip every channel index that a restored party may have used after its backup; returns the new floor.
+
+    What was used is not known any more, and an index must never be used twice (protocol 2.1). The floor is the time of
+    the restore in seconds since 2024 (`now` in Unix microseconds): no party opens a channel per second, and the indexes
+    last until 2092.
+    """
+    floors = _floors(keystore)
+    floor = max(now // 1_000_000 - EPOCH, 0, *floors)
+    keystore.put(floor_name(len(floors)), floor.to_bytes(4, "big"))
+    return floor
+
+
+def _floors(keystore: Keystore) -> list[int]:
+    found: list[int] = []
+    while (stored := keystore.get(floor_name(len(found)))) is not None:
+        found.append(int.from_bytes(stored, "big"))
+    return found
+
+
 class KeyRing:
     """Keys by channel index. Called under the party's lock; a keystore without a seed is `UnknownChannel`."""
 
@@ -30,7 +59,7 @@ class KeyRing:
         self._keystore = keystore
         self._settings = settings
         self._known: dict[int, OwnKeys] = {}
-        self._next_index = 0
+        self._next_index = max(_floors(keystore), default=0)
 
     def __repr__(self) -> str:
         return f"<KeyRing {self._settings.network}>"
