@@ -1,0 +1,70 @@
+"""Rule U4: a state counts once the own tower holds it.
+
+`settle` waits for the tower, for a call that must not return earlier. `touch` marks a channel that the peer has
+moved on; the task of `run` brings it to the tower, again and again until the tower has taken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from domain.errors import DomainError
+from watchtower.client.errors import StateChannelError
+from watchtower.client.party_channel import PartyChannel
+
+Synchronize = Callable[[bytes], Awaitable[object]]
+"""Brings one channel at the tower to where the party stands: `StateChannelClient.synchronize`."""
+
+RETRY_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Finality:
+    """One party's channels at its own tower; links share it. For one event loop."""
+
+    def __init__(self, synchronize: Synchronize, *, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._synchronize = synchronize
+        self._retry_seconds = retry_seconds
+        self._behind: set[bytes] = set()
+        self._bell = asyncio.Event()
+        self._turns: dict[bytes, asyncio.Lock] = {}
+
+    def touch(self, channel: PartyChannel) -> None:
+        """Remember a channel whose newest state is complete and not yet at a tower."""
+        if channel.final_sequence < channel.sequence <= channel.peer_revoked + 1:
+            self._behind.add(channel.channel_id)
+            self._bell.set()
+
+    async def settle(self, channel_id: bytes) -> None:
+        """Return once the tower holds the newest state; raises what the tower's client raises."""
+        async with self._turns.setdefault(channel_id, asyncio.Lock()):
+            await self._synchronize(channel_id)
+            self._behind.discard(channel_id)
+
+    async def run(self) -> None:
+        """Bring every touched channel to the tower until cancelled; failures are logged and tried again."""
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            for channel_id in tuple(self._behind):
+                await self._try(channel_id)
+            if self._behind and not self._bell.is_set():
+                await self._pause()
+
+    async def _try(self, channel_id: bytes) -> None:
+        try:
+            await self.settle(channel_id)
+        except (StateChannelError, DomainError) as error:
+            _log.warning("tower_behind", channel=channel_id.hex()[:16], reason=str(error))
+
+    async def _pause(self) -> None:
+        """Wait before the next try; a touched channel ends the pause."""
+        try:
+            async with asyncio.timeout(self._retry_seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            self._bell.set()

@@ -1,0 +1,352 @@
+"""A party's link to one peer: messages in, answers out, and calls that end when the peer has answered.
+
+    async with PeerLink(party, transport, book) as link:
+        channel_id = await link.open_channel(Terms(balances=(500_000, 500_000)), fund)
+        await link.update(channel_id, (490_000, 510_000))
+        raw = await link.close_channel(channel_id, (490_000, 510_000), fee=1_000)
+
+The party decides and stores, in a worker thread, so that the event loop never waits for a disk. One piece of
+work at a time: the order in which the party decided is the order in which the peer hears it. A link lives as
+long as its connection; on the next one both sides say where they stand, and what was cut goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import structlog
+
+from domain.contract.conditions import Condition
+from domain.errors import ChannelNotReady, DomainError, MalformedInput, UnknownChannel
+from watchtower.client.exchange import Fund
+from watchtower.client.finality import Finality
+from watchtower.client.link_calls import Calls
+from watchtower.client.link_messages import AnyLinkMessage, Refused, decode, encode, kind_of, refused
+from watchtower.client.messages import AcceptChannel, Message, OpenChannel, UpdateOffer, UpdateReject
+from watchtower.client.opened import proposal_id_of
+from watchtower.client.opening import NO_APP, Terms
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.peer_book import PeerBook
+from watchtower.client.peer_errors import Overtaken, PeerRefused, TransportClosed
+from watchtower.client.transport.port import Transport
+from watchtower.ports import WatchtowerError
+
+TIMEOUT_MS = 30_000
+REFUSAL_LIMIT = 100
+"""Messages that the own party refused; after so many the peer is broken or hostile and the connection ends."""
+
+OPENING_LIMIT = 20
+"""Channels without a complete state 0 that one peer may leave behind: each costs keys and lines in the log."""
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """What a piece of work of the party yields: messages to send and the channel as it stands afterwards."""
+
+    messages: Sequence[Message] = ()
+    channel: PartyChannel | None = None
+    opened: bytes | None = None
+
+
+class PeerLink:
+    """See the module. `finality` brings complete states to the own tower before an update counts (rule U4)."""
+
+    def __init__(
+        self,
+        party: ChannelParty,
+        transport: Transport,
+        book: PeerBook,
+        *,
+        timeout_ms: int = TIMEOUT_MS,
+        finality: Finality | None = None,
+    ) -> None:
+        self.party = party
+        self._transport = transport
+        self._book = book
+        self._seconds = timeout_ms / 1000
+        self._finality = finality
+        self._calls = Calls()
+        self._order = asyncio.Lock()
+        self._openings: dict[bytes, OpenChannel] = {}
+        self._refusals = 0
+        self._work: set[asyncio.Task[Any]] = set()
+        self._running: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<PeerLink to {self.peer.hex()[:8]}>"
+
+    @property
+    def peer(self) -> bytes:
+        """The peer's identity, 32 bytes."""
+        return self._transport.peer
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def start(self) -> None:
+        """Run in a task of its own; `stop` ends it."""
+        if self._running is None:
+            self._running = asyncio.create_task(self._run_quietly(), name=f"link {self.peer.hex()[:8]}")
+
+    async def stop(self) -> None:
+        """Close the connection and wait for the end of the work in hand. Harmless if it ended already."""
+        await self._transport.close()
+        if self._running is not None:
+            await asyncio.gather(self._running, return_exceptions=True)
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    async def run(self) -> None:
+        """Say where all channels stand, then take messages until the connection ends (`TransportClosed`).
+
+        Raises `MalformedInput` for what no party sends, and store errors: the channel must then be read anew.
+        """
+        try:
+            await self.reconnect()
+            while True:
+                await self._take(decode(await self._transport.receive()))
+        except BaseException as error:
+            self._calls.end(error if isinstance(error, TransportClosed) else _ended(error))
+            await self._transport.close()
+            raise
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open_channel(self, terms: Terms, fund: Fund, *, state_data: bytes = b"", app_id: bytes = NO_APP) -> bytes:
+        """Agree on constants, fix the outpoint that `fund(spk, value)` returns, complete state 0; the channel id.
+
+        `fund` runs in a worker thread and must not sign or send anything that spends: state 0 is not complete.
+        """
+        proposal_id = await self.propose_channel(terms)
+        spk = await asyncio.to_thread(self.party.funding_spk, proposal_id)
+        txid, vout = await asyncio.to_thread(fund, spk, terms.capacity)
+        return await self.fix_channel(proposal_id, txid, vout, state_data=state_data, app_id=app_id)
+
+    async def propose_channel(self, terms: Terms) -> bytes:
+        """First half of an opening: both sides know all constants. Returns the proposal id."""
+        request = await asyncio.to_thread(self.party.open, terms)
+        name = bytes(request.channel_id)
+        self._openings[name] = request
+        try:
+            async with self._calls.begin(name) as call:
+                await self._perform(lambda: _Done((request,)))
+                return (await call.wait(_is_known, self._seconds)).params.proposal_id
+        finally:
+            self._openings.pop(name, None)
+
+    async def fix_channel(
+        self, proposal_id: bytes, txid: bytes, vout: int, *, state_data: bytes = b"", app_id: bytes = NO_APP
+    ) -> bytes:
+        """Second half: fix the outpoint (txid in internal order) and complete state 0. May be repeated."""
+        async with self._calls.begin(proposal_id) as call:
+            await self._act(proposal_id, lambda: self.party.fix_funding(proposal_id, txid, vout, state_data, app_id))
+            return (await call.wait(lambda channel: channel.sequence >= 0, self._seconds)).channel_id
+
+    async def update(
+        self,
+        channel_id: bytes,
+        balances: tuple[int, int],
+        conditions: Sequence[Condition] = (),
+        state_data: bytes = b"",
+    ) -> int:
+        """Make the next state; balances of A and B in satoshi. Returns its number once it is final.
+
+        Out of turn it asks the peer for the turn. Raises `PeerRefused`, `PeerSilent`, `Overtaken`, and the
+        refusals of the own party.
+        """
+        async with self._calls.begin(await self._proposal_of(channel_id)) as call:
+            done = await self._act(channel_id, lambda: self.party.offer(channel_id, balances, conditions, state_data))
+            header = next(bytes(each.header) for each in done.messages if isinstance(each, UpdateOffer))
+            sequence = int.from_bytes(header[40:48], "little")
+            await call.wait(lambda channel: _is_revoked_before(channel, sequence), self._seconds)
+            made = await asyncio.to_thread(self.party.state, channel_id, sequence)
+            if made.content.header != header:
+                raise Overtaken(f"the peer completed state {sequence} with other content; look and decide again")
+        if self._finality is not None:
+            await self._finality.settle(channel_id)
+        return sequence
+
+    async def close_channel(
+        self, channel_id: bytes, final_balances: tuple[int, int], fee: int, *, lock_time: int = 0, musig: bool = True
+    ) -> bytes:
+        """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent."""
+        propose = self.party.propose_close_musig if musig else self.party.propose_close
+        async with self._calls.begin(await self._proposal_of(channel_id)) as call:
+            await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
+            reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
+        raw = _close_of(reached, fee, lock_time)
+        assert raw is not None, "this is what was waited for"
+        return raw
+
+    async def reconnect(self) -> None:
+        """Say where every channel with this peer stands; the peer sends what this side lacks."""
+        for proposal_id in await asyncio.to_thread(self._open_channels):
+            await self._act(proposal_id, lambda name=proposal_id: self.party.reconnect(name))  # type: ignore[misc]
+
+    async def send(self, message: Message) -> None:
+        """Send one message that the party has stored already, in the order of the other work."""
+        await self._perform(lambda: _Done((message,)))
+
+    async def wait_for(
+        self, channel_id: bytes, reached: Callable[[PartyChannel], bool], timeout_ms: int | None = None
+    ) -> PartyChannel:
+        """The channel once `reached` holds, by whoever's doing; `PeerSilent` after the time."""
+        name = await self._proposal_of(channel_id)
+        with self._calls.watch(name) as call:
+            call.note(await asyncio.to_thread(self.party.channel, channel_id))
+            return await call.wait(reached, self._seconds if timeout_ms is None else timeout_ms / 1000)
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _take(self, message: AnyLinkMessage) -> None:
+        """One message of the peer."""
+        name = bytes(message.channel_id)
+        if isinstance(message, Refused):
+            self._calls.fail(name, PeerRefused(message.reason, message.slug))
+            return
+        try:
+            done = await self._perform(lambda: self._decide(message))
+        except DomainError as error:
+            await self._refuse(message, error)
+            return
+        if isinstance(message, UpdateReject):
+            self._calls.fail(name, PeerRefused(message.reason))
+        if done.opened is not None and done.channel is not None:
+            self._calls.rename(name, done.opened)
+            self._calls.note(done.channel)
+
+    async def _refuse(self, message: AnyLinkMessage, error: DomainError) -> None:
+        """Tell the peer and the waiting call; end a connection on which this happens too often."""
+        name = bytes(message.channel_id)
+        if isinstance(message, UpdateReject):
+            self._calls.fail(name, PeerRefused(message.reason))
+            return
+        _log.warning("message_refused", peer=self.peer.hex(), message=kind_of(message), slug=error.slug)
+        self._calls.fail(name, error)
+        self._refusals += 1
+        if self._refusals > REFUSAL_LIMIT:
+            raise MalformedInput(f"the peer sent {self._refusals} messages that break the protocol")
+        await self._transport.send(encode(refused(message, error)))
+
+    def _decide(self, message: AnyLinkMessage) -> _Done:
+        """The party's answer, in a worker thread. A peer may speak for its own channels only."""
+        assert not isinstance(message, Refused), "refusals are not for the party"
+        if isinstance(message, OpenChannel):
+            return self._answer_opening(message)
+        if isinstance(message, AcceptChannel):
+            return self._take_acceptance(message)
+        self._book.require(self.party.channel(message.channel_id), self.peer)
+        answers = self.party.receive(message)
+        return _Done(answers, self.party.channel(message.channel_id))
+
+    def _answer_opening(self, message: OpenChannel) -> _Done:
+        unfinished = sum(1 for channel in self._own_channels() if channel.state is None)
+        if unfinished >= OPENING_LIMIT:
+            raise ChannelNotReady(f"{unfinished} openings of this peer are unfinished; finish or give up one first")
+        answers = self.party.receive(message)
+        (accept,) = (each for each in answers if isinstance(each, AcceptChannel))
+        proposal_id = proposal_id_of(message, accept, self.party.settings.params_policy)
+        self._book.bind(proposal_id, self.peer)
+        return _Done(answers, self.party.channel(proposal_id))
+
+    def _take_acceptance(self, message: AcceptChannel) -> _Done:
+        request = self._openings.get(bytes(message.channel_id))
+        if request is None:
+            raise UnknownChannel("no opening waits for this answer; it was given up")
+        proposal_id = proposal_id_of(request, message, self.party.settings.params_policy)
+        self._book.bind(proposal_id, self.peer)
+        answers = self.party.receive(message)
+        return _Done(answers, self.party.channel(proposal_id), proposal_id)
+
+    async def _act(self, channel_id: bytes, act: Callable[[], Iterable[Message]]) -> _Done:
+        """Work on a channel of this peer that yields messages to it."""
+
+        def work() -> _Done:
+            self._book.require(self.party.channel(channel_id), self.peer)
+            messages = tuple(act())
+            return _Done(messages, self.party.channel(channel_id))
+
+        return await self._perform(work)
+
+    async def _perform(self, work: Callable[[], _Done]) -> _Done:
+        """Run work of the party in a thread and send what it says; a caller that gives up does not stop it."""
+        return await asyncio.shield(self._spawn(self._in_order(work)))
+
+    async def _in_order(self, work: Callable[[], _Done]) -> _Done:
+        async with self._order:
+            done = await asyncio.to_thread(work)
+            for message in done.messages:
+                await self._transport.send(encode(message))
+            if done.channel is not None:
+                self._calls.note(done.channel)
+        if self._finality is not None and done.channel is not None:
+            self._finality.touch(done.channel)
+        return done
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._done_with)
+        return task
+
+    def _done_with(self, task: asyncio.Task[Any]) -> None:
+        """Forget finished work; an error whose caller has given up is said here, elsewhere nobody would hear it."""
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("link_work_failed", peer=self.peer.hex(), error=type(error).__name__)
+
+    async def _run_quietly(self) -> None:
+        """The task of `start`: the end of a connection is said once, in the log."""
+        try:
+            await self.run()
+        except TransportClosed as error:
+            _log.info("link_ended", peer=self.peer.hex(), reason=str(error))
+        except (DomainError, WatchtowerError) as error:
+            _log.error("link_failed", peer=self.peer.hex(), slug=error.slug, reason=str(error))
+
+    async def _proposal_of(self, channel_id: bytes) -> bytes:
+        channel = await asyncio.to_thread(self.party.channel, channel_id)
+        return channel.params.proposal_id
+
+    def _own_channels(self) -> list[PartyChannel]:
+        return [channel for channel in self.party.channels() if self._book.peer_of(channel) == self.peer]
+
+    def _open_channels(self) -> list[bytes]:
+        return [each.params.proposal_id for each in self._own_channels() if not (each.abandoned or each.spend_seen)]
+
+
+def _is_known(channel: PartyChannel) -> bool:
+    """Whether there is a channel at all; an opening has none until the peer has answered."""
+    return len(channel.params.proposal_id) == 32
+
+
+def _is_revoked_before(channel: PartyChannel, sequence: int) -> bool:
+    """Whether a state is complete and the peer has revoked the one before it: rule U4 (i)."""
+    return channel.sequence >= sequence and channel.peer_revoked >= sequence - 1
+
+
+def _close_of(channel: PartyChannel, fee: int, lock_time: int) -> bytes | None:
+    """The complete close that this side proposed with these terms."""
+    for close in reversed(channel.closes):
+        if (close.by, close.fee, close.lock_time) == (channel.own_side, fee, lock_time):
+            return close.raw
+    return None
+
+
+def _ended(error: BaseException) -> TransportClosed:
+    return TransportClosed(f"the link ended: {type(error).__name__}")

@@ -1,0 +1,112 @@
+"""Calls that wait for the peer: one at a time per channel, woken by every change of the channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.peer_errors import PeerSilent
+
+Reached = Callable[[PartyChannel], bool]
+"""Whether the channel stands where a call wants it."""
+
+
+class Call:
+    """One call in flight."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._channel: PartyChannel | None = None
+        self._error: Exception | None = None
+
+    def note(self, channel: PartyChannel) -> None:
+        """The channel as it stands now."""
+        self._channel = channel
+        self._changed.set()
+
+    def fail(self, error: Exception) -> None:
+        """The call cannot succeed any more; the first reason counts."""
+        self._error = self._error or error
+        self._changed.set()
+
+    async def wait(self, reached: Reached, seconds: float) -> PartyChannel:
+        """The channel once `reached` holds; raises what `fail` was told, or `PeerSilent` after the time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._channel is None or not reached(self._channel):
+                    if self._error is not None:
+                        raise self._error
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self._silence(seconds) from None
+        return self._channel
+
+    def _silence(self, seconds: float) -> PeerSilent:
+        text = f"the peer did not answer within {seconds * 1000:.0f} ms; the channel stands where it stood"
+        pending = self._channel.pending if self._channel is not None else None
+        if pending is None or not pending.is_bound:
+            return PeerSilent(f"{text}, and the call may be repeated")
+        number = pending.content.seq
+        return PeerSilent(
+            f"{text}. Signatures for state {number} were given away: repeat the same call to finish it, "
+            f"or close the channel; no other content can become state {number} (rule U5)"
+        )
+
+
+class Calls:
+    """The calls of one link. Channels are named by proposal id here, an opening by the name that A drew."""
+
+    def __init__(self) -> None:
+        self._calls: dict[bytes, set[Call]] = {}
+        self._turns: dict[bytes, asyncio.Lock] = {}
+        self._names: dict[bytes, bytes] = {}
+        self._end: Exception | None = None
+
+    @asynccontextmanager
+    async def begin(self, name: bytes) -> AsyncIterator[Call]:
+        """Wait until no other call that moves this channel is in flight, then be the one."""
+        async with self._turns.setdefault(self._key(name), asyncio.Lock()):
+            with self.watch(name) as call:
+                yield call
+
+    @contextmanager
+    def watch(self, name: bytes) -> Iterator[Call]:
+        """A call that only looks on; there may be many."""
+        call = Call()
+        self._calls.setdefault(self._key(name), set()).add(call)
+        if self._end is not None:
+            call.fail(self._end)
+        try:
+            yield call
+        finally:
+            self._calls = {key: left for key, calls in self._calls.items() if (left := calls - {call})}
+
+    def rename(self, name: bytes, proposal_id: bytes) -> None:
+        """An opening has become a channel."""
+        self._names[name] = proposal_id
+        self._calls.setdefault(proposal_id, set()).update(self._calls.pop(name, set()))
+
+    def note(self, channel: PartyChannel) -> None:
+        """The channel as it stands now; its calls look whether they are done."""
+        name = channel.params.proposal_id
+        self._names[channel.channel_id] = name
+        for call in self._calls.get(name, ()):
+            call.note(channel)
+
+    def fail(self, name: bytes, error: Exception) -> None:
+        """Something went wrong in a channel; without a call nobody is told."""
+        for call in self._calls.get(self._key(name), ()):
+            call.fail(error)
+
+    def end(self, error: Exception) -> None:
+        """The connection ended: all calls fail, and all that come."""
+        self._end = error
+        for calls in self._calls.values():
+            for call in calls:
+                call.fail(error)
+
+    def _key(self, name: bytes) -> bytes:
+        return self._names.get(bytes(name), bytes(name))

@@ -1,0 +1,48 @@
+"""What can go wrong between two parties, apart from the refusals of the protocol itself.
+
+StateChannelError
+└── PeerError
+    ├── PeerUnreachable     nobody answers at the address, or another program than the one that was asked for
+    ├── PeerNotAllowed      one of both sides does not want to talk with the other's key
+    ├── TransportClosed     the connection ended; dial again, then `PeerLink.reconnect`
+    ├── PeerSilent          no answer within timeout_ms; the same call may be repeated
+    ├── PeerRefused         the peer says no, with its reason
+    └── Overtaken           the peer completed another state under the number that was offered
+"""
+
+from __future__ import annotations
+
+from watchtower.client.errors import StateChannelError
+
+
+class PeerError(StateChannelError):
+    """Base of everything that concerns the other party."""
+
+
+class PeerUnreachable(PeerError):
+    """No connection to the address, or the program there does not hold the expected key."""
+
+
+class PeerNotAllowed(PeerError):
+    """The other side refused this key."""
+
+
+class TransportClosed(PeerError):
+    """The connection ended. Messages that the other side had not received by then are lost."""
+
+
+class PeerSilent(PeerError):
+    """The peer did not answer in time. The channel stands where it stood; repeating the call is harmless."""
+
+
+class PeerRefused(PeerError):
+    """The peer refused; `reason` is its own text and `slug` the kind of refusal, both untrusted."""
+
+    def __init__(self, reason: str, slug: str = "") -> None:
+        super().__init__(f"the peer refuses: {reason}")
+        self.reason = reason
+        self.slug = slug
+
+
+class Overtaken(PeerError):
+    """The peer made the next state first, with other content. Look at the channel and decide again."""
