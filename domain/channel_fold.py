@@ -188,9 +188,9 @@ def _closing(channel: Channel, closing: Closing) -> Channel:
     return msgspec.structs.replace(channel, closings=(*others, closing))
 
 
-def _update(channel: Channel, payload: StateUpdated) -> Channel:
-    header = StateHeader.decode(payload.header)
-    record = StateRecord(
+def state_record(payload: StateUpdated) -> StateRecord:
+    """What the event of a state keeps for its settlement."""
+    return StateRecord(
         payload.header,
         payload.conditions,
         payload.sigs_a,
@@ -198,6 +198,11 @@ def _update(channel: Channel, payload: StateUpdated) -> Channel:
         payload.own_point,
         payload.descriptors,
     )
+
+
+def _update(channel: Channel, payload: StateUpdated) -> Channel:
+    header = StateHeader.decode(payload.header)
+    record = state_record(payload)
     first = payload.sequence == 0
     states = (*channel.states, record)[-KEPT_STATES:]
     updated = msgspec.structs.replace(

@@ -1,28 +1,23 @@
-"""Honest closes: which settlement to send and from when; preimages that became public."""
+"""Honest closes: which settlement to send and from when."""
 
 from __future__ import annotations
 
 import msgspec
 
-from domain.chain import OutPoint, make_outpoint
 from domain.channel import Channel, Spend, StateRecord
-from domain.contract.conditions import Condition
-from domain.contract.htlc import extract_preimage
-from domain.contract.settlement import complete_settlement, condition_vouts
-from domain.contract.state import onchain_state_hash, state_transactions
+from domain.contract.settlement import complete_settlement
+from domain.contract.state import state_transactions
 from domain.deadlines import settle_valid_from
 from domain.events import (
     AlertKind,
     BroadcastOutcome,
     Payload,
-    PreimageLearned,
     SettleBroadcast,
     SettlePrepared,
-    Source,
     Via,
 )
 from domain.spending import clear_alert, raise_alert
-from domain.status import COMMITMENT_KINDS, HONEST_KINDS
+from domain.status import HONEST_KINDS
 from domain.transaction import Transaction
 from domain.units import Side
 
@@ -120,42 +115,3 @@ def settle_answered(
         return ended
     sent = SettleBroadcast(recorded_at=now, txid=known.txid, outcome=outcome, via=Via.RAW, height=tip)
     return [sent, *ended]
-
-
-def condition_outpoints(channel: Channel) -> dict[OutPoint, Condition]:
-    """Conditional outputs of the settlement of the present close: where a preimage may become public."""
-    spend = channel.present_spend
-    if spend is None or spend.kind not in COMMITMENT_KINDS or spend.sequence is None or spend.side is None:
-        return {}
-    record = channel.state(spend.sequence)
-    if record is None or not record.conditions:
-        return {}
-    header, conditions = record.read_header(), record.read_conditions()
-    onchain = onchain_state_hash(header) if channel.params.has_onchain_state else None
-    vouts = condition_vouts(channel.params, *header.balances, conditions, onchain)
-    txid = header.settle_txid(spend.side)
-    return {make_outpoint(txid, vouts[c.key]): c for c in conditions if c.key in vouts}
-
-
-def preimages_learned(channel: Channel, tx: Transaction, source: Source, now: int) -> list[Payload]:
-    """Preimages in the success witnesses of a transaction that spends conditional outputs."""
-    known = {payment_hash for payment_hash, _ in channel.preimages}
-    watched = condition_outpoints(channel)
-    events: list[Payload] = []
-    for tx_input in tx.inputs:
-        condition = watched.get(tx_input.outpoint)
-        if condition is None or condition.hash in known:
-            continue
-        preimage = extract_preimage(tx_input.witness, condition.hash)
-        if preimage is not None:
-            known.add(condition.hash)
-            events.append(
-                PreimageLearned(
-                    recorded_at=now,
-                    payment_hash=condition.hash,
-                    preimage=preimage,
-                    source=source,
-                    txid=tx.txid,
-                )
-            )
-    return events

@@ -23,6 +23,7 @@ def rows(stream: str, facts: ChannelFacts) -> list[Row]:
     if facts.resolved is not None:
         return []
     blocks = [facts.funding_block, *(spend.block for spend in facts.spends), *(end.block for end in facts.ends)]
+    blocks += [taken.block for taken in facts.claims]
     if facts.double_spend is not None:
         blocks.append(facts.double_spend.block)
     return [as_row(BlockRow(block_hash, stream)) for block_hash in sorted({b.hash for b in blocks if b is not None})]

@@ -34,7 +34,7 @@ _DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str
     (open_breaches.TABLE, open_breaches.rows, _SPENDING),
     (closings.TABLE, closings.rows, ("close_complete", *_SPENDING)),
     (funding_pending.TABLE, funding_pending.rows, _FUNDING),
-    (block_index.TABLE, block_index.rows, ("funding_block", *_SPENDING)),
+    (block_index.TABLE, block_index.rows, ("funding_block", "claims", *_SPENDING)),
 )
 """Tables that change rarely: what each is made of. If an event left those fields alone, the rows stand."""
 

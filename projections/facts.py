@@ -23,7 +23,10 @@ _BLANK = bytes(32) + b"\xff" * 4
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
-    """Constants of a channel as far as views show them. Amounts in satoshi; `pubkey_*` are the funding keys."""
+    """Constants of a channel as far as views show them. Amounts in satoshi; `pubkey_*` are the funding keys.
+
+    `auth_*` are the x-only keys with which each side signs requests to its tower.
+    """
 
     channel_id: bytes
     proposal_id: bytes
@@ -36,6 +39,8 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
     contest_value: int
     pubkey_a: bytes
     pubkey_b: bytes
+    auth_a: bytes
+    auth_b: bytes
 
     @classmethod
     def of(cls, encoded: bytes) -> Terms:
@@ -56,6 +61,8 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
             contest_value=params.contest_value,
             pubkey_a=params.keys(Side.A).fund,
             pubkey_b=params.keys(Side.B).fund,
+            auth_a=params.keys(Side.A).auth,
+            auth_b=params.keys(Side.B).auth,
         )
 
 
@@ -104,6 +111,17 @@ class EndFacts(msgspec.Struct, frozen=True, array_like=True):
     value: int
 
 
+class ClaimFacts(msgspec.Struct, frozen=True, array_like=True):
+    """A confirmed spend of a conditional output, by either side."""
+
+    settle_txid: bytes
+    key: tuple[int, int]
+    txid: bytes
+    block: BlockRef
+    ours: bool
+    value: int
+
+
 class SettlementFacts(msgspec.Struct, frozen=True, array_like=True):
     """Our settlement of an honest close."""
 
@@ -142,6 +160,7 @@ class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
     bids: tuple[BidFacts, ...] = ()
     ends: tuple[EndFacts, ...] = ()
     settlements: tuple[SettlementFacts, ...] = ()
+    claims: tuple[ClaimFacts, ...] = ()
     alerts: tuple[AlertKind, ...] = ()
     soft_final: bytes | None = None
     resolved: ResolvedAs | None = None

@@ -17,6 +17,8 @@ from domain.events import (
     ChannelProposed,
     ChannelRegistered,
     ChannelResolved,
+    ClaimConfirmed,
+    ClaimDisconnected,
     CloseSigned,
     Envelope,
     FundingBroadcast,
@@ -42,7 +44,7 @@ from domain.events import (
     StateUpdated,
 )
 from domain.transaction import Transaction
-from projections.facts import BidFacts, ChannelFacts, EndFacts, SettlementFacts, SpendFacts, Terms
+from projections.facts import BidFacts, ChannelFacts, ClaimFacts, EndFacts, SettlementFacts, SpendFacts, Terms
 
 
 def evolve(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> ChannelFacts:
@@ -205,6 +207,16 @@ def _settle_broadcast(facts: ChannelFacts, event: SettleBroadcast) -> Changes:
     return {"settlements": tuple(settlements)}
 
 
+def _claim_confirmed(facts: ChannelFacts, event: ClaimConfirmed) -> Changes:
+    key = event.condition_type, event.condition_id
+    taken = ClaimFacts(event.settle_txid, key, event.txid, event.block, event.ours, event.value)
+    return {"claims": (*facts.claims, taken)}
+
+
+def _claim_disconnected(facts: ChannelFacts, event: ClaimDisconnected) -> Changes:
+    return {"claims": tuple(c for c in facts.claims if (c.txid, c.block) != (event.txid, event.block))}
+
+
 def _alert_raised(facts: ChannelFacts, event: AlertRaised) -> Changes:
     return {"alerts": tuple(sorted({*facts.alerts, event.kind}))}
 
@@ -241,6 +253,8 @@ _FOLDS: dict[type[Payload], Callable[[ChannelFacts, Any], Changes]] = {
     SettleBroadcast: _settle_broadcast,
     SettleConfirmed: _settle_confirmed,
     SettleDisconnected: _end_disconnected,
+    ClaimConfirmed: _claim_confirmed,
+    ClaimDisconnected: _claim_disconnected,
     SoftFinal: lambda _, event: {"soft_final": event.txid},
     ChannelResolved: lambda _, event: {"resolved": event.outcome},
     AlertRaised: _alert_raised,

@@ -132,6 +132,12 @@ def _condition(event: ClaimPrepared | ClaimConfirmed) -> str:
     return f"{kind} {event.condition_id}"
 
 
+def _taken(event: ClaimConfirmed) -> str:
+    who = "by us" if event.ours else "by the counterparty"
+    late = " although it was ours to take" if event.missed else ""
+    return f"{_condition(event)} taken {who}{late}: {_sat(event.value)}"
+
+
 _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     ChannelProposed: lambda e: f"Channel proposed by {e.own_side.name}'s side",
     ChannelRegistered: lambda e: f"Channel registered, watching {e.watched.name} ({_words(e.mode.name)})",
@@ -176,7 +182,7 @@ _SENTENCES: dict[type[Payload], Callable[[Any], str]] = {
     ),
     ClaimPrepared: lambda e: f"Claim {_short(e.txid)} of {_condition(e)} prepared, fee {_sat(e.fee)}",
     ClaimBroadcast: lambda e: f"Claim {_short(e.txid)} accepted by the node",
-    ClaimConfirmed: lambda e: f"{_condition(e)} taken {'by us' if e.ours else 'by the counterparty'}: {_sat(e.value)}",
+    ClaimConfirmed: _taken,
     ClaimDisconnected: lambda e: f"Block with claim {_short(e.txid)} left the active chain",
     ChallengeReceived: lambda e: f"Challenge of state {e.sequence}: {_words(e.verdict.name)}",
     ChallengeAnswered: lambda e: f"Challenge answered: {_words(e.outcome.name)}",

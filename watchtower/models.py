@@ -12,7 +12,7 @@ from threading import Lock
 from domain.chain import OutPoint
 from domain.contract.scripts import funding_output
 from domain.units import FINAL_DEPTH
-from projections import block_index, closings, funding_pending, watch_index
+from projections import block_index, closings, funding_pending, preimages, watch_index
 from projections.channels import FACTS
 from projections.closings import ClosingRow
 from projections.funding_pending import FundingRow
@@ -123,6 +123,11 @@ class LiveModels:
         rows = [FundingRow(*row) for row in self._all(funding_pending.TABLE)]  # type: ignore[arg-type]
         newest = max((row.height for row in rows if row.height is not None), default=0)
         return [row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH]
+
+    def preimage(self, payment_hash: bytes) -> bytes | None:
+        """The preimage of a payment hash, learned in any channel."""
+        found = self._rows.find(preimages.TABLE, "payment_hash", payment_hash)
+        return _bytes(found[0][1]) if found else None
 
     def contested(self) -> list[str]:
         """Channels with a known spend that are not resolved: nearest deadline first, then the larger value."""

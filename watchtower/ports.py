@@ -321,6 +321,9 @@ class ReadModels(Protocol):
     def young_funding(self) -> list[str]:
         """Channels whose funding is younger than 100 blocks or not there yet."""
 
+    def preimage(self, payment_hash: bytes) -> bytes | None:
+        """The preimage of a payment hash, learned in any channel."""
+
     def contested(self) -> list[str]:
         """Channels with a known spend of the funding outpoint that are not resolved, most urgent first."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
-from domain.channel import Channel
-from domain.channel_fold import fold
+from domain.channel import Channel, StateRecord
+from domain.channel_fold import fold, state_record
 from domain.errors import UnknownChannel
 from domain.events import StateUpdated
 from watchtower.ports import EventStore
@@ -20,6 +20,11 @@ COMMIT_TXID_OFFSET = 128
 DEFAULT_CAPACITY = 4096
 """Folds kept in memory; about 2 kB each without conditions."""
 
+OLDER_STATES = 256
+"""Replaced states kept in memory: those of stale closes that were settled."""
+
+PAGE = 500
+
 
 class Channels:
     """Loads Channel aggregates. Safe to use from several threads."""
@@ -29,6 +34,7 @@ class Channels:
         self._capacity = capacity
         self._folds: OrderedDict[str, Channel] = OrderedDict()
         self._lock = Lock()
+        self._older: dict[tuple[str, int], StateRecord] = {}
 
     def find(self, stream: str) -> Channel | None:
         """The channel as of the last committed event, or None if the stream is empty."""
@@ -75,6 +81,42 @@ class Channels:
         for event in self._store.read_stream(channel.stream):
             if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
                 return event.payload.header[offset : offset + 32]
+        return None
+
+    def closing_state(self, channel: Channel) -> StateRecord | None:
+        """Content of the state whose commitment is the present spend, or None if it is not stored.
+
+        One that was replaced since is read from the stream, and only once a settlement of it is in a block: before
+        that its conditional outputs cannot be taken, and the answer to a breach must not wait for it.
+        """
+        spend = channel.present_spend
+        if spend is None or spend.sequence is None:
+            return None
+        record = channel.state(spend.sequence)
+        end = channel.contest_spend(spend.txid)
+        if record is not None or end is None or end.is_penalty or spend.sequence > channel.sequence:
+            return record
+        place = channel.stream, spend.sequence
+        with self._lock:
+            known = self._older.get(place)
+        if known is not None:
+            return known
+        found = self._read_state(*place)
+        with self._lock:
+            if found is not None:
+                self._older[place] = found
+            while len(self._older) > OLDER_STATES:
+                del self._older[next(iter(self._older))]
+        return found
+
+    def _read_state(self, stream: str, sequence: int) -> StateRecord | None:
+        """A replaced state. Every state is one event, so it cannot stand before the version of its number."""
+        after = sequence
+        while page := self._store.read_stream(stream, after=after, limit=PAGE):
+            for event in page:
+                if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
+                    return state_record(event.payload)
+            after = page[-1].version
         return None
 
     def _keep(self, stream: str, channel: Channel) -> None:

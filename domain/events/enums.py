@@ -84,6 +84,7 @@ class AlertKind(IntEnum):
     OUTPUT_CLAIMED_BY_COUNTERPARTY = 8
     SECRET_INCONSISTENT = 9
     SETTLEMENT_UNAVAILABLE = 10
+    UNARMED_CLAIM = 11
 
 
 class ResolvedAs(IntEnum):

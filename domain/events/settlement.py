@@ -104,7 +104,10 @@ class ClaimBroadcast(Payload, frozen=True, kw_only=True, array_like=True):
 
 
 class ClaimConfirmed(Payload, frozen=True, kw_only=True, array_like=True):
-    """A conditional output was spent in a block: by us, or by the counterparty (`ours` False)."""
+    """A conditional output was spent in a block: by us, or by the counterparty (`ours` False).
+
+    `missed` means that we could have taken it by our own path when the counterparty did.
+    """
 
     TOPIC: ClassVar[str] = "se08"
     settle_txid: Hash32
@@ -114,6 +117,7 @@ class ClaimConfirmed(Payload, frozen=True, kw_only=True, array_like=True):
     ours: bool
     value: Amount
     block: BlockRef
+    missed: bool = False
 
 
 class ClaimDisconnected(Payload, frozen=True, kw_only=True, array_like=True):

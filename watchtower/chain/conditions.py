@@ -1,10 +1,10 @@
-"""Outpoints of conditional outputs: where a preimage may become public."""
+"""Outpoints of conditional outputs: where a preimage may become public, and who takes the output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from domain.settling import condition_outpoints
+from domain.conditional import conditional_outputs
 from watchtower.ports import ReadModels
 from watchtower.repository import Channels
 
@@ -38,4 +38,6 @@ class Conditions(Mapping[bytes, str]):
             self._streams = others | {outpoint: s for s in sorted(touched) for outpoint in self._outpoints(s)}
 
     def _outpoints(self, stream: str) -> Iterable[bytes]:
-        return map(bytes, condition_outpoints(self._channels.load(stream)))
+        channel = self._channels.load(stream)
+        outputs = conditional_outputs(channel, self._channels.closing_state(channel))
+        return (bytes(output.outpoint) for output in outputs)

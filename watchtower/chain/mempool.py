@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, Txid
+from domain.channel import Channel
 from domain.classifier import classify, encoded_number
+from domain.conditional import ConditionalOutput, conditional_outputs, preimages_learned
 from domain.events import Payload, Source, SpendKind
-from domain.settling import condition_outpoints, preimages_learned
 from domain.spending import funding_confirmed, funding_seen, reclassified, spend_gone, spend_seen
 from domain.transaction import Transaction
 from watchtower.chain.facts import Facts
@@ -157,6 +158,7 @@ class MempoolWatch:
         captured: Mapping[bytes, bytes],
     ) -> None:
         channel = facts.channel(stream)
+        taken: list[ConditionalOutput] = []
         tip, now = self._follower.cursor.height, self._clock.wall_microseconds()
         if outpoint == channel.params.funding_outpoint:
             known = channel.mempool_spend
@@ -166,7 +168,7 @@ class MempoolWatch:
                 return
             if known is not None and known.txid == spender:
                 return
-        elif spender is None or outpoint not in condition_outpoints(channel):
+        elif spender is None or not (taken := self._taken(channel, outpoint)):
             return
         raw = captured.get(spender) or self._node.mempool_transaction(spender)
         if raw is None:
@@ -175,11 +177,15 @@ class MempoolWatch:
         if tx.txid != spender:
             raise NodeError("the node handed over another transaction than it named; try again")
         if outpoint != channel.params.funding_outpoint:
-            facts.add(stream, preimages_learned(channel, tx, Source.MEMPOOL, now))
+            facts.add(stream, preimages_learned(channel, taken, tx, Source.MEMPOOL, now))
             return
         own = self._channels.own_commitment_txid(channel, encoded_number(channel.params, tx))
         verdict = classify(channel, tx, own)
         facts.add(stream, spend_seen(channel, tx, raw, verdict, Source.MEMPOOL, tip, now))
+
+    def _taken(self, channel: Channel, outpoint: OutPoint) -> list[ConditionalOutput]:
+        outputs = conditional_outputs(channel, self._channels.closing_state(channel))
+        return [output for output in outputs if output.outpoint == outpoint]
 
     def _classify_again(self, stream: str) -> None:
         """A secret that was uploaded after the close turns an honest close into a breach."""

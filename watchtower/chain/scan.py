@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from domain.chain import BlockHeader, BlockRef, OutPoint, make_outpoint, outpoint_txid
 from domain.channel import Channel
 from domain.classifier import classify, encoded_number
+from domain.conditional import ConditionalOutput, conditional_outputs, keeps_open, output_taken, preimages_learned
 from domain.events import Source
-from domain.settling import condition_outpoints, preimages_learned
 from domain.spending import (
     contest_confirmed,
     funding_confirmed,
@@ -47,21 +48,25 @@ class BlockScan:
                 for stream in self._streams(outpoint):
                     self._spent(facts, stream, tx, hit.raw, outpoint, block, source)
         for stream in self._models.contested():
-            facts.add(stream, matured(facts.channel(stream), block.height, self._now))
+            channel = facts.channel(stream)
+            facts.add(stream, matured(channel, block.height, self._now, partial(self._keeps_open, channel, block)))
         self._mature_void_channels(facts, block)
         return scan.header, facts, scan.tx_count
 
     def _follow(self, hit: Hit) -> Iterable[bytes]:
-        """A spend of a funding outpoint makes its output 0 interesting for the rest of the same block."""
-        contest = make_outpoint(hit.txid, 0)
-        streams = tuple(stream for outpoint in hit.outpoints for stream in self._streams(outpoint))
-        self._in_block[contest] = streams
-        return (contest,) if streams else ()
+        """The outputs of a hit are interesting for the rest of the same block.
+
+        Output 0 of a commitment is its contest output; those of a settlement are the conditional outputs.
+        """
+        streams = tuple(dict.fromkeys(stream for outpoint in hit.outpoints for stream in self._streams(outpoint)))
+        followed = [make_outpoint(hit.txid, vout) for vout in range(hit.output_count)] if streams else []
+        self._in_block.update(dict.fromkeys(followed, streams))
+        return followed
 
     def _streams(self, outpoint: bytes) -> tuple[str, ...]:
         condition = self._conditions.get(outpoint)
         known = self._models.streams_of(outpoint) or self._in_block.get(outpoint, ())
-        return known if condition is None else (*known, condition)
+        return known if condition is None or condition in known else (*known, condition)
 
     def _spent(
         self,
@@ -80,10 +85,19 @@ class BlockScan:
             facts.add(stream, spend_confirmed(channel, tx, raw, verdict, block, source, self._now))
         elif commitment is not None and outpoint == commitment.contest:
             facts.add(stream, contest_confirmed(channel, commitment, tx, block, self._now))
-        elif outpoint in condition_outpoints(channel):
-            facts.add(stream, preimages_learned(channel, tx, source, self._now))
+        elif (taken := self._outputs(channel).get(outpoint)) is not None:
+            facts.add(stream, preimages_learned(channel, (taken,), tx, source, self._now))
+            known = self._models.preimage
+            facts.add(stream, output_taken(facts.channel(stream), taken, tx, block, known, self._now))
         elif tx.txid != channel.params.funding_txid and _is_funding_input(channel, outpoint):
             facts.add(stream, funding_double_spent(channel, tx.txid, block, self._now))
+
+    def _outputs(self, channel: Channel) -> dict[OutPoint, ConditionalOutput]:
+        found = conditional_outputs(channel, self._channels.closing_state(channel))
+        return {output.outpoint: output for output in found}
+
+    def _keeps_open(self, channel: Channel, block: BlockRef) -> bool:
+        return keeps_open(channel, list(self._outputs(channel).values()), self._models.preimage, block.height)
 
     def _own_txid(self, channel: Channel, tx: Transaction) -> bytes | None:
         return self._channels.own_commitment_txid(channel, encoded_number(channel.params, tx))

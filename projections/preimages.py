@@ -1,0 +1,50 @@
+"""Preimages of payments, from every channel of the tower: one that is learned downstream pays upstream.
+
+A row never changes and never goes: the other channels with this payment hash may close much later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from domain.events import PreimageLearned, Recorded
+from projections.tables import Change, Key, Row, Table, as_row
+
+
+class PreimageRow(msgspec.Struct, frozen=True):
+    """A payment hash (SHA-256 of the preimage), its preimage, and the channel where it was learned first."""
+
+    payment_hash: bytes
+    preimage: bytes
+    stream: str
+
+
+TABLE = Table("preimages", PreimageRow)
+
+
+class Preimages:
+    """Keeps the first `PreimageLearned` of each payment hash."""
+
+    name: ClassVar[str] = "preimages"
+    version: ClassVar[int] = 1
+    tables: ClassVar[tuple[Table, ...]] = (TABLE,)
+
+    def keys(self, recorded: Recorded) -> Sequence[Key]:
+        """The row of the event's payment hash."""
+        payload = recorded.envelope.payload
+        return [(payload.payment_hash,)] if isinstance(payload, PreimageLearned) else []
+
+    def apply(self, before: Mapping[Key, Row], page: Iterable[Recorded]) -> list[Change]:
+        """Rows of payment hashes that were not known."""
+        found: dict[Key, Row] = {}
+        for recorded in page:
+            payload = recorded.envelope.payload
+            if not isinstance(payload, PreimageLearned):
+                continue
+            key: Key = (payload.payment_hash,)
+            if key not in before and key not in found:
+                found[key] = as_row(PreimageRow(payload.payment_hash, payload.preimage, recorded.envelope.stream))
+        return [Change(TABLE.name, key, row) for key, row in found.items()]
