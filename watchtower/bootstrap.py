@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 import watchtower
 from domain.chain import BlockRef, chain_hash
 from domain.contract import keys
-from domain.contract.params import ParamsPolicy
+from domain.contract.params import ParamsPolicy, profile_for
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from watchtower.bells import Bells
@@ -325,9 +325,9 @@ def channel_policy(settings: Settings) -> ChannelPolicy:
             min_capacity=settings.funding_threshold,
             max_capacity=settings.max_value,
             min_challenge_period=1 if short else SHORT_WINDOW,
+            profile=profile_for(settings.taproot_enabled),
         ),
         confirmations=settings.funding_confirmations,
-        taproot_enabled=settings.taproot_enabled,
         warn_below_challenge_period=WARN_WINDOW if settings.network == "mainnet" else 0,
     )
 

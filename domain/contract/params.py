@@ -200,13 +200,17 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True, cache_hash=True):
 
 
 class ParamsPolicy(msgspec.Struct, frozen=True):
-    """What this installation accepts: its chain, capacities in satoshi, challenge periods in blocks."""
+    """What this installation accepts: its chain, capacities in satoshi, challenge periods in blocks.
+
+    `profile` is that of new channels (0 or 1); None takes both.
+    """
 
     chain_hash: bytes
     min_capacity: int = 10_000
     max_capacity: int = 100_000_000
     min_challenge_period: int = 1
     max_challenge_period: int = 65_535
+    profile: int | None = None
 
 
 def check_params(params: ChannelParams, policy: ParamsPolicy) -> None:
@@ -214,6 +218,11 @@ def check_params(params: ChannelParams, policy: ParamsPolicy) -> None:
     check_fixed_rules(params)
     if params.chain_hash != policy.chain_hash:
         raise InvalidParams("chain_hash names another network than the one that is configured here")
+    if policy.profile is not None and params.profile != policy.profile:
+        raise InvalidParams(
+            f"new channels have profile {policy.profile} here, this one has {params.profile}; taproot_enabled chooses: "
+            "true is profile 0 (taproot), false is profile 1 (segwit v0)"
+        )
     if not policy.min_capacity <= params.capacity <= policy.max_capacity:
         raise InvalidParams(
             f"capacity {params.capacity} sat is outside {policy.min_capacity} … {policy.max_capacity} sat"
@@ -260,6 +269,11 @@ def is_witness_program(spk: bytes) -> bool:
     if not 4 <= len(spk) <= 42 or spk[1] != len(spk) - 2:
         return False
     return spk[1] in (20, 32) if spk[0] == 0 else 0x51 <= spk[0] <= 0x60
+
+
+def profile_for(taproot_enabled: bool) -> int:
+    """The profile of new channels under the setting `taproot_enabled`."""
+    return TAPROOT if taproot_enabled else SEGWIT
 
 
 def default_reserve(capacity: int) -> int:

@@ -18,7 +18,7 @@ from domain.chain import make_outpoint
 from domain.contract.commitment import contest_key
 from domain.contract.conditions import Condition, encode_conditions
 from domain.contract.derivation import ChannelSecrets
-from domain.contract.params import ChannelParams
+from domain.contract.params import TAPROOT, ChannelParams
 from domain.contract.revocation import commitment_point, commitment_secret
 from domain.contract.state import build_header, sign_state
 from domain.transaction import Transaction, TxIn, TxOut
@@ -254,12 +254,15 @@ def open_pair(
     static_feerate: int = 2000,
     reserve_sat: int | None = None,
     flags: int = 0,
+    profile: int = TAPROOT,
 ) -> Pair:
     """Two parties with a complete state 0. `balances` are of A and B; their sum is the capacity.
 
     The funding transaction is made by `fund` and not broadcast here: do that after the registration.
     """
-    ends = (make_party(names[0]), make_party(names[1])) if parties is None else parties
+    settings = PartySettings(network="regtest", taproot_enabled=profile == TAPROOT)
+    made_here = (make_party(names[0], settings=settings), make_party(names[1], settings=settings))
+    ends = made_here if parties is None else parties
     made: list[Funding] = []
 
     def pay(spk: bytes, amount: int) -> tuple[bytes, int]:
@@ -272,6 +275,7 @@ def open_pair(
         static_feerate=static_feerate,
         reserve_sat=reserve_sat,
         flags=flags,
+        profile=profile,
     )
     channel_id = exchange.open_channel(*ends, terms, pay, state_data=state_data, app_id=app_id)
     return Pair(ends, names, channel_id, made[0])

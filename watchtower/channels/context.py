@@ -35,7 +35,6 @@ class ChannelPolicy(msgspec.Struct, frozen=True):
 
     params: ParamsPolicy
     confirmations: int
-    taproot_enabled: bool = True
     warn_below_challenge_period: int = 0
     state: StatePolicy = DEFAULT_STATE_POLICY
 

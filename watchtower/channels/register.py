@@ -15,7 +15,7 @@ from domain.channel import Channel
 from domain.contract import keys
 from domain.contract.params import ChannelParams, check_payout_script
 from domain.contract.uploads import KeyedRegistration, upload_hash
-from domain.errors import FundingMismatch, InvalidSecret, Refusal
+from domain.errors import FundingMismatch, InvalidSecret
 from domain.events import Payload
 from domain.opening import (
     RegisterChannel,
@@ -29,12 +29,6 @@ from watchtower.channels.info import channel_body
 from watchtower.channels.reading import content_of, side_of
 from watchtower.ports import Node
 from watchtower.wire.api import ChannelBody, RegisterRequest
-
-
-class TaprootDisabled(Refusal):
-    """The configuration asks for segwit-v0 channels, which this version cannot make."""
-
-    slug = "taproot-disabled"
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -53,8 +47,6 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     """
     params = ChannelParams.decode(bytes(request.params))
     own_side = side_of(request.own_side)
-    if not context.policy.taproot_enabled:
-        raise TaprootDisabled("taproot_enabled is false and profile 1 is not built; set it to true for new channels")
     _check_secret(request, params)
     check_payout_script(bytes(request.sweep_spk))
     upload = _upload(request, params)

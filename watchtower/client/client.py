@@ -259,8 +259,6 @@ class StateChannelClient:
     def _compare(self, params: ChannelParams, registration: RegisterRequest) -> None:
         protocol = ProtocolParams.decode(bytes(registration.params))
         check_params(protocol, self.config.params_policy)
-        if not self.config.taproot_enabled:
-            raise InvalidParams("taproot_enabled is false and profile 1 is not built; set it to true")
         wanted = [(who.pubkey, who.initial_balance) for who in params.participants]
         balances = StateHeader.decode(bytes(registration.state.header)).balances
         found = [(protocol.keys_a.fund.hex(), balances[0]), (protocol.keys_b.fund.hex(), balances[1])]

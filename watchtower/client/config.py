@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from domain.chain import GENESIS_DISPLAY, chain_hash
-from domain.contract.params import ParamsPolicy
+from domain.contract.params import ParamsPolicy, profile_for
 from domain.errors import MalformedInput
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.opening import Terms
@@ -63,13 +63,19 @@ class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.timeout_ms / 1000
 
     def terms(self, balances: tuple[int, int]) -> Terms:
-        """Terms of a new channel with the configured challenge period; balances of A and B in satoshi."""
-        return Terms(balances=balances, challenge_period=self.challenge_period)
+        """Terms of a new channel with the configured challenge period and profile; balances of A and B in satoshi."""
+        profile = profile_for(self.taproot_enabled)
+        return Terms(balances=balances, challenge_period=self.challenge_period, profile=profile)
 
     @property
     def params_policy(self) -> ParamsPolicy:
         """What channels this client takes part in."""
-        return ParamsPolicy(chain_hash(self.network), self.funding_threshold, self.max_channel_value)
+        return ParamsPolicy(
+            chain_hash(self.network),
+            self.funding_threshold,
+            self.max_channel_value,
+            profile=profile_for(self.taproot_enabled),
+        )
 
 
 def _parse(name: str, text: str) -> str | int | bool:

@@ -121,7 +121,6 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "channel-not-ready": ChannelIsNotReady,
     "channel-exists": AlreadyRegistered,
     "invalid-params": ParamsRefused,
-    "taproot-disabled": ParamsRefused,
     "invalid-state": StateRefused,
     "invalid-signature": SignatureRefused,
     "invalid-secret": SecretRefused,

@@ -52,6 +52,7 @@ class OpenChannel(Message, frozen=True, kw_only=True, tag="open_channel"):
     key_block: KeyBlockHex
     points: tuple[Hex33, Hex33]
     balances: tuple[Amount, Amount]
+    profile: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class AcceptChannel(Message, frozen=True, kw_only=True, tag="accept_channel"):

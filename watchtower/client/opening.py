@@ -15,7 +15,7 @@ import msgspec
 from domain.chain import make_outpoint
 from domain.contract import keys
 from domain.contract.derivation import ChannelSecrets
-from domain.contract.params import ChannelParams, KeyBlock, ParamsPolicy, check_params, default_reserve
+from domain.contract.params import TAPROOT, ChannelParams, KeyBlock, ParamsPolicy, check_params, default_reserve
 from domain.contract.revocation import commitment_point
 from domain.contract.scripts import p2tr
 from domain.errors import ChannelNotReady, Equivocation, InvalidParams, InvalidState
@@ -38,6 +38,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     static_feerate: int = 2000
     reserve_sat: int | None = None
     flags: int = 0
+    profile: int = TAPROOT
 
     @property
     def capacity(self) -> int:
@@ -86,6 +87,7 @@ def open_message(name: bytes, terms: Terms, chain_hash: bytes, own: OwnKeys) -> 
         key_block=KeyBlockHex(own.block.encode()),
         points=(Hex33(own.points[0]), Hex33(own.points[1])),
         balances=terms.balances,
+        profile=terms.profile,
     )
 
 
@@ -102,6 +104,7 @@ def agreed_params(message: OpenChannel, block_b: KeyBlock, policy: ParamsPolicy)
         keys_b=block_b,
         static_feerate=message.static_feerate,
         flags=message.flags,
+        profile=message.profile,
     )
     check_params(params, policy)
     if sum(message.balances) != params.capacity:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import msgspec
 
 from domain.chain import chain_hash
-from domain.contract.params import ParamsPolicy
+from domain.contract.params import ParamsPolicy, profile_for
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 
 
 class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a party accepts, and where it wants to be paid; without scripts it derives P2TR ones per channel."""
+    """What a party accepts, and where it wants to be paid; without scripts it derives P2TR ones per channel.
+
+    `taproot_enabled` chooses the profile of new channels, also of those that the peer opens.
+    """
 
     network: str = "mainnet"
     min_capacity: int = 10_000
     max_capacity: int = 100_000_000
     min_challenge_period: int = 1
+    taproot_enabled: bool = True
     state_policy: StatePolicy = DEFAULT_STATE_POLICY
     payout_spk: bytes | None = None
     sweep_spk: bytes | None = None
@@ -23,4 +27,10 @@ class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def params_policy(self) -> ParamsPolicy:
         """The policy for channel constants."""
-        return ParamsPolicy(chain_hash(self.network), self.min_capacity, self.max_capacity, self.min_challenge_period)
+        return ParamsPolicy(
+            chain_hash(self.network),
+            self.min_capacity,
+            self.max_capacity,
+            self.min_challenge_period,
+            profile=profile_for(self.taproot_enabled),
+        )

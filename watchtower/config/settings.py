@@ -165,7 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 100_000_000
     taproot_enabled: Annotated[
-        bool, _about("Accept new channels of the taproot profile. false refuses new channels.")
+        bool, _about("New channels have profile 0 (taproot) if true, profile 1 (segwit v0) if false.")
     ] = True
     data_dir: Annotated[str, _about("Directory of the log, the keystore and the keys.")] = ""
     tower_key: Annotated[

@@ -89,7 +89,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "invalid-secret",
             "channel-exists",
             "funding-mismatch",
-            "taproot-disabled",
             "keystore-conflict",
             "keystore-error",
             "node-unavailable",

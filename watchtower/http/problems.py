@@ -39,7 +39,6 @@ TITLES: dict[str, str] = {
     "channel-exists": "The channel is registered with other content",
     "funding-mismatch": "The funding output is not as agreed",
     "self-breach": "The state was revoked by its own side",
-    "taproot-disabled": "New channels are switched off",
     "refused": "The request is refused",
     "unauthorized": "A token is needed",
     "not-found": "There is nothing at this address",
