@@ -28,7 +28,8 @@ from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.gauges import Gauges
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.services import Standing, bind
-from watchtower.keystore import FileKeystore, read_passphrase
+from watchtower.hygiene import require_private
+from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, open_with_file
 from watchtower.models import LiveModels
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import BitcoindNode
@@ -61,6 +62,9 @@ WARN_WINDOW = 144
 BLOCKS_PER_PASS = 25
 """Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
 
+PRIVATE_FILES = ("events.db", "views.db", "tower.key", "api.token", PASSPHRASE_NAME, "config.toml")
+"""Files of the data directory that nobody else may open; the keystore looks after its own."""
+
 COUNTED_LEVELS = ("warning", "error", "critical")
 STORE_OPERATIONS = {"append": "insert_events", "read_stream": "select_events", "read_log": "select_notifications"}
 
@@ -88,6 +92,7 @@ class Parts:
         self.board = ReadinessBoard(metrics)
         self.wake = Wake()
         self.deferred = 0
+        require_private(Path(settings.data_dir), PRIVATE_FILES)
         self.store = self._open_store()
         self.rows = self._open_views()
         self.keystore = self._open_keystore()
@@ -154,13 +159,11 @@ class Parts:
         return rows
 
     def _open_keystore(self) -> FileKeystore:
-        secret = self.settings.keystore.passphrase
-        passphrase = (
-            secret.reveal().encode()
-            if secret is not None
-            else read_passphrase(Path(self.settings.data_dir) / "keystore.passphrase")
-        )
-        keystore = FileKeystore.open(Path(self.settings.keystore_path), passphrase)
+        path, secret = Path(self.settings.keystore_path), self.settings.keystore.passphrase
+        if secret is None:
+            keystore = open_with_file(path, Path(self.settings.data_dir) / PASSPHRASE_NAME)
+        else:
+            keystore = FileKeystore.open(path, secret.reveal().encode())
         self._stack.callback(keystore.close)
         return keystore
 

@@ -20,6 +20,7 @@ import structlog
 import uvicorn
 
 from watchtower.bootstrap import Parts
+from watchtower.hygiene import forbid_core_dumps
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
 
@@ -199,6 +200,8 @@ def address(sock: socket.socket) -> str:
 def run(parts: Parts) -> int:
     """Run the service in this thread; returns the exit code."""
     supervisor = Supervisor(os.environ)
+    if not forbid_core_dumps():
+        _log.warning("config_questioned", reason="this system cannot make the process undumpable; core files are off")
 
     async def main() -> int:
         return await Process(parts, supervisor).serve()
