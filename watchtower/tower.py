@@ -16,6 +16,7 @@ from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import FollowReport
 from watchtower.chain.follow import Follower
 from watchtower.chain.mempool import Hints, MempoolWatch
+from watchtower.outbox import Outbox
 from watchtower.ports import (
     Clock,
     EventStore,
@@ -29,6 +30,7 @@ from watchtower.ports import (
     StoreError,
 )
 from watchtower.repository import Channels
+from watchtower.responder.publish import Publisher
 from watchtower.responder.respond import Responder, RespondReport
 
 __all__ = ["Hints", "PassReport", "Tower", "TowerSettings"]
@@ -72,6 +74,7 @@ class Tower:
         rng: Rng,
         failpoint: Failpoint,
         settings: TowerSettings,
+        outbox: Outbox | None = None,
         observe: Callable[[PassReport], None] = lambda _report: None,
     ) -> None:
         self.models = models
@@ -122,6 +125,8 @@ class Tower:
             spendable=settings.spendable,
         )
 
+        self._publisher = Publisher(node, channels, models, Outbox() if outbox is None else outbox)
+
     def start(self) -> PassReport:
         """Read models, cursor, bids that were prepared, then a full pass; `NodeError` or `WrongChain`: try again."""
         self.models.catch_up()
@@ -152,10 +157,19 @@ class Tower:
             error = failure
         height = self.follower.cursor.height
         responded = self.responder.respond(height)
+        error = error or self._publish()
         again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending
         report = PassReport(followed, responded, height, error, again)
         self._observe(report)
         return report
+
+    def _publish(self) -> NodeError | None:
+        """The owner's closes are sent last: they have no deadline, a penalty has one."""
+        try:
+            self._publisher.publish()
+        except NodeError as failure:
+            return failure
+        return None
 
     def is_watched(self, outpoint: bytes) -> bool:
         """For the door-bell: does this outpoint matter to us? Safe to call from another thread."""

@@ -28,6 +28,7 @@ from watchtower.devnode.regtest import Funding, RegtestNode
 from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
+from watchtower.outbox import Outbox
 from watchtower.ports import Failpoint, Node
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
@@ -90,6 +91,7 @@ class World:
         self.keystore = FileKeystore.open(self.directory / "keystore", PASSPHRASE)
         self.rows = open_views(self.directory / "views.db", self.store)
         self.channels = Channels(self.store)
+        self.outbox = Outbox()
         self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
         self.tower = Tower(
             node=self.port,
@@ -100,6 +102,7 @@ class World:
             clock=clock,
             rng=system_random,
             failpoint=self._failpoint,
+            outbox=self.outbox,
             settings=TowerSettings("regtest", spendable=self._spendable, blocks_per_pass=self.blocks_per_pass),
         )
         self.context = Context(
@@ -113,6 +116,7 @@ class World:
                 params=ParamsPolicy(chain_hash("regtest"), max_capacity=10_000_000_000), confirmations=1
             ),
             tip_height=lambda: self.tower.follower.cursor.height,
+            outbox=self.outbox,
         )
 
     # ── the tower ─────────────────────────────────────────────────────────────────────────────────────────

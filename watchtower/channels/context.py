@@ -13,6 +13,8 @@ from domain.contract.params import ParamsPolicy
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.events import Payload, envelopes
 from projections.tables import Key, Row, Table
+from watchtower.applications import Applications
+from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Keystore, Node, StoreConflict
 from watchtower.repository import Channels
 
@@ -48,6 +50,12 @@ def any_node() -> None:
     """The node is taken as it is."""
 
 
+def nobody_registers(key: bytes) -> bool:
+    """No party is known; the operator's token registers."""
+    del key
+    return False
+
+
 class RecentNames:
     """Channel ids of the newest registrations, until a view knows them: read your own writes."""
 
@@ -75,7 +83,7 @@ class Context(msgspec.Struct, frozen=True):
 
     `announce` is told the stream after each stored change, so that the chain task looks at once. `require_node`
     raises `WrongChain` or `NodeError` unless the node was found to be the right one: a node of another network would
-    call every funding output unknown.
+    call every funding output unknown. `may_register` tells whether a party (x-only auth key) may register channels.
     """
 
     store: EventStore
@@ -88,7 +96,10 @@ class Context(msgspec.Struct, frozen=True):
     tip_height: Callable[[], int]
     announce: Callable[[str], None] = nobody
     require_node: Callable[[], None] = any_node
+    may_register: Callable[[bytes], bool] = nobody_registers
     recent: RecentNames = msgspec.field(default_factory=RecentNames)
+    outbox: Outbox = msgspec.field(default_factory=Outbox)
+    applications: Applications = msgspec.field(default_factory=Applications)
 
 
 def store_decision(

@@ -13,10 +13,6 @@ import msgspec
 
 from domain.chain import OutPoint, Txid, make_outpoint
 from domain.channel import Bid, Channel, Spend
-from domain.contract.commitment import contest_key
-from domain.contract.keys import public_key
-from domain.contract.penalty import build_penalty, sign_penalty
-from domain.contract.revocation import derive_secret, index_of, revocation_secret
 from domain.deadlines import settle_valid_from
 from domain.errors import DomainError
 from domain.events import AlertKind, BroadcastOutcome, SpendKind, Via
@@ -42,6 +38,7 @@ from watchtower.ports import (
 from watchtower.repository import Channels
 from watchtower.responder.broadcast import Broadcaster
 from watchtower.responder.journal import Journal
+from watchtower.responder.signing import Signed, Signer, signer_of
 
 ESTIMATE_TARGETS = (1, 2, 3, 6)
 RAISES_PER_RUN = 3
@@ -175,8 +172,8 @@ class Responder:
     # --- breaches -----------------------------------------------------------------------------------------
 
     def _punish(self, channel: Channel, breach: Spend, view: View, run: _Run) -> None:
-        secret = self._keystore.get(channel.proposal_id)
-        if secret is None:
+        signer = signer_of(channel, breach, self._keystore.get(channel.proposal_id), self._rng)
+        if signer is None:
             run.deferred += 1
             alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
             self._journal.record(channel, alert)
@@ -194,7 +191,7 @@ class Responder:
                 spendable=self._spendable,
             )
             channel = self._note_standing(channel, breach, wanted, view.tip)
-            due = self._next_bid(channel, breach, wanted, spender, secret)
+            due = self._next_bid(channel, breach, wanted, spender, signer)
             run.deferred += wanted.fee is None
             if due is None or due[1].fee == tried:
                 return
@@ -207,7 +204,7 @@ class Responder:
             spenders = self._node.mempool_spenders(_places(breach))
 
     def _next_bid(
-        self, channel: Channel, breach: Spend, wanted: Price, spender: bytes | None, secret: bytes
+        self, channel: Channel, breach: Spend, wanted: Price, spender: bytes | None, signer: Signer
     ) -> tuple[Channel, Bid] | None:
         """The bid to send now: a new one, the last one again if it is absent, or None if all is in place."""
         bids = channel.bids_on(breach.txid)
@@ -219,24 +216,22 @@ class Responder:
             return None  # one bump per block is enough while our bid stands in the mempool
         if last is not None and wanted.fee <= last.fee:
             return None if present else (channel, last)
-        return self._prepare(channel, breach, wanted.fee, wanted.remaining, secret)
+        signed = signer(wanted.fee)
+        if last is not None and signed.fee <= last.fee:  # the top of a ladder stands already
+            return None if present else (channel, last)
+        return self._prepare(channel, breach, signed, wanted.remaining)
 
-    def _prepare(
-        self, channel: Channel, breach: Spend, fee: int, left: int | None, basepoint_secret: bytes
-    ) -> tuple[Channel, Bid]:
-        """Sign a penalty and make the intent durable, before anybody hears of it."""
-        assert breach.sequence is not None
-        assert breach.side is not None  # a breach always has both
-        revealed = derive_secret(channel.buckets, index_of(breach.sequence))
-        if revealed is None:
-            raise DomainError(f"the revealed secret of state {breach.sequence} is missing in the log")
-        params = channel.params
-        key = contest_key(params, breach.side, public_key(revealed))
-        unsigned = build_penalty(params, breach.txid, fee, channel.sweep_spk)
-        secret = revocation_secret(basepoint_secret, revealed)
-        signed = sign_penalty(params, unsigned, key, secret, self._rng(32))
+    def _prepare(self, channel: Channel, breach: Spend, signed: Signed, left: int | None) -> tuple[Channel, Bid]:
+        """Make the intent durable, before anybody hears of it."""
         prepared = penalty_prepared(
-            channel, breach, txid=signed.txid, raw=signed.serialize(), fee=fee, left=left, now=self._now
+            channel,
+            breach,
+            txid=signed.tx.txid,
+            raw=signed.tx.serialize(),
+            fee=signed.fee,
+            left=left,
+            now=self._now,
+            rung=signed.rung,
         )
         self._failpoint("prepare_commit:before")
         channel = self._journal.record(channel, prepared)

@@ -1,0 +1,61 @@
+"""Where a penalty's signature comes from: the tower's own key and a revealed secret, or a ladder that was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from domain.channel import Channel, Spend
+from domain.contract.commitment import contest_key
+from domain.contract.keys import public_key
+from domain.contract.penalty import build_penalty, sign_penalty
+from domain.contract.revocation import revocation_secret
+from domain.ladder import read_rungs, rung_for, rung_penalty
+from domain.transaction import Transaction
+from watchtower.ports import Rng
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A complete penalty and its fee in satoshi; `rung` is its place in a ladder, None if it was signed here."""
+
+    tx: Transaction
+    fee: int
+    rung: int | None = None
+
+
+Signer = Callable[[int], Signed]
+"""The penalty that pays this fee (satoshi), or the nearest one there is."""
+
+
+def signer_of(channel: Channel, breach: Spend, basepoint_secret: bytes | None, rng: Rng) -> Signer | None:
+    """How this breach can be punished; None if there is neither key nor ladder."""
+    if breach.side is None or breach.sequence is None:
+        return None
+    revealed = channel.revealed_secret(breach.sequence)
+    if basepoint_secret is not None and revealed is not None:
+        return lambda fee: _sign(channel, breach, fee, basepoint_secret, revealed, rng)
+    challenge = channel.challenge_of(breach.txid)
+    if challenge is None or not challenge.has_ladder:
+        return None
+    proof = challenge.proof
+    return lambda fee: _from_ladder(channel, breach, proof, fee)
+
+
+def _sign(channel: Channel, breach: Spend, fee: int, basepoint_secret: bytes, revealed: bytes, rng: Rng) -> Signed:
+    assert breach.side is not None  # `signer_of` made sure
+    params = channel.params
+    key = contest_key(params, breach.side, public_key(revealed))
+    unsigned = build_penalty(params, breach.txid, fee, channel.sweep_spk)
+    secret = revocation_secret(basepoint_secret, revealed)
+    return Signed(sign_penalty(params, unsigned, key, secret, rng(32)), fee)
+
+
+def _from_ladder(channel: Channel, breach: Spend, proof: bytes, fee: int) -> Signed:
+    assert breach.side is not None
+    assert breach.sequence is not None
+    rungs = read_rungs(proof)
+    place = rung_for(rungs, fee)
+    key = channel.revocation_key(breach.side, breach.sequence)
+    tx = rung_penalty(channel.params, breach.txid, channel.sweep_spk, rungs[place], key)
+    return Signed(tx, rungs[place].fee, place)
