@@ -12,9 +12,22 @@ from typing import Protocol
 
 import msgspec
 
+from domain.canonical_json import decode_state_data, encode_state_data
 from domain.contract.conditions import Condition
-from domain.contract.header import StateHeader
+from domain.contract.header import StateHeader, state_data_hash
 from domain.errors import Refusal
+
+__all__ = [
+    "Application",
+    "ApplicationRefused",
+    "ApplicationState",
+    "application_state",
+    "decode_state_data",
+    "encode_state_data",
+    "refused",
+    "require_accepted",
+    "state_data_hash",
+]
 
 MAX_REASON = 300
 """Characters of a reason that are passed on; an application's text must not fill logs and answers."""

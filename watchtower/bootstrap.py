@@ -22,6 +22,7 @@ from domain.contract import keys
 from domain.contract.params import ParamsPolicy, profile_for
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
+from watchtower.applications import Applications, load_applications
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
@@ -268,6 +269,7 @@ class Parts:
             tip_height=self._tip_height,
             announce=lambda _stream: self.wake.ring(),
             require_node=self._require_node,
+            applications=self._load_applications(),
         )
         services = bind(
             context,
@@ -282,6 +284,18 @@ class Parts:
             max_body=self.settings.api.max_body_bytes,
             observe=observe,
         )
+
+    def _load_applications(self) -> Applications:
+        """Started before the listeners answer: a validator that cannot be used must not be found out by a client."""
+        wanted = self.settings.applications
+        loaded = load_applications(
+            wanted.names,
+            require_known=wanted.require_known,
+            seconds=wanted.time_limit_ms / 1000,
+            memory=wanted.memory_mb * 2**20,
+        )
+        self._stack.callback(loaded.close)
+        return loaded
 
     def _standing(self) -> Standing:
         ready, tip = self.board.snapshot(), self._tip()

@@ -25,6 +25,7 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.clocks import FixedClock
 from tests.support.parties import Pair
+from watchtower.applications import Applications
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.http.app import create_app
 from watchtower.http.services import Services, Standing, bind
@@ -68,7 +69,14 @@ class CoinNode:
 class Bench:
     """One tower's use cases with everything that a test may want to look at or break."""
 
-    def __init__(self, directory: Path, *, confirmations: int = 1, store: MemoryEventStore | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        confirmations: int = 1,
+        store: MemoryEventStore | None = None,
+        applications: Applications | None = None,
+    ) -> None:
         self.store = MemoryEventStore(chain_hash("regtest")) if store is None else store
         self.node = CoinNode()
         self.keystore = MemoryKeystore()
@@ -88,6 +96,7 @@ class Bench:
             policy=policy,
             tip_height=lambda: TIP,
             announce=self._announced,
+            applications=Applications() if applications is None else applications,
         )
         self.services: Services = bind(
             self.context, lambda: self.standing, version="1.2.3", network="regtest", tower_id=TOWER_ID

@@ -523,7 +523,7 @@ STATE_FAULTS: dict[str, tuple[Callable[[Pair], object], int, str, str]] = {
         lambda pair: with_condition(pair, {"type": 2, "descriptor": "tr(00)"}),
         422,
         "invalid-state",
-        "type 2",
+        "cannot be read as a descriptor",
     ),
     "conditions out of order": (
         lambda pair: with_condition(pair, {"id": 2}, {"id": 1}),

@@ -9,6 +9,7 @@ from domain.errors import UnknownChannel
 from domain.events import Payload
 from domain.updating import UpdateState, decide_update
 from watchtower.channels.context import Context, store_decision
+from watchtower.channels.judging import judge
 from watchtower.channels.reading import content_of
 from watchtower.wire.api import UpdateAnswer, UpdateRequest
 from watchtower.wire.hexes import Hex32
@@ -24,7 +25,8 @@ class Accepted(msgspec.Struct, frozen=True):
 def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accepted:
     """Durable when it returns. An identical repetition gets the identical answer and stores nothing.
 
-    Raises the refusals of `decide_update`.
+    Raises the refusals of `decide_update`, and `ApplicationRefused` if the channel's application is known here and
+    does not accept the state.
     """
     content = content_of(request.state)
     command = UpdateState(
@@ -40,7 +42,9 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
     def decide(channel: Channel | None) -> list[Payload]:
         if channel is None:
             raise UnknownChannel("no such channel is registered here")
-        return decide_update(channel, command)
+        events = decide_update(channel, command)
+        judge(context, channel, content, events)
+        return events
 
     stored = store_decision(context, stream, decide)
     channel = context.channels.load(stream)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from domain.contract.conditions import Condition, decode_conditions
+from domain.contract.conditions import Condition, ConditionType, decode_conditions
 from domain.contract.state import StateHeader, StateSignatures
-from domain.errors import InvalidState
+from domain.errors import MalformedInput
 from domain.opening import StateContent
 from domain.units import Side
+from watchtower.descriptors import resolve
 from watchtower.wire.api import ConditionBody, SideName, SignatureBody, StateBody
 
 
@@ -16,9 +17,10 @@ def side_of(name: SideName) -> Side:
 
 
 def content_of(body: StateBody) -> StateContent:
-    """A complete state; `MalformedInput` for a header or records that cannot be read."""
-    if any(condition.type == 2 for condition in body.conditions):
-        raise InvalidState("descriptor conditions (type 2) are not supported here; use HTLCs (types 0 and 1)")
+    """A complete state; `MalformedInput` for a header or records that cannot be read.
+
+    Descriptor outputs get their script here; `InvalidState` for one that must not be in a state.
+    """
     conditions = tuple(_condition(record) for record in body.conditions)
     decode_conditions(b"".join(condition.encode() for condition in conditions))
     return StateContent(
@@ -32,7 +34,10 @@ def content_of(body: StateBody) -> StateContent:
 
 
 def _condition(body: ConditionBody) -> Condition:
-    return Condition(body.type, body.id, body.expiry, body.amount, bytes(body.hash), body.descriptor)
+    if body.descriptor is not None and body.type != ConditionType.DESCRIPTOR:
+        raise MalformedInput("only a condition of type 2 has a descriptor")
+    spk = None if body.descriptor is None else resolve(body.descriptor)
+    return Condition(body.type, body.id, body.expiry, body.amount, bytes(body.hash), body.descriptor, spk)
 
 
 def _signatures(body: SignatureBody) -> StateSignatures:

@@ -26,6 +26,7 @@ from domain.opening import (
 from domain.transaction import Transaction
 from watchtower.channels.context import Context, store_decision
 from watchtower.channels.info import channel_body
+from watchtower.channels.judging import judge
 from watchtower.channels.reading import content_of, side_of
 from watchtower.ports import Node
 from watchtower.wire.api import ChannelBody, RegisterRequest
@@ -42,8 +43,8 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     """Check everything, keep the secret, then store. Identical bytes again change nothing.
 
     Raises the refusals of `decide_register`, `FundingMismatch` for a funding output that is missing, spent or
-    different, `InvalidSecret` for a secret that is not that of `rev`, and `NodeError` or `WrongChain` if the node
-    cannot say.
+    different, `ApplicationRefused` for a state 0 that the channel's application does not accept, `InvalidSecret` for
+    a secret that is not that of `rev`, and `NodeError` or `WrongChain` if the node cannot say.
     """
     params = ChannelParams.decode(bytes(request.params))
     own_side = side_of(request.own_side)
@@ -73,6 +74,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
         if events:
             context.require_node()
             check_funding(context.node, params, command.funding_tx)
+            judge(context, channel, command.state, events)
         return events
 
     def keep_secret() -> None:

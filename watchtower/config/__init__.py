@@ -9,6 +9,7 @@ from watchtower.config.load import ConfigError, Loaded, load
 from watchtower.config.settings import (
     AdminSettings,
     ApiSettings,
+    ApplicationSettings,
     FeeSettings,
     KeystoreSettings,
     LogSettings,
@@ -23,6 +24,7 @@ from watchtower.config.settings import (
 __all__ = [
     "AdminSettings",
     "ApiSettings",
+    "ApplicationSettings",
     "ConfigError",
     "FeeSettings",
     "KeystoreSettings",

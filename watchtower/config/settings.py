@@ -124,6 +124,28 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
 
 
+class ApplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Validators of application data, each in a process of its own."""
+
+    load: Annotated[
+        str,
+        _about(
+            "Applications whose rules the tower checks: package.module:name, separated by commas.",
+            pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*(, *[A-Za-z_][\w.]*:[A-Za-z_]\w*)*)?$",
+        ),
+    ] = ""
+    require_known: Annotated[bool, _about("Refuse states of applications that are not loaded here.")] = False
+    time_limit_ms: Annotated[
+        int, _about("A validator that takes longer is ended and the state refused.", "milliseconds", ge=10, le=60_000)
+    ] = 1_000
+    memory_mb: Annotated[int, _about("Address space of the process of one validator.", "MiB", ge=64, le=65_536)] = 512
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The applications to load."""
+        return tuple(name.strip() for name in self.load.split(",") if name.strip())
+
+
 class KeystoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The encrypted file with the revocation keys."""
 
@@ -177,6 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     fees: FeeSettings = FeeSettings()
     policy: PolicySettings = PolicySettings()
+    applications: ApplicationSettings = ApplicationSettings()
     keystore: KeystoreSettings = KeystoreSettings()
     log: LogSettings = LogSettings()
 

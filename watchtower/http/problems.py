@@ -38,6 +38,7 @@ TITLES: dict[str, str] = {
     "unknown-channel": "There is no such channel",
     "channel-exists": "The channel is registered with other content",
     "funding-mismatch": "The funding output is not as agreed",
+    "application-refused": "The channel's application refuses the state",
     "self-breach": "The state was revoked by its own side",
     "refused": "The request is refused",
     "unauthorized": "A token is needed",

@@ -1,0 +1,31 @@
+"""What a `Worker` can run in a test."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+
+def echo(greeting: str) -> Callable[[bytes], bytes]:
+    """Repeats the question behind the greeting; some questions are orders."""
+
+    def answer(question: bytes) -> bytes:
+        if question == b"sleep":
+            threading.Event().wait()
+        if question == b"much":
+            return bytes(5 * 2**20)
+        said = str(os.getpid()).encode() if question == b"pid" else question
+        return greeting.encode() + b": " + said
+
+    return answer
+
+
+def dies() -> Callable[[bytes], bytes]:
+    """Ends its process while it is made."""
+    os._exit(9)
+
+
+def refuses() -> Callable[[bytes], bytes]:
+    """Raises while it is made."""
+    raise RuntimeError("not today")

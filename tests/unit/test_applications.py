@@ -1,0 +1,292 @@
+"""The guard around validators, and the tower that asks them before it stores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from domain.application import ApplicationRefused, ApplicationState, application_state, require_accepted
+from domain.units import Side
+from tests.support.parties import Pair, open_pair
+from tests.support.towers import Bench
+from tests.support.validators import COUNTER_ID, Counter
+from watchtower.applications import Applications, ApplicationUnusable, GuardedApplication, load_applications
+from watchtower.channels.accept_state import Accepted, accept_state
+from watchtower.channels.register import register
+from watchtower.wire.hexes import to_json
+
+COUNTER = "tests.support.validators:Counter"
+
+
+def state(sequence: int, state_data: bytes) -> ApplicationState:
+    """A state as an application sees it."""
+    return ApplicationState(sequence, (600_000, 400_000), (), state_data)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[GuardedApplication]:
+    """A counter behind the guard, with little patience."""
+    application = GuardedApplication(COUNTER, seconds=0.5)
+    yield application
+    application.close()
+
+
+def test_a_guarded_application_judges_like_the_bare_one(guarded: GuardedApplication) -> None:
+    """Both accept the next number, refuse another one with the same words, and have the same name."""
+    bare = Counter()
+
+    verdicts = [app.validate(state(3, b"3"), state(4, b"9")) for app in (bare, guarded)]
+
+    assert verdicts == ["the counter stands at 3, 9 is not the next number"] * 2
+    assert guarded.validate(None, state(0, b"0")) is None
+    assert guarded.app_id == bare.app_id
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (b"crash", "process died"),
+        (b"hang", "no answer within 0.5 s"),
+        (b"raise", "RuntimeError: out of order"),
+        (b"leave", "process died"),
+        (b"print", "after much noise"),
+        (b"memory", "MemoryError"),
+        (b"\xff", "MalformedInput"),
+    ],
+)
+def test_a_validator_that_misbehaves_is_a_reason_and_the_next_state_is_judged(
+    guarded: GuardedApplication, order: bytes, words: str
+) -> None:
+    """Crash, hang, exception, exit, noise, hunger: each refuses one state and nothing more."""
+    reason = guarded.validate(state(0, b"0"), state(1, order))
+
+    assert words in str(reason)
+    assert guarded.validate(state(0, b"0"), state(1, b"1")) is None
+
+
+def test_an_answer_that_is_no_verdict_refuses() -> None:
+    """A validator that returns a number did not accept."""
+    application = GuardedApplication("tests.support.validators:Mute")
+
+    reason = application.validate(None, state(0, b"0"))
+    application.close()
+
+    assert reason == "its validator answered neither None nor a text"
+
+
+def test_a_validator_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of the service may hold passwords; its validators do not get them."""
+    monkeypatch.setenv("STATE_CHANNEL_NODE__RPC_PASSWORD", "secret")
+    application = GuardedApplication("tests.support.validators:Environment")
+
+    names = str(application.validate(None, state(0, b"0")))
+    application.close()
+
+    assert "STATE_CHANNEL" not in names
+    assert "PATH" in names
+
+
+def test_several_threads_share_one_guard(guarded: GuardedApplication) -> None:
+    """Questions queue up; each gets the answer to its own state."""
+    verdicts: dict[int, str | None] = {}
+
+    def ask(number: int) -> None:
+        verdicts[number] = guarded.validate(state(number, b"%d" % number), state(number + 1, b"%d" % (2 * number)))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    accepted = sorted(number for number, verdict in verdicts.items() if verdict is None)
+    assert accepted == [1]
+    assert "stands at 5, 10 is" in str(verdicts[5])
+
+
+def test_large_state_data_passes_the_guard(guarded: GuardedApplication) -> None:
+    """Two states with the largest data fit into a question."""
+    reason = guarded.validate(state(0, b"9" * 65_536), state(1, b"8" * 65_536))
+
+    assert "MalformedInput" in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tests.support.validators:Nameless", "32 bytes"),
+        ("tests.support.validators:Broken", "no configuration"),
+        ("tests.support.validators:absent", "absent"),
+        ("tests.support.nowhere:Counter", "nowhere"),
+        ("no colon", "package.module:name"),
+    ],
+)
+def test_an_application_that_cannot_be_used_is_named_at_the_start(name: str, words: str) -> None:
+    """A wrong name in the settings stops the start; it is not found out by the first client."""
+    with pytest.raises(ApplicationUnusable, match=words) as caught:
+        load_applications([COUNTER, name])
+
+    assert name in str(caught.value)
+
+
+def test_an_instance_may_be_named_as_well_as_a_class() -> None:
+    """`package.module:name` is an object, or a class that needs no arguments."""
+    application = GuardedApplication("tests.support.validators:counter")
+
+    name = application.app_id
+    application.close()
+
+    assert name == COUNTER_ID
+
+
+def test_two_applications_with_one_name_are_refused() -> None:
+    """Which one would judge?"""
+    with pytest.raises(ApplicationUnusable, match="two applications"):
+        Applications([Counter(), Counter()])
+
+
+def test_a_bare_application_refuses_with_a_typed_error() -> None:
+    """`require_accepted` is for callers that trust the application's code."""
+    with pytest.raises(ApplicationRefused, match="refuses state 1: the counter stands at 0"):
+        require_accepted(Counter(), state(0, b"0"), state(1, b"5"))
+
+
+def test_long_reasons_are_cut() -> None:
+    """An application's text must not fill logs and answers."""
+
+    class Talker(Counter):
+        def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
+            return "no " * 10_000
+
+    with pytest.raises(ApplicationRefused) as caught:
+        require_accepted(Talker(), None, state(0, b"0"))
+
+    assert len(str(caught.value)) < 400
+
+
+# ── at the tower ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def pair() -> Pair:
+    """A channel whose application is the counter, at 0."""
+    return open_pair(state_data=b"0", app_id=COUNTER_ID)
+
+
+def judged(directory: Path, *, require_known: bool = False, known: bool = True) -> Bench:
+    """A tower with the counter's validator in its own process, or without."""
+    directory.mkdir(exist_ok=True)
+    applications = load_applications([COUNTER] if known else [], require_known=require_known, seconds=0.5)
+    return Bench(directory, applications=applications)
+
+
+def upload(tower: Bench, pair: Pair, sequence: int) -> Accepted:
+    """B's tower is given a state."""
+    stream = tower.context.channels.stream_of(pair.params.proposal_id)
+    return accept_state(tower.context, stream, pair.update_request(Side.B, sequence))
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Iterator[Bench]:
+    """A tower that judges the counter."""
+    bench = judged(tmp_path)
+    yield bench
+    bench.context.applications.close()
+
+
+def test_the_tower_stores_what_the_application_accepts(tower: Bench, pair: Pair) -> None:
+    """Registration and updates go through; a repetition is not judged again."""
+    tower.registered(pair)
+    pair.update(state_data=b"1")
+
+    first = upload(tower, pair, 1)
+    again = upload(tower, pair, 1)
+
+    assert (first.duplicate, again.duplicate) == (False, True)
+
+
+@pytest.mark.parametrize("order", [b"7", b"raise", b"crash", b"hang", b"\xff\xfe", b""])
+def test_the_tower_stores_nothing_that_the_application_does_not_accept(tower: Bench, pair: Pair, order: bytes) -> None:
+    """F11: both parties signed it, the validator refuses, fails or hangs; the log stays as it was."""
+    tower.registered(pair)
+    pair.update(state_data=order)
+    stored = tower.store.last_id()
+
+    with pytest.raises(ApplicationRefused, match="refuses state 1"):
+        upload(tower, pair, 1)
+
+    assert tower.store.last_id() == stored
+
+
+def test_state_0_is_judged_at_the_registration(tower: Bench) -> None:
+    """A channel that begins with a state against the rules is not watched."""
+    pair = open_pair(state_data=b"3", app_id=COUNTER_ID)
+    tower.fund(pair)
+    stored = tower.store.last_id()
+
+    with pytest.raises(ApplicationRefused, match="stands at -1, 3 is not"):
+        register(tower.context, pair.registration(Side.B))
+
+    assert tower.store.last_id() == stored
+    assert tower.keystore.get(pair.params.proposal_id) is None
+
+
+def test_the_state_before_is_found_behind_many_other_events(tower: Bench, pair: Pair) -> None:
+    """Whatever the chain brought between two states, the older one is found in the log."""
+    tower.registered(pair)
+    for number in range(40):
+        tower.confirm(pair, height=150 + number)
+    pair.update(state_data=b"1")
+
+    accepted = upload(tower, pair, 1)
+
+    assert accepted.answer.sequence == 1
+
+
+def test_unknown_applications_are_opaque_unless_the_operator_wants_known_ones(tmp_path: Path, pair: Pair) -> None:
+    """`state_data` is opaque to a tower without validator; `require_known` refuses it, but not plain channels."""
+    open_tower = judged(tmp_path / "open", known=False)
+    strict_tower = judged(tmp_path / "strict", known=False, require_known=True)
+    plain = open_pair(names=("Carol", "Dave"))
+
+    assert open_tower.registered(pair)
+    assert strict_tower.registered(plain)
+    strict_tower.fund(pair)
+    with pytest.raises(ApplicationRefused, match="not known here"):
+        register(strict_tower.context, pair.registration(Side.B))
+
+
+@pytest.mark.asyncio
+async def test_the_api_names_the_refusal(tower: Bench, pair: Pair) -> None:
+    """422, slug application-refused, the application's reason in the detail."""
+    name = tower.registered(pair)
+    pair.update(state_data=b"7")
+
+    async with tower.http() as http:
+        answer = await post_state(http, name, pair)
+
+    body = answer.json()
+    assert (422, "urn:state-channel:application-refused") == (answer.status_code, body["type"])
+    assert "the counter stands at 0, 7 is not the next number" in body["detail"]
+
+
+async def post_state(http: httpx.AsyncClient, name: str, pair: Pair) -> httpx.Response:
+    """Upload state 1 of B's view."""
+    return await http.post(
+        f"/v1/channels/{name}/states",
+        content=to_json(pair.update_request(Side.B, 1)),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def test_views_of_states_are_what_was_signed(pair: Pair) -> None:
+    """The application's view has number, balances, conditions and data of the header's state."""
+    content = pair.b.state(pair.channel_id, 0).content
+
+    view = application_state(content.read_header(), content.read_conditions(), content.state_data)
+
+    assert view == ApplicationState(0, pair.balances, (), b"0")

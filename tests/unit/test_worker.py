@@ -1,0 +1,128 @@
+"""The process that answers questions, seen from outside; validators and descriptors use it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from watchtower.worker import MAX_FRAME, Worker, WorkerFailed, WorkerSlow, WorkerUnavailable
+
+ECHO = "tests.support.answerers:echo"
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker that follows orders."""
+    made = Worker(ECHO, ("hello",), seconds=0.4)
+    yield made
+    made.close()
+
+
+def test_arguments_and_questions_arrive(worker: Worker) -> None:
+    """The function is made with its arguments and asked with the bytes."""
+    assert b"hello: question" == worker.ask(b"question")
+
+
+def test_one_process_answers_many_questions_until_it_is_closed(worker: Worker) -> None:
+    """Starting an interpreter per question would cost a hundred times more."""
+    first, second = worker.ask(b"pid"), worker.ask(b"pid")
+    worker.close()
+
+    assert first == second
+    assert first != worker.ask(b"pid")
+
+
+def test_a_process_that_died_between_questions_is_replaced(worker: Worker) -> None:
+    """The next question does not pay for it."""
+    pid = int(worker.ask(b"pid").split()[-1])
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    assert b"hello: again" == worker.ask(b"again")
+
+
+def test_the_time_limit_holds_and_ends_the_process(worker: Worker) -> None:
+    """A question that takes too long fails in time; its process is gone, the next question is answered."""
+    pid = int(worker.ask(b"pid").split()[-1])
+    begun = time.monotonic()
+
+    with pytest.raises(WorkerSlow, match=r"within 0\.4 s"):
+        worker.ask(b"sleep")
+
+    assert time.monotonic() - begun < 5
+    assert b"hello: next" == worker.ask(b"next")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_question_that_nobody_reads_does_not_block(worker: Worker) -> None:
+    """Sending is limited in time too: a stopped process reads nothing."""
+    os.kill(int(worker.ask(b"pid").split()[-1]), signal.SIGSTOP)
+
+    with pytest.raises(WorkerSlow):
+        worker.ask(bytes(MAX_FRAME))
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME + 1, 2 * MAX_FRAME])
+def test_questions_have_a_limit(worker: Worker, size: int) -> None:
+    """Above the limit nothing is sent."""
+    with pytest.raises(WorkerFailed, match="above the limit"):
+        worker.ask(bytes(size))
+
+
+def test_answers_have_a_limit(worker: Worker) -> None:
+    """A process cannot fill the memory of its parent."""
+    with pytest.raises(WorkerFailed, match="too long"):
+        worker.ask(b"much")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("tests.support.answerers:absent", "absent"),
+        ("tests.support.nowhere:echo", "nowhere"),
+        ("nothing", "package.module:name"),
+        ("tests.support.answerers:dies", "it ended"),
+        ("tests.support.answerers:refuses", "not today"),
+    ],
+)
+def test_a_process_that_cannot_start_says_why(target: str, words: str) -> None:
+    """The reason is in the error, and the question was not looked at."""
+    worker = Worker(target)
+
+    with pytest.raises(WorkerUnavailable, match=words):
+        worker.ask(b"question")
+
+    worker.close()
+
+
+def test_threads_get_their_own_answers(worker: Worker) -> None:
+    """Questions queue up and answers are not mixed up."""
+    answers: dict[bytes, bytes] = {}
+
+    def ask(question: bytes) -> None:
+        answers[question] = worker.ask(question)
+
+    threads = [threading.Thread(target=ask, args=(b"%d" % number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {b"%d" % n: b"hello: %d" % n for n in range(10)} == answers
+
+
+def test_a_forgotten_worker_ends_its_process() -> None:
+    """No process outlives the object that asked it."""
+    worker = Worker(ECHO, ("x",))
+    pid = int(worker.ask(b"pid").split()[-1])
+
+    del worker
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
