@@ -57,13 +57,13 @@ def key_path_signature(params: ChannelParams, tx: Transaction) -> bytes | None:
 def _pair(
     witness: Iterable[bytes], fits: Callable[[Signatures], bool], complete: Callable[[bytes, bytes], tuple[bytes, ...]]
 ) -> Signatures | None:
-    found = [signature for item in witness if (signature := _read(item)) is not None]
+    found = [signature for item in witness if (signature := read_signature(item)) is not None]
     for pair in permutations(found, 2):
         if fits(pair) and complete(*pair) == tuple(witness):
             return pair
     return None
 
 
-def _read(item: bytes) -> bytes | None:
+def read_signature(item: bytes) -> bytes | None:
     """A signature of 64 bytes as it stands in a witness of either profile."""
     return item if len(item) == 64 else keys.from_der(item[:-1])
