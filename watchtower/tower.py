@@ -31,7 +31,8 @@ from watchtower.ports import (
 )
 from watchtower.repository import Channels
 from watchtower.responder.publish import Publisher
-from watchtower.responder.respond import Responder, RespondReport
+from watchtower.responder.respond import Responder
+from watchtower.responder.runs import RespondReport
 
 __all__ = ["Hints", "PassReport", "Tower", "TowerSettings"]
 

@@ -22,7 +22,7 @@ from watchtower.ports import (
     WatchtowerError,
     WrongChain,
 )
-from watchtower.responder.respond import RespondReport
+from watchtower.responder.runs import RespondReport
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import Hints, PassReport

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-import msgspec
-
 from domain.chain import OutPoint, Txid, make_outpoint
 from domain.channel import Bid, Channel, Spend
-from domain.deadlines import settle_valid_from
 from domain.errors import DomainError
 from domain.events import AlertKind, BroadcastOutcome, SpendKind, Via
-from domain.fees import Market
 from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
-from domain.settling import has_settlement, ready_settlement, settle_answered, settle_prepared, settlement_missing
+from domain.settling import ReadySettlement
 from domain.spending import clear_alert, raise_alert
-from domain.status import HONEST_KINDS
 from watchtower.ports import (
     Answer,
     Clock,
@@ -37,42 +32,15 @@ from watchtower.ports import (
 )
 from watchtower.repository import Channels
 from watchtower.responder.broadcast import Broadcaster
+from watchtower.responder.claims import Claimant
 from watchtower.responder.journal import Journal
+from watchtower.responder.runs import RespondReport, Run, Trouble, View
+from watchtower.responder.settle import Settler, awaits_settlement
 from watchtower.responder.signing import Signed, Signer, signer_of
 
 ESTIMATE_TARGETS = (1, 2, 3, 6)
 RAISES_PER_RUN = 3
 """Bids on one contest output in one run: the first, and two more if a rival's exact fee was not known before."""
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """A channel that could not be served in this run and why; it is served again in the next one."""
-
-    stream: str
-    error: Exception
-
-
-class RespondReport(msgspec.Struct, frozen=True):
-    """What one run did: penalties sent and accepted, bids deferred to the block, channels in trouble."""
-
-    sent: int = 0
-    accepted: int = 0
-    deferred: int = 0
-    settled: int = 0
-    outcomes: tuple[BroadcastOutcome, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
-
-
-class View(msgspec.Struct, frozen=True):
-    """What the node says this moment: market, spenders in the mempool of the asked outpoints.
-
-    `tip` is the height of our cursor, `highest` that of the best header: what deadlines are counted from.
-    """
-
-    tip: int
-    highest: int
-    market: Market
-    spenders: Mapping[OutPoint, Txid]
 
 
 class Responder:
@@ -101,6 +69,19 @@ class Responder:
         self._spendable = spendable
         self._broadcaster = Broadcaster(node, failpoint)
         self._journal = Journal(store, channels, models)
+        self._settler = Settler(self._broadcaster, self._journal, clock)
+        self._claimant = Claimant(
+            node=node,
+            channels=channels,
+            models=models,
+            keystore=keystore,
+            clock=clock,
+            rng=rng,
+            failpoint=failpoint,
+            broadcaster=self._broadcaster,
+            journal=self._journal,
+            spendable=spendable,
+        )
 
     @property
     def sent(self) -> Container[bytes]:
@@ -131,20 +112,20 @@ class Responder:
         A log without space stops no penalty; one that is broken ends the run with `StoreBroken`.
         """
         streams = self._models.contested()
-        work = [c for c in (self._channels.load(s) for s in streams) if _wants_answer(c)]
+        work = [c for c in (self._channels.load(s) for s in streams) if self._wants_answer(c, tip)]
         if not work:
             return RespondReport()
         market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
-        run = _Run()
+        run = Run()
         self._journal.begin()
         # No breach without an answer waits behind channels that have one.
         for group in ([c for c in work if _is_unanswered(c)], [c for c in work if not _is_unanswered(c)]):
-            spenders = self._node.mempool_spenders(_outpoints(group)) if group else {}
+            spenders = self._node.mempool_spenders(self._outpoints(group, tip)) if group else {}
             self._serve_all(group, View(tip, highest, market, spenders), run)
         run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
         return run.report()
 
-    def _serve_all(self, channels: Iterable[Channel], view: View, run: _Run) -> None:
+    def _serve_all(self, channels: Iterable[Channel], view: View, run: Run) -> None:
         for channel in channels:
             try:
                 self._serve(channel, view, run)
@@ -162,16 +143,34 @@ class Responder:
             return tip
         return max(tip, self._node.chain_info().headers)
 
-    def _serve(self, channel: Channel, view: View, run: _Run) -> None:
+    def _serve(self, channel: Channel, view: View, run: Run) -> None:
         breach = _breach_to_answer(channel)
         if breach is not None:
             self._punish(channel, breach, view, run)
-        else:
-            self._settle(channel, view, run)
+            return
+        unpaid: ReadySettlement | None = None
+        if awaits_settlement(channel):
+            channel, unpaid = self._settler.settle(channel, view, run)
+        channel, is_paid = self._claimant.claim(channel, view, run, unpaid)
+        if unpaid is not None:
+            outcome = BroadcastOutcome.ACCEPTED if is_paid else BroadcastOutcome.BELOW_MINIMUM
+            self._settler.note(channel, unpaid, outcome, view.tip)
+
+    def _wants_answer(self, channel: Channel, tip: int) -> bool:
+        if channel.resolved is not None:
+            return False
+        if _breach_to_answer(channel) is not None:
+            return True
+        return awaits_settlement(channel) or self._claimant.has_work(channel, tip)
+
+    def _outpoints(self, work: Sequence[Channel], tip: int) -> list[OutPoint]:
+        spends = [_breach_to_answer(c) or c.confirmed_spend for c in work]
+        found = [place for spend in spends if spend is not None for place in _places(spend)]
+        return found + [place for channel in work for place in self._claimant.places(channel, tip)]
 
     # --- breaches -----------------------------------------------------------------------------------------
 
-    def _punish(self, channel: Channel, breach: Spend, view: View, run: _Run) -> None:
+    def _punish(self, channel: Channel, breach: Spend, view: View, run: Run) -> None:
         signer = signer_of(channel, breach, self._keystore.get(channel.proposal_id), self._rng)
         if signer is None:
             run.deferred += 1
@@ -288,53 +287,9 @@ class Responder:
             news += clear_alert(channel, kind, tip, self._now)
         return self._journal.record(channel, news)
 
-    # --- honest closes --------------------------------------------------------------------------------------
-
-    def _settle(self, channel: Channel, view: View, run: _Run) -> None:
-        close = channel.confirmed_spend
-        if close is None or close.block is None:
-            return
-        valid_from = settle_valid_from(close.block.height, channel.params.challenge_period)
-        if view.tip < valid_from - 1 and has_settlement(channel, close):
-            return  # too early; building it takes milliseconds, and many may be waiting
-        ready = ready_settlement(channel, close)
-        if ready is None:
-            self._journal.record(channel, settlement_missing(channel, close, view.tip, self._now))
-            return
-        spender = view.spenders.get(close.contest)
-        if spender == ready.tx.txid:
-            known = settle_answered(channel, ready, BroadcastOutcome.ALREADY_KNOWN, view.tip, self._now)
-            self._journal.record(channel, known)
-        if spender is not None:
-            return
-        channel = self._journal.record(channel, settle_prepared(channel, ready, self._now))
-        answer, _ = self._broadcaster.send(ready.tx.serialize(), None)
-        run.settled += answer.in_mempool
-        run.outcomes.append(answer.outcome)
-        self._journal.record(channel, settle_answered(channel, ready, answer.outcome, view.tip, self._now))
-
     @property
     def _now(self) -> int:
         return self._clock.wall_microseconds()
-
-
-class _Run:
-    """Counts of one run."""
-
-    def __init__(self) -> None:
-        self.sent = self.accepted = self.deferred = self.settled = 0
-        self.outcomes: list[BroadcastOutcome] = []
-        self.troubles: list[Trouble] = []
-
-    def count(self, answer: Answer) -> None:
-        self.sent += 1
-        self.accepted += answer.in_mempool
-        self.outcomes.append(answer.outcome)
-
-    def report(self) -> RespondReport:
-        return RespondReport(
-            self.sent, self.accepted, self.deferred, self.settled, tuple(self.outcomes), tuple(self.troubles)
-        )
 
 
 def _breach_to_answer(channel: Channel) -> Spend | None:
@@ -357,20 +312,6 @@ def _breach_to_answer(channel: Channel) -> Spend | None:
 def _is_unanswered(channel: Channel) -> bool:
     breach = _breach_to_answer(channel)
     return breach is not None and not channel.bids_on(breach.txid)
-
-
-def _wants_answer(channel: Channel) -> bool:
-    if channel.resolved is not None:
-        return False
-    if _breach_to_answer(channel) is not None:
-        return True
-    close = channel.confirmed_spend
-    return close is not None and close.kind in HONEST_KINDS and channel.contest_spend(close.txid) is None
-
-
-def _outpoints(work: Sequence[Channel]) -> list[OutPoint]:
-    spends = [_breach_to_answer(c) or c.confirmed_spend for c in work]
-    return [place for s in spends if s is not None for place in _places(s)]
 
 
 def _places(spend: Spend) -> list[OutPoint]:
