@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
+from domain.application import Application
 from domain.chain import make_outpoint
 from domain.contract.commitment import contest_key
 from domain.contract.conditions import Condition, encode_conditions
@@ -28,11 +29,14 @@ from tests.fakes.store import MemoryEventStore
 from tests.support.cheater import secrets_of, unsafe_commitment
 from tests.support.clocks import FixedClock
 from watchtower.client import exchange, uploads
+from watchtower.client.consent import Consent, agree
+from watchtower.client.news import Listener, silence
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.party_channel import CompleteState, Content
+from watchtower.client.rules import Resolve, no_descriptors
 from watchtower.devnode.purse import Funding
-from watchtower.ports import EventStore, Keystore
+from watchtower.ports import EventStore, Failpoint, Keystore
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
 from watchtower.wire.hexes import Hex33, SecretHex
 
@@ -68,10 +72,16 @@ def make_party(
     store: EventStore | None = None,
     keystore: Keystore | None = None,
     clock: FixedClock | None = None,
-    failpoint: Callable[[str], None] = lambda name: None,
+    failpoint: Failpoint = lambda name: None,
     settings: PartySettings | None = None,
+    consent: Consent = agree,
+    applications: Sequence[Application] = (),
+    resolve: Resolve = no_descriptors,
+    listener: Listener = silence,
 ) -> ChannelParty:
     """A regtest party with the seed of its name, in memory unless a store is given.
+
+    It agrees to every valid state, also to one in which it loses; pass `never_lose` for the default of real ones.
 
     Calling it again with the same store and keystore is a restart of that party.
     """
@@ -82,6 +92,10 @@ def make_party(
         keys,
         FixedClock() if clock is None else clock,
         PartySettings(network="regtest") if settings is None else settings,
+        consent=consent,
+        applications=applications,
+        resolve=resolve,
+        listener=listener,
         entropy=counting_entropy(name),
         failpoint=failpoint,
     )

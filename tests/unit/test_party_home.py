@@ -13,6 +13,7 @@ import pytest
 from domain.units import Side
 from tests.support.parties import Pair, made_up_funding, make_party
 from watchtower.client import PartySettings, Terms, exchange
+from watchtower.client.consent import agree
 from watchtower.client.home import create_home, open_home
 from watchtower.keystore import KeystoreError, KeystoreLocked, WrongPassphrase
 from watchtower.ports import StoreError
@@ -105,7 +106,7 @@ def test_kill_in_the_middle_of_updates(tmp_path: Path, wanted: int) -> None:
         announced = [int(process.stdout.readline()) for _ in range(wanted)]
         process.send_signal(signal.SIGKILL)
 
-    homes = [open_home(tmp_path / name, PASSPHRASE, REGTEST) for name in ("a", "b")]
+    homes = [open_home(tmp_path / name, PASSPHRASE, REGTEST, consent=agree) for name in ("a", "b")]
     a, b = (home.party for home in homes)
     channel_id = a.channels()[0].channel_id
     exchange.reconnect(a, b, channel_id)

@@ -1,6 +1,7 @@
 """The acceptor's half of the update exchange (protocol 5.2).
 
     ── update_offer ────────────▶ on_offer      a refused offer has no effect
+    ◀─ update_yield ─────────────               only if it was this side's turn (rule U3)
     ◀─ update_offer_ok / reject ─
     ── update_propose ──────────▶ on_propose    rule U5 binds; U1: both settlement signatures are checked
     ◀─ update_accept ────────────
@@ -13,45 +14,48 @@ Every function is a decision: nothing is stored or sent here.
 from __future__ import annotations
 
 from domain.contract.state import StateSignatures, sign_commit_peer, verify_commit_signature
-from domain.errors import DomainError, Equivocation, SequenceGap
+from domain.errors import ChannelNotReady, DomainError, Equivocation, SequenceGap
 from domain.events import (
     ChannelFrozen,
     EquivocationFound,
     FreezeReason,
+    Payload,
     StateAccepted,
     StateCommitted,
     StateProposed,
+    TurnYielded,
 )
-from domain.units import Side
 from watchtower.client.contents import content_of, offered, sign_proposal
 from watchtower.client.messages import UpdateCommit, UpdateOffer, UpdatePropose, UpdateReject
 from watchtower.client.party_channel import Content
-from watchtower.client.resend import accept_message, name_of, offer_ok_message, revoke_message
+from watchtower.client.resend import accept_message, name_of, offer_ok_message, revoke_message, yield_message
 from watchtower.client.revoking import release, revoked_by_peer
-from watchtower.client.seat import Seat, Step, proposer_of, require_open, verify_first_three
+from watchtower.client.seat import Seat, Step, require_open, verify_first_three
 
 
 def on_offer(seat: Seat, message: UpdateOffer) -> Step:
-    """Message 0a, then 0b. A refused offer is answered with the reason.
+    """Message 0a, then 0b. A refused offer is answered with the reason; one out of turn with the turn, too (U3).
 
-    A second content for a number that is bound or complete is equivocation: evidence is stored, the channel
-    freezes, `Equivocation` is raised.
+    A second content for a number for which the peer has signed or proposed one is equivocation: evidence is
+    stored, the channel freezes, `Equivocation` is raised.
     """
-    content = content_of(message)
-    signed = _signed_content(seat, content.seq)
+    content = content_of(message, seat.rules.resolve)
+    signed = _content_of_peer(seat, content.seq)
     if signed is not None and signed != content:
         return _equivocation(seat, signed, content)
     try:
         require_open(seat.channel)
         if signed is None:
-            _require_turn(seat, content.seq, seat.peer)
+            _require_next(seat, content.seq)
+            _require_free(seat, content.seq)
             seat.check_content(content)
+            seat.require_consent(content)
     except DomainError as refusal:
         answer = UpdateReject(channel_id=name_of(seat), seq=content.seq, reason=str(refusal)[:400])
         return Step(messages=(answer,))
-    known = signed is not None or (seat.channel.pending is not None and seat.channel.pending.content == content)
-    events = () if known else (offered(seat, content, seat.peer),)
-    return Step(events, (offer_ok_message(seat, content),))
+    if signed is not None:
+        return Step(messages=(offer_ok_message(seat, content),))
+    return _agree(seat, content)
 
 
 def on_propose(seat: Seat, message: UpdatePropose) -> Step:
@@ -60,7 +64,9 @@ def on_propose(seat: Seat, message: UpdatePropose) -> Step:
     if state is not None and state.by is seat.peer and state.content.state_hash == message.state_hash:
         return Step(messages=(accept_message(seat, state.content, state.signatures(seat.own)),))
     require_open(seat.channel)
-    _require_turn(seat, message.seq, seat.peer)
+    _require_next(seat, message.seq)
+    if seat.channel.turn(message.seq) is not seat.peer:
+        raise SequenceGap(f"state {message.seq} is proposed by {seat.own.name}, which did not hand over (rule U3)")
     if pending is None or pending.content.seq != message.seq or pending.by is not seat.peer:
         raise SequenceGap(f"state {message.seq} was not offered; send its content first")
     if pending.content.state_hash != message.state_hash:
@@ -120,12 +126,41 @@ def _accept(seat: Seat, content: Content, message: UpdatePropose) -> Step:
     return Step((proposed, accepted), (accept_message(seat, content, signed),))
 
 
-def _signed_content(seat: Seat, sequence: int) -> Content | None:
-    """The content that rule U5 fixes for a number: of the newest state, or of a proposal in flight."""
+def _agree(seat: Seat, content: Content) -> Step:
+    """Message 0b. Before it the turn, if this side has it; a yield that may be lost is repeated with every answer."""
+    channel, seq = seat.channel, content.seq
+    events: tuple[Payload, ...] = ()
+    if channel.turn(seq) is seat.own:
+        events = (TurnYielded(recorded_at=seat.now, sequence=seq, by=seat.own),)
+    yielded = (yield_message(seat, seq),) if events or channel.was_handed_over(seq) else ()
+    pending = channel.pending
+    if pending is None or pending.by is not seat.peer or pending.content != content:
+        events = (*events, offered(seat, content, seat.peer))
+    return Step(events, (*yielded, offer_ok_message(seat, content)))
+
+
+def _require_free(seat: Seat, sequence: int) -> None:
+    """An own signature for this number, or an own offer in turn, goes before any offer of the peer."""
+    pending = seat.channel.pending
+    if pending is None or pending.by is seat.peer:
+        return
+    if pending.is_bound:
+        raise ChannelNotReady(f"{seat.own.name} has signed a proposal for state {sequence}; finish that one (rule U5)")
+    if seat.channel.turn(sequence) is seat.own:
+        raise ChannelNotReady(
+            f"both sides have offered state {sequence}; {seat.own.name}, whose turn it is, goes first (rule U3)"
+        )
+
+
+def _content_of_peer(seat: Seat, sequence: int) -> Content | None:
+    """The content to which rule U5 binds the peer: it proposed it in flight, or as the newest state.
+
+    A peer that asked to hand over and lost is not bound: its late offer is refused like any other old one.
+    """
     state, pending = seat.channel.state, seat.channel.pending
-    if pending is not None and pending.is_bound and pending.content.seq == sequence:
-        return pending.content
-    return state.content if state is not None and state.seq == sequence else None
+    if pending is not None and pending.content.seq == sequence:
+        return pending.content if pending.is_bound and pending.by is seat.peer else None
+    return state.content if state is not None and state.seq == sequence and state.by is seat.peer else None
 
 
 def _equivocation(seat: Seat, signed: Content, second: Content) -> Step:
@@ -143,9 +178,7 @@ def _equivocation(seat: Seat, signed: Content, second: Content) -> Step:
     return Step((evidence, frozen), refusal=refusal)
 
 
-def _require_turn(seat: Seat, sequence: int, side: Side) -> None:
+def _require_next(seat: Seat, sequence: int) -> None:
     expected = seat.channel.sequence + 1
     if sequence != expected:
         raise SequenceGap(f"state {expected} comes next, got {sequence}")
-    if proposer_of(sequence) is not side:
-        raise SequenceGap(f"state {sequence} is proposed by {side.other.name} (rule U3)")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from domain.contract.conditions import Condition, decode_conditions, encode_conditions, in_order
+import msgspec
+
+from domain.contract.conditions import (
+    Condition,
+    ConditionType,
+    decode_conditions,
+    descriptor_hash,
+    encode_conditions,
+    in_order,
+)
 from domain.contract.state import NO_HASH, StateTransactions, build_header, sign_header, sign_settle
 from domain.errors import InvalidState, MalformedInput
 from domain.events import StateOffered, StateProposed
 from domain.units import Side
 from watchtower.client.messages import UpdateOffer
 from watchtower.client.party_channel import Content
+from watchtower.client.rules import Resolve
 from watchtower.client.seat import Seat
 from watchtower.wire.api import ConditionBody
 from watchtower.wire.hexes import Hex32
@@ -38,23 +48,53 @@ def build_content(
     prev_state_hash: bytes,
     app_id: bytes,
 ) -> Content:
-    """Header with recomputed txids, records in order, and the application's bytes."""
+    """Header with recomputed txids, records in order with resolved descriptors, and the application's bytes."""
     if min(balances) < 0:
         raise InvalidState(f"balances must not be negative, got {balances[0]} and {balances[1]} sat")
-    ordered = in_order(conditions)
+    ordered = in_order(resolved(conditions, seat.rules.resolve))
     header = build_header(
         seat.channel.params, seq, balances, ordered, state_data, prev_state_hash, app_id, *seat.points(seq)
     )
-    return Content(header.encode(), encode_conditions(ordered), state_data)
+    return Content(header.encode(), encode_conditions(ordered), state_data, described(ordered))
 
 
-def content_of(message: UpdateOffer) -> Content:
+def content_of(message: UpdateOffer, resolve: Resolve) -> Content:
     """What a peer offers. Records out of order are refused, for their order is part of the format."""
-    records = b"".join(condition_of(record).encode() for record in message.conditions)
+    conditions = [condition_of(record) for record in message.conditions]
+    records = b"".join(condition.encode() for condition in conditions)
     decode_conditions(records)
     if any(record.descriptor is not None and record.type != 2 for record in message.conditions):
         raise MalformedInput("only a condition of type 2 has a descriptor")
-    return Content(bytes(message.header), records, bytes(message.state_data))
+    descriptors = described(resolved(conditions, resolve))
+    return Content(bytes(message.header), records, bytes(message.state_data), descriptors)
+
+
+def resolved(conditions: Iterable[Condition], resolve: Resolve) -> list[Condition]:
+    """The conditions with the scripts of their descriptors; `InvalidState` for a descriptor that must not be used."""
+    return [condition if condition.is_htlc else _resolved(condition, resolve) for condition in conditions]
+
+
+def described(conditions: Iterable[Condition]) -> tuple[tuple[int, str, bytes], ...]:
+    """(id, descriptor, scriptPubKey) of the descriptor conditions, for events and contents."""
+    return tuple(
+        (condition.id, condition.descriptor, condition.spk)
+        for condition in conditions
+        if condition.descriptor is not None and condition.spk is not None
+    )
+
+
+def descriptor_condition(number: int, amount: int, descriptor: str) -> Condition:
+    """A condition of type 2 by its descriptor; `amount` in satoshi. Its script is resolved when it is offered."""
+    return Condition(ConditionType.DESCRIPTOR, number, 0, amount, descriptor_hash(descriptor), descriptor)
+
+
+def _resolved(condition: Condition, resolve: Resolve) -> Condition:
+    """The script of one descriptor; the hash is compared first, so that an engine sees no text that nobody meant."""
+    if condition.descriptor is None:
+        raise InvalidState(f"condition 2/{condition.id}: the descriptor is missing")
+    if descriptor_hash(condition.descriptor) != condition.hash:
+        raise InvalidState(f"condition 2/{condition.id}: the hash is not that of the descriptor")
+    return msgspec.structs.replace(condition, spk=resolve(condition.descriptor))
 
 
 def condition_of(record: ConditionBody) -> Condition:
@@ -86,6 +126,7 @@ def offered(seat: Seat, content: Content, by: Side) -> StateOffered:
         balance_b=header.balance_b,
         conditions=content.conditions,
         state_data=content.state_data,
+        descriptors=content.descriptors,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domain.errors import MalformedInput
-from watchtower.client import acceptor, closing, opening, proposer, reestablish
+from watchtower.client import acceptor, closing, htlcs, opening, proposer, reestablish
 from watchtower.client.messages import (
     AnyMessage,
     CloseAccept,
@@ -11,6 +11,9 @@ from watchtower.client.messages import (
     CloseProposeMusig,
     CloseSignedMusig,
     FundingFixed,
+    HtlcFail,
+    HtlcFulfil,
+    HtlcNote,
     Reestablish,
     UpdateAccept,
     UpdateCommit,
@@ -19,6 +22,7 @@ from watchtower.client.messages import (
     UpdatePropose,
     UpdateReject,
     UpdateRevoke,
+    UpdateYield,
 )
 from watchtower.client.seat import Seat, Step
 
@@ -35,6 +39,14 @@ def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR
             return acceptor.on_offer(seat, message)
         case UpdateOfferOk():
             return proposer.on_offer_ok(seat, message)
+        case UpdateYield():
+            return proposer.on_yield(seat, message)
+        case HtlcFulfil():
+            return htlcs.on_fulfil(seat, message)
+        case HtlcFail():
+            return htlcs.on_fail(seat, message)
+        case HtlcNote():
+            return htlcs.on_note(seat, message)
         case UpdateReject():
             return proposer.on_reject(seat, message)
         case UpdatePropose():

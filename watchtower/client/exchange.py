@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from domain.contract.conditions import Condition
 from domain.errors import ChannelNotReady
 from domain.units import Side
+from watchtower.client.htlcs import Change
 from watchtower.client.messages import AnyMessage, Message, decode_message, encode_message
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty
-from watchtower.client.seat import proposer_of
 
 MESSAGE_LIMIT = 1000
-"""Messages of one `run`; an exchange has six. More means that two programs talk in a circle."""
+"""Messages of one `run`; an update has six or seven. More means that two programs talk in a circle."""
 
 Carry = Callable[[ChannelParty, Message], Sequence[AnyMessage]]
 """What arrives when a party sends a message: normally this message, in tests also none, two or another one."""
@@ -80,13 +80,26 @@ def update(
     conditions: Sequence[Condition] = (),
     state_data: bytes = b"",
     carry: Carry = deliver,
+    by: Side | None = None,
 ) -> int:
-    """One whole update, proposed by the party whose turn it is (U3); returns the new state number."""
-    sequence = first.channel(channel_id).sequence + 1
-    mine = first.channel(channel_id).own_side is proposer_of(sequence)
-    proposer, acceptor = (first, second) if mine else (second, first)
-    run(proposer, acceptor, proposer.offer(channel_id, balances, conditions, state_data), carry)
+    """One whole update to which both owners agree; returns the new state number.
+
+    Proposed by the side whose turn it is (U3) or by `by`, to whom the other side then hands over. Whoever calls
+    this speaks for both parties: the content is approved at the one that does not propose it.
+    """
+    channel = first.channel(channel_id)
+    proposing = channel.turn(channel.sequence + 1) if by is None else by
+    proposer, acceptor = (first, second) if channel.own_side is proposing else (second, first)
+    offer = proposer.offer(channel_id, balances, conditions, state_data)
+    acceptor.approve(channel_id, balances, conditions, state_data)
+    run(proposer, acceptor, offer, carry)
     return first.channel(channel_id).sequence
+
+
+def change(changer: ChannelParty, peer: ChannelParty, channel_id: bytes, wanted: Change, carry: Carry = deliver) -> int:
+    """One update with changes that the peer agrees to by its own rules; returns the new state number."""
+    run(changer, peer, changer.change(channel_id, wanted), carry)
+    return changer.channel(channel_id).sequence
 
 
 def reconnect(first: ChannelParty, second: ChannelParty, channel_id: bytes, carry: Carry = deliver) -> None:

@@ -11,19 +11,24 @@ or a tower reports the highest state; `restore_home` makes the keys again from t
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from domain.application import Application
 from domain.chain import chain_hash
 from domain.errors import UnknownChannel
 from domain.events import ChannelFrozen, FreezeReason, envelopes
 from watchtower.backup import LOG_NAMES, Manifest, backup, party_sources, restore
 from watchtower.backup.archive import KEYSTORE_NAME
 from watchtower.backup.errors import BackupError
+from watchtower.client.consent import Consent, never_lose
 from watchtower.client.key_ring import SEED_NAME, raise_floor
+from watchtower.client.news import Listener, silence
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.party_channel import PartyChannel, evolve
+from watchtower.client.rules import Resolve, no_descriptors
 from watchtower.hygiene import require_private
 from watchtower.keystore import SCRYPT_COST, FileKeystore
 from watchtower.store.create import create_store, open_store
@@ -81,17 +86,36 @@ def create_home(
         keystore.close()
 
 
-def open_home(directory: Path, passphrase: bytes, settings: PartySettings) -> PartyHome:
+def open_home(
+    directory: Path,
+    passphrase: bytes,
+    settings: PartySettings,
+    *,
+    consent: Consent = never_lose,
+    applications: Sequence[Application] = (),
+    resolve: Resolve = no_descriptors,
+    listener: Listener = silence,
+) -> PartyHome:
     """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file.
 
-    `Exposed` if the directory or a file in it can be opened by others.
+    `Exposed` if the directory or a file in it can be opened by others. `consent`, `applications`, `resolve` and
+    `listener` are those of `ChannelParty`.
     """
     require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
     try:
         store = open_store(directory / LOG_NAME, chain_hash=chain_hash(settings.network))
         try:
-            party = ChannelParty(store, keystore, SystemClock(), settings)
+            party = ChannelParty(
+                store,
+                keystore,
+                SystemClock(),
+                settings,
+                consent=consent,
+                applications=applications,
+                resolve=resolve,
+                listener=listener,
+            )
         except BaseException:
             store.close()
             raise

@@ -30,8 +30,17 @@ from watchtower.wire.hexes import (
 
 Reason = Annotated[str, Meta(max_length=400)]
 
+HtlcType = Annotated[int, Meta(ge=0, le=1)]
+ConditionNumber = Annotated[int, Meta(ge=0, le=0xFFFF)]
+
 MAX_MESSAGE = 400_000
 """Bytes of one message: 65,536 bytes of state data in hexadecimal and 200 conditions with descriptors."""
+
+
+class NoteHex(Hex):
+    """Routing information of an HTLC."""
+
+    LIMIT = 4096
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
@@ -88,6 +97,35 @@ class UpdateReject(Message, frozen=True, kw_only=True, tag="update_reject"):
 
     seq: Number
     reason: Reason
+
+
+class UpdateYield(Message, frozen=True, kw_only=True, tag="update_yield"):
+    """The sender hands over the proposal of this state; it has sent nothing but offers for it (rule U3)."""
+
+    seq: Number
+
+
+class HtlcFulfil(Message, frozen=True, kw_only=True, tag="htlc_fulfil"):
+    """The receiver of an HTLC shows its preimage; the offer that pays it follows."""
+
+    condition_type: HtlcType
+    id: ConditionNumber
+    preimage: SecretHex
+
+
+class HtlcFail(Message, frozen=True, kw_only=True, tag="htlc_fail"):
+    """The receiver of an HTLC gives it up and says why; the offer that drops it follows."""
+
+    condition_type: HtlcType
+    id: ConditionNumber
+    reason: Reason
+
+
+class HtlcNote(Message, frozen=True, kw_only=True, tag="htlc_note"):
+    """What the receiver of the next HTLC with this hash should know, such as the next hop. Opaque here."""
+
+    payment_hash: Hex32
+    payload: NoteHex
 
 
 class UpdatePropose(Message, frozen=True, kw_only=True, tag="update_propose"):
@@ -185,6 +223,10 @@ AnyMessage = (
     | UpdateOffer
     | UpdateOfferOk
     | UpdateReject
+    | UpdateYield
+    | HtlcFulfil
+    | HtlcFail
+    | HtlcNote
     | UpdatePropose
     | UpdateAccept
     | UpdateCommit

@@ -1,7 +1,7 @@
 """One channel as its party sees it: a fold of the events in the party's own store.
 
-`evolve` accepts every event that was ever written and never validates; the rules are in `exchange` and
-`closing`. Own secrets are not here: they are derived from the seed whenever they are needed.
+`evolve` accepts every event that was ever written and never validates; the rules are in `proposer`, `acceptor`
+and `closing`. Own secrets are not here: they are derived from the seed whenever they are needed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from domain.events import (
     ChannelAbandoned,
     ChannelFrozen,
     ChannelProposed,
+    ChannelUnfrozen,
     CloseProposed,
     CloseSigned,
     CommitmentPublished,
@@ -29,7 +30,9 @@ from domain.events import (
     FundingBroadcast,
     FundingConfirmed,
     Payload,
+    PreimageLearned,
     SignatureSet,
+    Source,
     SpendSeen,
     StateAccepted,
     StateCommitted,
@@ -37,6 +40,7 @@ from domain.events import (
     StateProposed,
     StateRevoked,
     TowerAcknowledged,
+    TurnYielded,
 )
 from domain.units import Side
 
@@ -44,20 +48,41 @@ KEPT_POINTS = 4
 """The counterparty's points that are still needed: of the current state, the next one, and one update in flight."""
 
 
+def proposer_of(sequence: int) -> Side:
+    """Whose turn it is to propose a state unless it is handed over: A for even numbers, B for odd ones (rule U3)."""
+    return Side.A if sequence % 2 == 0 else Side.B
+
+
 class Content(msgspec.Struct, frozen=True):
-    """What a state says: encoded header, condition records, application data."""
+    """What a state says: encoded header, condition records, application data.
+
+    `descriptors` holds what the records of descriptor outputs only hash: (id, descriptor, scriptPubKey).
+    """
 
     header: bytes
     conditions: bytes
     state_data: bytes
+    descriptors: tuple[tuple[int, str, bytes], ...] = ()
 
     def read_header(self) -> StateHeader:
         """The decoded header."""
         return StateHeader.decode(self.header)
 
     def read_conditions(self) -> tuple[Condition, ...]:
-        """The decoded condition records."""
-        return decode_conditions(self.conditions)
+        """The decoded condition records, descriptor outputs with their text and script."""
+        conditions = decode_conditions(self.conditions)
+        if not self.descriptors:
+            return conditions
+        known = {number: (text, spk) for number, text, spk in self.descriptors}
+        return tuple(
+            condition if condition.is_htlc else _described(condition, *known.get(condition.id, (None, None)))
+            for condition in conditions
+        )
+
+    @property
+    def balances(self) -> tuple[int, int]:
+        """Balances of A and B in satoshi."""
+        return self.read_header().balances
 
     @property
     def seq(self) -> int:
@@ -68,6 +93,10 @@ class Content(msgspec.Struct, frozen=True):
     def state_hash(self) -> bytes:
         """Hash of the header."""
         return self.read_header().state_hash
+
+
+def _described(condition: Condition, text: str | None, spk: bytes | None) -> Condition:
+    return msgspec.structs.replace(condition, descriptor=text, spk=spk)
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -133,7 +162,10 @@ class PartyChannel(msgspec.Struct, frozen=True):
     """Everything a party knows about one of its channels.
 
     `own_released` and `peer_revoked` are the highest revoked states (-1 for none) of this side and of the
-    counterparty; `acknowledged` the highest state that a tower holds.
+    counterparty; `acknowledged` the highest state that a tower holds. `settled` is the content of the newest state
+    that was ever `firm`. `handed_over` names the state whose turn
+    was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
+    preimage the counterparty has shown, or that are public.
     """
 
     stream: str
@@ -145,6 +177,9 @@ class PartyChannel(msgspec.Struct, frozen=True):
     peer_points: tuple[tuple[int, bytes], ...] = ()
     state: CompleteState | None = None
     pending: Pending | None = None
+    settled: Content | None = None
+    handed_over: tuple[int, Side] | None = None
+    shown: frozenset[bytes] = frozenset()
     own_released: int = -1
     peer_revoked: int = -1
     buckets: Buckets = NO_SECRETS
@@ -187,6 +222,26 @@ class PartyChannel(msgspec.Struct, frozen=True):
         """Whether rule U6 forbids further updates."""
         return bool(self.closes or self.published) or self.spend_seen
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Conditions of the newest complete state."""
+        return self.state.content.read_conditions() if self.state else ()
+
+    @property
+    def firm(self) -> CompleteState | None:
+        """The newest complete state, once the counterparty can publish no older one without being punished."""
+        return self.state if self.state is not None and self.peer_revoked >= self.state.seq - 1 else None
+
+    def was_handed_over(self, sequence: int) -> bool:
+        """Whether the turn for this state was given away at least once."""
+        return self.handed_over is not None and self.handed_over[0] == sequence
+
+    def turn(self, sequence: int) -> Side:
+        """Who proposes this state: by number, unless the turn was handed over."""
+        if self.handed_over is not None and self.handed_over[0] == sequence:
+            return self.handed_over[1]
+        return proposer_of(sequence)
+
     def peer_point(self, sequence: int) -> bytes | None:
         """The counterparty's per-commitment point of a state, if it is among the kept ones."""
         return dict(self.peer_points).get(sequence)
@@ -209,7 +264,8 @@ def evolve(channel: PartyChannel | None, event: Envelope) -> PartyChannel:
     for part in (_apply_opening, _apply_state, _apply_revocation, _apply_end):
         after = part(channel, payload)
         if after is not None:
-            return msgspec.structs.replace(after, version=event.version)
+            settled = after.firm.content if after.firm is not None else after.settled
+            return msgspec.structs.replace(after, version=event.version, settled=settled)
     return msgspec.structs.replace(channel, version=event.version)
 
 
@@ -243,8 +299,10 @@ def _apply_state(channel: PartyChannel, payload: Payload) -> PartyChannel | None
     pending = channel.pending
     match payload:
         case StateOffered():
-            content = Content(payload.header, payload.conditions, payload.state_data)
+            content = Content(payload.header, payload.conditions, payload.state_data, payload.descriptors)
             return msgspec.structs.replace(channel, pending=Pending(content, payload.by))
+        case TurnYielded():
+            return msgspec.structs.replace(channel, handed_over=(payload.sequence, payload.by.other))
         case StateProposed() if pending:
             proposal = Proposal(payload.state_sig, payload.settle_a, payload.settle_b)
             return msgspec.structs.replace(channel, pending=msgspec.structs.replace(pending, proposal=proposal))
@@ -256,10 +314,16 @@ def _apply_state(channel: PartyChannel, payload: Payload) -> PartyChannel | None
             proposer = StateSignatures(first.state, first.settle_a, first.settle_b, payload.commit_peer)
             by_a = pending.by is Side.A
             pair = (proposer, pending.acceptance) if by_a else (pending.acceptance, proposer)
-            return msgspec.structs.replace(
-                channel, state=CompleteState(pending.content, pending.by, *pair), pending=None
-            )
+            completed = CompleteState(pending.content, pending.by, *pair)
+            shown = _still_shown(channel, pending.content) if channel.shown else channel.shown
+            return msgspec.structs.replace(channel, state=completed, pending=None, shown=shown)
     return None
+
+
+def _still_shown(channel: PartyChannel, content: Content) -> frozenset[bytes]:
+    """Hashes of the state before stay for one state, so that what removed an HTLC is known when it is gone."""
+    pending = (*channel.conditions, *content.read_conditions())
+    return channel.shown & {condition.hash for condition in pending}
 
 
 def _apply_revocation(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
@@ -278,13 +342,18 @@ def _apply_revocation(channel: PartyChannel, payload: Payload) -> PartyChannel |
             known = dict(channel.acknowledged)
             known[payload.tower_id] = max(known.get(payload.tower_id, -1), payload.sequence)
             return msgspec.structs.replace(channel, acknowledged=tuple(sorted(known.items())))
+        case PreimageLearned() if payload.source is not Source.CLIENT:
+            return msgspec.structs.replace(channel, shown=channel.shown | {payload.payment_hash})
     return None
 
 
 def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
     match payload:
         case ChannelFrozen():
-            return msgspec.structs.replace(channel, frozen=payload.reason)
+            lasting = channel.frozen is FreezeReason.EQUIVOCATION
+            return channel if lasting else msgspec.structs.replace(channel, frozen=payload.reason)
+        case ChannelUnfrozen():
+            return msgspec.structs.replace(channel, frozen=None)
         case EquivocationFound():
             return channel
         case CloseProposed():

@@ -1,6 +1,7 @@
 """The proposer's half of the update exchange (protocol 5.2).
 
     offer            ── update_offer ────────────▶
+    on_yield         ◀─ update_yield ─────────────   only if it was the other side's turn (rule U3)
     on_offer_ok      ◀─ update_offer_ok / reject ─
                      ── update_propose ──────────▶   rule U5 binds from here
     on_accept        ◀─ update_accept ────────────
@@ -17,38 +18,56 @@ from collections.abc import Sequence
 from domain.contract.conditions import Condition
 from domain.contract.state import sign_commit_peer, verify_commit_signature
 from domain.errors import ChannelNotReady, Equivocation, SequenceGap
-from domain.events import StateAccepted, StateCommitted
+from domain.events import StateAccepted, StateCommitted, TurnYielded
 from watchtower.client.contents import next_content, offered, sign_proposal
-from watchtower.client.messages import UpdateAccept, UpdateOfferOk, UpdateReject, UpdateRevoke
+from watchtower.client.messages import UpdateAccept, UpdateOfferOk, UpdateReject, UpdateRevoke, UpdateYield
 from watchtower.client.party_channel import Pending, Proposal
-from watchtower.client.resend import commit_message, offer_message, propose_message
+from watchtower.client.resend import commit_message, offer_messages, propose_message
 from watchtower.client.revoking import release, revoked_by_peer
-from watchtower.client.seat import NOTHING, Seat, Step, proposer_of, require_open, verify_first_three
+from watchtower.client.seat import NOTHING, Seat, Step, require_open, verify_first_three
 
 
 def offer(seat: Seat, balances: tuple[int, int], conditions: Sequence[Condition], state_data: bytes) -> Step:
-    """Message 0a for the next state; balances of A and B in satoshi.
+    """Message 0a for the next state; balances of A and B in satoshi. Out of turn it asks the peer to hand over (U3).
 
-    Raises `ChannelNotReady` out of turn or while an update is in flight (U3), `Equivocation` if another
-    content was signed for this number (U5), `InvalidState` for content against protocol 5.1.
+    Raises `ChannelNotReady` while an update is in flight, `Equivocation` if another content was signed for this
+    number (U5), `InvalidState` for content against protocol 5.1, `ApplicationRefused` for one against its rules.
     """
+    require_ready(seat)
+    content = next_content(seat, balances, conditions, state_data)
+    pending = seat.channel.pending
+    if pending is not None and pending.by is seat.own and pending.content == content:
+        return Step(messages=offer_messages(seat, content))
+    if pending is not None and pending.is_bound:
+        raise Equivocation(f"another content was signed for state {content.seq}; finish it or close (rule U5)")
+    if pending is not None and pending.by is seat.peer:
+        raise ChannelNotReady(f"the peer's offer for state {content.seq} was agreed to; let it finish first")
+    seat.check_content(content)
+    return Step((offered(seat, content, seat.own),), offer_messages(seat, content))
+
+
+def require_ready(seat: Seat) -> None:
+    """Raise unless the channel can take its next state: open, with a finished newest one."""
     require_open(seat.channel)
     state = seat.channel.state
     if state is None:
         raise ChannelNotReady("state 0 is not complete; finish the opening first")
-    seq = state.seq + 1
-    if proposer_of(seq) is not seat.own:
-        raise ChannelNotReady(f"state {seq} is proposed by {proposer_of(seq).name} (rule U3); ask the peer")
-    if seat.channel.peer_revoked < state.seq - 1:
+    if seat.channel.firm is None:
         raise ChannelNotReady(f"the peer did not revoke state {state.seq - 1} yet; finish that update first")
-    content = next_content(seat, balances, conditions, state_data)
+
+
+def on_yield(seat: Seat, message: UpdateYield) -> Step:
+    """The peer hands over the turn; a repetition, also of an older one, changes nothing."""
+    following = seat.channel.sequence + 1
+    if message.seq > following:
+        raise SequenceGap(f"state {following} comes next, the peer hands over {message.seq}")
+    if message.seq < following or seat.channel.turn(following) is seat.own:
+        return NOTHING
+    require_open(seat.channel)
     pending = seat.channel.pending
-    if pending is not None and pending.content == content:
-        return Step(messages=(offer_message(seat, content),))
-    if pending is not None and pending.is_bound:
-        raise Equivocation(f"another content was signed for state {seq}; finish it or close (rule U5)")
-    seat.check_content(content)
-    return Step((offered(seat, content, seat.own),), (offer_message(seat, content),))
+    if pending is not None and pending.by is seat.peer and pending.is_bound:
+        raise ChannelNotReady(f"the peer has signed a proposal for state {following}; it cannot hand over (rule U3)")
+    return Step((TurnYielded(recorded_at=seat.now, sequence=following, by=seat.peer),))
 
 
 def on_offer_ok(seat: Seat, message: UpdateOfferOk) -> Step:
@@ -57,12 +76,20 @@ def on_offer_ok(seat: Seat, message: UpdateOfferOk) -> Step:
     if pending is None or pending.by is not seat.own or pending.content.state_hash != message.state_hash:
         return NOTHING
     require_open(seat.channel)
+    if seat.channel.turn(pending.content.seq) is not seat.own:
+        raise ChannelNotReady(f"the peer agrees to state {pending.content.seq} but keeps its turn (rule U3)")
     return propose(seat, pending)
 
 
 def on_reject(seat: Seat, message: UpdateReject) -> Step:
-    """Message 0b, negative: raises the peer's reason. The offer has no effect."""
-    del seat
+    """Message 0b, negative: raises the peer's reason. The offer has no effect.
+
+    A refusal of an offer that is no longer this side's newest one is ignored: after crossing offers the one of the
+    peer may have taken its place already.
+    """
+    pending = seat.channel.pending
+    if pending is None or pending.by is not seat.own or pending.content.seq != message.seq:
+        return NOTHING
     raise ChannelNotReady(f"the peer refuses state {message.seq}: {message.reason}")
 
 

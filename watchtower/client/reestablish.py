@@ -13,7 +13,7 @@ from domain.events import ChannelFrozen, FreezeReason
 from domain.units import Side
 from watchtower.client.messages import Message, Reestablish
 from watchtower.client.opening import fixed_message
-from watchtower.client.resend import commit_message, offer_message, propose_message, revoke_message
+from watchtower.client.resend import commit_message, offer_messages, propose_message, revoke_message
 from watchtower.client.seat import Seat, Step
 
 
@@ -63,4 +63,4 @@ def _pending_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
     opening = (fixed_message(seat),) if pending.content.seq == 0 and seat.own is Side.A else ()
     if pending.proposal is not None and message.pending_state_hash == pending.content.state_hash:
         return (propose_message(seat, pending.content, pending.proposal),)
-    return (*opening, offer_message(seat, pending.content))
+    return (*opening, *offer_messages(seat, pending.content))

@@ -5,10 +5,13 @@ Signatures come from the log; per-commitment secrets and points are derived from
 
 from __future__ import annotations
 
+from domain.contract.conditions import Condition
 from domain.contract.revocation import derive_secret, index_of
 from domain.contract.state import StateSignatures
 from watchtower.client.contents import record_of
 from watchtower.client.messages import (
+    HtlcFulfil,
+    Message,
     Reestablish,
     UpdateAccept,
     UpdateCommit,
@@ -16,6 +19,7 @@ from watchtower.client.messages import (
     UpdateOfferOk,
     UpdatePropose,
     UpdateRevoke,
+    UpdateYield,
 )
 from watchtower.client.party_channel import Content, Proposal
 from watchtower.client.seat import Seat
@@ -35,6 +39,26 @@ def offer_message(seat: Seat, content: Content) -> UpdateOffer:
         conditions=tuple(record_of(condition) for condition in content.read_conditions()),
         state_data=Hex(content.state_data),
     )
+
+
+def offer_messages(seat: Seat, content: Content) -> tuple[Message, ...]:
+    """Message 0a behind the preimages of the HTLCs that it pays to this side: without them the peer cannot agree."""
+    return (*(fulfil_message(seat, condition) for condition in _paid(seat, content)), offer_message(seat, content))
+
+
+def fulfil_message(seat: Seat, condition: Condition) -> HtlcFulfil:
+    """The preimage of an incoming HTLC; it must be in the log before this is sent."""
+    return HtlcFulfil(
+        channel_id=name_of(seat),
+        condition_type=condition.type,
+        id=condition.id,
+        preimage=SecretHex(seat.known[condition.hash]),
+    )
+
+
+def yield_message(seat: Seat, seq: int) -> UpdateYield:
+    """The turn of a state; the event must be in the log before this is sent."""
+    return UpdateYield(channel_id=name_of(seat), seq=seq)
 
 
 def offer_ok_message(seat: Seat, content: Content) -> UpdateOfferOk:
@@ -94,6 +118,19 @@ def reestablish_message(seat: Seat) -> Reestablish:
         pending_state_hash=Hex32(pending.content.state_hash) if pending else None,
         last_peer_secret_seq=revoked if secret is not None else None,
         last_peer_secret=SecretHex(secret) if secret is not None else None,
+    )
+
+
+def _paid(seat: Seat, content: Content) -> tuple[Condition, ...]:
+    """Incoming HTLCs whose preimage is known here and which the content drops."""
+    kept = set(content.read_conditions())
+    return tuple(
+        condition
+        for condition in seat.channel.conditions
+        if condition.is_htlc
+        and condition.offerer is seat.peer
+        and condition.hash in seat.known
+        and condition not in kept
     )
 
 

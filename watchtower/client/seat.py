@@ -6,18 +6,16 @@ the messages to send. A step can also carry a refusal whose evidence is stored b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from domain.application import application_state, refused
 from domain.contract import keys
-from domain.contract.conditions import Condition
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.revocation import commitment_point, commitment_secret, derive_secret, index_of
 from domain.contract.state import (
-    DEFAULT_STATE_POLICY,
     PreviousState,
-    StatePolicy,
     StateTransactions,
     check_state,
     state_transactions,
@@ -27,8 +25,20 @@ from domain.contract.state import (
 from domain.errors import ChannelClosed, ChannelNotReady, DomainError, InvalidState, MalformedInput
 from domain.events import Payload
 from domain.units import Side
+from watchtower.client.consent import ConsentRefused, Deal
 from watchtower.client.messages import Message
-from watchtower.client.party_channel import Content, PartyChannel
+from watchtower.client.party_channel import Content, PartyChannel, proposer_of
+from watchtower.client.rules import PartyRules
+
+__all__ = [
+    "NOTHING",
+    "Seat",
+    "Step",
+    "proposer_of",
+    "require_open",
+    "require_point",
+    "verify_first_three",
+]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -43,13 +53,23 @@ NOTHING = Step()
 
 
 class Seat(msgspec.Struct, frozen=True):
-    """One side of one channel: what it knows, its secrets, the time (microseconds) and fresh random bytes."""
+    """One side of one channel: what it knows, its secrets, the time (microseconds) and fresh random bytes.
+
+    `known` maps payment hashes to the preimages that the party holds, `height` is the chain's as far as it was
+    told, `approved` the hash of a state that the application agreed to beforehand.
+    """
 
     channel: PartyChannel
     secrets: ChannelSecrets
     now: int
     entropy: Callable[[], bytes]
-    policy: StatePolicy = DEFAULT_STATE_POLICY
+    rules: PartyRules
+    known: Mapping[bytes, bytes]
+    height: int | None = None
+    approved: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Seat {self.own.name} at state {self.channel.sequence}>"  # preimages and secrets stay inside
 
     @property
     def own(self) -> Side:
@@ -86,20 +106,57 @@ class Seat(msgspec.Struct, frozen=True):
         return state_transactions(self.channel.params, header, content.read_conditions(), self.points(header.seq))
 
     def check_content(self, content: Content) -> None:
-        """Rules 1 to 5 of protocol 5.1 for the successor of the newest complete state, or for state 0."""
+        """Rules 1 to 5 of protocol 5.1 for the successor of the newest complete state, or for state 0.
+
+        The application's rules come last: it sees valid states only. Raises `ApplicationRefused` for it.
+        """
         state = self.channel.state
         if state is None and content.read_header().balances != self.channel.initial_balances:
             raise InvalidState("state 0 must have the balances that were agreed at the opening")
         previous = PreviousState.of(state.content.read_header()) if state else None
         conditions = content.read_conditions()
-        refuse_descriptors(conditions)
-        check_state(self.channel.params, content.read_header(), conditions, content.state_data, previous, self.policy)
+        policy = self.rules.state_policy
+        check_state(self.channel.params, content.read_header(), conditions, content.state_data, previous, policy)
         self.transactions(content)
+        self._ask_application(content)
 
+    def require_consent(self, content: Content) -> None:
+        """Raise `ConsentRefused` unless this side wants the state that the peer offers (`consent.never_lose`)."""
+        state = self.channel.state
+        if state is None or content.state_hash == self.approved:
+            return  # state 0 is fixed by the opening, to which this side agreed
+        deal = Deal(
+            channel_id=self.channel.channel_id,
+            own=self.own,
+            sequence=content.seq,
+            state_hash=content.state_hash,
+            balances_before=state.content.balances,
+            balances=content.balances,
+            conditions_before=state.content.read_conditions(),
+            conditions=content.read_conditions(),
+            state_data=content.state_data,
+            known=self.known.keys(),
+            shown=self.channel.shown,
+            height=self.height,
+        )
+        objection = self.rules.consent(deal)
+        if objection is not None:
+            raise ConsentRefused(objection)
 
-def proposer_of(sequence: int) -> Side:
-    """Whose turn it is to propose a state: A for even numbers, B for odd ones (rule U3)."""
-    return Side.A if sequence % 2 == 0 else Side.B
+    def _ask_application(self, content: Content) -> None:
+        header = content.read_header()
+        application = self.rules.application(header.app_id)
+        if application is None:
+            return
+        state = self.channel.state
+        before = None
+        if state is not None:
+            old = state.content
+            before = application_state(old.read_header(), old.read_conditions(), old.state_data)
+        after = application_state(header, content.read_conditions(), content.state_data)
+        reason = application.validate(before, after)
+        if reason is not None:
+            raise refused(header.app_id, header.seq, reason)
 
 
 def require_open(channel: PartyChannel) -> None:
@@ -112,12 +169,6 @@ def require_open(channel: PartyChannel) -> None:
         raise ChannelClosed("a close was signed or the funding output was spent; no more updates (rule U6)")
     if channel.abandoned:
         raise ChannelClosed("the opening was given up; start again with fresh keys")
-
-
-def refuse_descriptors(conditions: tuple[Condition, ...]) -> None:
-    """Descriptor outputs need a descriptor engine, which this program does not have yet (protocol 3.5)."""
-    if any(not condition.is_htlc for condition in conditions):
-        raise InvalidState("descriptor conditions (type 2) are not supported here; use HTLCs (types 0 and 1)")
 
 
 def require_point(point: bytes | None) -> bytes:

@@ -1,0 +1,91 @@
+"""What a party agrees to by itself: states in which it does not lose (protocol 5.2, message 0b).
+
+The protocol says which states are valid; whether a valid state is wanted is the party's own question. The rule
+here, `never_lose`, answers it without asking anybody. A state that costs this side something needs the explicit
+consent of its application: another rule, or an approval of exactly that content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from domain.contract.conditions import Condition
+from domain.errors import Refusal
+from domain.units import Side
+
+
+class ConsentRefused(Refusal):
+    """A valid state that this side does not want; nothing was signed."""
+
+    slug = "consent-refused"
+
+
+class Deal(msgspec.Struct, frozen=True):
+    """A state that the peer offers, beside the newest complete one. Balances of A and B in satoshi.
+
+    `known` are payment hashes whose preimage this party holds, from any of its channels; `shown` those whose
+    preimage the peer of this channel has shown or the chain has; `height` is the chain's, None if nobody told it.
+    """
+
+    channel_id: bytes
+    own: Side
+    sequence: int
+    state_hash: bytes
+    balances_before: tuple[int, int]
+    balances: tuple[int, int]
+    conditions_before: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]
+    state_data: bytes
+    known: Collection[bytes]
+    shown: Collection[bytes]
+    height: int | None
+
+    @property
+    def removed(self) -> tuple[Condition, ...]:
+        """Conditions of the state before that are not in this one exactly as they were."""
+        kept = set(self.conditions)
+        return tuple(condition for condition in self.conditions_before if condition not in kept)
+
+
+Consent = Callable[[Deal], str | None]
+"""None agrees; a text is the reason against it, which the peer gets. Short, and without a call of the party."""
+
+
+def agree(deal: Deal) -> str | None:
+    """Agree to every valid state: for parties that trust their peer, and for tests."""
+    del deal
+    return None
+
+
+def never_lose(deal: Deal) -> str | None:
+    """Agree only if this side gets back at least what it has in the state before.
+
+    That is its balance, its own HTLCs that are dropped although the peer never showed the preimage, and HTLCs to
+    it that are dropped and whose preimage it knows. An HTLC to it is given up only when it has expired: until then
+    the preimage may still come from the next hop. Nobody adds an HTLC or a descriptor output at its cost.
+    """
+    due = deal.balances_before[deal.own]
+    for condition in deal.removed:
+        objection, amount = _removal(deal, condition)
+        if objection is not None:
+            return objection
+        due += amount
+    if deal.balances[deal.own] < due:
+        return f"state {deal.sequence} leaves this side {deal.balances[deal.own]} sat, it is due {due} sat"
+    return None
+
+
+def _removal(deal: Deal, condition: Condition) -> tuple[str | None, int]:
+    """An objection, or what this side is due for the dropped condition (satoshi)."""
+    label = f"condition {condition.type}/{condition.id}"
+    if not condition.is_htlc:
+        return f"{label} pays a script; dropping it needs this side's approval", 0
+    if condition.offerer is deal.own:
+        return None, 0 if condition.hash in deal.shown else condition.amount
+    if condition.hash in deal.known:
+        return None, condition.amount
+    if deal.height is None or deal.height < condition.expiry:
+        return f"{label} is for this side and has not expired; only this side may give it up", 0
+    return None, 0

@@ -1,0 +1,71 @@
+"""What a party tells its own tower, and what it learns from it."""
+
+from __future__ import annotations
+
+from domain.errors import ChannelNotReady
+from domain.events import ChannelFrozen, FreezeReason, TowerAcknowledged
+from watchtower.client import uploads
+from watchtower.client.party_core import PartyCore
+from watchtower.client.seat import Step
+from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
+
+
+class PartyTower(PartyCore):
+    """The part of `ChannelParty` that speaks with its tower."""
+
+    def registration(self, channel_id: bytes, funding_tx: bytes | None = None) -> RegisterRequest:
+        """The body that registers the channel at the party's own tower. Holds a secret: never log it."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            raw = funding_tx if funding_tx is not None else channel.funding_tx
+            first = self.state(channel_id, 0)
+            return uploads.registration(self._seat(channel), first, self._keys.of(channel.channel_index).sweep_spk, raw)
+
+    def update_body(self, channel_id: bytes, sequence: int | None = None) -> UpdateRequest:
+        """The upload of a state (default: the newest) with the peer's revocation of its predecessor."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            newest = channel.state if sequence in (None, channel.sequence) else None
+            state = newest or self.state(channel_id, channel.sequence if sequence is None else sequence)
+            return uploads.update(self._seat(channel), state)
+
+    def release_body(self, channel_id: bytes, sequence: int) -> RevocationRequest:
+        """The record for the tower that an own state was revoked; carries no secret."""
+        with self._mutex:
+            return uploads.own_release(self._seat(self.channel(channel_id)), sequence)
+
+    def peer_release_body(self, channel_id: bytes, sequence: int) -> RevocationRequest:
+        """The peer's revocation of a state by itself, for a tower that takes no more states. Holds a secret."""
+        with self._mutex:
+            return uploads.peer_release(self._seat(self.channel(channel_id)), sequence)
+
+    def acknowledge(self, channel_id: bytes, tower_id: bytes, sequence: int, upload_sha256: bytes) -> None:
+        """Record that a tower holds a state durably: with the peer's revocation it is final now (U4)."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            if dict(channel.acknowledged).get(tower_id, -1) >= sequence:
+                return
+            event = TowerAcknowledged(
+                recorded_at=self._clock.wall_microseconds(),
+                tower_id=tower_id,
+                sequence=sequence,
+                upload_sha256=upload_sha256,
+                receipt=b"",
+                receipt_sig=b"",
+            )
+            self._take(channel, Step((event,)))
+
+    def note_data_loss(self, channel_id: bytes, sequence: int) -> None:
+        """Somebody trustworthy knows state `sequence`, this log does not: freeze and raise `ChannelNotReady`."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            event = ChannelFrozen(
+                recorded_at=self._clock.wall_microseconds(),
+                reason=FreezeReason.DATA_LOSS,
+                evidence=sequence.to_bytes(8, "little"),
+            )
+            refusal = ChannelNotReady(
+                f"state {sequence} exists, this store knows {channel.sequence}: it is an old copy; "
+                "no own commitment may be published"
+            )
+            self._take(channel, Step((event,), refusal=refusal))
