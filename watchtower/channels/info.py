@@ -6,6 +6,7 @@ from domain.channel import Channel
 from domain.contract.params import WARN_BELOW_CAPACITY
 from domain.status import ChannelStatus
 from domain.units import Side
+from watchtower.channels.claims import claim_bodies
 from watchtower.channels.context import ChannelPolicy
 from watchtower.wire.api import ChannelBody, ParticipantBody, SideName
 from watchtower.wire.hexes import Hex32, Hex33, TxidHex
@@ -73,4 +74,5 @@ def channel_body(channel: Channel, policy: ChannelPolicy, tip_height: int) -> Ch
         funding_height=channel.funding_block.height if channel.funding_block else None,
         highest_revoked=channel.highest_revoked,
         warnings=warnings(channel, policy),
+        claims=claim_bodies(channel),
     )

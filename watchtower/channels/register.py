@@ -12,6 +12,7 @@ import msgspec
 
 from domain.chain import display_outpoint
 from domain.channel import Channel
+from domain.claiming import htlc_key_name
 from domain.contract import keys
 from domain.contract.params import ChannelParams, check_payout_script
 from domain.contract.uploads import KeyedRegistration, upload_hash
@@ -44,11 +45,11 @@ def register(context: Context, request: RegisterRequest) -> Registered:
 
     Raises the refusals of `decide_register`, `FundingMismatch` for a funding output that is missing, spent or
     different, `ApplicationRefused` for a state 0 that the channel's application does not accept, `InvalidSecret` for
-    a secret that is not that of `rev`, and `NodeError` or `WrongChain` if the node cannot say.
+    a secret that is not that of `rev` or `htlc`, and `NodeError` or `WrongChain` if the node cannot say.
     """
     params = ChannelParams.decode(bytes(request.params))
     own_side = side_of(request.own_side)
-    _check_secret(request, params)
+    _check_secrets(request, params)
     check_payout_script(bytes(request.sweep_spk))
     upload = _upload(request, params)
     command = RegisterChannel(
@@ -77,16 +78,30 @@ def register(context: Context, request: RegisterRequest) -> Registered:
             judge(context, channel, command.state, events)
         return events
 
-    def keep_secret() -> None:
-        context.keystore.put(params.proposal_id, bytes(request.revocation_secret))
+    def keep_secrets() -> None:
+        _keep_secrets(context, params, request)
 
     stream = context.channels.stream_of(params.proposal_id)
-    created = store_decision(context, stream, decide, before=keep_secret)
-    if not created and context.keystore.get(params.proposal_id) is None:
-        keep_secret()  # the keystore was lost or restored from an old copy: the owner's repetition repairs it
+    created = store_decision(context, stream, decide, before=keep_secrets)
+    # Where the keystore is an old copy, or the HTLC key comes later, the owner's repetition adds what is missing.
+    if not created and _keep_secrets(context, params, request):
+        context.announce(stream)
     context.recent.add(params.channel_id, stream)
     channel = context.channels.load(stream)
     return Registered(channel_body(channel, context.policy, context.tip_height()), created)
+
+
+def _keep_secrets(context: Context, params: ChannelParams, request: RegisterRequest) -> bool:
+    """What is stored already stays as it is; returns whether anything was missing."""
+    wanted = {params.proposal_id: request.revocation_secret, htlc_key_name(params.proposal_id): request.htlc_secret}
+    missing = {
+        name: bytes(secret)
+        for name, secret in wanted.items()
+        if secret is not None and context.keystore.get(name) is None
+    }
+    for name, secret in missing.items():
+        context.keystore.put(name, secret)
+    return bool(missing)
 
 
 def check_funding(node: Node, params: ChannelParams, funding_tx: bytes | None) -> None:
@@ -124,11 +139,16 @@ def _check_inputs_unspent(node: Node, params: ChannelParams, funding_tx: bytes) 
             )
 
 
-def _check_secret(request: RegisterRequest, params: ChannelParams) -> None:
-    secret = bytes(request.revocation_secret)
-    expected = params.keys(side_of(request.own_side)).rev
-    if not keys.secret_in_range(secret) or keys.public_key(secret) != expected:
+def _check_secrets(request: RegisterRequest, params: ChannelParams) -> None:
+    own = params.keys(side_of(request.own_side))
+    if not _fits(bytes(request.revocation_secret), own.rev):
         raise InvalidSecret("revocation_secret is not the secret of the owner's rev key in params")
+    if request.htlc_secret is not None and not _fits(bytes(request.htlc_secret), own.htlc):
+        raise InvalidSecret("htlc_secret is not the secret of the owner's htlc key in params")
+
+
+def _fits(secret: bytes, public_key: bytes) -> bool:
+    return keys.secret_in_range(secret) and keys.public_key(secret) == public_key
 
 
 def _upload(request: RegisterRequest, params: ChannelParams) -> bytes:

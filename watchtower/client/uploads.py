@@ -38,7 +38,7 @@ def registration(
 ) -> RegisterRequest:
     """Registration in mode K from state 0; `funding_tx` (unsigned or signed) while nobody has seen it yet.
 
-    The body holds the revocation basepoint secret: it may only go to a tower of the party itself.
+    The body holds the revocation basepoint secret and the HTLC secret: it may only go to a tower of the party itself.
     """
     channel = seat.channel
     peer_points = (seat.points(0)[seat.peer], seat.points(1)[seat.peer])
@@ -58,6 +58,7 @@ def registration(
         own_points=(Hex33(seat.own_point(0)), Hex33(seat.own_point(1))),
         counterparty_points=(Hex33(peer_points[0]), Hex33(peer_points[1])),
         revocation_secret=SecretHex(seat.secrets.rev),
+        htlc_secret=SecretHex(seat.secrets.htlc),
         sweep_spk=Hex(sweep_spk),
         upload_sig=Hex64(keys.sign_schnorr(seat.secrets.auth, upload_hash(upload), seat.entropy())),
         funding_tx=None if funding_tx is None else TransactionHex(funding_tx),

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.units import MAX_MONEY, MAX_SEQUENCE
+from watchtower.wire.conditions import ClaimBody
 from watchtower.wire.hexes import (
     BlockHashHex,
     HeaderHex,
@@ -74,7 +75,11 @@ class StateBody(Request, frozen=True, kw_only=True):
 
 
 class RegisterRequest(Request, frozen=True, kw_only=True):
-    """`POST /v1/channels`. Points are those of states 0 and 1; `upload_sig` is by the owner's auth key."""
+    """`POST /v1/channels`. Points are those of states 0 and 1; `upload_sig` is by the owner's auth key.
+
+    With `htlc_secret` the tower also takes conditional outputs for the owner. It may be added later by the same
+    registration again, because the upload that is signed does not contain it.
+    """
 
     params: ParamsHex
     own_side: SideName
@@ -82,6 +87,7 @@ class RegisterRequest(Request, frozen=True, kw_only=True):
     own_points: tuple[Hex33, Hex33]
     counterparty_points: tuple[Hex33, Hex33]
     revocation_secret: SecretHex
+    htlc_secret: SecretHex | None = None
     sweep_spk: Hex
     upload_sig: Hex64
     funding_tx: TransactionHex | None = None
@@ -130,6 +136,7 @@ class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     funding_height: int | None
     highest_revoked: int
     warnings: tuple[str, ...] = ()
+    claims: tuple[ClaimBody, ...] = ()
 
 
 class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,9 +243,13 @@ class ReadyBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457 problem document; `type` is `urn:state-channel:<slug>`."""
+    """RFC 9457 problem document; `type` is `urn:state-channel:<slug>`.
+
+    `time` is the tower's clock in Unix seconds, told where the clocks differ too much.
+    """
 
     type: str
     title: str
     status: int
     detail: str | None = None
+    time: int | None = None
