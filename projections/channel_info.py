@@ -9,6 +9,7 @@ import msgspec
 from domain.deadlines import deadline
 from domain.events import SpendKind
 from domain.status import COMMITMENT_KINDS
+from domain.units import Side
 from projections.facts import BidFacts, ChannelFacts, EndFacts, SpendFacts
 from projections.tables import Row, Table, as_row
 
@@ -17,7 +18,8 @@ class ChannelInfoRow(msgspec.Struct, frozen=True):
     """One channel. Hashes and ids in internal byte order, amounts in satoshi, -1 = no state yet.
 
     `status` is that of protocol 6.1 with ACTIVE = confirmed once; whether it is deep enough is a policy.
-    `final_sequence` is the highest state that nobody can go back behind (U4): its predecessor is revoked.
+    `owner_key` is the auth key (x-only) of the side that is watched for. `final_sequence` is the highest state that
+    nobody can go back behind (U4): its predecessor is revoked.
     """
 
     stream: str
@@ -32,6 +34,7 @@ class ChannelInfoRow(msgspec.Struct, frozen=True):
     flags: int
     pubkey_a: bytes
     pubkey_b: bytes
+    owner_key: bytes
     initial_balance_a: int
     initial_balance_b: int
     current_sequence: int
@@ -72,7 +75,7 @@ class ChannelInfoRow(msgspec.Struct, frozen=True):
     recorded_at: int
 
 
-TABLE = Table("channel_info", ChannelInfoRow, indexes=(("channel_id",), ("proposal_id",), ("status",)))
+TABLE = Table("channel_info", ChannelInfoRow, indexes=(("channel_id",), ("proposal_id",), ("status",), ("owner_key",)))
 
 
 def rows(stream: str, facts: ChannelFacts) -> list[Row]:
@@ -93,6 +96,7 @@ def rows(stream: str, facts: ChannelFacts) -> list[Row]:
         flags=terms.flags,
         pubkey_a=terms.pubkey_a,
         pubkey_b=terms.pubkey_b,
+        owner_key=terms.auth_a if facts.own_side == Side.A else terms.auth_b,
         initial_balance_a=facts.initial_balances[0],
         initial_balance_b=facts.initial_balances[1],
         current_sequence=facts.sequence,

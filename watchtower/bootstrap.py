@@ -22,12 +22,15 @@ from domain.contract import keys
 from domain.contract.params import ParamsPolicy, profile_for
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
+from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.gauges import Gauges
 from watchtower.http.app import ROUTES, create_admin_app, create_app
+from watchtower.http.auth import Gate
+from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
 from watchtower.hygiene import require_private
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, open_with_file
@@ -36,6 +39,7 @@ from watchtower.node.checks import ZmqTopicMissing, require_network, require_top
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
+from watchtower.outbox import Outbox
 from watchtower.passes import Wake
 from watchtower.ports import ChainInfo, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
 from watchtower.repository import Channels
@@ -99,6 +103,7 @@ class Parts:
         self.keystore = self._open_keystore()
         self.sockets = {name: self._listen(name) for name in ("api", "admin")}
         self.channels = Channels(self.store)
+        self.outbox = Outbox()
         self.node = self._connect_node()
         self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
         self.tower = self._build_tower()
@@ -115,8 +120,10 @@ class Parts:
         )
         self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
         self.tower_key = _tower_key(settings)
+        self.access = AccessFile(Path(settings.access_path))
+        self.gate = self._build_gate()
         self.api = self._build_api()
-        self.admin = create_admin_app(self._gauges().render)
+        self.admin = create_admin_app(self._gauges().render, self.gate if settings.admin.require_token else None)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -211,6 +218,7 @@ class Parts:
             settings=TowerSettings(
                 self.settings.network, spendable=self.settings.fees.max_ratio, blocks_per_pass=BLOCKS_PER_PASS
             ),
+            outbox=self.outbox,
             observe=self._passed,
         )
 
@@ -269,7 +277,9 @@ class Parts:
             tip_height=self._tip_height,
             announce=lambda _stream: self.wake.ring(),
             require_node=self._require_node,
+            may_register=self._may_register,
             applications=self._load_applications(),
+            outbox=self.outbox,
         )
         services = bind(
             context,
@@ -280,10 +290,19 @@ class Parts:
         )
         return create_app(
             msgspec.structs.replace(services, accept_state=counted(services.accept_state, self.metrics)),
-            token_sha256=bytes.fromhex(self.settings.api.token_hash),
-            max_body=self.settings.api.max_body_bytes,
+            gate=self.gate,
+            limits=limits(self.settings),
             observe=observe,
         )
+
+    def _build_gate(self) -> Gate:
+        chosen = self.settings.api
+        return Gate(
+            bytes.fromhex(chosen.token_hash), self.access, tower_key=self.tower_key[1:], skew=chosen.clock_skew_seconds
+        )
+
+    def _may_register(self, key: bytes) -> bool:
+        return self.settings.policy.registration == "open" or self.access.allows(key)
 
     def _load_applications(self) -> Applications:
         """Started before the listeners answer: a validator that cannot be used must not be found out by a client."""
@@ -346,6 +365,16 @@ def channel_policy(settings: Settings) -> ChannelPolicy:
         ),
         confirmations=settings.funding_confirmations,
         warn_below_challenge_period=WARN_WINDOW if settings.network == "mainnet" else 0,
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """What one client of the API may use."""
+    return Limits(
+        max_body=settings.api.max_body_bytes,
+        body_seconds=settings.api.request_deadline_seconds,
+        per_address=settings.api.max_requests_per_ip,
+        per_key=settings.api.max_requests_per_key,
     )
 
 

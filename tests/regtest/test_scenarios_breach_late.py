@@ -30,6 +30,7 @@ from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ChannelIsClosed
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
 from watchtower.http.app import create_app
+from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
 from watchtower.keystore import FileKeystore
 from watchtower.node.rpc import BitcoindNode
@@ -74,7 +75,7 @@ def client_of(world: World, pair: Pair) -> StateChannelClient:
     """B's client of the world's tower, over the real HTTP application."""
     standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
     services = bind(world.context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
-    transport = httpx.ASGITransport(create_app(services, token_sha256=sha256(TOKEN.encode()).digest()))
+    transport = httpx.ASGITransport(create_app(services, gate=Gate(sha256(TOKEN.encode()).digest())))
     config = StateChannelConfig(network="regtest")
     return StateChannelClient(config, url="http://tower", token=TOKEN, party=pair.b, transport=transport)
 

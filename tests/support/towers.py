@@ -25,9 +25,12 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.clocks import FixedClock
 from tests.support.parties import Pair
+from watchtower.access import AccessFile
 from watchtower.applications import Applications
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.http.app import create_app
+from watchtower.http.auth import Gate
+from watchtower.http.routes import Limits
 from watchtower.http.services import Services, Standing, bind
 from watchtower.ports import NodeUnavailable, Utxo
 from watchtower.repository import Channels
@@ -96,8 +99,18 @@ class Bench:
             policy=policy,
             tip_height=lambda: TIP,
             announce=self._announced,
+            may_register=lambda key: self.access.allows(key),
             applications=Applications() if applications is None else applications,
         )
+        self.access = AccessFile(directory / "access.json")
+        self.gate = Gate(
+            sha256(TOKEN.encode()).digest(),
+            self.access,
+            tower_key=TOWER_ID,
+            now=lambda: self.clock.wall_microseconds() / 1e6,
+            monotonic=self.clock.monotonic,
+        )
+        self.limits = Limits()
         self.services: Services = bind(
             self.context, lambda: self.standing, version="1.2.3", network="regtest", tower_id=TOWER_ID
         )
@@ -105,7 +118,7 @@ class Bench:
     @property
     def app(self) -> Starlette:
         """The client API."""
-        return create_app(self.services, token_sha256=sha256(TOKEN.encode()).digest())
+        return create_app(self.services, gate=self.gate, limits=self.limits)
 
     def http(self) -> httpx.AsyncClient:
         """A client of the API in this process, with a valid token."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-import watchtower.http.body
 from domain.contract.scripts import p2tr
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
@@ -23,6 +21,7 @@ from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
 from watchtower.channels import finding
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.problems import STATUS, TITLES
+from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
 from watchtower.keystore import KeystoreError
 from watchtower.ports import NodeUnavailable, StoreBusy, StoreConflict, StoreFull, WatchtowerError, WrongChain
@@ -660,15 +659,16 @@ async def test_size_type_and_form_of_bodies(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_body_that_does_not_arrive(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive(tower: Bench) -> None:
     """A client that sends slowly is not waited for."""
-    monkeypatch.setattr(watchtower.http.body, "BODY_SECONDS", 0.01)
+    tower.limits = Limits(body_seconds=0.01)
 
     async def silent() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    answer = await http.post("/v1/channels", content=silent(), headers=JSON)
+    async with tower.http() as http:
+        answer = await http.post("/v1/channels", content=silent(), headers=JSON)
 
     assert_problem(answer, 408, "request-timeout", "did not arrive")
 
@@ -828,7 +828,7 @@ async def test_requests_are_measured_by_route_template(tower: Bench) -> None:
     seen: list[tuple[str, str, int]] = []
     app = create_app(
         tower.services,
-        token_sha256=sha256(TOKEN.encode()).digest(),
+        gate=tower.gate,
         observe=lambda method, route, status, seconds: seen.append((method, route, status)),
     )
     headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -15,7 +15,6 @@ from domain.events import Payload, envelopes
 from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
 from watchtower.outbox import Outbox
-from watchtower.applications import Applications
 from watchtower.ports import Clock, EventStore, Keystore, Node, StoreConflict
 from watchtower.repository import Channels
 
@@ -99,7 +98,6 @@ class Context(msgspec.Struct, frozen=True):
     require_node: Callable[[], None] = any_node
     may_register: Callable[[bytes], bool] = nobody_registers
     recent: RecentNames = msgspec.field(default_factory=RecentNames)
-    applications: Applications = msgspec.field(default_factory=Applications)
     outbox: Outbox = msgspec.field(default_factory=Outbox)
     applications: Applications = msgspec.field(default_factory=Applications)
 

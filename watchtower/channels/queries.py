@@ -23,24 +23,35 @@ def get_channel(context: Context, stream: str) -> ChannelBody:
 
 
 def list_channels(
-    context: Context, after: str | None = None, limit: int = 100, status: str | None = None
+    context: Context,
+    after: str | None = None,
+    limit: int = 100,
+    status: str | None = None,
+    owner: bytes | None = None,
 ) -> ChannelPage:
-    """Channels in a fixed order behind `after` (the `next` of the page before)."""
+    """Channels in a fixed order behind `after` (the `next` of the page before).
+
+    `owner` (x-only auth key, 32 bytes): only channels that are watched for this key.
+    """
     if not 1 <= limit <= MAX_PAGE:
         raise MalformedInput(f"limit lies between 1 and {MAX_PAGE}, got {limit}")
     if status is not None and status not in set(ChannelStatus):
         raise MalformedInput(f"status is one of {', '.join(ChannelStatus)}")
-    rows = _rows(context, after, limit + 1, status)
+    rows = _rows(context, after, limit + 1, status, owner)
     shown: list[ChannelInfoRow] = [CHANNELS.read(row) for row in rows[:limit]]
     bodies = tuple(get_channel(context, row.stream) for row in shown)
     return ChannelPage(channels=bodies, next=shown[-1].stream if len(rows) > limit else None)
 
 
-def _rows(context: Context, after: str | None, limit: int, status: str | None) -> list[Row]:
+def _rows(context: Context, after: str | None, limit: int, status: str | None, owner: bytes | None) -> list[Row]:
     key: Key | None = None if after is None else (after,)
-    if status is None:
+    if owner is not None:
+        own = context.views.find(CHANNELS, "owner_key", owner)
+        matching = [row for row in own if status in (None, CHANNELS.read(row).status)]
+    elif status is not None:
+        matching = context.views.find(CHANNELS, "status", status)
+    else:
         return context.views.page(CHANNELS, key, limit)
-    matching = context.views.find(CHANNELS, "status", status)
     return [row for row in matching if key is None or CHANNELS.key_of(row) > key][:limit]
 
 

@@ -19,7 +19,7 @@ from watchtower.config import ConfigError
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
 from watchtower.store.errors import StoreCheckFailed
 
-VERBS = ("init", "run", "demo", "channel", "keys", "api", "replay", "config", "version")
+VERBS = ("init", "run", "demo", "channel", "client", "token", "keys", "api", "replay", "config", "version")
 
 
 class _Verbs(click.Group):

@@ -87,12 +87,34 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[int, _about("Connections at once; further ones are answered 503.", ge=1, le=65_535)] = (
         512
     )
+    max_connections_per_ip: Annotated[
+        int, _about("The same for one address (IPv6: 64 bits). Loopback has no limit.", ge=1, le=65_535)
+    ] = 16
+    max_requests_per_ip: Annotated[
+        float,
+        _about(
+            "Sustained rate of one address, twice that in a burst; then 429.", "requests per second", ge=0.1, le=1e5
+        ),
+    ] = 50.0
+    max_requests_per_key: Annotated[
+        float, _about("The same for the key of a party.", "requests per second", ge=0.1, le=1e5)
+    ] = 20.0
+    request_deadline_seconds: Annotated[
+        float, _about("Time for a request to arrive completely; then the connection ends.", "seconds", ge=0.5, le=300)
+    ] = 5.0
+    clock_skew_seconds: Annotated[
+        int, _about("Accepted difference between a signature's time and the tower's.", "seconds", ge=5, le=600)
+    ] = 60
+    sse_heartbeat_seconds: Annotated[
+        float, _about("Pause after which an event stream carries a comment.", "seconds", ge=0.1, le=300)
+    ] = 15.0
 
 
 class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The listener for the operator."""
 
     listen: Annotated[str, _about("Address and port of /metrics. Keep it on loopback.")] = "127.0.0.1:9816"
+    require_token: Annotated[bool, _about("Show /metrics only to a token with the scope metrics:read.")] = False
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +144,10 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     funding_confirmations: Annotated[
         int, _about("Confirmations of the funding before updates. 0 means: 3, on regtest 1.", "blocks", ge=0, le=100)
     ] = 0
+    registration: Annotated[
+        Literal["allowlist", "open"],
+        _about("Which parties may register with their key: those of `watchtower client allow`, or all."),
+    ] = "allowlist"
 
 
 class ApplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +243,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def views_path(self) -> str:
         """Path of the disposable read models, beside the log."""
         return f"{self.data_dir}/views.db"
+
+    @property
+    def access_path(self) -> str:
+        """Path of the file with tokens and allowed parties."""
+        return f"{self.data_dir}/access.json"
 
     @property
     def keystore_path(self) -> str:

@@ -15,11 +15,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DomainError
-from watchtower.http.body import MAX_BODY
+from watchtower.http.auth import Gate, require_scope
 from watchtower.http.endpoints import PATHS
 from watchtower.http.openapi import PATH as OPENAPI_PATH
 from watchtower.http.problems import problem_response, route_of
-from watchtower.http.routes import Api
+from watchtower.http.routes import Api, Limits
 from watchtower.http.services import Services
 from watchtower.ports import WatchtowerError
 
@@ -38,10 +38,10 @@ def unobserved(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def create_app(
-    services: Services, *, token_sha256: bytes, max_body: int = MAX_BODY, observe: Observe = unobserved
+    services: Services, *, gate: Gate, limits: Limits | None = None, observe: Observe = unobserved
 ) -> Starlette:
-    """The client API. `token_sha256` is the hash (32 bytes) of the bearer token."""
-    api = Api(services, token_sha256, max_body)
+    """The client API behind a gate."""
+    api = Api(services, gate, limits or Limits())
     return Starlette(
         routes=api.routes(),
         exception_handlers={
@@ -54,14 +54,16 @@ def create_app(
     )
 
 
-def create_admin_app(render: Callable[[], bytes]) -> Starlette:
-    """The admin listener: `/metrics`."""
+def create_admin_app(render: Callable[[], bytes], gate: Gate | None = None) -> Starlette:
+    """The admin listener: `/metrics`. With a gate it needs a token with the scope `metrics:read`."""
 
     async def metrics(request: Request) -> Response:
-        del request
+        if gate is not None:
+            require_scope(gate.token_only(request), "metrics:read")
         return Response(await run_in_threadpool(render), 200, media_type=METRICS_TYPE)
 
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])], exception_handlers={HTTPException: _problem})
+    refusals = {DomainError: _problem, WatchtowerError: _problem, HTTPException: _problem}
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])], exception_handlers=refusals)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -1,23 +1,140 @@
-"""Who may ask: a bearer token made by `watchtower init`, of which the service knows only the SHA-256."""
+"""Who asks: an operator by a bearer token, or a party by a signature over its request.
+
+Nothing is told about why a credential failed beyond what its owner needs; comparisons take constant time. The service
+knows hashes of tokens and public keys only.
+"""
 
 from __future__ import annotations
 
 import hmac
+import time
+from collections.abc import Callable
 from hashlib import sha256
 
+import msgspec
 from starlette.requests import Request
 
-from watchtower.http.problems import EdgeRefusal
+from domain.contract import keys
+from domain.errors import MalformedInput
+from watchtower.access import ALL_SCOPES, AccessFile, Scope
+from watchtower.http.nonces import Nonces
+from watchtower.http.principal import Principal
+from watchtower.http.problems import ClockSkew, EdgeRefusal
+from watchtower.wire.signed_request import SignedHeaders, body_digest, read_headers, request_hash
 
 SCHEME = "bearer "
 MAX_TOKEN = 512
+PARTY_SCOPES: frozenset[Scope] = frozenset({"status:read", "channels:read", "channels:write"})
+"""What a party may do, with its own channel only."""
+
+HOW = (
+    "send the header Authorization: Bearer wt_… with a token of this tower, "
+    "or sign the request with the auth key of the channel"
+)
 
 
-def require_token(request: Request, token_sha256: bytes) -> None:
-    """Raise a 401 refusal unless the request carries the token. The comparison takes constant time."""
-    header = request.headers.get("authorization", "")
-    if not header.lower().startswith(SCHEME) or len(header) > MAX_TOKEN:
-        raise EdgeRefusal("unauthorized", "send the header Authorization: Bearer wt_… with the token of this tower")
-    token = header[len(SCHEME) :].strip()
-    if not hmac.compare_digest(sha256(token.encode()).digest(), token_sha256):
-        raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
+class Claim(msgspec.Struct, frozen=True):
+    """A credential before the body is there: a principal at once, or headers whose signature covers the body."""
+
+    principal: Principal | None = None
+    headers: SignedHeaders | None = None
+
+
+class Gate:
+    """Checks credentials. `token_sha256` is the token of `watchtower init`, `access` the file with all others.
+
+    `tower_key` (x-only) is what parties sign their requests for; without it only tokens are taken. `skew` is the
+    accepted difference of clocks in seconds, `now` tells Unix seconds.
+    """
+
+    def __init__(
+        self,
+        token_sha256: bytes,
+        access: AccessFile | None = None,
+        *,
+        tower_key: bytes = b"",
+        skew: int = 60,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._token_sha256 = token_sha256
+        self._access = access
+        self._tower_key = tower_key
+        self._skew = skew
+        self._now = now
+        self._monotonic = monotonic
+        self._nonces = Nonces(2 * skew)
+
+    def claim(self, request: Request) -> Claim:
+        """Look at the headers: a token is checked at once, a signature's time and form."""
+        token, signed = request.headers.get("authorization", ""), request.headers.get("signature-input", "")
+        if token and signed:
+            raise EdgeRefusal("unauthorized", "send either a token or a signature, not both")
+        if not signed:
+            return Claim(principal=Principal(scopes=self._scopes_of(token)))
+        if not self._tower_key:
+            raise EdgeRefusal("unauthorized", HOW)
+        headers = _signed_headers(request)
+        now = self._now()
+        if abs(now - headers.created) > self._skew:
+            raise ClockSkew(int(now), self._skew)
+        return Claim(headers=headers)
+
+    def token_only(self, request: Request) -> Principal:
+        """The principal of a bearer token, where parties have no business."""
+        return Principal(scopes=self._scopes_of(request.headers.get("authorization", "")))
+
+    def admit(self, claim: Claim, request: Request, body: bytes) -> Principal:
+        """The principal of a claim, once its body has arrived (empty where the address takes none)."""
+        if claim.principal is not None:
+            return claim.principal
+        headers = claim.headers
+        assert headers is not None
+        if not hmac.compare_digest(headers.digest, body_digest(body)):
+            raise EdgeRefusal("unauthorized", "Content-Digest is not the SHA-256 of the body that arrived")
+        message = request_hash(
+            request.method, self._tower_key, target_of(request), headers.digest, headers.created, headers.nonce
+        )
+        if not keys.verify_schnorr(headers.key, message, headers.signature):
+            raise EdgeRefusal(
+                "unauthorized", "the signature is not one by keyid over this request for this tower (its tower_id)"
+            )
+        # Only good signatures are remembered, so that nobody can use up a stranger's nonces.
+        if not self._nonces.add(headers.key, headers.nonce, self._monotonic()):
+            raise EdgeRefusal("unauthorized", "this signed request was received before; sign it again")
+        return Principal(key=headers.key, scopes=PARTY_SCOPES)
+
+    def _scopes_of(self, header: str) -> frozenset[Scope]:
+        if not header.lower().startswith(SCHEME) or len(header) > MAX_TOKEN:
+            raise EdgeRefusal("unauthorized", HOW)
+        token = header[len(SCHEME) :].strip()
+        is_first = hmac.compare_digest(sha256(token.encode()).digest(), self._token_sha256)
+        listed = None if self._access is None else self._access.scopes_of(token)
+        if is_first:
+            return ALL_SCOPES
+        if listed is None:
+            raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
+        return listed
+
+
+def target_of(request: Request) -> bytes:
+    """Path and query as they stand in the request line."""
+    path: bytes = request.scope["raw_path"]
+    query: bytes = request.scope["query_string"]
+    return path + b"?" + query if query else path
+
+
+def require_scope(principal: Principal, scope: Scope) -> None:
+    """Raise a 403 refusal unless the principal may do this."""
+    if scope not in principal.scopes:
+        raise EdgeRefusal("forbidden", f"this needs a token with the scope {scope}")
+
+
+def _signed_headers(request: Request) -> SignedHeaders:
+    names = ("content-digest", "signature-input", "signature")
+    if any(len(request.headers.getlist(name)) > 1 for name in names):
+        raise EdgeRefusal("unauthorized", "each header of a signature must stand once")
+    try:
+        return read_headers(*(request.headers.get(name, "") for name in names))
+    except MalformedInput as error:
+        raise EdgeRefusal("unauthorized", str(error)) from None

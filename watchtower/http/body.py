@@ -1,4 +1,4 @@
-"""Reading a request body: its type, its size while it streams in, the time it takes, its form."""
+"""Reading a request body: its type, its size while it streams in, the time it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 from starlette.requests import ClientDisconnect, Request
 
 from watchtower.http.problems import EdgeRefusal
-from watchtower.wire.hexes import T, from_json
 
 MAX_BODY = 262_144
 """64 KiB of state data are 128 KiB of hexadecimal; the rest is for 200 conditions and eight signatures."""
@@ -15,22 +14,25 @@ MAX_BODY = 262_144
 BODY_SECONDS = 5.0
 
 
-async def read_body(request: Request, form: type[T], limit: int = MAX_BODY) -> T:
-    """The body as a struct; refuses with 408, 413, 415 or 400."""
+def check_announced(request: Request, limit: int) -> None:
+    """Refuse what the headers tell already: no JSON (415), or more bytes than allowed (413)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise EdgeRefusal("unsupported-media-type", "send Content-Type: application/json")
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
+
+
+async def read_body(request: Request, limit: int = MAX_BODY, seconds: float = BODY_SECONDS) -> bytes:
+    """The body as it arrived; refuses with 408, 413 or 400."""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            raw = await _collect(request, limit)
+        async with asyncio.timeout(seconds):
+            return await _collect(request, limit)
     except TimeoutError:
-        raise EdgeRefusal("request-timeout", f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+        raise EdgeRefusal("request-timeout", f"the body did not arrive within {seconds:g} seconds") from None
     except ClientDisconnect:
         raise EdgeRefusal("malformed", "the connection ended before the body did") from None
-    return from_json(raw, form)
 
 
 async def _collect(request: Request, limit: int) -> bytes:

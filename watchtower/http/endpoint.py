@@ -10,26 +10,13 @@ import msgspec
 from msgspec import inspect
 
 from domain.errors import MalformedInput
+from watchtower.access import Scope
+from watchtower.http.principal import OPERATOR, Principal
 from watchtower.http.services import Services
 from watchtower.wire.hexes import readable
 from watchtower.wire.queries import Query
 
 Method = Literal["GET", "POST"]
-Scope = Literal["metrics:read", "status:read", "channels:read", "channels:write", "admin:write"]
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who asks: an operator's token (`key` is None), or a party by its x-only auth key (32 bytes)."""
-
-    key: bytes | None = None
-
-    @property
-    def is_party(self) -> bool:
-        """True for a request that was signed with a party's key."""
-        return self.key is not None
-
-
-OPERATOR = Principal()
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -53,8 +40,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one address.
 
     `name` is the operation id. `call` runs in a worker thread and returns a body of the type `answer`, or a `Reply`.
-    `scope` is what a token must allow; None needs none. `parties` says whether a party may call with its key: an
-    address with `{id}` then answers for its own channel only, any other must look at `Call.principal` itself.
+    `scope` is what a token must allow; None needs none. An address with `{id}` also answers a party that signs with its
+    key, for its own channel only. Any other address takes parties only with `parties=True`, and must then look at
+    `Call.principal` itself if it shows or changes what belongs to somebody.
     `problems` are the slugs of this use case; those of every address (token, body, limits, store) are added.
     """
 
@@ -69,13 +57,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     answer: type[Any]
     statuses: tuple[int, ...] = (200,)
     problems: tuple[str, ...] = ()
-    parties: bool = True
+    parties: bool = False
     call: Callable[[Services, Call], Any]
 
     @property
     def names_channel(self) -> bool:
         """True if the address has `{id}`."""
         return "{id}" in self.path
+
+    @property
+    def takes_parties(self) -> bool:
+        """True if a party may call."""
+        return self.names_channel or self.parties
 
 
 def read_query(pairs: list[tuple[str, str]], form: type[Query]) -> Query:

@@ -14,9 +14,10 @@ bodies a file in `watchtower/wire/`, and add a row here::
         call=lambda services, call: services.get_liquidity(call.name),
     ),
 
-`call.body` and `call.query` are structs of the types `body` and `query`. Return a body, or `Reply` for another status
-or a repetition. Then print the document again (`watchtower api openapi > docs/openapi.json`) and describe the address
-in docs/api.md; tests compare both with this table.
+An address without `{id}` takes operators' tokens only, unless the row says `parties=True`; its callable then looks at
+`call.principal`. `call.body` and `call.query` are structs of the types `body` and `query`. Return a body, or `Reply`
+for another status or a repetition. Then print the document again (`watchtower api openapi > docs/openapi.json`) and
+describe the address in docs/api.md; tests compare both with this table.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from watchtower.wire.queries import ChannelsQuery, TimelineQuery
 
 
 def _register(services: Services, call: Call) -> Reply:
+    if call.principal.key is not None:
+        services.admit_registration(call.body, call.principal.key)
     done = services.register(call.body)
     return Reply(done.channel, 201 if done.created else 200, replayed=not done.created)
 
@@ -57,7 +60,7 @@ def _revoke(services: Services, call: Call) -> Reply:
 
 def _list_channels(services: Services, call: Call) -> ChannelPage:
     query: ChannelsQuery = call.query
-    return services.list_channels(query.after, query.limit, query.status)
+    return services.list_channels(query.after, query.limit, query.status, call.principal.key)
 
 
 def _get_timeline(services: Services, call: Call) -> TimelinePage:
@@ -77,8 +80,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="POST",
         path="/v1/channels",
         summary="Put a channel under watch",
-        description="201 for a new channel, 200 if exactly this was registered before. Durable when it answers.",
+        description=(
+            "201 for a new channel, 200 if exactly this was registered before. Durable when it answers. "
+            "A party signs with the auth key of the side that it registers for."
+        ),
         scope="channels:write",
+        parties=True,
         body=RegisterRequest,
         answer=ChannelBody,
         statuses=(201, 200),
@@ -102,8 +109,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels",
         summary="List channels, a page at a time",
-        description="`next` of a page is the `after` of the following one.",
+        description="`next` of a page is the `after` of the following one. A party sees its own channels.",
         scope="channels:read",
+        parties=True,
         query=ChannelsQuery,
         answer=ChannelPage,
         call=_list_channels,
@@ -176,6 +184,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/v1/info",
         summary="The tower itself",
         scope="status:read",
+        parties=True,
         answer=TowerBody,
         call=lambda services, _call: services.get_tower(),
     ),

@@ -19,8 +19,18 @@ VERSION = "1"
 JSON = "application/json"
 REF = "#/components/schemas/{name}"
 
-GUARDED = ("unauthorized", "internal", "store-busy", "store-error")
-"""What every address with a token may answer."""
+GUARDED = (
+    "access-file",
+    "clock-skew",
+    "forbidden",
+    "internal",
+    "rate-limited",
+    "store-busy",
+    "store-error",
+    "too-busy",
+    "unauthorized",
+)
+"""What every address with a credential may answer."""
 
 WITH_BODY = ("malformed", "request-timeout", "too-large", "unsupported-media-type", "conflict")
 
@@ -79,7 +89,8 @@ def _operation(endpoint: Endpoint, parameters: list[Tree], references: dict[Any,
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": references[endpoint.body]}}}
     operation["responses"] = _responses(endpoint, references)
     if endpoint.scope is not None:
-        operation["security"] = [{"token": []}]
+        signed: list[Tree] = [{"signature": [], "digest": [], "covered": []}] if endpoint.takes_parties else []
+        operation["security"] = [{"token": []}, *signed]
         operation["x-scope"] = endpoint.scope
     return operation
 
@@ -129,7 +140,11 @@ def _resolved(schema: Tree, components: dict[str, Any]) -> Tree:
 
 
 def _security_schemes() -> Tree:
-    return {"token": {"type": "http", "scheme": "bearer", "description": "A token of the operator, `wt_…`."}}
+    found: Tree = {"token": {"type": "http", "scheme": "bearer", "description": "A token of the operator, `wt_…`."}}
+    for name, header in (("signature", "Signature"), ("covered", "Signature-Input"), ("digest", "Content-Digest")):
+        said = f"The header `{header}` of a request signed by a party (docs/api.md)."
+        found[name] = {"type": "apiKey", "in": "header", "name": header, "description": said}
+    return found
 
 
 def _schema(form: type) -> Tree:

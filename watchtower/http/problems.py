@@ -6,6 +6,8 @@ of error. Anything else is a fault of this program: 500 without details, and a l
 
 from __future__ import annotations
 
+from email.utils import formatdate
+from math import ceil
 from typing import ClassVar
 
 import structlog
@@ -14,6 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import DomainError, LogCorrupt, MalformedInput, Refusal
+from watchtower.access import AccessFileBroken
+from watchtower.http.buckets import RateLimited
+from watchtower.http.nonces import TooManyNonces
 from watchtower.keystore import KeystoreError
 from watchtower.ports import NodeError, StoreError, WatchtowerError, WrongChain
 from watchtower.wire.api import Problem
@@ -41,7 +46,13 @@ TITLES: dict[str, str] = {
     "application-refused": "The channel's application refuses the state",
     "self-breach": "The state was revoked by its own side",
     "refused": "The request is refused",
-    "unauthorized": "A token is needed",
+    "unauthorized": "A valid token or signature is needed",
+    "clock-skew": "The clocks differ too much",
+    "forbidden": "This may not be done with this token or key",
+    "rate-limited": "Too many requests",
+    "too-busy": "The service is too busy",
+    "access-file": "The service cannot check credentials now",
+    "keystore-conflict": "Another secret is stored for this channel",
     "not-found": "There is nothing at this address",
     "method-not-allowed": "This address does not take this method",
     "too-large": "The request is too large",
@@ -58,6 +69,8 @@ TITLES: dict[str, str] = {
 STATUS: dict[str, int] = {
     "malformed": 400,
     "unauthorized": 401,
+    "clock-skew": 401,
+    "forbidden": 403,
     "unknown-channel": 404,
     "not-found": 404,
     "method-not-allowed": 405,
@@ -70,6 +83,9 @@ STATUS: dict[str, int] = {
     "keystore-conflict": 409,
     "too-large": 413,
     "unsupported-media-type": 415,
+    "rate-limited": 429,
+    "too-busy": 503,
+    "access-file": 503,
     "store-full": 507,
 }
 """Slugs whose status is not that of their kind."""
@@ -85,20 +101,42 @@ class EdgeRefusal(DomainError):
         self.name = slug
 
 
+class ClockSkew(EdgeRefusal):
+    """The time in a signature is too far from the tower's; `now` in Unix seconds is told, so that it can be mended."""
+
+    def __init__(self, now: int, skew: int) -> None:
+        super().__init__("clock-skew", f"the request was signed more than {skew} seconds away from the tower's {now}")
+        self.now = now
+
+
 def problem_response(error: Exception, request: Request | None = None) -> Response:
     """The problem document of an error."""
     slug, status, detail = describe(error)
     if status == 500:
         _log.error("http_rejected", route=route_of(request), reason=type(error).__name__, exc_info=error)
     problem = Problem(
-        type=URN + slug, title=TITLES.get(slug, "The service cannot answer now"), status=status, detail=detail
+        type=URN + slug,
+        title=TITLES.get(slug, "The service cannot answer now"),
+        status=status,
+        detail=detail,
+        time=error.now if isinstance(error, ClockSkew) else None,
     )
-    headers = {"Retry-After": RETRY_SECONDS} if status == 503 else {}
+    return Response(to_json(problem), status, _headers(error, status), PROBLEM_TYPE)
+
+
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if status == 503:
+        headers["Retry-After"] = RETRY_SECONDS
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(max(1, ceil(error.seconds)))
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)  # for example Allow, which belongs to a 405 (RFC 9110)
+    if isinstance(error, ClockSkew):
+        headers["Date"] = formatdate(error.now, usegmt=True)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="watchtower"'
-    return Response(to_json(problem), status, headers, PROBLEM_TYPE)
+    return headers
 
 
 def describe(error: Exception) -> tuple[str, int, str | None]:
@@ -151,6 +189,10 @@ def _public_sentence(error: WatchtowerError) -> str:
         )
     if isinstance(error, NodeError):
         return "the bitcoin node cannot be asked now; nothing was stored, try again"
+    if isinstance(error, TooManyNonces):
+        return str(error)
+    if isinstance(error, AccessFileBroken):
+        return "the list of tokens and parties of this tower cannot be read; tell its operator"
     if error.slug == "store-full":
         return "the disk of the service is full; nothing was stored, try again when there is room"
     if isinstance(error, KeystoreError):

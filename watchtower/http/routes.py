@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import time
 from itertools import groupby
+from typing import Any
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from watchtower.http.auth import require_token
-from watchtower.http.body import MAX_BODY, read_body
-from watchtower.http.endpoint import OPERATOR, Call, Endpoint, Principal, Reply, read_query
+from watchtower.http.auth import Claim, Gate, require_scope
+from watchtower.http.body import BODY_SECONDS, MAX_BODY, check_announced, read_body
+from watchtower.http.buckets import Buckets, group_of
+from watchtower.http.endpoint import Call, Endpoint, Reply, read_query
 from watchtower.http.endpoints import ENDPOINTS
 from watchtower.http.openapi import PATH as OPENAPI_PATH
 from watchtower.http.openapi import document
+from watchtower.http.principal import NOBODY, Principal
+from watchtower.http.problems import EdgeRefusal
 from watchtower.http.services import Services
-from watchtower.wire.hexes import to_json
+from watchtower.wire.hexes import from_json, to_json
 
 JSON = "application/json"
 REPLAYED = "Idempotency-Replayed"
 """Header of an answer to bytes that were stored before; the body is the same as the first time."""
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client may use: body in bytes, its arrival in seconds, requests a second per address and per key."""
+
+    max_body: int = MAX_BODY
+    body_seconds: float = BODY_SECONDS
+    per_address: float = 50.0
+    per_key: float = 50.0
+
+
 class Api:
     """The endpoints of the table over the services of one tower."""
 
-    def __init__(self, services: Services, token_sha256: bytes, max_body: int = MAX_BODY) -> None:
+    def __init__(self, services: Services, gate: Gate, limits: Limits) -> None:
         self._services = services
-        self._token_sha256 = token_sha256
-        self._max_body = max_body
+        self._gate = gate
+        self._limits = limits
+        self._addresses = Buckets(limits.per_address)
+        self._keys = Buckets(limits.per_key)
 
     def routes(self) -> list[Route]:
         """One route per address; its methods are the rows of the table with this address."""
@@ -45,17 +62,40 @@ class Api:
         return Route(path, answer, methods=list(rows))
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
-        principal = self._authenticate(request, endpoint)
+        """Cheap checks first: size, rate of the address, credential, rate of the key, and only then the content."""
+        if endpoint.scope is not None:
+            self._limit_address(request)
+        claim = None if endpoint.scope is None else self._gate.claim(request)
+        raw = b""
+        if endpoint.body is not None:
+            check_announced(request, self._limits.max_body)
+            raw = await read_body(request, self._limits.max_body, self._limits.body_seconds)
+        principal = NOBODY if claim is None else self._admit(claim, request, raw, endpoint)
         query = read_query(request.query_params.multi_items(), endpoint.query)
-        body = None if endpoint.body is None else await read_body(request, endpoint.body, self._max_body)
+        body = None if endpoint.body is None else from_json(raw, endpoint.body)
         call = Call(str(request.path_params.get("id", "")), query, body, principal)
-        result = await run_in_threadpool(endpoint.call, self._services, call)
+        result = await run_in_threadpool(self._run, endpoint, call)
         return _response(result if isinstance(result, Reply) else Reply(result), endpoint)
 
-    def _authenticate(self, request: Request, endpoint: Endpoint) -> Principal:
-        if endpoint.scope is not None:
-            require_token(request, self._token_sha256)
-        return OPERATOR
+    def _limit_address(self, request: Request) -> None:
+        group = group_of(request.client.host) if request.client is not None else None
+        if group is not None:
+            self._addresses.take(group, time.monotonic())
+
+    def _admit(self, claim: Claim, request: Request, raw: bytes, endpoint: Endpoint) -> Principal:
+        principal = self._gate.admit(claim, request, raw)
+        if principal.key is not None:
+            self._keys.take(principal.key, time.monotonic())
+            if not endpoint.takes_parties:
+                raise EdgeRefusal("forbidden", "this needs a token of the operator")
+        assert endpoint.scope is not None
+        require_scope(principal, endpoint.scope)
+        return principal
+
+    def _run(self, endpoint: Endpoint, call: Call) -> Any:
+        if call.principal.key is not None and endpoint.names_channel:
+            self._services.require_owner(call.name, call.principal.key)
+        return endpoint.call(self._services, call)
 
 
 def _response(reply: Reply, endpoint: Endpoint) -> Response:

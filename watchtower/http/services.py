@@ -11,6 +11,7 @@ from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
+from watchtower.channels.ownership import admit_registration, require_owner
 from watchtower.channels.register import Registered, register
 from watchtower.channels.revoke import Revoked, revoke
 from watchtower.wire.api import (
@@ -43,13 +44,19 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Services(msgspec.Struct, frozen=True):
-    """All questions and commands of the API. They are called in worker threads."""
+    """All questions and commands of the API. They are called in worker threads.
+
+    `admit_registration` and `require_owner` refuse what a party (x-only key) may not do with its own key.
+    """
+
+    admit_registration: Callable[[RegisterRequest, bytes], None]
+    require_owner: Callable[[str, bytes], None]
 
     register: Callable[[RegisterRequest], Registered]
     accept_state: Callable[[str, UpdateRequest], Accepted]
     revoke: Callable[[str, RevocationRequest], Revoked]
     get_channel: Callable[[str], ChannelBody]
-    list_channels: Callable[[str | None, int, str | None], ChannelPage]
+    list_channels: Callable[[str | None, int, str | None, bytes | None], ChannelPage]
     get_funding: Callable[[str], FundingBody]
     get_timeline: Callable[[str, int, int], TimelinePage]
     get_tower: Callable[[], TowerBody]
@@ -84,11 +91,13 @@ def bind(
         return ReadyBody(ready=now.operational, watching=now.watching, phase=now.phase, reasons=now.reasons)
 
     return Services(
+        admit_registration=lambda request, key: admit_registration(context, request, key),
+        require_owner=lambda name, key: require_owner(context, name, key),
         register=lambda request: register(context, request),
         accept_state=lambda name, request: accept_state(context, find_stream(context, name), request),
         revoke=lambda name, request: revoke(context, find_stream(context, name), request),
         get_channel=lambda name: queries.get_channel(context, find_stream(context, name)),
-        list_channels=lambda after, limit, status: queries.list_channels(context, after, limit, status),
+        list_channels=lambda after, limit, status, owner: queries.list_channels(context, after, limit, status, owner),
         get_funding=lambda name: get_funding(context, find_stream(context, name)),
         get_timeline=lambda name, after, limit: queries.get_timeline(context, find_stream(context, name), after, limit),
         get_tower=tower,

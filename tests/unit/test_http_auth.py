@@ -1,0 +1,421 @@
+"""Who may ask: tokens with scopes, and parties that sign their requests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from domain.contract import keys
+from domain.errors import MalformedInput
+from domain.units import Side
+from tests.support.parties import Pair, open_pair
+from tests.support.towers import TOKEN, TOWER_ID, Bench
+from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, UnknownEntry
+from watchtower.client.request_signing import PartySigner
+from watchtower.http import endpoints, routes
+from watchtower.http.app import create_admin_app
+from watchtower.http.nonces import Nonces, TooManyNonces
+from watchtower.wire.hexes import to_json
+from watchtower.wire.signed_request import SignedHeaders, read_headers, request_hash, write_headers
+
+STRANGER = sha256(b"a stranger's key").digest()
+HEADERS = SignedHeaders(key=bytes(range(32)), signature=bytes(64), nonce=bytes(16), digest=bytes(32), created=1_700)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    """A channel with state 0."""
+    return open_pair()
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Bench:
+    """B's tower."""
+    return Bench(tmp_path)
+
+
+def signer(tower: Bench, secret: bytes) -> PartySigner:
+    """Signs with this key and the tower's clock."""
+    return PartySigner(secret, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
+
+
+@pytest_asyncio.fixture
+async def owner(tower: Bench, pair: Pair) -> AsyncIterator[httpx.AsyncClient]:
+    """B, who signs with the auth key of the channel."""
+    async with party(tower, pair.secrets(Side.B).auth) as client:
+        yield client
+
+
+def party(tower: Bench, secret: bytes) -> httpx.AsyncClient:
+    """A client without a token that signs."""
+    return httpx.AsyncClient(transport=tower.transport(), base_url="http://tower", auth=signer(tower, secret))
+
+
+def register(pair: Pair) -> dict[str, object]:
+    """Arguments of the POST that registers B's side."""
+    return {"content": to_json(pair.registration(Side.B)), "headers": {"Content-Type": "application/json"}}
+
+
+def slug_of(answer: httpx.Response) -> tuple[int, str]:
+    """Status and slug of a problem."""
+    return answer.status_code, answer.json()["type"].removeprefix("urn:state-channel:")
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+async def test_a_token_may_do_what_its_scopes_say(tower: Bench) -> None:
+    """A reader reads, but does not write, and is told which scope is missing."""
+    token, _ = tower.access.create_token("reader", ("channels:read",), 1)
+    async with tower.http() as http:
+        http.headers["Authorization"] = f"Bearer {token}"
+        read = await http.get("/v1/channels")
+        written = await http.post("/v1/channels", json={})
+        status = await http.get("/v1/info")
+
+    assert 200 == read.status_code
+    assert (403, "forbidden") == slug_of(written)
+    assert (403, "forbidden") == slug_of(status)
+    assert "channels:write" in written.json()["detail"]
+
+
+@pytest.mark.asyncio
+async def test_a_revoked_token_ends_at_once(tower: Bench) -> None:
+    """Another process writes the file; the next request feels it."""
+    token, entry = tower.access.create_token("short-lived", ("status:read",), 1)
+    other_process = AccessFile(tower.access._path)
+    async with tower.http() as http:
+        http.headers["Authorization"] = f"Bearer {token}"
+        before = await http.get("/v1/info")
+        other_process.revoke_token(entry.id)
+        after = await http.get("/v1/info")
+
+    assert 200 == before.status_code
+    assert (401, "unauthorized") == slug_of(after)
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_file_lets_nobody_in(tower: Bench) -> None:
+    """A file that cannot be read is the operator's to repair, not a reason to open."""
+    tower.access._path.write_text('{"tokens": [{"name": 1}]}')
+    async with tower.http() as http:
+        answer = await http.get("/v1/info")
+
+    assert (503, "access-file") == slug_of(answer)
+    assert str(tower.access._path) not in answer.text
+
+
+def test_the_file_keeps_hashes_only(tmp_path: Path) -> None:
+    """The text of a token is nowhere in the file, which only its owner may read."""
+    access = AccessFile(tmp_path / "access.json")
+    token, entry = access.create_token("one", ("admin:write", "metrics:read"), 7)
+    text = (tmp_path / "access.json").read_text()
+
+    assert token not in text
+    assert sha256(token.encode()).hexdigest() in text
+    assert 0o600 == (tmp_path / "access.json").stat().st_mode & 0o777
+    assert frozenset({"admin:write", "metrics:read"}) == access.scopes_of(token)
+    assert access.scopes_of(token[:-1]) is None
+    assert entry.sha256[:12] == entry.id
+
+
+def test_names_that_fit_nobody_or_two(tmp_path: Path) -> None:
+    """Nothing is revoked by guess."""
+    access = AccessFile(tmp_path / "access.json")
+    access.create_token("twin", ("status:read",), 1)
+    access.create_token("twin", ("status:read",), 2)
+
+    for name in ("nobody", "twin"):
+        with pytest.raises(UnknownEntry, match=name):
+            access.revoke_token(name)
+    with pytest.raises(UnknownEntry):
+        access.remove(STRANGER)
+    assert 2 == len(access.table().tokens)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A data directory that is not there is told in a sentence."""
+    with pytest.raises(AccessFileBroken, match="data directory"):
+        AccessFile(tmp_path / "nowhere" / "access.json").create_token("x", ("status:read",), 1)
+
+
+@pytest.mark.asyncio
+async def test_metrics_behind_a_token(tower: Bench) -> None:
+    """With `admin.require_token` the scrape needs the scope `metrics:read`."""
+    token, _ = tower.access.create_token("prometheus", ("metrics:read",), 1)
+    other, _ = tower.access.create_token("else", ("status:read",), 1)
+    app = create_admin_app(lambda: b"up 1\n", tower.gate)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tower") as http:
+        answers = [
+            await http.get("/metrics", headers={"Authorization": f"Bearer {text}"}) for text in (token, other, "wt_no")
+        ]
+        answers.append(await http.get("/metrics"))
+
+    assert [200, 403, 401, 401] == [answer.status_code for answer in answers]
+    assert b"up 1\n" == answers[0].content
+
+
+# ── parties ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+async def test_a_party_registers_and_uses_its_own_channel(tower: Bench, pair: Pair, owner: httpx.AsyncClient) -> None:
+    """An allowed party needs no token for anything of its channel."""
+    tower.fund(pair)
+    refused = await owner.post("/v1/channels", **register(pair))  # type: ignore[arg-type]
+    tower.access.allow(keys.xonly(keys.public_key(pair.secrets(Side.B).auth)), "Bob", 1)
+    created = await owner.post("/v1/channels", **register(pair))  # type: ignore[arg-type]
+    tower.confirm(pair)
+    name = pair.channel_id.hex()
+    pair.update()
+    body = {"content": to_json(pair.update_request(Side.B, 1)), "headers": {"Content-Type": "application/json"}}
+    stored = await owner.post(f"/v1/channels/{name}/states", **body)  # type: ignore[arg-type]
+    timeline = await owner.get(f"/v1/channels/{name}/timeline?limit=1&after=0")
+
+    assert (403, "forbidden") == slug_of(refused)
+    assert "watchtower client allow" in refused.json()["detail"]
+    assert (201, 200, 200) == (created.status_code, stored.status_code, timeline.status_code)
+    assert [name] == [each["channel_id"] for each in (await owner.get("/v1/channels")).json()["channels"]]
+    assert 200 == (await owner.get("/v1/info")).status_code
+
+
+@pytest.mark.asyncio
+async def test_a_removed_party_keeps_its_channel(tower: Bench, pair: Pair, owner: httpx.AsyncClient) -> None:
+    """What is registered stays its owner's: it may be read and the registration repeated."""
+    tower.registered(pair)
+    again = await owner.post("/v1/channels", **register(pair))  # type: ignore[arg-type]
+
+    assert 200 == again.status_code
+    assert 200 == (await owner.get(f"/v1/channels/{pair.channel_id.hex()}")).status_code
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_sees_nothing(tower: Bench, pair: Pair) -> None:
+    """Somebody else's channel looks like none; not even the counterparty may ask its opponent's tower."""
+    name = tower.registered(pair)
+    absent = "00" * 32
+    for secret in (STRANGER, pair.secrets(Side.A).auth):
+        async with party(tower, secret) as other:
+            answers = [await other.get(f"/v1/channels/{each}") for each in (name, absent, name[:8])]
+            listed = await other.get("/v1/channels")
+            registered = await other.post("/v1/channels", **register(pair))  # type: ignore[arg-type]
+
+        assert [(404, "unknown-channel")] * 3 == [slug_of(answer) for answer in answers]
+        assert 1 == len({answer.json()["detail"] for answer in answers})
+        assert [] == listed.json()["channels"]
+        assert (403, "forbidden") == slug_of(registered)
+
+
+@pytest.mark.asyncio
+async def test_a_prefix_is_not_enough_for_a_party(tower: Bench, pair: Pair, owner: httpx.AsyncClient) -> None:
+    """The answer to a beginning would tell what else begins like this."""
+    name = tower.registered(pair)
+
+    assert (404, "unknown-channel") == slug_of(await owner.get(f"/v1/channels/{name[:10]}"))
+
+
+@pytest.mark.asyncio
+async def test_a_signed_request_is_good_once(tower: Bench, pair: Pair) -> None:
+    """The same bytes again are refused, also after a while, until they are too old anyway."""
+    tower.registered(pair)
+    request = httpx.Request("GET", "http://tower/v1/info")
+    signer(tower, pair.secrets(Side.B).auth).sign(request)
+    async with httpx.AsyncClient(transport=tower.transport()) as plain:
+        first, second = await plain.send(request), await plain.send(request)
+        tower.clock.forward(59)
+        third = await plain.send(request)
+        tower.clock.forward(2)
+        fourth = await plain.send(request)
+
+    assert 200 == first.status_code
+    assert [(401, "unauthorized")] * 2 == [slug_of(second), slug_of(third)]
+    assert (401, "clock-skew") == slug_of(fourth)
+    assert 1_700_000_061 == fourth.json()["time"]
+
+
+@pytest.mark.asyncio
+async def test_every_part_of_a_request_is_signed(tower: Bench, pair: Pair) -> None:
+    """Another method, path, query, body, time, nonce, key or tower: the signature does not fit."""
+    tower.registered(pair)
+    secret = pair.secrets(Side.B).auth
+    good = httpx.Request("POST", "http://tower/v1/channels?a=1", content=b"{}")
+    signer(tower, secret).sign(good)
+    elsewhere = httpx.Request("POST", "http://tower/v1/channels?a=1", content=b"{}")
+    PartySigner(secret, keys.xonly(keys.public_key(STRANGER)), now=lambda: 1_700_000_000).sign(elsewhere)
+    lines = good.headers["Signature-Input"]
+    changed = [
+        httpx.Request("PUT", good.url, content=b"{}", headers=good.headers),
+        httpx.Request("POST", "http://tower/v1/channels?a=2", content=b"{}", headers=good.headers),
+        httpx.Request("POST", "http://tower/v1/channels", content=b"{}", headers=good.headers),
+        httpx.Request("POST", good.url, content=b"{ ", headers=good.headers),
+        elsewhere,
+    ]
+    for pattern, other in (
+        (r"created=\d+", "created=1700000001"),
+        (r'nonce="..', 'nonce="00'),
+        (r'keyid="..', 'keyid="00'),
+    ):
+        altered = dict(good.headers) | {"signature-input": re.sub(pattern, other, lines)}
+        changed.append(httpx.Request("POST", good.url, content=b"{}", headers=altered))
+    async with httpx.AsyncClient(transport=tower.transport()) as plain:
+        for request in changed:
+            request.headers["Content-Type"] = "application/json"
+        answers = [await plain.send(request) for request in changed]
+
+    assert [405, *[401] * (len(changed) - 1)] == [answer.status_code for answer in answers]
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_clock_is_corrected_once(tower: Bench, pair: Pair) -> None:
+    """The refusal tells the tower's time, and the signer uses it from then on."""
+    tower.registered(pair)
+    slow = PartySigner(pair.secrets(Side.B).auth, TOWER_ID, now=lambda: 1_700_000_000 - 3_600)
+    async with httpx.AsyncClient(transport=tower.transport(), base_url="http://tower", auth=slow) as client:
+        answers = [await client.get("/v1/info"), await client.get("/v1/info")]
+
+    assert [200, 200] == [answer.status_code for answer in answers]
+
+
+@pytest.mark.asyncio
+async def test_either_a_token_or_a_signature(tower: Bench, pair: Pair, owner: httpx.AsyncClient) -> None:
+    """Two credentials would leave open who asked."""
+    tower.registered(pair)
+
+    both = await owner.get("/v1/info", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (401, "unauthorized") == slug_of(both)
+
+
+@pytest.mark.asyncio
+async def test_operator_addresses_take_no_party(tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address is for tokens only unless its row says otherwise or it names a channel."""
+    row = next(row for row in endpoints.ENDPOINTS if row.name == "list_channels")
+    monkeypatch.setattr(routes, "ENDPOINTS", (msgspec.structs.replace(row, parties=False),))
+
+    async with party(tower, pair.secrets(Side.B).auth) as client:
+        answer = await client.get("/v1/channels")
+
+    assert (403, "forbidden") == slug_of(answer)
+
+
+# ── headers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_headers_are_read_as_they_are_written() -> None:
+    """A round trip through the three headers."""
+    written = write_headers(HEADERS)
+
+    assert HEADERS == read_headers(written["Content-Digest"], written["Signature-Input"], written["Signature"])
+
+
+BAD_INPUTS = {
+    "empty": "",
+    "two signatures": "{0}, {0}",
+    "another order of components": '{0}|("@method" "@path"|("@path" "@method"',
+    "fewer components": '{0}| "content-digest"|',
+    "a parameter twice": "{0};created=1",
+    "an unknown parameter": '{0};alg="ed25519"',
+    "another tag": "{0}|state-channel-v1|web-bot-auth",
+    "no time": "{0}|created=1700;|",
+    "a short nonce": '{0}|nonce="00|nonce="',
+    "digits in capitals": '{0}|keyid="0001|keyid="AB01',
+    "a label that is none": "{0}|sct=|SCT=",
+    "too long": "{0}|sct=|" + "s" * 1200 + "=",
+}
+
+
+@pytest.mark.parametrize("fault", BAD_INPUTS)
+def test_signature_inputs_that_are_refused(fault: str) -> None:
+    """There is one form of a header; everything else is refused in words."""
+    written = write_headers(HEADERS)
+    form, old, new = (*BAD_INPUTS[fault].split("|"), "", "")[:3]
+    text = form.format(written["Signature-Input"])
+    text = text.replace(old, new) if old else text
+
+    with pytest.raises(MalformedInput):
+        read_headers(written["Content-Digest"], text, written["Signature"])
+
+
+@pytest.mark.parametrize(
+    ("digest", "signature"),
+    [
+        ("md5=:AAAA:", None),
+        ("sha-256=AAAA", None),
+        ("sha-256=:AAAA:, sha-512=:AAAA:", None),
+        (None, "other=:AAAA:"),
+        (None, "sct=:AAAA:"),
+        (None, "sct=:" + "!" * 88 + ":"),
+    ],
+)
+def test_digests_and_signatures_that_are_refused(digest: str | None, signature: str | None) -> None:
+    """Other algorithms, lengths, labels and alphabets."""
+    written = write_headers(HEADERS)
+
+    with pytest.raises(MalformedInput):
+        read_headers(digest or written["Content-Digest"], written["Signature-Input"], signature or written["Signature"])
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
+def test_any_headers_are_read_or_refused(digest: str, signature_input: str, signature: str) -> None:
+    """No text of a stranger does anything but a typed refusal."""
+    with pytest.raises(MalformedInput):
+        read_headers(digest, signature_input, signature)
+
+
+def test_parts_of_a_message_cannot_be_shifted() -> None:
+    """Lengths keep method and target apart: no two requests have the same bytes to sign."""
+    hashes = {
+        request_hash(method, bytes(32), target, bytes(32), 1, bytes(16))
+        for method, target in (("GET", b"/a"), ("GE", b"T/a"), ("GET/", b"a"))
+    }
+
+    assert 3 == len(hashes)
+
+
+def test_the_example_of_the_documentation() -> None:
+    """docs/api.md shows what is signed; another implementation can check itself against it."""
+    found = request_hash(
+        "GET",
+        bytes.fromhex("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"),
+        b"/v1/info",
+        sha256(b"").digest(),
+        1_700_000_000,
+        bytes(range(16)),
+    )
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+    assert found.hex() in page
+
+
+# ── nonces ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nonces_are_bounded_and_never_forgotten_early() -> None:
+    """A full memory refuses; time makes room."""
+    nonces = Nonces(lifetime=120, capacity=2)
+    assert [True, False, True] == [nonces.add(b"k", each, 0.0) for each in (b"1", b"1", b"2")]
+
+    with pytest.raises(TooManyNonces):
+        nonces.add(b"k", b"3", 119.0)
+    assert not nonces.add(b"k", b"1", 119.0)
+    assert nonces.add(b"k", b"3", 120.0)
+
+
+def test_the_first_token_may_do_everything(tower: Bench) -> None:
+    """The token of `watchtower init` works as before scopes existed."""
+    request = Request({"type": "http", "headers": [(b"authorization", f"Bearer {TOKEN}".encode())]})
+
+    assert ALL_SCOPES == tower.gate.token_only(request).scopes
+    assert json.loads('{"tokens": [], "parties": []}') == json.loads(to_json(tower.access.table()))

@@ -1,0 +1,41 @@
+"""Which signed requests were seen: each one is good once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+from watchtower.ports import WatchtowerError
+
+CAPACITY = 65_536
+
+
+class TooManyNonces(WatchtowerError):
+    """More signed requests than can be remembered arrive; whoever comes now has to come again."""
+
+    slug: ClassVar[str] = "too-busy"
+
+
+class Nonces:
+    """Pairs of key and nonce until they are too old to be accepted anyway. Not for several threads.
+
+    `lifetime` in seconds must be twice the accepted difference of clocks. When it is full, nothing is forgotten early:
+    that would let a request in twice.
+    """
+
+    def __init__(self, lifetime: float, capacity: int = CAPACITY) -> None:
+        self._lifetime = lifetime
+        self._capacity = capacity
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+
+    def add(self, key: bytes, nonce: bytes, now: float) -> bool:
+        """Remember the pair; False if it is known. `now` in monotonic seconds. Raises `TooManyNonces`."""
+        while self._seen and next(iter(self._seen.values())) <= now:
+            self._seen.popitem(last=False)
+        pair = key + nonce
+        if pair in self._seen:
+            return False
+        if len(self._seen) >= self._capacity:
+            raise TooManyNonces("too many signed requests at once; try again")
+        self._seen[pair] = now + self._lifetime
+        return True
