@@ -15,6 +15,7 @@ SIGHASH_SINGLE = 0x03
 ANYONECANPAY = 0x80
 
 _VALID_TYPES = frozenset((0x00, 0x01, 0x02, 0x03, 0x81, 0x82, 0x83))
+_SEGWIT_TYPES = frozenset((SIGHASH_ALL, SIGHASH_ALL | ANYONECANPAY))
 _NO_SEPARATOR = b"\xff\xff\xff\xff"
 _NO_HASH = bytes(32)
 
@@ -71,28 +72,24 @@ def _check_request(tx: Transaction, index: int, spent: Sequence[TxOut], hash_typ
 def segwit_sighash(tx: Transaction, index: int, script: bytes, amount: int, hash_type: int = SIGHASH_ALL) -> bytes:
     """Hash (32 bytes) that input `index` signs for a witness script without OP_CODESEPARATOR (BIP-143).
 
-    `amount` is that of the spent output, in satoshi. Raises `MalformedInput` for other types than ALL, NONE and
-    SINGLE, each with or without ANYONECANPAY: segwit v0 has no default type.
+    `amount` is that of the spent output, in satoshi. This contract signs all outputs: `MalformedInput` for other types
+    than ALL and ALL|ANYONECANPAY.
     """
-    _check_segwit_request(tx, index, hash_type)
-    kind, anyone = hash_type & 3, bool(hash_type & ANYONECANPAY)
-    txin = tx.inputs[index]
+    if hash_type not in _SEGWIT_TYPES:
+        raise MalformedInput(f"hash type {hash_type:#04x} is not allowed in segwit v0 signatures of this contract")
+    if not 0 <= index < len(tx.inputs):
+        raise MalformedInput("a sighash needs an existing input")
+    txin, anyone = tx.inputs[index], bool(hash_type & ANYONECANPAY)
     parts = (
         tx.version.to_bytes(4, "little"),
         _NO_HASH if anyone else _double(b"".join(each.outpoint for each in tx.inputs)),
-        _NO_HASH if anyone or kind != SIGHASH_ALL else _double(_sequences(tx)),
+        _NO_HASH if anyone else _double(_sequences(tx)),
         txin.outpoint + compact_size(len(script)) + script + amount.to_bytes(8, "little"),
         txin.sequence.to_bytes(4, "little"),
-        _segwit_outputs(tx, index, kind),
+        _double(b"".join(txout.serialize() for txout in tx.outputs)),
         tx.lock_time.to_bytes(4, "little") + hash_type.to_bytes(4, "little"),
     )
     return _double(b"".join(parts))
-
-
-def _segwit_outputs(tx: Transaction, index: int, kind: int) -> bytes:
-    if kind == SIGHASH_ALL:
-        return _double(b"".join(txout.serialize() for txout in tx.outputs))
-    return _double(tx.outputs[index].serialize()) if kind == SIGHASH_SINGLE else _NO_HASH
 
 
 def _sequences(tx: Transaction) -> bytes:
@@ -101,12 +98,3 @@ def _sequences(tx: Transaction) -> bytes:
 
 def _double(message: bytes) -> bytes:
     return sha256(sha256(message))
-
-
-def _check_segwit_request(tx: Transaction, index: int, hash_type: int) -> None:
-    if hash_type not in _VALID_TYPES - {SIGHASH_DEFAULT}:
-        raise MalformedInput(f"hash type {hash_type:#04x} is not allowed in segwit v0 signatures")
-    if not 0 <= index < len(tx.inputs):
-        raise MalformedInput("a sighash needs an existing input")
-    if hash_type & 3 == SIGHASH_SINGLE and index >= len(tx.outputs):
-        raise MalformedInput(f"SIGHASH_SINGLE needs an output number {index}, which the transaction lacks")

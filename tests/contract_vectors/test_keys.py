@@ -1,4 +1,4 @@
-"""Keys and BIP-340 signatures, and the guards before the library that computes them."""
+"""Keys, BIP-340 and ECDSA signatures, and the guards before the library that computes them."""
 
 import subprocess
 import sys
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from domain.contract import keys
+from domain.contract.hashes import sha256
 from domain.errors import MalformedInput
-from tests.contract_vectors.load import load, raw
+from tests.contract_vectors.load import ZERO, load, raw
 
 BIP340 = load("bip340")["vectors"]
 SIGNING = [vector for vector in BIP340 if vector["secret"]]
@@ -171,3 +172,42 @@ def test_the_guard_works_where_memory_may_not_become_executable(
 ) -> None:
     """Under PR_SET_MDWE, as in the hardened service, the guard still holds."""
     assert (0, "0\n") == (restricted_probe.returncode, restricted_probe.stdout), restricted_probe.stderr
+
+
+def test_ecdsa_of_rfc6979() -> None:
+    """A published signature over secp256k1 with the nonce of RFC 6979 is made again, with low s."""
+    secret = (1).to_bytes(32, "big")
+    signature = keys.sign_ecdsa(secret, sha256(b"Satoshi Nakamoto"))
+
+    assert (
+        "934b1ea10a4b3c1757e2b0c017d0b6143ce3c9a7e6a4a49860d7a6ab210ee3d8"
+        "2442ce9d2b916064108014783e923ec36b49743e2ffa1c4496f01a512aafd9e5"
+    ) == signature.hex()
+
+
+@pytest.mark.parametrize(
+    ("public", "message", "signature"),
+    [
+        (bytes(33), ZERO, bytes(64)),
+        (keys.public_key(bytes(31) + b"\x01"), ZERO, bytes(64)),
+        (keys.public_key(bytes(31) + b"\x01"), ZERO, b"\xff" * 64),
+        (keys.public_key(bytes(31) + b"\x01"), ZERO, bytes(63)),
+        (keys.public_key(bytes(31) + b"\x01"), bytes(31), bytes(63) + b"\x01"),
+    ],
+    ids=["no key", "zeros", "too large", "short", "short message"],
+)
+def test_malformed_ecdsa_signatures_do_not_verify(public: bytes, message: bytes, signature: bytes) -> None:
+    """Wrong lengths and values are no signatures, and no error either."""
+    assert not keys.verify_ecdsa(public, message, signature)
+
+
+def test_der_has_one_form() -> None:
+    """What the encoder would not write is not read: garbage, another length, trailing bytes, padding."""
+    encoded = keys.to_der(keys.sign_ecdsa(bytes(31) + b"\x01", ZERO))
+    padded = b"\x30" + bytes((encoded[1] + 1,)) + b"\x02" + bytes((encoded[3] + 1,)) + b"\x00" + encoded[4:]
+
+    assert [None] * 4 == [keys.from_der(each) for each in (b"", encoded[:-1], encoded + b"\x00", padded)]
+    with pytest.raises(MalformedInput):
+        keys.to_der(bytes(63))
+    with pytest.raises(MalformedInput):
+        keys.to_der(b"\xff" * 64)

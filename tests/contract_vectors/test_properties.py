@@ -12,7 +12,7 @@ from domain.contract import keys
 from domain.contract.commitment import build_commitment, decode_number, is_commitment_template, obscure
 from domain.contract.conditions import Condition, decode_conditions, encode_conditions
 from domain.contract.params import ChannelParams, read_spk_field, spk_field
-from domain.contract.penalty import build_penalty, max_penalty_fee, sign_penalty, verify_penalty
+from domain.contract.penalty import build_penalty, max_penalty_fee, penalty_weight, sign_penalty, verify_penalty
 from domain.contract.proofs import ProofContext, evaluate_counter_proof, verify_proof
 from domain.contract.revocation import (
     NO_SECRETS,
@@ -31,12 +31,23 @@ from domain.errors import DomainError, InvalidState
 from domain.transaction import Transaction, TxIn, TxOut, compact_size, read_compact_size
 from domain.units import MAX_MONEY, MAX_SEQUENCE, Side
 from tests.contract_vectors.load import PARAMS, SECRETS, SWEEP, ZERO, header_of, load, raw
+from tests.contract_vectors.segwit import SEGWIT, VECTORS
 
 COMMIT = raw(load("commitments")["commit_A_5"]["tx"])
 PROOF = raw(load("proofs")["proofs"][1]["proof"])
 REGISTER = raw(load("uploads")["mode_K"]["KRG1"])
 CONTEXT = ProofContext(Transaction.parse(COMMIT), SWEEP[Side.B])
 
+SEGWIT_PROOF = raw(VECTORS["proofs"][2]["proof"])
+SEGWIT_PENALTY = raw(VECTORS["penalty_A_5"]["tx"])
+SEGWIT_CONTEST = raw(VECTORS["commit_A_5"]["contest_spk"])
+SEGWIT_CONTEXT = ProofContext(
+    Transaction.parse(raw(VECTORS["commit_A_5"]["tx"])),
+    SWEEP[Side.B],
+    revocation_key=raw(VECTORS["commit_A_5"]["R"]),
+)
+
+profiles = st.sampled_from([PARAMS, SEGWIT])
 hashes = st.binary(min_size=32, max_size=32)
 sequences = st.integers(0, MAX_SEQUENCE)
 u64 = st.integers(0, 2**64 - 1)
@@ -92,6 +103,8 @@ DECODERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "receipt": (ReceiptBody.decode, raw(load("uploads")["receipt"]["body"])),
     "script field": (read_spk_field, spk_field(b"\x51\x02\xff\xff")),
     "proof": (lambda proof: verify_proof(PARAMS, proof, CONTEXT), PROOF),
+    "proof of profile 1": (lambda proof: verify_proof(SEGWIT, proof, SEGWIT_CONTEXT), SEGWIT_PROOF),
+    "penalty of profile 1": (lambda tx: verify_penalty(Transaction.parse(tx), SEGWIT, SEGWIT_CONTEST), SEGWIT_PENALTY),
     "counter-proof": (lambda counter: evaluate_counter_proof(PARAMS, PROOF[:-1], counter, CONTEXT), bytes(525)),
 }
 
@@ -129,12 +142,14 @@ def test_conditions_round_trip_in_order(conditions: list[Condition]) -> None:
     st.integers(10_000, 2**63),
     st.integers(1, 65_535),
     st.integers(1000, 50_000),
-    st.integers(0, 3),
+    st.sampled_from([(PARAMS, 0), (PARAMS, 1), (PARAMS, 2), (PARAMS, 3), (SEGWIT, 0), (SEGWIT, 2)]),
 )
-def test_params_round_trip(txid: bytes, vout: int, capacity: int, period: int, feerate: int, flags: int) -> None:
+def test_params_round_trip(
+    txid: bytes, vout: int, capacity: int, period: int, feerate: int, kind: tuple[ChannelParams, int]
+) -> None:
     """Channel constants read back to themselves, and to the same names."""
     changes = {"funding_txid": txid, "funding_vout": vout, "capacity": capacity, "challenge_period": period}
-    params = msgspec.structs.replace(PARAMS, **changes, static_feerate=feerate, flags=flags)
+    params = msgspec.structs.replace(kind[0], **changes, static_feerate=feerate, flags=kind[1])
     decoded = ChannelParams.decode(params.encode())
 
     assert params == decoded
@@ -188,13 +203,19 @@ def test_stores_derive_all_secrets_and_no_later_one(states: int, seed: bytes) ->
     assert len(buckets) <= states.bit_length() + 1
 
 
-@given(st.integers(0, 10_000), st.sampled_from([0, 1]), st.integers(0, 900_000), st.integers(1, 65_535), spks)
-@settings(max_examples=40)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([(PARAMS, 0), (PARAMS, 1), (SEGWIT, 0)]),
+    st.integers(0, 900_000),
+    st.integers(1, 65_535),
+    spks,
+)
+@settings(max_examples=60)
 def test_every_penalty_has_one_input_one_output_and_a_fixed_weight(
-    sequence: int, flags: int, fee: int, period: int, sweep: bytes
+    sequence: int, kind: tuple[ChannelParams, int], fee: int, period: int, sweep: bytes
 ) -> None:
-    """Whatever state, challenge period and flags: one input, one output, weight by the sweep script alone."""
-    params = msgspec.structs.replace(PARAMS, flags=flags, challenge_period=period)
+    """Whatever profile, state, challenge period and flags: one input, one output, and the weight known before."""
+    params = msgspec.structs.replace(kind[0], flags=kind[1], challenge_period=period)
     secret = commitment_secret(SECRETS[Side.A].seed, sequence)
     punishing = revocation_secret(SECRETS[Side.B].rev, secret)
     commit = build_commitment(params, Side.A, sequence, keys.public_key(secret))
@@ -203,24 +224,30 @@ def test_every_penalty_has_one_input_one_output_and_a_fixed_weight(
     tx = sign_penalty(params, build_penalty(params, commit.txid, fee, sweep), key, punishing, ZERO)
 
     assert is_commitment_template(commit, params)
-    assert (1, 1, 308 + 4 * len(sweep)) == (len(tx.inputs), len(tx.outputs), tx.weight)
+    assert (1, 1) == (len(tx.inputs), len(tx.outputs))
+    assert penalty_weight(params, sweep) - 4 * params.profile <= tx.weight <= penalty_weight(params, sweep)
     assert verify_penalty(tx, params, commit.outputs[0].spk)
 
 
-@given(st.integers(-10, 10**7), spks)
-def test_penalties_never_pay_less_than_dust(fee: int, sweep: bytes) -> None:
+@given(profiles, st.integers(-10, 10**7), spks)
+def test_penalties_never_pay_less_than_dust(params: ChannelParams, fee: int, sweep: bytes) -> None:
     """A fee is either within its bounds and leaves dust, or refused."""
-    possible = 0 <= fee <= max_penalty_fee(PARAMS, sweep)
+    possible = 0 <= fee <= max_penalty_fee(params, sweep)
 
-    assert possible == (not _refused(lambda: build_penalty(PARAMS, ZERO, fee, sweep)))
+    assert possible == (not _refused(lambda: build_penalty(params, ZERO, fee, sweep)))
 
 
-@given(condition_lists, st.integers(0, 900_000), st.integers(1000, 50_000), st.integers(0, 1))
+@given(
+    condition_lists,
+    st.integers(0, 900_000),
+    st.integers(1000, 50_000),
+    st.sampled_from([(PARAMS, 0), (PARAMS, 1), (SEGWIT, 0)]),
+)
 def test_settlements_spend_exactly_the_contest_value(
-    conditions: list[Condition], balance_b: int, feerate: int, flags: int
+    conditions: list[Condition], balance_b: int, feerate: int, kind: tuple[ChannelParams, int]
 ) -> None:
     """No output is dust, and what is left of V for the fee is at least the agreed one."""
-    params = msgspec.structs.replace(PARAMS, static_feerate=feerate, flags=flags)
+    params = msgspec.structs.replace(kind[0], static_feerate=feerate, flags=kind[1])
     balance_a = params.capacity - balance_b - sum(condition.amount for condition in conditions)
     plan = plan_settlement(params, balance_a, balance_b, conditions)
 
@@ -228,14 +255,31 @@ def test_settlements_spend_exactly_the_contest_value(
     assert params.contest_value - sum(output.value for output in plan.outputs) >= plan.fee
 
 
-@given(condition_lists, st.integers(0, 900_000), st.integers(1000, 50_000))
-def test_the_overhead_decides_what_is_affordable(conditions: list[Condition], balance_b: int, feerate: int) -> None:
+@given(profiles, condition_lists, st.integers(0, 900_000), st.integers(1000, 50_000))
+def test_the_overhead_decides_what_is_affordable(
+    profile: ChannelParams, conditions: list[Condition], balance_b: int, feerate: int
+) -> None:
     """At exactly the overhead A has a state, one satoshi below it has none."""
-    params = msgspec.structs.replace(PARAMS, static_feerate=feerate)
+    params = msgspec.structs.replace(profile, static_feerate=feerate)
     needed = overhead(params, plan_settlement(params, 100_000, balance_b, conditions).fee)
 
     assert not _refused(lambda: plan_settlement(params, needed, balance_b, conditions))
     assert _refused(lambda: plan_settlement(params, needed - 1, balance_b, conditions))
+
+
+@given(st.integers(1, keys.ORDER - 1), hashes)
+def test_ecdsa_signatures_have_one_form_each(number: int, message: bytes) -> None:
+    """A signature verifies in 64 bytes, has DER of at most 71 bytes, reads back, and its negated s is refused."""
+    secret = number.to_bytes(32, "big")
+    signature, public = keys.sign_ecdsa(secret, message), keys.public_key(secret)
+    high = (keys.ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+
+    assert keys.verify_ecdsa(public, message, signature)
+    assert not keys.verify_ecdsa(public, message, signature[:32] + high)
+    assert signature == keys.from_der(keys.to_der(signature))
+    assert len(keys.to_der(signature)) <= 71
+    assert 2 == keys.public_key(keys.even_secret(secret))[0]
+    assert public[1:] == keys.public_key(keys.even_secret(secret))[1:]
 
 
 def _refused(build: Callable[[], object]) -> bool:

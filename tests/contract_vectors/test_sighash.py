@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from domain.contract.keys import sign_schnorr
-from domain.contract.sighash import taproot_sighash
+from domain.contract.sighash import segwit_sighash, taproot_sighash
 from domain.errors import MalformedInput
-from domain.transaction import Transaction, TxOut
+from domain.transaction import Transaction, TxIn, TxOut
 from tests.contract_vectors.load import ZERO, load, raw
 
 WALLET = load("bip341")
@@ -48,3 +48,14 @@ def test_single_needs_an_output_of_the_same_number() -> None:
 def test_key_path_and_script_path_sign_different_messages() -> None:
     """A leaf hash changes the message."""
     assert taproot_sighash(TX, 0, SPENT) != taproot_sighash(TX, 0, SPENT, leaf_hash=ZERO)
+
+
+@pytest.mark.parametrize("hash_type", [0x00, 0x02, 0x03, 0x82, 0x83, 0x101])
+def test_segwit_signatures_cover_all_outputs(hash_type: int) -> None:
+    """Other types than ALL and ALL|ANYONECANPAY are refused; the allowed ones are in the vectors of profile 1."""
+    tx = Transaction(2, (TxIn(bytes(36), 0),), (TxOut(1, b"\x51"),), 0)
+
+    with pytest.raises(MalformedInput, match="hash type"):
+        segwit_sighash(tx, 0, b"\x51", 1, hash_type)
+    with pytest.raises(MalformedInput, match="existing input"):
+        segwit_sighash(tx, 1, b"\x51", 1)
