@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from domain.contract.closing import build_cooperative_close, is_cooperative_close
-from domain.contract.commitment import build_commitment, commitment_number, complete_by_leaf, funding_sighash, obscure
-from domain.contract.keys import sign_schnorr
+from domain.contract.commitment import build_commitment, commitment_number, complete_by_leaf, obscure, sign_funding
 from domain.contract.penalty import penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.events import AlertKind, AlertRaised, BreachDetected, PenaltyPrepared, SpendConfirmed, SpendKind, SpendSeen
@@ -30,8 +29,7 @@ def last_alert(world: World, pair: Pair) -> AlertKind:
 
 def sign_by_both(pair: Pair, tx: Transaction) -> bytes:
     """A spend of the funding output by leaf_F with the signatures of both parties."""
-    message = funding_sighash(pair.params, tx)
-    sig_a, sig_b = (sign_schnorr(pair.secrets(side).fund, message, bytes(32)) for side in Side)
+    sig_a, sig_b = (sign_funding(pair.params, tx, pair.secrets(side).fund, bytes(32)) for side in Side)
     return complete_by_leaf(pair.params, tx, sig_a, sig_b).serialize()
 
 

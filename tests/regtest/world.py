@@ -13,13 +13,13 @@ from pathlib import Path
 
 from domain.chain import chain_hash, make_outpoint, outpoint_txid
 from domain.channel import Channel
-from domain.contract.params import ParamsPolicy
+from domain.contract.params import TAPROOT, ParamsPolicy
 from domain.events import Payload
 from domain.transaction import Transaction
 from domain.units import Side
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
-from tests.support.parties import Pair, make_party, open_pair
+from tests.support.parties import Pair, make_party, open_pair, settings_of
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.register import register
@@ -48,7 +48,10 @@ def no_failpoint(name: str) -> None:
 
 
 class World:
-    """Node, tower and channels of one story. The tower belongs to B unless a channel says otherwise."""
+    """Node, tower and channels of one story. The tower belongs to B unless a channel says otherwise.
+
+    The tower takes both profiles; `profile` is that of the channels that the story opens.
+    """
 
     def __init__(
         self,
@@ -58,12 +61,14 @@ class World:
         node_port: Callable[[BitcoindNode], Node] = lambda adapter: adapter,
         failpoint: Failpoint = no_failpoint,
         spendable: float = 1.0,
+        profile: int = TAPROOT,
     ) -> None:
         self.node = node
         self.directory = directory
         self._node_port = node_port
         self._failpoint = failpoint
         self._spendable = spendable
+        self._profile = profile
         self._pairs = 0
         self.blocks_per_pass = 2016
         directory.mkdir(parents=True, exist_ok=True)
@@ -169,7 +174,8 @@ class World:
         """A channel that the tower watches for `owner`: registered, funded, confirmed, with that many updates."""
         self._pairs += 1
         names = (f"alice{self._pairs}", f"bob{self._pairs}")
-        parties = (make_party(names[0]), make_party(names[1]))
+        settings = settings_of(self._profile)
+        parties = (make_party(names[0], settings=settings), make_party(names[1], settings=settings))
         pair = open_pair(
             self.fund,
             balances=balances,
@@ -179,6 +185,7 @@ class World:
             static_feerate=static_feerate,
             reserve_sat=reserve_sat,
             flags=flags,
+            profile=self._profile,
         )
         register(self.context, pair.registration(owner))
         self.node.send_raw(pair.funding.raw)

@@ -101,6 +101,11 @@ def make_party(
     )
 
 
+def settings_of(profile: int) -> PartySettings:
+    """Settings of a party whose new channels have this profile."""
+    return PartySettings(network="regtest", taproot_enabled=profile == TAPROOT)
+
+
 class Pair:
     """A channel between A (the opener) and B with both parties in this process."""
 
@@ -274,7 +279,7 @@ def open_pair(
 
     The funding transaction is made by `fund` and not broadcast here: do that after the registration.
     """
-    settings = PartySettings(network="regtest", taproot_enabled=profile == TAPROOT)
+    settings = settings_of(profile)
     made_here = (make_party(names[0], settings=settings), make_party(names[1], settings=settings))
     ends = made_here if parties is None else parties
     made: list[Funding] = []

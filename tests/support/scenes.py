@@ -16,8 +16,8 @@ from domain.channel import Channel
 from domain.channel_fold import fold
 from domain.classifier import Verdict, classify, encoded_number
 from domain.contract import keys
-from domain.contract.closing import build_cooperative_close, complete_close_by_leaf, leaf_sighash
-from domain.contract.commitment import commitment_sighash, complete_commitment, contest_key
+from domain.contract.closing import build_cooperative_close, complete_close_by_leaf, sign_close
+from domain.contract.commitment import complete_commitment, contest_key, sign_funding
 from domain.contract.conditions import Condition
 from domain.contract.derivation import ChannelSecrets, channel_keys
 from domain.contract.params import ChannelParams, ParamsPolicy, default_reserve
@@ -258,7 +258,7 @@ class Scene:
         """A side's commitment with its witness."""
         state = self.state(sequence)
         tx = self._built(state).commits[side]
-        own = keys.sign_schnorr(secrets_of(side).fund, commitment_sighash(self.params, tx), AUX)
+        own = sign_funding(self.params, tx, secrets_of(side).fund, AUX)
         theirs = (state.sigs_b if side is Side.A else state.sigs_a).commit_peer
         pair = (own, theirs) if side is Side.A else (theirs, own)
         return complete_commitment(self.params, tx, *pair)
@@ -283,8 +283,7 @@ class Scene:
         """The cooperative close of the newest state, by the leaf."""
         balances = self.channel.balances
         tx = build_cooperative_close(self.params, balances, Side.A, fee, lock_time)
-        message = leaf_sighash(self.params, tx)
-        pair = (keys.sign_schnorr(secrets_of(side).fund, message, AUX) for side in Side)
+        pair = (sign_close(self.params, tx, secrets_of(side).fund, AUX) for side in Side)
         return complete_close_by_leaf(self.params, tx, *pair)
 
     def stranger(self, number: int = 0) -> Transaction:
