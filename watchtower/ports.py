@@ -200,6 +200,12 @@ class Node(Protocol):
     def mempool_transaction(self, txid: bytes) -> bytes | None:
         """Raw transaction from the mempool, or None."""
 
+    def transaction(self, txid: bytes) -> bytes | None:
+        """Raw transaction wherever the node finds it: the mempool, and blocks if it keeps an index of them; or None."""
+
+    def test_accept(self, raw: bytes) -> Answer:
+        """`testmempoolaccept` with maxfeerate 0: what the node would answer to a broadcast now. Changes nothing."""
+
     def mempool_entry(self, txid: bytes) -> MempoolEntry | None:
         """Fee and size of a mempool transaction, or None."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from domain.channel import Channel
-from domain.errors import UnknownChannel
+from domain.errors import Equivocation, InvalidSecret, UnknownChannel
 from domain.events import Payload
 from domain.updating import UpdateState, decide_update
 from watchtower.channels.context import Context, store_decision
 from watchtower.channels.judging import judge
+from watchtower.channels.offences import note_equivocation, note_secret
 from watchtower.channels.reading import content_of
 from watchtower.wire.api import UpdateAnswer, UpdateRequest
 from watchtower.wire.hexes import Hex32
@@ -46,7 +47,15 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         judge(context, channel, content, events)
         return events
 
-    stored = store_decision(context, stream, decide)
+    try:
+        stored = store_decision(context, stream, decide)
+    except Equivocation:
+        note_equivocation(context, stream, content)
+        raise
+    except InvalidSecret:
+        channel = context.channels.load(stream)
+        note_secret(context, stream, channel.counterparty, content.header.seq - 1, command.revoked_secret)
+        raise
     channel = context.channels.load(stream)
     answer = UpdateAnswer(
         channel_id=Hex32(channel.params.channel_id),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from domain.channel import Channel
-from domain.errors import UnknownChannel
+from domain.errors import InvalidSecret, UnknownChannel
 from domain.events import Payload
 from domain.updating import RevokeState, decide_revoke
 from watchtower.channels.context import Context, store_decision
 from watchtower.channels.info import final_sequence
+from watchtower.channels.offences import note_secret
 from watchtower.channels.reading import side_of
 from watchtower.wire.api import RevocationAnswer, RevocationRequest
 from watchtower.wire.hexes import Hex32
@@ -40,7 +41,11 @@ def revoke(context: Context, stream: str, request: RevocationRequest) -> Revoked
             raise UnknownChannel("no such channel is registered here")
         return decide_revoke(channel, command)
 
-    stored = store_decision(context, stream, decide)
+    try:
+        stored = store_decision(context, stream, decide)
+    except InvalidSecret:
+        note_secret(context, stream, command.party, command.sequence, command.secret)
+        raise
     channel = context.channels.load(stream)
     answer = RevocationAnswer(
         channel_id=Hex32(channel.params.channel_id),

@@ -22,6 +22,7 @@ describe the address in docs/api.md; tests compare both with this table.
 
 from __future__ import annotations
 
+from watchtower.http.dispute_endpoints import DISPUTES
 from watchtower.http.endpoint import Call, Endpoint, Reply
 from watchtower.http.services import Services
 from watchtower.wire.api import (
@@ -208,6 +209,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         statuses=(200, 503),
         call=_ready,
     ),
+    *DISPUTES,
 )
 
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(endpoint.path for endpoint in ENDPOINTS))

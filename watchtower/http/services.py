@@ -9,6 +9,7 @@ import msgspec
 from watchtower.channels import queries
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.context import Context
+from watchtower.channels.disputes import Disputes, bind_disputes
 from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
 from watchtower.channels.ownership import admit_registration, require_owner
@@ -61,6 +62,7 @@ class Services(msgspec.Struct, frozen=True):
     get_timeline: Callable[[str, int, int], TimelinePage]
     get_tower: Callable[[], TowerBody]
     get_ready: Callable[[], ReadyBody]
+    disputes: Disputes
 
 
 def bind(
@@ -102,4 +104,5 @@ def bind(
         get_timeline=lambda name, after, limit: queries.get_timeline(context, find_stream(context, name), after, limit),
         get_tower=tower,
         get_ready=ready,
+        disputes=bind_disputes(context),
     )

@@ -59,6 +59,12 @@ def refused(code: int, text: str) -> Answer:
     return Answer(_outcome(code, text), code, text[:TEXT_LIMIT])
 
 
+def rejected_by_test(reason: str) -> Answer:
+    """The meaning of a `reject-reason` of `testmempoolaccept`, which carries no code."""
+    code = VERIFY_ERROR if reason.startswith(("missing-inputs", _NO_INPUT)) else VERIFY_REJECTED
+    return refused(code, reason)
+
+
 def parent_missing(answer: Answer) -> Answer:
     """`MISSING_INPUTS` seen by a caller who knows that the parent is not in this node's chain or mempool.
 

@@ -192,6 +192,26 @@ class BitcoindNode:
         with _decoding("getrawtransaction"):
             return None if "blockhash" in reply else bytes.fromhex(reply["hex"])
 
+    def transaction(self, txid: bytes) -> bytes | None:
+        """See the port."""
+        try:
+            reply = self._call("getrawtransaction", display(txid), False)
+        except RpcRefused as error:
+            if error.code == INVALID_ADDRESS_OR_KEY:
+                return None
+            raise
+        with _decoding("getrawtransaction"):
+            return bytes.fromhex(reply)
+
+    def test_accept(self, raw: bytes) -> Answer:
+        """See the port."""
+        try:
+            (reply,) = self._call("testmempoolaccept", [raw.hex()], 0)
+        except RpcRefused as error:
+            return answers.refused(error.code, error.text)
+        with _decoding("testmempoolaccept"):
+            return answers.accepted() if reply["allowed"] else answers.rejected_by_test(str(reply["reject-reason"]))
+
     def mempool_entry(self, txid: bytes) -> MempoolEntry | None:
         """See the port."""
         try:

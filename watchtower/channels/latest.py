@@ -1,0 +1,73 @@
+"""`get_channel_state`: the newest complete state with all that both parties signed."""
+
+from __future__ import annotations
+
+from domain.channel import StateRecord
+from domain.contract.conditions import Condition
+from domain.errors import UnknownChannel
+from domain.events import SignatureSet, StateUpdated
+from watchtower.channels.context import Context
+from watchtower.channels.info import final_sequence, status
+from watchtower.wire.api import ConditionBody, SignatureBody, SignaturesBody
+from watchtower.wire.disputes import ChannelStateBody
+from watchtower.wire.hexes import HeaderHex, Hex, Hex32, Hex33, Hex64, TxidHex
+
+WINDOW = 64
+"""Events read at a time, from the end: the newest state is seldom far from it."""
+
+
+def get_state(context: Context, stream: str) -> ChannelStateBody:
+    """As of the last stored event."""
+    channel = context.channels.load(stream)
+    record = channel.states[-1]
+    header = record.read_header()
+    return ChannelStateBody(
+        channel_id=Hex32(channel.params.channel_id),
+        status=str(status(channel, context.policy, context.tip_height())),
+        sequence=header.seq,
+        final_sequence=final_sequence(channel),
+        state_hash=Hex32(header.state_hash),
+        header=HeaderHex(record.header),
+        balances=header.balances,
+        prev_state_hash=Hex32(header.prev_state_hash),
+        app_id=Hex32(header.app_id),
+        commit_txid_a=TxidHex(header.commit_txid_a),
+        commit_txid_b=TxidHex(header.commit_txid_b),
+        settle_txid_a=TxidHex(header.settle_txid_a),
+        settle_txid_b=TxidHex(header.settle_txid_b),
+        conditions=tuple(_condition(each) for each in record.read_conditions()),
+        state_data=Hex(_state_data(context, stream, channel.version, record)),
+        signatures=SignaturesBody(a=_signatures(record.sigs_a), b=_signatures(record.sigs_b)),
+        own_point=Hex33(record.own_point),
+    )
+
+
+def _state_data(context: Context, stream: str, version: int, record: StateRecord) -> bytes:
+    """The application's bytes, which the fold does not keep in memory."""
+    after = version
+    while after > 0:
+        after = max(0, after - WINDOW)
+        for event in reversed(context.store.read_stream(stream, after=after, limit=WINDOW)):
+            if isinstance(event.payload, StateUpdated) and event.payload.header == record.header:
+                return event.payload.state_data
+    raise UnknownChannel("no state of this channel is stored here")
+
+
+def _condition(condition: Condition) -> ConditionBody:
+    return ConditionBody(
+        type=condition.type,
+        id=condition.id,
+        expiry=condition.expiry,
+        amount=condition.amount,
+        hash=Hex32(condition.hash),
+        descriptor=condition.descriptor,
+    )
+
+
+def _signatures(signed: SignatureSet) -> SignatureBody:
+    return SignatureBody(
+        state=Hex64(signed.state),
+        settle_a=Hex64(signed.settle_a),
+        settle_b=Hex64(signed.settle_b),
+        commit_peer=Hex64(signed.commit_peer),
+    )
