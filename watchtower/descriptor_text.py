@@ -18,6 +18,8 @@ MAX_DEPTH = 64
 """Nested parentheses. 512 characters hold a few dozen useful levels; a limit keeps every reader shallow."""
 TIME_LOCKS_FROM = 500_000_000
 """Absolute lock times from here are seconds, below block heights (BIP-65)."""
+NEVER = "one of its scripts can never be satisfied; the money would be lost"
+MIXED = "it mixes locks by height and by time; use one kind"
 _TIME_BIT = 1 << 22
 
 _KEYS = frozenset({"pk", "pk_k", "pkh", "pk_h", "wpkh"})
@@ -25,16 +27,20 @@ _MULTI = frozenset({"multi", "multi_a", "sortedmulti", "sortedmulti_a"})
 _HASHES = frozenset({"sha256", "hash256", "ripemd160", "hash160"})
 _AND = frozenset({"and_v", "and_b", "and_n"})
 _OR = frozenset({"or_b", "or_c", "or_d", "or_i"})
+_BRANCHING = frozenset({"or_c", "or_d", "or_i", "andor"})
+_BRANCHING_WRAPPERS = frozenset("djlu")
+_KNOWN = _KEYS | _MULTI | _HASHES | _AND | _OR | {"andor", "thresh", "after", "older", "wsh", "tr", "{}"}
 _PRIVATE = re.compile(r"[xt]prv|(?<![0-9A-Za-z])[5KL9c][1-9A-HJ-NP-Za-km-z]{50,51}(?![0-9A-Za-z])")
 _HARDENED = re.compile(r"[xt]pub[1-9A-HJ-NP-Za-km-z]+(?:/[0-9]+)*/[0-9]+['hH]")
 _TOKEN = re.compile(r"[(){},]|[^(){},]+")
 
 
 class Fragment(msgspec.Struct, frozen=True):
-    """A name with arguments; a bare word (key, number, hash) has none. Wrappers (`v:`, `s:`) are left out."""
+    """A name with arguments; a bare word (key, number, hash) has none. `wrappers` are the letters before a colon."""
 
     name: str
     arguments: tuple[Fragment, ...] = ()
+    wrappers: str = ""
 
     def walk(self) -> Iterator[Fragment]:
         """This fragment and all below."""
@@ -102,11 +108,11 @@ class _Reader:
             return Fragment("{}", self._arguments("}", depth))
         if word in "(){},":
             raise refused(f"there is a {word!r} where a name, key or number belongs")
-        name = word.rpartition(":")[2]
+        wrappers, _, name = word.rpartition(":")
         if self._place < len(self._tokens) and self._tokens[self._place] == "(":
             self._place += 1
-            return Fragment(name, self._arguments(")", depth))
-        return Fragment(name)
+            return Fragment(name, self._arguments(")", depth), wrappers)
+        return Fragment(name, (), wrappers)
 
     def _arguments(self, end: str, depth: int) -> tuple[Fragment, ...]:
         found = [self._fragment(depth + 1)]
@@ -139,21 +145,33 @@ def _leaves(tree: Fragment) -> Iterator[Fragment]:
 
 
 def likely_fault(descriptor: Fragment) -> str:
-    """Why an engine called it insane, as far as the text shows it."""
+    """Why an engine does not like it, as far as the text shows it; empty if it does not."""
+    if any(part.arguments and part.name not in _KNOWN for part in descriptor.walk()):
+        return ""
     for script in scripts(descriptor):
         keys = [key.name for part in script.walk() for key in _keys_of(part)]
         locks = {_lock_kind(part) for part in script.walk() if part.name in ("after", "older") and part.arguments}
         if not _can_be_true(script):
-            return "one of its scripts can never be satisfied; the money would be lost"
+            return NEVER
         if not _needs_signature(script):
             return "one of its ways to spend asks for no signature: anybody could take the money"
         if len(set(keys)) < len(keys):
             return "a key occurs twice in one script; use fresh keys"
         if len(locks) > 1:
-            return "it mixes locks by height and by time; use one kind"
-    return (
-        "it is not sane miniscript (malleable, badly typed, or above the limits of standard scripts); "
-        "compile it from a policy with a current compiler"
+            return MIXED
+    return ""
+
+
+def can_be_spent(descriptor: Fragment) -> bool:
+    """Whether each of its scripts can be satisfied at all; a leaf that cannot is a mistake, if a cheap one."""
+    return all(_can_be_true(script) for script in scripts(descriptor))
+
+
+def branches_in_a_leaf(descriptor: Fragment) -> bool:
+    """Whether a taproot leaf contains OP_IF or OP_NOTIF, from a fragment or from a wrapper (BIP-379, translation)."""
+    parts = (part for leaf in scripts(descriptor) for part in leaf.walk())
+    return descriptor.name == "tr" and any(
+        part.name in _BRANCHING or set(part.wrappers) & _BRANCHING_WRAPPERS for part in parts
     )
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from domain.contract.params import P2A_SPK, is_witness_program
-from watchtower.descriptor_text import likely_fault, parse, refused, ways
+from watchtower.descriptor_text import NEVER, branches_in_a_leaf, can_be_spent, likely_fault, parse, refused, ways
 from watchtower.worker import Worker, WorkerFailed, WorkerUnavailable
 
 ENGINE_SECONDS = 5.0
@@ -23,6 +23,8 @@ REMEMBERED = 4096
 _REASONS = {
     "parse": "it cannot be read as a descriptor with miniscript: look for an unknown fragment, a key that is not "
     "compressed or not on the curve, a number out of range, or parts that do not fit together",
+    "sanity": "it is not sane miniscript (malleable, or above the limits of standard scripts); compile it from a "
+    "policy with a current compiler",
     "ranged": "it describes many scripts; give the keys of one concrete script",
     "secret": "it holds a private key, which must not be shown to anybody; give the public key",
     "weight": "no way to satisfy it was found; the money would be lost",
@@ -68,10 +70,15 @@ def describe(descriptor: str) -> Description:
     """The script and what it asks for; refuses what `resolve` refuses."""
     tree = parse(descriptor)
     answer = _ask(descriptor)
-    if answer.problem == "sanity":
-        raise refused(likely_fault(tree))
+    if answer.problem in ("parse", "sanity"):
+        raise refused(likely_fault(tree) or _REASONS[answer.problem])
     if answer.problem:
         raise refused(_REASONS[answer.problem])
+    if not can_be_spent(tree):
+        raise refused(NEVER)  # the engine lets a dead leaf of a taproot tree pass, a node does not
+    if branches_in_a_leaf(tree):
+        # Nodes that limit data in scripts (Knots) call such a leaf unspendable; a tree never needs one.
+        raise refused("a taproot leaf has a branch (OP_IF), which some nodes do not let pass; give each branch a leaf")
     if not is_witness_program(answer.spk) or answer.spk == P2A_SPK:
         raise refused("its script is not a witness program of at most 42 bytes")
     if answer.weight > MAX_SATISFACTION:
