@@ -1,0 +1,220 @@
+"""What is true of connections over TCP only: encryption, wrong keys, changed bytes, giants, loiterers, silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import pytest
+import zmq
+import zmq.asyncio
+
+from tests.support.wires import ALICE_KEY, BOB_KEY, EVE_KEY, CurveWire, Tap, curve_wire, key_of, tapped
+from watchtower.client.errors import ConfigurationError
+from watchtower.client.messages import MAX_MESSAGE
+from watchtower.client.peer_errors import PeerUnreachable, TransportClosed
+from watchtower.client.transport import Transport
+from watchtower.client.transport.admission import everybody
+from watchtower.client.transport.curve_key import PeerAddress, TransportKey
+from watchtower.client.transport.curve_listener import CurveListener
+from watchtower.client.transport.curve_socket import HELLO, MESSAGE, Timing
+
+pytestmark = pytest.mark.asyncio
+T = TypeVar("T")
+IMPATIENT = Timing(handshake=0.5, heartbeat=0.2, silence=0.6)
+
+
+async def soon(waiting: Awaitable[T]) -> T:
+    """What must happen within seconds."""
+    return await asyncio.wait_for(waiting, 5)
+
+
+async def both(wire: CurveWire, address: PeerAddress | None = None) -> tuple[Transport, Transport]:
+    """Alice's end and Bob's."""
+    near = await wire.dial(ALICE_KEY, address)
+    return near, await soon(wire.listener.accept())
+
+
+async def test_an_eavesdropper_sees_no_plaintext() -> None:
+    """Neither messages nor identities are among the bytes on the wire, in either direction."""
+    tap = Tap()
+    async with curve_wire() as wire, tapped(wire.listener.address, tap) as detour:
+        near, far = await both(wire, detour)
+        await near.send(b"a message of forty-two bytes, not encrypted")
+        await far.send(b"an answer that nobody else may read at all")
+        await soon(near.receive())
+        await soon(far.receive())
+
+    assert len(tap.seen) > 300
+    assert b"message of forty" not in tap.seen
+    assert b"nobody else may" not in tap.seen
+    assert ALICE_KEY.public not in tap.seen
+
+
+async def test_a_flipped_byte_ends_the_connection() -> None:
+    """A changed frame never reaches the application; both sides notice the end."""
+    tap = Tap()
+    async with curve_wire() as wire, tapped(wire.listener.address, tap) as detour:
+        near, far = await both(wire, detour)
+        tap.change = lambda data: data[:-1] + bytes([data[-1] ^ 1])
+        await near.send(b"pay me 1000 sat")
+
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+        with pytest.raises(TransportClosed):
+            await soon(near.receive())
+
+
+async def test_another_key_at_the_address_is_refused() -> None:
+    """Who listens there must prove the key of the address, or nothing is said to it."""
+    async with curve_wire() as wire:
+        listener = wire.listener.address
+        with pytest.raises(PeerUnreachable, match="does not hold the key"):
+            await wire.dial(ALICE_KEY, PeerAddress(EVE_KEY.public, listener.host, listener.port))
+
+
+async def test_nobody_at_the_address_is_said() -> None:
+    """A closed port is `PeerUnreachable` at once."""
+    async with curve_wire() as wire:
+        with pytest.raises(PeerUnreachable, match="nobody answers"):
+            await wire.dial(ALICE_KEY, PeerAddress(BOB_KEY.public, "127.0.0.1", 1))
+
+
+async def test_a_silent_address_is_given_up() -> None:
+    """A host that takes the connection and says nothing costs the handshake's time, no more."""
+    async with curve_wire(IMPATIENT) as wire, tapped(wire.listener.address, Tap(silent=True)) as detour:
+        with pytest.raises(PeerUnreachable):
+            await soon(wire.dial(ALICE_KEY, detour))
+
+
+async def test_a_loiterer_is_shown_out() -> None:
+    """A connection that never finishes its handshake is closed by the listener; others are served meanwhile."""
+    async with curve_wire(IMPATIENT) as wire:
+        address = wire.listener.address
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"\xff\0\0\0")
+        near, far = await both(wire)
+        await near.send(b"served")
+
+        assert b"served" == await soon(far.receive())
+        assert b"" == await soon(_last(reader))
+        writer.close()
+
+
+async def test_a_dead_line_is_noticed() -> None:
+    """When nothing passes any more, not even heartbeats, both sides hear of the end."""
+    tap = Tap()
+    async with curve_wire(IMPATIENT) as wire, tapped(wire.listener.address, tap) as detour:
+        near, far = await both(wire, detour)
+        tap.silent = True
+
+        with pytest.raises(TransportClosed):
+            await soon(near.receive())
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+
+
+async def test_a_giant_ends_its_connection_only() -> None:
+    """A frame above the limit is not read; the next connection of the same peer works."""
+    async with curve_wire() as wire:
+        socket = raw_socket(wire, ALICE_KEY)
+        await socket.send(HELLO)
+        far = await soon(wire.listener.accept())
+        await socket.send(MESSAGE + bytes(MAX_MESSAGE + 1_000))
+
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+        near, again = await both(wire)
+        await near.send(b"again")
+        assert b"again" == await soon(again.receive())
+        socket.context.destroy(0)
+
+
+@pytest.mark.parametrize("frames", [[MESSAGE, MESSAGE], [b"X"], [b""]], ids=["two frames", "unknown kind", "empty"])
+async def test_an_odd_frame_ends_the_connection(frames: list[bytes]) -> None:
+    """What no peer of this kind sends ends the session; nothing of it reaches the party."""
+    async with curve_wire() as wire:
+        socket = raw_socket(wire, ALICE_KEY)
+        await socket.send(HELLO)
+        far = await soon(wire.listener.accept())
+        await socket.send_multipart(frames)
+
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+        socket.context.destroy(0)
+
+
+async def test_a_new_connection_replaces_the_old_one() -> None:
+    """One session per peer: after a reconnect messages go to the new connection."""
+    async with curve_wire() as wire:
+        _, old = await both(wire)
+        near, new = await both(wire)
+        await new.send(b"here")
+
+        with pytest.raises(TransportClosed):
+            await soon(old.receive())
+        assert b"here" == await soon(near.receive())
+
+
+async def test_a_callback_that_fails_lets_nobody_in() -> None:
+    """An admission that raises, or that does not say True, is a refusal; the listener goes on."""
+
+    def broken(identity: bytes) -> bool:
+        raise RuntimeError("a bug of the application")
+
+    async with curve_wire() as wire:
+        strict = CurveListener(key_of("carol"), "127.0.0.1", 0, broken)
+        await strict.start()
+        with pytest.raises(PeerUnreachable):
+            await wire.dial(ALICE_KEY, PeerAddress(EVE_KEY.public, "127.0.0.1", strict.address.port))
+        await strict.close()
+
+
+async def test_a_taken_port_is_said() -> None:
+    """Listening twice on one port is a `ConfigurationError`."""
+    async with curve_wire() as wire:
+        second = CurveListener(EVE_KEY, "127.0.0.1", wire.listener.address.port, everybody)
+        with pytest.raises(ConfigurationError, match="cannot listen"):
+            await second.start()
+
+
+async def test_a_key_comes_from_the_seed_and_is_never_shown() -> None:
+    """The same seed gives the same identity; the secret is in no text of the key."""
+    key = TransportKey.from_seed(bytes(32))
+
+    assert TransportKey.from_seed(bytes(32)).public == key.public
+    assert TransportKey.from_seed(b"\x01" * 32).public != key.public
+    assert f"<TransportKey {key.public.hex()}>" == repr(key)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "peer.example"])
+async def test_an_address_has_one_form(host: str) -> None:
+    """Text and object are the same thing."""
+    text = f"{'ab' * 32}@{host}:9735"
+
+    assert text == str(PeerAddress.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ab@host:1", f"{'AB' * 32}@host:1", f"{'ab' * 32}@host:0", f"{'ab' * 32}@host:65536"]
+)
+async def test_a_wrong_address_is_refused(text: str) -> None:
+    """The error shows how an address looks."""
+    with pytest.raises(ConfigurationError, match="64 hexadecimal"):
+        PeerAddress.parse(text)
+
+
+def raw_socket(wire: CurveWire, key: TransportKey) -> zmq.asyncio.Socket:
+    """A client of this transport without its manners."""
+    socket = zmq.asyncio.Context().socket(zmq.DEALER)
+    key.apply(socket)
+    socket.curve_serverkey = BOB_KEY.public
+    socket.connect(wire.listener.address.endpoint)
+    return socket
+
+
+async def _last(reader: asyncio.StreamReader) -> bytes:
+    """What comes when nothing more comes."""
+    await reader.read()
+    return await reader.read(1)
