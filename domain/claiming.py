@@ -7,7 +7,6 @@ sent again until a block decides. Signing needs the HTLC key and happens outside
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import ceil
 
 import msgspec
@@ -31,6 +30,7 @@ from domain.fees import Market, bid, fee_for, phase_estimate
 from domain.punishing import Rival
 from domain.spending import clear_alert, raise_alert
 from domain.transaction import Transaction
+from domain.units import vsize as vsize_of
 
 CLAIM_WINDOW = 144
 """Blocks over which a claim becomes urgent; before them nothing is urgent, however far the expiry is."""
@@ -38,9 +38,6 @@ CLAIM_WINDOW = 144
 CLAIM_SHARE = 0.5
 """The most that a claim may cost, as a share of its output. A penalty may burn everything, because that denies it to
 a thief; whoever loses the race for an HTLC loses it to somebody with a right to it."""
-
-PLACEHOLDER = b"\x80" * 32 + b"\x7f" * 32
-"""A signature of full length in every encoding, to measure a claim with."""
 
 
 class WantedClaim(msgspec.Struct, frozen=True):
@@ -101,20 +98,18 @@ def build_claim(params: ChannelParams, wanted: WantedClaim, fee: int, dest_spk: 
 
 def sign_claim(params: ChannelParams, wanted: WantedClaim, tx: Transaction, secret: bytes, aux: bytes) -> Transaction:
     """The claim with its witness."""
-    path = htlc.ClaimPath.SUCCESS if wanted.path is ClaimPath.SUCCESS else htlc.ClaimPath.TIMEOUT
-    signature = htlc.sign_htlc_claim(params, wanted.output.condition, tx, path, secret, aux)
-    return _complete(params, wanted, tx, signature)
-
-
-def _complete(params: ChannelParams, wanted: WantedClaim, tx: Transaction, signature: bytes) -> Transaction:
+    signature = htlc.sign_htlc_claim(params, wanted.output.condition, tx, _leaf(wanted.path), secret, aux)
     if wanted.preimage is None:
         return htlc.complete_htlc_timeout(params, wanted.output.condition, tx, signature)
     return htlc.complete_htlc_success(params, wanted.output.condition, tx, signature, wanted.preimage)
 
 
-@lru_cache(maxsize=1024)
 def _claim_vsize(params: ChannelParams, wanted: WantedClaim, dest_spk: bytes) -> int:
-    return _complete(params, wanted, build_claim(params, wanted, 0, dest_spk), PLACEHOLDER).vsize
+    return vsize_of(htlc.claim_weight(params, wanted.output.condition, _leaf(wanted.path), dest_spk))
+
+
+def _leaf(path: ClaimPath) -> htlc.ClaimPath:
+    return htlc.ClaimPath.SUCCESS if path is ClaimPath.SUCCESS else htlc.ClaimPath.TIMEOUT
 
 
 def claim_fee(

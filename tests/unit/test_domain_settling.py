@@ -1,23 +1,11 @@
-"""Honest closes: the settlement, its first block, its records; preimages that become public."""
+"""Honest closes: the settlement, its first block, its records."""
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import pytest
 
-from domain.chain import make_outpoint
 from domain.channel import Spend
 from domain.contract.commitment import contest_txout
-from domain.contract.conditions import Condition
-from domain.contract.htlc import (
-    ClaimPath,
-    build_htlc_success,
-    build_htlc_timeout,
-    complete_htlc_success,
-    complete_htlc_timeout,
-    sign_htlc_claim,
-)
 from domain.contract.keys import verify_schnorr
 from domain.contract.revocation import revocation_public
 from domain.contract.settlement import settlement_sighash
@@ -25,34 +13,24 @@ from domain.events import (
     AlertKind,
     AlertRaised,
     BroadcastOutcome,
-    PreimageLearned,
     SettleBroadcast,
     SettlePrepared,
-    Source,
     SpendKind,
 )
 from domain.settling import (
     ReadySettlement,
-    condition_outpoints,
     has_settlement,
-    preimages_learned,
     ready_settlement,
     settle_answered,
     settle_prepared,
     settlement_missing,
 )
 from domain.spending import disconnected
-from domain.transaction import Transaction
 from domain.units import Side
 from domain.updating import decide_revoke, decide_update
-from tests.support.scenes import AUX, NOW, Scene, block, secrets_of, sweep
+from tests.support.scenes import NOW, Scene, block
 
 T = 144
-PREIMAGE = b"\x71" * 32
-HTLC = Condition(type=0, id=1, expiry=500, amount=20_000, hash=sha256(PREIMAGE).digest())
-TWIN = Condition(type=0, id=2, expiry=600, amount=30_000, hash=HTLC.hash)
-TRIMMED = Condition(type=1, id=3, expiry=500, amount=329, hash=sha256(b"\x72" * 32).digest())
-OPEN_HTLCS = {2: (HTLC, TWIN, TRIMMED)}
 
 
 def closed(scene: Scene, side: Side, sequence: int, height: int = 200, branch: int = 0) -> Spend:
@@ -69,18 +47,6 @@ def ready(scene: Scene, close: Spend) -> ReadySettlement:
     assert has_settlement(scene.channel, close)
     assert found is not None
     return found
-
-
-def claim(scene: Scene, settle_txid: bytes, *places: tuple[Condition, int]) -> Transaction:
-    """One success claim of several HTLCs with the same preimage."""
-    txs = []
-    for condition, vout in places:
-        tx = build_htlc_success(scene.params, condition, settle_txid, vout, 500, sweep(Side.B))
-        signature = sign_htlc_claim(
-            scene.params, condition, tx, ClaimPath.SUCCESS, secrets_of(condition.offerer.other).htlc, AUX
-        )
-        txs.append(complete_htlc_success(scene.params, condition, tx, signature, PREIMAGE))
-    return Transaction(3, tuple(tx.inputs[0] for tx in txs), tuple(tx.outputs[0] for tx in txs), 0)
 
 
 # ── the settlement ───────────────────────────────────────────────────────────────────────────────────────
@@ -243,66 +209,3 @@ def test_an_answer_without_an_intent_is_not_recorded() -> None:
     plan = ready(scene, closed(scene, Side.B, 3))
 
     assert [] == settle_answered(scene.channel, plan, BroadcastOutcome.ACCEPTED, 343, NOW)
-
-
-# ── conditions and preimages ─────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("side", list(Side))
-def test_conditional_outputs_of_the_present_close_are_watched(side: Side) -> None:
-    """A close with HTLCs: the outputs of its settlement, trimmed ones left out (C09)."""
-    scene = Scene(conditions=OPEN_HTLCS).opened(2)
-    scene.seen(scene.commitment(side, 2))
-    settle = scene.settlement(side, 2)
-
-    watched = condition_outpoints(scene.channel)
-
-    assert {make_outpoint(settle.txid, 2): HTLC, make_outpoint(settle.txid, 3): TWIN} == watched
-    assert [20_000, 30_000] == [settle.outputs[vout].value for vout in (2, 3)]
-
-
-def test_nothing_is_watched_without_a_close_or_conditions() -> None:
-    """No spend, a cooperative close, a state without conditions, an old state."""
-    scenes = [Scene(conditions=OPEN_HTLCS).opened(updates) for updates in (2, 3, 1, 5)]
-    scenes[1].seen(scenes[1].coop_close())
-    scenes[2].seen(scenes[2].commitment(Side.B, 1))
-    scenes[3].seen(scenes[3].commitment(Side.B, 2))
-
-    assert [{}, {}, {}, {}] == [condition_outpoints(scene.channel) for scene in scenes]
-
-
-@pytest.mark.parametrize("source", [Source.MEMPOOL, Source.BLOCK])
-def test_C07_a_preimage_is_taken_from_a_success_witness(source: Source) -> None:
-    """Once it is public it is stored, and only once."""
-    scene = Scene(conditions=OPEN_HTLCS).opened(2)
-    closed(scene, Side.B, 2)
-    tx = claim(scene, scene.settlement(Side.B, 2).txid, (HTLC, 2))
-
-    events = scene.then(preimages_learned(scene.channel, tx, source, NOW))
-
-    assert [PreimageLearned] == [type(event) for event in events]
-    assert ((HTLC.hash, PREIMAGE),) == scene.channel.preimages
-    assert [] == preimages_learned(scene.channel, tx, source, NOW)
-
-
-def test_two_htlcs_with_one_hash_teach_one_preimage() -> None:
-    """Both are claimed in one transaction: one fact."""
-    scene = Scene(conditions=OPEN_HTLCS).opened(2)
-    closed(scene, Side.B, 2)
-    tx = claim(scene, scene.settlement(Side.B, 2).txid, (HTLC, 2), (TWIN, 3))
-
-    assert 1 == len(preimages_learned(scene.channel, tx, Source.BLOCK, NOW))
-
-
-def test_a_timeout_and_a_foreign_claim_teach_nothing() -> None:
-    """No preimage in the witness; or the witness of another output."""
-    scene = Scene(conditions=OPEN_HTLCS).opened(2)
-    closed(scene, Side.B, 2)
-    settle_txid = scene.settlement(Side.B, 2).txid
-    unsigned = build_htlc_timeout(scene.params, HTLC, settle_txid, 2, 500, sweep(Side.A))
-    signature = sign_htlc_claim(scene.params, HTLC, unsigned, ClaimPath.TIMEOUT, secrets_of(Side.A).htlc, AUX)
-    timeout = complete_htlc_timeout(scene.params, HTLC, unsigned, signature)
-    foreign = claim(scene, b"\x05" * 32, (HTLC, 2))
-
-    assert [] == preimages_learned(scene.channel, timeout, Source.BLOCK, NOW)
-    assert [] == preimages_learned(scene.channel, foreign, Source.BLOCK, NOW)

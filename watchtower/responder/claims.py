@@ -73,9 +73,7 @@ class Claimant:
         """What to ask the mempool about."""
         return [wanted.output.outpoint for wanted in self._wanted(channel, tip)]
 
-    def claim(
-        self, channel: Channel, view: View, run: Run, unpaid: ReadySettlement | None
-    ) -> tuple[Channel, bool]:
+    def claim(self, channel: Channel, view: View, run: Run, unpaid: ReadySettlement | None) -> tuple[Channel, bool]:
         """Send what is missing in the mempool. Returns whether `unpaid` entered the mempool with a claim as its child.
 
         `unpaid` is a settlement that was refused for its fee. While the settlement is in no block, mempools allow it
