@@ -6,6 +6,17 @@ Secrets stay in the party's keystore; the client carries only what a party hands
 from domain.status import ChannelStatus
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
+from watchtower.client.dispute_types import (
+    ChallengeResult,
+    ChannelState,
+    ClosureResult,
+    PendingState,
+    ResponseResult,
+    TransactionFinding,
+    ValidationResult,
+    VerificationResult,
+)
+from watchtower.client.disputes import Closer, InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
@@ -22,15 +33,22 @@ from watchtower.client.types import (
 )
 
 __all__ = [
+    "ChallengeResult",
     "ChannelInfo",
     "ChannelParams",
     "ChannelParticipant",
     "ChannelParty",
     "ChannelResult",
+    "ChannelState",
     "ChannelStatus",
+    "Closer",
+    "ClosureResult",
     "FundingStatus",
+    "InProcessPeer",
     "PartySettings",
+    "PendingState",
     "ProtocolState",
+    "ResponseResult",
     "SpentBy",
     "StateChannelClient",
     "StateChannelConfig",
@@ -38,5 +56,8 @@ __all__ = [
     "StateUpdate",
     "Terms",
     "TowerProblem",
+    "TransactionFinding",
     "UpdateResult",
+    "ValidationResult",
+    "VerificationResult",
 ]

@@ -6,9 +6,6 @@ A client without a party carries what it is given; a client with a `ChannelParty
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self, TypeVar
-
 import httpx
 import msgspec
 
@@ -19,45 +16,30 @@ from domain.contract.scripts import funding_descriptor
 from domain.contract.state import StateHeader, StateSignatures
 from domain.errors import InvalidParams, InvalidState
 from watchtower.client.config import StateChannelConfig
-from watchtower.client.errors import (
-    ChannelIsClosed,
-    ChannelNotFound,
-    NotConnected,
-    SequenceConflict,
-    TowerUnreachable,
-    UnexpectedAnswer,
-    WrongTower,
-    error_of,
-)
+from watchtower.client.disputes import Closer, DisputeCalls
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, SequenceConflict
 from watchtower.client.party import ChannelParty
+from watchtower.client.session import is_replayed, read
 from watchtower.client.types import (
     TAPROOT,
     ChannelInfo,
     ChannelParams,
     ChannelResult,
     FundingStatus,
-    ProtocolState,
     StateUpdate,
     UpdateResult,
 )
 from watchtower.client.uploads import body_sha256
 from watchtower.wire.api import (
-    Problem,
     RegisterRequest,
     RevocationRequest,
     SignatureBody,
     TimelineEntry,
     UpdateRequest,
 )
-from watchtower.wire.hexes import to_json
-
-REPLAYED = "Idempotency-Replayed"
-PROBLEM_TYPE = "application/problem+json"
-
-T = TypeVar("T")
 
 
-class StateChannelClient:
+class StateChannelClient(DisputeCalls):
     """Talks to one tower. Use as an async context manager, or call `connect` and `disconnect`."""
 
     def __init__(
@@ -67,57 +49,13 @@ class StateChannelClient:
         url: str = "http://127.0.0.1:9815",
         token: str = "",
         party: ChannelParty | None = None,
+        closer: Closer | None = None,
+        auth: httpx.Auth | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.config = config or StateChannelConfig()
-        self.party = party
-        self._url = url
-        self._token = token
-        self._transport = transport
-        self._http: httpx.AsyncClient | None = None
-        self._tower_id = b""
-
-    def __repr__(self) -> str:
-        return f"<StateChannelClient {self.config.network} at {self._url}>"
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.disconnect()
-
-    async def connect(self) -> None:
-        """Open the session; `WrongTower` if the tower serves another network."""
-        if self._http is None:
-            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-            self._http = httpx.AsyncClient(
-                base_url=self._url,
-                headers=headers,
-                timeout=self.config.timeout_seconds,
-                transport=self._transport,
-            )
-        try:
-            state = await self.get_state()
-            if state.network != self.config.network:
-                raise WrongTower(f"the tower serves {state.network}, this client is set to {self.config.network}")
-            self._tower_id = bytes.fromhex(state.tower_id)
-        except BaseException:
-            await self.disconnect()
-            raise
-
-    async def disconnect(self) -> None:
-        """Close the session; harmless if there is none."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
-
-    async def get_state(self) -> ProtocolState:
-        """The tower's own state."""
-        raw, _ = await self._call("GET", "/v1/info")
-        return _read(raw, ProtocolState)
+        """`party` makes the uploads, `closer` reaches the peer for a cooperative close, `auth` replaces the token."""
+        super().__init__(config, url=url, token=token, party=party, auth=auth, transport=transport)
+        self.closer = closer
 
     async def create_channel(self, params: ChannelParams, registration: RegisterRequest) -> ChannelResult:
         """Register a channel whose state 0 is complete. `params` is compared with the registration.
@@ -131,7 +69,7 @@ class StateChannelClient:
     async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
         """Put a channel under the tower's watch."""
         raw, answer = await self._call("POST", "/v1/channels", registration)
-        info = _read(raw, ChannelInfo)
+        info = read(raw, ChannelInfo)
         return ChannelResult(info.channel_id, info, answer.status_code == 201)
 
     async def update_state(self, update: StateUpdate) -> UpdateResult:
@@ -148,22 +86,22 @@ class StateChannelClient:
     async def upload_state(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
         """Store a complete state as a party made it (`ChannelParty.update_body`)."""
         raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
-        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
+        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
 
     async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
         """Store the counterparty's secret of a state, or that the own side released one."""
         raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
-        return msgspec.structs.replace(_read(raw, UpdateResult), duplicate=REPLAYED in answer.headers)
+        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
 
     async def get_channel_info(self, channel_id: str) -> ChannelInfo:
         """A channel by id or unambiguous prefix; `ChannelNotFound`."""
         raw, _ = await self._call("GET", f"/v1/channels/{channel_id}")
-        return _read(raw, ChannelInfo)
+        return read(raw, ChannelInfo)
 
     async def get_funding_status(self, channel_id: str) -> FundingStatus:
         """Where the funding output stands."""
         raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/funding")
-        return _read(raw, FundingStatus)
+        return read(raw, FundingStatus)
 
     async def list_channels(self, status: str | None = None) -> list[ChannelInfo]:
         """All channels of the tower."""
@@ -172,7 +110,7 @@ class StateChannelClient:
         while True:
             query = {name: value for name, value in (("after", after), ("status", status)) if value is not None}
             raw, _ = await self._call("GET", "/v1/channels", query=query)
-            page = _read(raw, _Page)
+            page = read(raw, _Page)
             found += page.channels
             if page.next is None:
                 return found
@@ -185,7 +123,7 @@ class StateChannelClient:
         while True:
             query = {"after": str(after)}
             raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/timeline", query=query)
-            page = _read(raw, _History)
+            page = read(raw, _History)
             found += page.entries
             if page.next is None:
                 return found
@@ -232,30 +170,6 @@ class StateChannelClient:
             except SequenceConflict:
                 return  # the tower wants no secrets beyond the state that was published
 
-    async def _call(
-        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None
-    ) -> tuple[bytes, httpx.Response]:
-        if self._http is None:
-            raise NotConnected("call connect() first, or use the client as an async context manager")
-        content = None if body is None else to_json(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        try:
-            answer = await self._http.request(method, path, content=content, headers=headers, params=query)
-        except httpx.TimeoutException:
-            raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
-        except httpx.HTTPError as error:
-            raise TowerUnreachable(f"the tower at {self._url} cannot be reached ({type(error).__name__})") from None
-        if answer.is_success:
-            return answer.content, answer
-        if not answer.headers.get("content-type", "").startswith(PROBLEM_TYPE):
-            raise UnexpectedAnswer(f"status {answer.status_code} without a problem document; is this a tower?")
-        raise error_of(_read(answer.content, Problem))
-
-    def _own_party(self) -> ChannelParty:
-        if self.party is None:
-            raise NotConnected("this call needs a client that was made with a party")
-        return self.party
-
     def _compare(self, params: ChannelParams, registration: RegisterRequest) -> None:
         protocol = ProtocolParams.decode(bytes(registration.params))
         check_params(protocol, self.config.params_policy)
@@ -300,10 +214,3 @@ def _compare_update(update: StateUpdate, upload: UpdateRequest) -> None:
 
 def _signature_text(body: SignatureBody) -> str:
     return StateSignatures(body.state, body.settle_a, body.settle_b, body.commit_peer).encode().hex()
-
-
-def _read(raw: bytes, form: type[T]) -> T:
-    try:
-        return msgspec.json.decode(raw, type=form)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UnexpectedAnswer(f"the tower's answer cannot be read: {error}") from None

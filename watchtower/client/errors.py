@@ -10,6 +10,7 @@ StateChannelError
 ├── MalformedRequest, Unauthorized, ChannelNotFound
 ├── SequenceConflict, EquivocationRefused, ChannelIsClosed, ChannelIsNotReady, AlreadyRegistered
 ├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
+├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused
 └── TowerUnavailable    503 and 507: nothing was stored, try again
 """
 
@@ -107,6 +108,18 @@ class FundingRefused(TowerProblem):
     """The funding output is missing, spent or different."""
 
 
+class ChallengeRejected(TowerProblem):
+    """The proof is invalid, or does not fit what is published."""
+
+
+class TransactionNotKnown(TowerProblem):
+    """Neither the tower nor its node has the bytes of this transaction."""
+
+
+class SelfBreachRefused(TowerProblem):
+    """The own state was revoked; publishing it would give everything to the counterparty."""
+
+
 class TowerUnavailable(TowerProblem):
     """The tower cannot take the request now; nothing was stored, try again."""
 
@@ -125,6 +138,9 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "invalid-signature": SignatureRefused,
     "invalid-secret": SecretRefused,
     "funding-mismatch": FundingRefused,
+    "challenge-refused": ChallengeRejected,
+    "unknown-transaction": TransactionNotKnown,
+    "self-breach": SelfBreachRefused,
 }
 
 

@@ -1,0 +1,125 @@
+"""One connection to a tower: HTTP, time limits, and problem documents as exceptions."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from watchtower.client.config import StateChannelConfig
+from watchtower.client.errors import NotConnected, TowerUnreachable, UnexpectedAnswer, WrongTower, error_of
+from watchtower.client.party import ChannelParty
+from watchtower.client.types import ProtocolState
+from watchtower.wire.api import Problem
+from watchtower.wire.hexes import to_json
+
+REPLAYED = "Idempotency-Replayed"
+PROBLEM_TYPE = "application/problem+json"
+
+T = TypeVar("T")
+
+
+class TowerSession:
+    """Use as an async context manager, or call `connect` and `disconnect`."""
+
+    def __init__(
+        self,
+        config: StateChannelConfig | None = None,
+        *,
+        url: str = "http://127.0.0.1:9815",
+        token: str = "",
+        party: ChannelParty | None = None,
+        auth: httpx.Auth | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`auth` signs requests instead of a token, for example `PartySigner`."""
+        self.config = config or StateChannelConfig()
+        self.party = party
+        self._url = url
+        self._token = token
+        self._auth = auth
+        self._transport = transport
+        self._http: httpx.AsyncClient | None = None
+        self._tower_id = b""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.config.network} at {self._url}>"
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    async def connect(self) -> None:
+        """Open the session; `WrongTower` if the tower serves another network."""
+        if self._http is None:
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            self._http = httpx.AsyncClient(
+                base_url=self._url,
+                headers=headers,
+                auth=self._auth,
+                timeout=self.config.timeout_seconds,
+                transport=self._transport,
+            )
+        try:
+            state = await self.get_state()
+            if state.network != self.config.network:
+                raise WrongTower(f"the tower serves {state.network}, this client is set to {self.config.network}")
+            self._tower_id = bytes.fromhex(state.tower_id)
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def disconnect(self) -> None:
+        """Close the session; harmless if there is none."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def get_state(self) -> ProtocolState:
+        """The tower's own state."""
+        raw, _ = await self._call("GET", "/v1/info")
+        return read(raw, ProtocolState)
+
+    async def _call(
+        self, method: str, path: str, body: object = None, query: dict[str, str] | None = None
+    ) -> tuple[bytes, httpx.Response]:
+        if self._http is None:
+            raise NotConnected("call connect() first, or use the client as an async context manager")
+        content = None if body is None else to_json(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            answer = await self._http.request(method, path, content=content, headers=headers, params=query)
+        except httpx.TimeoutException:
+            raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
+        except httpx.HTTPError as error:
+            raise TowerUnreachable(f"the tower at {self._url} cannot be reached ({type(error).__name__})") from None
+        if answer.is_success:
+            return answer.content, answer
+        if not answer.headers.get("content-type", "").startswith(PROBLEM_TYPE):
+            raise UnexpectedAnswer(f"status {answer.status_code} without a problem document; is this a tower?")
+        raise error_of(read(answer.content, Problem))
+
+    def _own_party(self) -> ChannelParty:
+        if self.party is None:
+            raise NotConnected("this call needs a client that was made with a party")
+        return self.party
+
+
+def read(raw: bytes, form: type[T]) -> T:
+    """An answer as a struct; `UnexpectedAnswer` if it is none."""
+    try:
+        return msgspec.json.decode(raw, type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnexpectedAnswer(f"the tower's answer cannot be read: {error}") from None
+
+
+def is_replayed(answer: httpx.Response) -> bool:
+    """Whether the tower had stored exactly this before."""
+    return REPLAYED in answer.headers
