@@ -149,6 +149,11 @@ EMPTY = Holdings(PARAMS, (600_000, 400_000))
         ({"balances": (9_000, 991_000)}, (0, 981_000, 0, 981_000)),
         # A cannot pay for another output: no HTLC in either direction except trimmed ones, and A cannot offer at all.
         ({"balances": (1_250, 998_750)}, (0, 988_750, 0, 329)),
+        # Without a reserve B may put all it has into one HTLC: its own output falls away and pays for the new one.
+        (
+            {"params": msgspec.structs.replace(PARAMS, reserve_sat=0), "balances": (1_232, 998_768)},
+            (0, 998_768, 0, 998_768),
+        ),
         ({"policy": StatePolicy(max_conditions=0)}, (590_000, 390_000, 0, 0)),
     ],
 )
