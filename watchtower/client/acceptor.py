@@ -26,9 +26,17 @@ from domain.events import (
     TurnYielded,
 )
 from watchtower.client.contents import content_of, offered, sign_proposal
-from watchtower.client.messages import UpdateCommit, UpdateOffer, UpdatePropose, UpdateReject
+from watchtower.client.messages import Message, UpdateCommit, UpdateOffer, UpdatePropose
 from watchtower.client.party_channel import Content
-from watchtower.client.resend import accept_message, name_of, offer_ok_message, revoke_message, yield_message
+from watchtower.client.resend import (
+    accept_message,
+    offer_messages,
+    offer_ok_message,
+    propose_message,
+    reject_message,
+    revoke_message,
+    yield_message,
+)
 from watchtower.client.revoking import release, revoked_by_peer
 from watchtower.client.seat import Seat, Step, require_open, verify_first_three
 
@@ -51,8 +59,7 @@ def on_offer(seat: Seat, message: UpdateOffer) -> Step:
             seat.check_content(content)
             seat.require_consent(content)
     except DomainError as refusal:
-        answer = UpdateReject(channel_id=name_of(seat), seq=content.seq, reason=str(refusal)[:400])
-        return Step(messages=(answer,))
+        return Step(messages=(reject_message(seat, content, str(refusal)), *_own_proposal(seat, content.seq)))
     if signed is not None:
         return Step(messages=(offer_ok_message(seat, content),))
     return _agree(seat, content)
@@ -150,6 +157,16 @@ def _require_free(seat: Seat, sequence: int) -> None:
         raise ChannelNotReady(
             f"both sides have offered state {sequence}; {seat.own.name}, whose turn it is, goes first (rule U3)"
         )
+
+
+def _own_proposal(seat: Seat, sequence: int) -> tuple[Message, ...]:
+    """An own proposal that the peer seems to have forgotten: nothing else can become of this number (U5)."""
+    pending = seat.channel.pending
+    if pending is None or pending.by is seat.peer or pending.proposal is None or pending.acceptance is not None:
+        return ()
+    if pending.content.seq != sequence:
+        return ()
+    return (*offer_messages(seat, pending.content), propose_message(seat, pending.content, pending.proposal))
 
 
 def _content_of_peer(seat: Seat, sequence: int) -> Content | None:

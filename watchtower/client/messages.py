@@ -93,10 +93,11 @@ class UpdateOfferOk(Message, frozen=True, kw_only=True, tag="update_offer_ok"):
 
 
 class UpdateReject(Message, frozen=True, kw_only=True, tag="update_reject"):
-    """Message 0b: the content is not acceptable; nothing happened."""
+    """Message 0b: the content (by its hash, if the sender could read it) is not acceptable; nothing happened."""
 
     seq: Number
     reason: Reason
+    state_hash: Hex32 | None = None
 
 
 class UpdateYield(Message, frozen=True, kw_only=True, tag="update_yield"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from domain.application import Application
 from domain.chain import chain_hash
 from domain.contract.conditions import Condition
@@ -33,6 +35,7 @@ from watchtower.client.messages import (
     OpenChannel,
     Reestablish,
     UpdateAccept,
+    UpdateReject,
 )
 from watchtower.client.news import HtlcNews, Listener
 from watchtower.client.opening import NO_APP, OwnKeys, Terms
@@ -164,6 +167,19 @@ class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
             self._approved[channel.stream] = content.state_hash
             return content.state_hash
 
+    def withdraw(self, channel_id: bytes) -> bool:
+        """Forget an offer in flight, an own one or one of the peer that never went on; False if there is none.
+
+        Only an offer: once somebody signed for a number, rule U5 leaves no way back. The log keeps the offer; after
+        a restart it is made again.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            if channel.pending is None or channel.pending.is_bound:
+                return False
+            self._keep(msgspec.structs.replace(channel, pending=None))
+            return True
+
     def propose_close(
         self, channel_id: bytes, final_balances: tuple[int, int], fee: int, lock_time: int = 0
     ) -> list[Message]:
@@ -225,6 +241,8 @@ class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
         seat = self._seat(channel)
         if isinstance(message, CloseAcceptMusig):
             return self._join_musig(seat, message)
+        if isinstance(message, UpdateReject) and proposer.is_refused(channel, message):
+            self.withdraw(channel.channel_id)
         step = decide(seat, message)
         if isinstance(message, HtlcNote):
             self._slips.note(channel.stream, message)

@@ -21,7 +21,7 @@ from domain.errors import ChannelNotReady, Equivocation, SequenceGap
 from domain.events import StateAccepted, StateCommitted, TurnYielded
 from watchtower.client.contents import next_content, offered, sign_proposal
 from watchtower.client.messages import UpdateAccept, UpdateOfferOk, UpdateReject, UpdateRevoke, UpdateYield
-from watchtower.client.party_channel import Pending, Proposal
+from watchtower.client.party_channel import PartyChannel, Pending, Proposal
 from watchtower.client.resend import commit_message, offer_messages, propose_message
 from watchtower.client.revoking import release, revoked_by_peer
 from watchtower.client.seat import NOTHING, Seat, Step, require_open, verify_first_three
@@ -82,15 +82,23 @@ def on_offer_ok(seat: Seat, message: UpdateOfferOk) -> Step:
 
 
 def on_reject(seat: Seat, message: UpdateReject) -> Step:
-    """Message 0b, negative: raises the peer's reason. The offer has no effect.
+    """Message 0b, negative: raises the peer's reason. The offer has no effect; the party withdraws it.
 
     A refusal of an offer that is no longer this side's newest one is ignored: after crossing offers the one of the
     peer may have taken its place already.
     """
-    pending = seat.channel.pending
-    if pending is None or pending.by is not seat.own or pending.content.seq != message.seq:
+    if not is_refused(seat.channel, message):
         return NOTHING
     raise ChannelNotReady(f"the peer refuses state {message.seq}: {message.reason}")
+
+
+def is_refused(channel: PartyChannel, message: UpdateReject) -> bool:
+    """Whether this refuses the newest own offer, which no signature binds yet."""
+    pending = channel.pending
+    if pending is None or pending.by is not channel.own_side or pending.is_bound:
+        return False
+    same = message.state_hash is None or message.state_hash == pending.content.state_hash
+    return same and pending.content.seq == message.seq
 
 
 def propose(seat: Seat, pending: Pending) -> Step:

@@ -18,6 +18,7 @@ from watchtower.client.messages import (
     UpdateOffer,
     UpdateOfferOk,
     UpdatePropose,
+    UpdateReject,
     UpdateRevoke,
     UpdateYield,
 )
@@ -53,6 +54,13 @@ def fulfil_message(seat: Seat, condition: Condition) -> HtlcFulfil:
         condition_type=condition.type,
         id=condition.id,
         preimage=SecretHex(seat.known[condition.hash]),
+    )
+
+
+def reject_message(seat: Seat, content: Content, reason: str) -> UpdateReject:
+    """Message 0b, negative."""
+    return UpdateReject(
+        channel_id=name_of(seat), seq=content.seq, reason=reason[:400], state_hash=Hex32(content.state_hash)
     )
 
 
