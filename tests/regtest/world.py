@@ -24,6 +24,7 @@ from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
+from watchtower.descriptors import resolve
 from watchtower.devnode.regtest import Funding, RegtestNode
 from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
@@ -175,12 +176,12 @@ class World:
         self._pairs += 1
         names = (f"alice{self._pairs}", f"bob{self._pairs}")
         settings = settings_of(self._profile)
-        parties = (make_party(names[0], settings=settings), make_party(names[1], settings=settings))
+        first, second = (make_party(name, settings=settings, resolve=resolve) for name in names)
         pair = open_pair(
             self.fund,
             balances=balances,
             names=names,
-            parties=parties,
+            parties=(first, second),
             challenge_period=challenge_period,
             static_feerate=static_feerate,
             reserve_sat=reserve_sat,
