@@ -409,9 +409,10 @@ async def test_the_time_limit_is_timeout_ms() -> None:
 
 def test_every_refusal_of_the_api_has_its_exception() -> None:
     """Slugs that clients can meet are not plain problems."""
-    plain = {"refused", "self-breach", "not-found", "method-not-allowed", "too-large", "unsupported-media-type"}
+    plain = {"refused", "not-found", "method-not-allowed", "too-large", "unsupported-media-type"}
     node = {"node-unavailable", "wrong-chain"}
-    unavailable = {"request-timeout", "conflict", "store-busy", "store-full", "internal"} | node
+    busy = {"too-busy", "access-file", "store-busy", "store-full"}
+    unavailable = {"request-timeout", "conflict", "internal"} | busy | node
 
     assert set(TITLES) - plain - unavailable == set(BY_SLUG)
 

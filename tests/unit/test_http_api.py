@@ -14,12 +14,14 @@ import pytest
 import pytest_asyncio
 
 from domain.contract.scripts import p2tr
+from domain.events import AlertKind, AlertRaised, EquivocationFound
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair
 from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
 from watchtower.channels import finding
 from watchtower.http.app import ROUTES, create_admin_app, create_app
+from watchtower.http.endpoints import ENDPOINTS
 from watchtower.http.problems import STATUS, TITLES
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
@@ -565,16 +567,46 @@ async def test_bad_states(tower: Bench, http: httpx.AsyncClient, pair: Pair, fau
 
 @pytest.mark.asyncio
 async def test_f06_second_content_for_a_stored_number(tower: Bench, http: httpx.AsyncClient, pair: Pair) -> None:
-    """Another content for a stored number is equivocation, also for one that was replaced since."""
+    """Another content for a stored number is refused, also for a replaced one; its evidence is stored once."""
     name = tower.registered(pair)
     second = pair.forged_update(Side.B, (400_000, 600_000))
     pair.updates(3)
-    for sequence in (1, 2, 3):
+    await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, 1))
+    first = await post(http, f"/v1/channels/{name}/states", second)
+    found, alert = [each.envelope.payload for each in tower.store.read_log(tower.store.last_id() - 2, 2)]
+
+    assert_problem(first, 409, "equivocation")
+    assert found == EquivocationFound(
+        recorded_at=found.recorded_at,
+        sequence=1,
+        stored_state_hash=pair.state(1).content.state_hash,
+        offered_header=bytes(second.state.header),
+        offered_sig=bytes(second.state.signatures.a.state),
+    )
+    assert isinstance(alert, AlertRaised)
+    assert alert.kind is AlertKind.EQUIVOCATION
+    for sequence in (2, 3):
         await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, sequence))
         stored = tower.store.last_id()
         answer = await post(http, f"/v1/channels/{name}/states", second)
         assert_problem(answer, 409, "equivocation")
         assert tower.store.last_id() == stored
+
+
+@pytest.mark.asyncio
+async def test_a_forged_second_content_leaves_no_trace(tower: Bench, http: httpx.AsyncClient, pair: Pair) -> None:
+    """Without the counterparty's signature a second content proves nothing: refused, and nothing is stored."""
+    name = tower.registered(pair)
+    second = to_plain(pair.forged_update(Side.B, (400_000, 600_000)))
+    pair.update()
+    await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, 1))
+    stored = tower.store.last_id()
+    second["state"]["signatures"]["A"]["state"] = "11" * 64
+
+    answer = await post(http, f"/v1/channels/{name}/states", second)
+
+    assert_problem(answer, 409, "equivocation")
+    assert tower.store.last_id() == stored
 
 
 @pytest.mark.asyncio
@@ -628,11 +660,12 @@ async def test_unknown_and_ambiguous_names(tower: Bench, http: httpx.AsyncClient
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer wt_wrong", f"Basic {TOKEN}", "Bearer " + "x" * 5_000])
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.startswith("/v1")])
-async def test_every_v1_route_needs_the_token(tower: Bench, route: str, header: str | None) -> None:
+@pytest.mark.parametrize(
+    ("method", "route"), [(each.method, each.path) for each in ENDPOINTS if each.path.startswith("/v1")]
+)
+async def test_every_v1_route_needs_the_token(tower: Bench, method: str, route: str, header: str | None) -> None:
     """Without the token: 401 on every route and method, before anything is read."""
     async with httpx.AsyncClient(transport=tower.transport(), base_url="http://tower") as stranger:
-        method = "POST" if route.endswith(("states", "revocations")) else "GET"
         answer = await stranger.request(
             method, route.replace("{id}", "00" * 32), headers={"Authorization": header} if header else {}
         )

@@ -10,7 +10,8 @@ StateChannelError
 ├── MalformedRequest, Unauthorized, ChannelNotFound
 ├── SequenceConflict, EquivocationRefused, ChannelIsClosed, ChannelIsNotReady, AlreadyRegistered
 ├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
-├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused
+├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused, ApplicationDeclined
+├── Forbidden, TooManyRequests
 └── TowerUnavailable    503 and 507: nothing was stored, try again
 """
 
@@ -120,6 +121,18 @@ class SelfBreachRefused(TowerProblem):
     """The own state was revoked; publishing it would give everything to the counterparty."""
 
 
+class ApplicationDeclined(TowerProblem):
+    """The channel's application, which the tower asks as well, does not accept the state."""
+
+
+class Forbidden(TowerProblem):
+    """The token or key is good, but not for this."""
+
+
+class TooManyRequests(TowerProblem):
+    """Slow down; nothing was stored."""
+
+
 class TowerUnavailable(TowerProblem):
     """The tower cannot take the request now; nothing was stored, try again."""
 
@@ -141,6 +154,11 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "challenge-refused": ChallengeRejected,
     "unknown-transaction": TransactionNotKnown,
     "self-breach": SelfBreachRefused,
+    "application-refused": ApplicationDeclined,
+    "clock-skew": Unauthorized,
+    "forbidden": Forbidden,
+    "rate-limited": TooManyRequests,
+    "keystore-conflict": AlreadyRegistered,
 }
 
 
