@@ -127,29 +127,33 @@ def claim_fee(
     Never below the last claim of this output. `rival` is a foreign transaction that takes the output in the mempool.
     `parent` is the settlement while it is in no block: then the claim also pays for it, as its only child.
     """
-    condition, dest = wanted.output.condition, claim_script(channel)
+    amount, dest = wanted.output.condition.amount, claim_script(channel)
     dust, share = dust_limit(dest), min(spendable, CLAIM_SHARE)
-    if condition.amount * share < dust:
-        return None
     vsize = _claim_vsize(channel.params, wanted, dest)
-    cap = (condition.amount * share - dust) / vsize
+    cap = (amount * share - dust) / vsize
     if cap < market.relay_floor:
         return None
     last, left = _last(channel, wanted), _blocks_left(wanted, tip)
-    feerate = bid(
+    last_fee = 0 if last is None else last.fee
+    rate = bid(
         remaining=left,
         window=CLAIM_WINDOW,
-        value=condition.amount,
+        value=amount,
         estimate=_above(phase_estimate(left, CLAIM_WINDOW, market), rival, vsize, market),
-        last=None if last is None else last.fee / vsize,
+        # A fee that paid for the parent too would raise itself, if it counted as a feerate of the claim alone.
+        last=None if last is None or parent is not None else last_fee / vsize,
         relay_floor=market.relay_floor,
         vsize=vsize,
         dust=dust,
         step=market.step,
         spendable=share,
     )
-    fee = max(fee_for(feerate, vsize, condition.amount, dust), last.fee if last else 0)
-    return fee if parent is None else _fee_with_parent(fee, vsize, int(cap * vsize), parent, market)
+    if parent is None:
+        return max(fee_for(rate, vsize, amount, dust), last_fee)
+    fee = _fee_with_parent(rate, vsize, int(cap * vsize), parent, market)
+    if fee is None:
+        return None
+    return fee if fee >= last_fee + ceil(max(market.step * vsize, last_fee * 0.10)) else last_fee
 
 
 def _last(channel: Channel, wanted: WantedClaim) -> Claim | None:
@@ -171,13 +175,12 @@ def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Mark
     return max(estimate or 0.0, needed)
 
 
-def _fee_with_parent(fee: int, vsize: int, most: int, parent: Parent, market: Market) -> int | None:
+def _fee_with_parent(rate: float, vsize: int, most: int, parent: Parent, market: Market) -> int | None:
     """Pay for both if the pair would be below the claim's own feerate, as far as the output allows."""
-    lowest = max(fee, ceil(market.relay_floor * (vsize + parent.vsize)) - parent.fee)
-    if lowest > most and not parent.is_standing:
+    both = vsize + parent.vsize
+    if ceil(market.relay_floor * both) - parent.fee > most and not parent.is_standing:
         return None
-    both = ceil(fee / vsize * (vsize + parent.vsize)) - parent.fee
-    return max(fee, min(most, max(lowest, both)))
+    return min(most, max(ceil(rate * vsize - 1e-9), ceil(rate * both) - parent.fee))
 
 
 def claim_prepared(wanted: WantedClaim, tx: Transaction, fee: int, now: int) -> list[Payload]:

@@ -18,28 +18,11 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.regtest.fuses import Fuse, PowerCut
 from tests.regtest.world import SWEEP, World
 from tests.support.parties import Pair
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.ports import StoreBroken, StoreError, StoreFull
-
-
-class PowerCut(BaseException):
-    """The process ends here."""
-
-
-class Fuse:
-    """A failpoint that cuts the power once, at the point that was armed."""
-
-    def __init__(self) -> None:
-        self.armed = ""
-
-    def __call__(self, name: str) -> None:
-        """Pass the point `name`, or not."""
-        if name == self.armed:
-            self.armed = ""
-            raise PowerCut(name)
-
 
 MakeWorld = Callable[..., World]
 

@@ -253,14 +253,27 @@ def test_a_rival_is_outbid_as_far_as_the_phase_allows() -> None:
     [
         (Parent(420, 210, is_standing=True), 168),
         (Parent(420, 210, is_standing=False), 168),
-        (Parent(100, 210, is_standing=False), 301),
+        (Parent(100, 210, is_standing=False), 299),
     ],
 )
 def test_C04_a_child_pays_for_its_settlement(parent: Parent, expected: int) -> None:
-    """The pair reaches the claim's feerate: 362 vB cost 401 sat, less what the settlement pays itself."""
+    """The pair reaches the floor of 1.1 sat/vB: 362 vB cost 399 sat, less what the settlement pays itself."""
     scene = settled(Side.B)
 
     assert expected == fee(scene, wanted(scene, HTLC), parent=parent)
+
+
+def test_C04_paying_for_the_settlement_does_not_raise_itself() -> None:
+    """The claim's fee covers both; asked again in the same market it stays."""
+    scene = settled(Side.B)
+    claim, parent = wanted(scene, HTLC), Parent(100, 210, is_standing=True)
+    first = fee(scene, claim, parent=parent)
+    assert first is not None
+    prepared(scene, claim, first)
+    dearer = Market(minimum=2.0, relay=1.0, increment=1.0)
+
+    assert first == fee(scene, claim, parent=parent)
+    assert (fee(scene, claim, parent=parent, market=dearer) or 0) >= 1.1 * first
 
 
 def test_C04_a_settlement_that_costs_too_much_is_not_paid_for() -> None:

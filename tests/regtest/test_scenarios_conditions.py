@@ -1,0 +1,607 @@
+"""Conditional outputs on a real node: the tower claims, refunds, races, survives reorganizations and power cuts.
+
+The tower belongs to B. `INCOMING` HTLCs are offered by A to B, `OUTGOING` ones by B to A; amounts in satoshi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from domain.chain import make_outpoint
+from domain.contract.conditions import Condition
+from domain.contract.settlement import plan_settlement
+from domain.events import (
+    AlertKind,
+    ClaimBroadcast,
+    ClaimConfirmed,
+    ClaimDisconnected,
+    ClaimPrepared,
+    Payload,
+    PreimageLearned,
+    SettleConfirmed,
+    Source,
+)
+from domain.transaction import Transaction
+from domain.units import Side
+from tests.regtest.fuses import Fuse, PowerCut
+from tests.regtest.replaying import live_and_replayed
+from tests.regtest.world import World
+from tests.support.parties import Pair, htlc, preimage_of
+from watchtower.channels.preimages import add_preimage, get_preimages
+from watchtower.channels.register import register
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.wire.conditions import PreimageRequest
+from watchtower.wire.hexes import SecretHex
+
+T = 2
+Event = TypeVar("Event", bound=Payload)
+
+
+def incoming(number: int, expiry: int, amount: int = 30_000, preimage: bytes | None = None) -> Condition:
+    """An HTLC offered by A to B."""
+    return htlc(Side.A, number, amount, expiry, preimage)
+
+
+def outgoing(number: int, expiry: int, amount: int = 40_000, preimage: bytes | None = None) -> Condition:
+    """An HTLC offered by B to A."""
+    return htlc(Side.B, number, amount, expiry, preimage)
+
+
+def holding(world: World, *conditions: Condition, **options: Any) -> Pair:
+    """A channel whose newest state, 1, holds these conditions; the tower has it."""
+    pair = world.open(challenge_period=T, **options)
+    world.upload(pair, pair.with_htlcs(*conditions))
+    return pair
+
+
+def close(world: World, pair: Pair, sequence: int = 1, side: Side = Side.A) -> None:
+    """The commitment of a state is mined; its settlement is valid in the next block."""
+    world.node.generate_block([pair.commitment(side, sequence)])
+    world.node.mine(T - 1)
+    world.look()
+
+
+def settle(world: World, pair: Pair) -> None:
+    """Close state 1 and mine the settlement, alone: nobody's claim is there yet."""
+    close(world, pair)
+    world.node.generate_block([pair.settlement(Side.A, 1)])
+    world.look()
+
+
+def mine(world: World, blocks: int = 1) -> None:
+    """Mine what is in the mempool, and let the tower see every block."""
+    for _ in range(blocks):
+        world.node.mine(1)
+        world.look()
+
+
+def mine_to(world: World, height: int) -> None:
+    """Grow the chain up to a height, and let the tower see the tip."""
+    world.node.mine(height - world.node.height())
+    world.look()
+
+
+def give(world: World, pair: Pair, preimage: bytes) -> None:
+    """The owner's client hands a preimage to the tower."""
+    add_preimage(world.context, world.stream(pair), PreimageRequest(preimage=SecretHex(preimage)))
+
+
+def events(world: World, pair: Pair, kind: type[Event]) -> list[Event]:
+    """The channel's events of one type."""
+    return [event for event in world.events(pair) if isinstance(event, kind)]
+
+
+def place(pair: Pair, condition: Condition, side: Side = Side.A, sequence: int = 1) -> bytes:
+    """The outpoint of a conditional output."""
+    settlement = Transaction.parse(pair.settlement(side, sequence))
+    content = pair.state(sequence).content
+    header = content.read_header()
+    vouts = plan_settlement(pair.params, *header.balances, content.read_conditions()).condition_vouts
+    return make_outpoint(settlement.txid, vouts[condition.key])
+
+
+def claim_of(world: World, pair: Pair, condition: Condition, sequence: int = 1) -> Transaction | None:
+    """What takes a conditional output in the mempool."""
+    return world.mempool_spender(place(pair, condition, sequence=sequence))
+
+
+def paid_to_owner(pair: Pair, tx: Transaction | None) -> int:
+    """What a claim pays to B's payout script."""
+    assert tx is not None
+    return sum(out.value for out in tx.outputs if out.spk == pair.params.keys(Side.B).payout)
+
+
+def taken(world: World, pair: Pair) -> list[tuple[int, bool]]:
+    """Amount of every taken output and whether it was taken by us, in the order of the log."""
+    return [(event.value, event.ours) for event in events(world, pair, ClaimConfirmed)]
+
+
+def assert_replays(world: World) -> None:
+    """The views of this story equal those folded anew from its log."""
+    live, replayed = live_and_replayed(world)
+    assert live == replayed
+
+
+# ── success and refund ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("closer", list(Side))
+def test_success_is_claimed_while_the_settlement_is_unconfirmed(world: World, closer: Side) -> None:
+    """The preimage is known: settlement and claim go out together and are mined in one block."""
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    give(world, pair, preimage_of(1))
+    close(world, pair, side=closer)
+    claim = world.mempool_spender(place(pair, condition, closer))
+    mine(world)
+
+    assert claim is not None
+    assert (3, 30_000 - events(world, pair, ClaimPrepared)[0].fee) == (claim.version, paid_to_owner(pair, claim))
+    assert [(30_000, True)] == taken(world, pair)
+    assert world.height_of(claim.txid) == world.node.height()
+    assert_replays(world)
+
+
+def test_one_claim_at_a_time_is_the_child_the_others_follow(world: World) -> None:
+    """Mempools allow an unconfirmed settlement one child: the nearest expiry first, the rest in the next block."""
+    height = world.node.height()
+    first, second, third = incoming(1, height + 300), incoming(2, height + 200), outgoing(3, height + 1)
+    pair = holding(world, first, second, third)
+    for number in (1, 2):
+        give(world, pair, preimage_of(number))
+    close(world, pair)
+    world.look()
+    children = [claim_of(world, pair, condition) is not None for condition in (first, second, third)]
+    mine(world)
+    followers = [claim_of(world, pair, condition) is not None for condition in (first, third)]
+    mine(world)
+
+    assert [False, True, False] == children
+    assert [True, True] == followers
+    assert [(30_000, True), (30_000, True), (40_000, True)] == sorted(taken(world, pair))
+    assert_replays(world)
+
+
+def test_scenario_C06_htlc_timeout_height(world: World) -> None:
+    """Our refund is refused at tip E - 1 and sent and accepted at tip E, and mined in block E + 1."""
+    expiry = world.node.height() + 20
+    condition = outgoing(1, expiry)
+    pair = holding(world, condition)
+    settle(world, pair)
+    mine_to(world, expiry - 1)
+    early = claim_of(world, pair, condition)
+    refused = world.node.test_accept(pair.b.claim_timeout(pair.channel_id, 1, Side.A, condition.key, 500))
+    mine_to(world, expiry)
+    refund = claim_of(world, pair, condition)
+    mine(world)
+
+    assert early is None
+    assert "non-final" in refused
+    assert refund is not None
+    assert (expiry, expiry + 1) == (refund.lock_time, world.height_of(refund.txid))
+    assert [(40_000, True)] == taken(world, pair)
+    assert_replays(world)
+
+
+def test_scenario_C07_the_counterpartys_claim_is_recorded(world: World) -> None:
+    """A takes what B offered: the preimage is learned from the mempool, the block says that it is gone. No alert."""
+    condition = outgoing(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    settle(world, pair)
+    world.node.send_raw(pair.a.claim_success(pair.channel_id, 1, Side.A, condition.key, preimage_of(1), 500))
+    world.look()
+    learned = [event.source for event in events(world, pair, PreimageLearned)]
+    mine(world)
+
+    assert [Source.MEMPOOL] == learned
+    assert ([(40_000, False)], frozenset()) == (taken(world, pair), world.channel(pair).alerts)
+    assert [] == world.events(pair, ClaimPrepared)
+
+
+def test_scenario_C09_trimmed_htlc(world: World) -> None:
+    """329 sat have no output: they are fee of the settlement, to the satoshi, and nobody claims them."""
+    height = world.node.height()
+    trimmed, kept = incoming(1, height + 200, amount=329), incoming(2, height + 200, amount=330)
+    pair = holding(world, trimmed, kept)
+    give(world, pair, preimage_of(1))
+    settle(world, pair)
+
+    tx = Transaction.parse(pair.settlement(Side.A, 1))
+    header = pair.state(1).content.read_header()
+    plan = plan_settlement(pair.params, *header.balances, [trimmed, kept])
+    entries = {out.value for out in tx.outputs}
+    assert (329, plan.fee + 329) == (plan.trimmed_sat, pair.params.contest_value - sum(o.value for o in tx.outputs))
+    assert {330} == entries & {329, 330}
+    assert "SETTLED" == world.status(pair)
+    assert [] == world.events(pair, ClaimPrepared)
+
+
+def test_scenario_C14_peer_balance_zero_no_settle(world: World) -> None:
+    """A peer without a balance has no reason to settle its close: the tower publishes it from stored signatures."""
+    pair = world.open(updates=1, challenge_period=T, owner=Side.A, balances=(1_000_000, 0), reserve_sat=0)
+    pair_state = pair.update((1_000_000, 0))
+    world.upload(pair, pair_state, Side.A)
+    world.node.generate_block([pair.commitment(Side.B, pair_state)])
+    mine(world, T)
+
+    settlement = Transaction.parse(pair.settlement(Side.B, pair_state))
+    paid = {out.spk: out.value for out in settlement.outputs}
+    assert world.height_of(settlement.txid) == world.node.height()
+    assert pair.params.keys(Side.B).payout not in paid
+    assert 998_000 < paid[pair.params.keys(Side.A).payout] < 1_000_000
+
+
+# ── a settlement that cannot enter alone ─────────────────────────────────────────────────────────────────
+
+
+def test_scenario_C04_settle_child_is_htlc_success(world: World) -> None:
+    """The minimum rose above the settlement's fixed fee: our claim enters with it and pays for both. No alert."""
+    condition = incoming(1, world.node.height() + 200, amount=100_000)
+    pair = holding(world, condition)
+    give(world, pair, preimage_of(1))
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.restart(["-minrelaytxfee=0.0001"])
+    world.node.mine(T - 1)
+    world.look(passes=2)
+    claim = claim_of(world, pair, condition)
+    alerts = world.channel(pair).alerts
+    prepared = len(world.events(pair, ClaimPrepared))
+    mine(world)
+
+    assert claim is not None
+    assert (3, frozenset(), 1) == (claim.version, alerts, prepared)
+    assert "SETTLED" == world.status(pair)
+    assert [(100_000, True)] == taken(world, pair)
+    assert_replays(world)
+
+
+def test_scenario_C04_a_refund_may_be_the_child_too(world: World) -> None:
+    """The expiry has passed when the settlement becomes valid."""
+    condition = outgoing(1, world.node.height() + 2, amount=100_000)
+    pair = holding(world, condition)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.restart(["-minrelaytxfee=0.0001"])
+    world.node.mine(T - 1)
+    world.look(passes=2)
+    mine(world)
+
+    assert "SETTLED" == world.status(pair)
+    assert [(100_000, True)] == taken(world, pair)
+
+
+# ── the key of the owner ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_the_key_the_owner_is_told_and_may_add_it(world: World) -> None:
+    """An old registration has no HTLC key: an alert, until exactly the same registration brings it."""
+    condition = incoming(1, world.node.height() + 200)
+    complete = Pair.registration
+    try:
+        Pair.registration = lambda *args, **named: msgspec.structs.replace(  # type: ignore[method-assign]
+            complete(*args, **named), htlc_secret=None
+        )
+        pair = holding(world, condition)
+    finally:
+        Pair.registration = complete  # type: ignore[method-assign]
+    give(world, pair, preimage_of(1))
+    settle(world, pair)
+    told, sent = world.channel(pair).alerts, claim_of(world, pair, condition)
+    again = register(world.context, pair.registration(Side.B))
+    world.look()
+
+    assert (frozenset({AlertKind.UNARMED_CLAIM}), None) == (told, sent)
+    assert not again.created
+    assert frozenset() == world.channel(pair).alerts
+    assert claim_of(world, pair, condition) is not None
+
+
+# ── one payment, many channels ───────────────────────────────────────────────────────────────────────────
+
+
+def forwarding(world: World) -> tuple[Pair, Condition, Pair, Condition]:
+    """B forwards a payment: A's HTLC comes in upstream, the same payment hash goes out downstream."""
+    height = world.node.height()
+    secret = preimage_of(7)
+    into = incoming(1, height + 400, amount=50_000, preimage=secret)
+    out = outgoing(2, height + 200, amount=49_000, preimage=secret)
+    return holding(world, into), into, holding(world, out), out
+
+
+def test_a_preimage_learned_downstream_claims_upstream_at_once(world: World) -> None:
+    """The next hop takes its HTLC in the mempool; in the same pass our claim on the previous hop goes out."""
+    upstream, into, downstream, out = forwarding(world)
+    settle(world, upstream)
+    settle(world, downstream)
+    before = claim_of(world, upstream, into)
+    claim = downstream.a.claim_success(downstream.channel_id, 1, Side.A, out.key, preimage_of(7), 500)
+    world.node.send_raw(claim)
+    world.look()
+    answer = claim_of(world, upstream, into)
+    mine(world)
+
+    assert before is None
+    assert answer is not None
+    assert ([(50_000, True)], [(49_000, False)]) == (taken(world, upstream), taken(world, downstream))
+    assert_replays(world)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_preimage_learned_long_before_serves_a_later_close(world: World, restarted: bool) -> None:
+    """Downstream was settled and claimed while upstream was open; its close much later finds the preimage."""
+    upstream, into, downstream, out = forwarding(world)
+    settle(world, downstream)
+    claim = downstream.a.claim_success(downstream.channel_id, 1, Side.A, out.key, preimage_of(7), 500)
+    world.node.generate_block([claim])
+    world.node.mine(110)
+    (world.restart if restarted else world.look)()
+    resolved = world.status(downstream)
+    handed = get_preimages(world.context, world.stream(upstream)).preimages
+    close(world, upstream)
+    mine(world)
+
+    assert "RESOLVED" == resolved
+    assert [(into.hash, preimage_of(7))] == [(bytes(p.payment_hash), bytes(p.preimage)) for p in handed]
+    assert [(50_000, True)] == taken(world, upstream)
+
+
+def test_a_preimage_uploaded_for_one_channel_serves_the_other(world: World) -> None:
+    """The client names the downstream channel; the claim is upstream."""
+    upstream, into, downstream, _ = forwarding(world)
+    settle(world, upstream)
+    give(world, downstream, preimage_of(7))
+    world.look()
+
+    assert claim_of(world, upstream, into) is not None
+
+
+# ── races ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_our_late_success_outbids_the_counterpartys_refund(world: World) -> None:
+    """The preimage came behind the expiry and A's refund is in the mempool: ours replaces it and is mined."""
+    expiry = world.node.height() + 10
+    condition = incoming(1, expiry)
+    pair = holding(world, condition)
+    settle(world, pair)
+    mine_to(world, expiry)
+    world.node.send_raw(pair.a.claim_timeout(pair.channel_id, 1, Side.A, condition.key, 3_000))
+    world.look()
+    give(world, pair, preimage_of(1))
+    world.look()
+    ours = claim_of(world, pair, condition)
+    mine(world)
+
+    assert ours is not None
+    assert paid_to_owner(pair, ours) < 27_000
+    assert ([(30_000, True)], frozenset()) == (taken(world, pair), world.channel(pair).alerts)
+
+
+def test_a_lost_race_is_an_alert(world: World) -> None:
+    """A's refund is mined although we knew the preimage: somebody must hear of it; a reorganization takes it back."""
+    expiry = world.node.height() + 10
+    condition = incoming(1, expiry)
+    pair = holding(world, condition)
+    settle(world, pair)
+    mine_to(world, expiry)
+    refund = pair.a.claim_timeout(pair.channel_id, 1, Side.A, condition.key, 3_000)
+    give(world, pair, preimage_of(1))
+    world.node.generate_block([refund])
+    world.look()
+    raised = world.channel(pair).alerts
+    sent = events(world, pair, ClaimPrepared)
+    world.node.reorg(1, [[], []])
+    world.look()
+
+    assert frozenset({AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY}) == raised
+    assert [] == sent
+    assert frozenset() == world.channel(pair).alerts
+    assert [True] == [event.missed for event in events(world, pair, ClaimConfirmed)]
+    assert 1 == len(events(world, pair, ClaimPrepared))
+    assert_replays(world)
+
+
+# ── stale states ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scenario_B20_settle_confirmed_stale(world: World) -> None:
+    """The tower slept through the window. LOST, and the HTLCs of the stale state are still claimed and refunded."""
+    height = world.node.height()
+    into, out = incoming(1, height + 300), outgoing(2, height + 30)
+    pair = holding(world, into, out)
+    give(world, pair, preimage_of(1))
+    for _ in range(3):
+        world.upload(pair, pair.update((500_000, 500_000)))
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(T - 1)
+    world.node.generate_block([pair.settlement(Side.A, 1)])
+    world.look()
+    lost, alerts = world.status(pair), world.channel(pair).alerts
+    mine(world)
+    mine_to(world, height + 30)
+    mine(world)
+
+    assert "LOST" == lost
+    assert {AlertKind.FUNDS_LOST, AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY} == alerts
+    assert [(30_000, True), (40_000, True)] == taken(world, pair)
+    assert [True] == [event.revoked for event in events(world, pair, SettleConfirmed)]
+    assert_replays(world)
+
+
+def test_scenario_B20_stale_settlement_and_claim_in_one_block(world: World) -> None:
+    """The counterparty takes its HTLC of the stale state together with the settlement: who took it is known."""
+    height = world.node.height()
+    out = outgoing(2, height + 300)
+    pair = holding(world, out)
+    claim = pair.a.claim_success(pair.channel_id, 1, Side.A, out.key, preimage_of(2), 500)
+    for _ in range(3):
+        world.upload(pair, pair.update((500_000, 500_000)))
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.node.mine(T - 1)
+    world.node.generate_block([pair.settlement(Side.A, 1), claim])
+    world.look()
+
+    assert "LOST" == world.status(pair)
+    assert [(40_000, False)] == taken(world, pair)
+    assert [preimage_of(2)] == [event.preimage for event in events(world, pair, PreimageLearned)]
+
+
+@pytest.mark.slow
+def test_scenario_B22_htlc_heavy_stale_state(world: World) -> None:
+    """200 HTLCs in the stale state: one penalty of 111 vB takes every conditional amount."""
+    height = world.node.height()
+    heavy = [incoming(n, height + 300, amount=2_000) for n in range(1, 101)]
+    heavy += [outgoing(n, height + 300, amount=2_000) for n in range(101, 201)]
+    pair = holding(world, *heavy)
+    world.upload(pair, pair.update((500_000, 500_000)))
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    penalty = world.penalty_of(pair, 1)
+    mine(world)
+
+    assert penalty is not None
+    assert (111, 3) == (penalty.vsize, penalty.version)
+    bid = world.channel(pair).bids[-1]
+    assert pair.params.contest_value - bid.fee == penalty.outputs[0].value
+    assert "PUNISHED" == world.status(pair)
+    assert [] == world.events(pair, ClaimPrepared)
+
+
+# ── reorganizations ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_claim_survives_a_reorganization(world: World, depth: int) -> None:
+    """The block with the claim, or the one with the settlement too, leaves the chain: all of it is mined again."""
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    settle(world, pair)
+    give(world, pair, preimage_of(1))
+    world.look()
+    mine(world)
+    before = taken(world, pair)
+    world.node.reorg(depth, [[]] * (depth + 1))
+    world.look()
+    undone = len(events(world, pair, ClaimDisconnected))
+    mine(world, 2)
+
+    assert [(30_000, True)] == before
+    assert 1 == undone
+    assert 1 == len(world.channel(pair).claim_ends)
+    assert 1 == len(events(world, pair, ClaimPrepared))
+    assert "SETTLED" == world.status(pair)
+    assert_replays(world)
+
+
+def test_claims_of_the_other_commitment_after_a_reorganization(world: World) -> None:
+    """B's commitment wins the second time: its settlement has other outputs, and the claim is made for those."""
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    settle(world, pair)
+    give(world, pair, preimage_of(1))
+    world.look()
+    mine(world)
+    world.node.reorg(T + 2, [[pair.commitment(Side.B, 1)], *([[]] * (T + 2))])
+    world.look()
+    mine(world, 2)
+
+    assert world.mempool_spender(place(pair, condition, Side.B)) is None
+    assert [True] == [end.ours for end in world.channel(pair).claim_ends]
+    assert {place(pair, condition, Side.B)[:32]} == {end.settle_txid for end in world.channel(pair).claim_ends}
+    assert_replays(world)
+
+
+# ── half-way ─────────────────────────────────────────────────────────────────────────────────────────────
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(node: RegtestNode, tmp_path: Path) -> Iterator[MakeWorld]:
+    """Worlds with faults; all end with the test."""
+    made: list[World] = []
+
+    def make(**options: Any) -> World:
+        made.append(World(node, tmp_path / f"tower{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "claim_commit:before",
+        "claim_commit:after",
+        "broadcast:before",
+        "broadcast:after",
+        "claim_result_commit:before",
+        "claim_result_commit:after",
+    ],
+)
+def test_a_power_cut_at_any_step_of_a_claim(make_world: MakeWorld, point: str) -> None:
+    """What was durable before the cut goes out again with the same bytes; one claim, one acceptance."""
+    fuse = Fuse()
+    world = make_world(failpoint=fuse)
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    settle(world, pair)
+    give(world, pair, preimage_of(1))
+    fuse.armed = point
+    with pytest.raises(PowerCut):
+        world.look()
+    world.restart()
+    world.look()
+    claim = claim_of(world, pair, condition)
+
+    assert claim is not None
+    assert [claim.txid] == [event.txid for event in events(world, pair, ClaimPrepared)]
+    assert [claim.txid] == [event.txid for event in events(world, pair, ClaimBroadcast)]
+    mine(world)
+    assert [(30_000, True)] == taken(world, pair)
+    assert_replays(world)
+
+
+def test_an_evicted_claim_is_sent_again(world: World) -> None:
+    """The mempool forgot it; the next pass sends the same bytes."""
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    settle(world, pair)
+    give(world, pair, preimage_of(1))
+    world.look()
+    first = claim_of(world, pair, condition)
+    world.node.restart(["-persistmempool=0"])
+    gone = claim_of(world, pair, condition)
+    world.look()
+
+    assert first is not None
+    assert gone is None
+    assert first == claim_of(world, pair, condition)
+    assert 1 == len(events(world, pair, ClaimPrepared))
+
+
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_channel_is_resolved_behind_its_last_claim(world: World) -> None:
+    """The settlement is final long before the refund is possible: the tower goes on watching until that is final."""
+    expiry = world.node.height() + 150
+    pair = holding(world, outgoing(1, expiry))
+    settle(world, pair)
+    mine_to(world, expiry)
+    open_still = world.status(pair)
+    mine(world)
+    world.node.mine(98)
+    world.look()
+    before = world.status(pair)
+    mine(world)
+
+    assert ("SETTLED", "SETTLED", "RESOLVED") == (open_still, before, world.status(pair))
+    assert 0 == world.models.watched_count
+    assert_replays(world)
