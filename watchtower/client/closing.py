@@ -162,8 +162,15 @@ def _agreed_transaction(
 
 
 def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusig) -> Transaction:
-    """The peer's close, if it gives this side at least what every signed state gives it."""
+    """The peer's close, if it gives this side what every signed state gives it, or if the owner approved of it."""
     tx = _agreed_transaction(seat, message.final_balances, seat.peer, message.fee, message.lock_time)
+    if seat.approved_close == message.final_balances:
+        return tx
+    if seat.channel.frozen is not None:
+        # The newest state may be one that this log does not know, with a higher own balance.
+        raise ChannelNotReady(
+            f"the channel is frozen ({seat.channel.frozen.name.lower()}); its owner must approve the final balances"
+        )
     owed = max(content.read_header().balances[seat.own] for content in _signed_contents(seat))
     if message.final_balances[seat.own] < owed:
         raise InvalidState(

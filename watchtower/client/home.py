@@ -28,7 +28,9 @@ from watchtower.client.key_ring import SEED_NAME, raise_floor
 from watchtower.client.news import Listener, silence
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.party_channel import PartyChannel, evolve
+from watchtower.client.peer_book import PeerBook
 from watchtower.client.rules import Resolve, no_descriptors
+from watchtower.client.transport.curve_key import TransportKey
 from watchtower.hygiene import require_private
 from watchtower.keystore import SCRYPT_COST, FileKeystore
 from watchtower.store.create import create_store, open_store
@@ -40,12 +42,21 @@ PAGE = 1000
 
 
 class PartyHome:
-    """An open directory; `party` may be used until `close`."""
+    """An open directory; `party` and `book` (which peer a channel belongs to) may be used until `close`."""
 
     def __init__(self, party: ChannelParty, store: SqliteEventStore, keystore: FileKeystore) -> None:
         self.party = party
+        self.book = PeerBook(keystore)
         self._store = store
         self._keystore = keystore
+
+    @property
+    def transport_key(self) -> TransportKey:
+        """The identity that peers know this party by; it follows from the seed."""
+        seed = self._keystore.get(SEED_NAME)
+        if seed is None:
+            raise UnknownChannel("the keystore holds no seed; it is not that of a party")
+        return TransportKey.from_seed(seed)
 
     def __enter__(self) -> Self:
         return self
@@ -95,11 +106,13 @@ def open_home(
     applications: Sequence[Application] = (),
     resolve: Resolve = no_descriptors,
     listener: Listener = silence,
+    restored: bool = False,
 ) -> PartyHome:
     """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file.
 
     `Exposed` if the directory or a file in it can be opened by others. `consent`, `applications`, `resolve` and
-    `listener` are those of `ChannelParty`.
+    `listener` are those of `ChannelParty`. `restored` says that this directory was copied back by hand: every channel
+    is frozen first (`restore_backup` does so by itself).
     """
     require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
@@ -116,6 +129,8 @@ def open_home(
                 resolve=resolve,
                 listener=listener,
             )
+            if restored:
+                party.note_restored()
         except BaseException:
             store.close()
             raise

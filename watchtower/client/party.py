@@ -18,6 +18,7 @@ from domain.contract.keys import MusigSession
 from domain.contract.params import KeyBlock
 from domain.errors import ChannelNotReady, MalformedInput, UnknownChannel
 from domain.events import FundingBroadcast, Source, envelopes
+from domain.liquidity import Liquidity
 from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client import closing, news, opening, proposer
@@ -25,6 +26,7 @@ from watchtower.client.consent import Consent, never_lose
 from watchtower.client.contents import next_content
 from watchtower.client.deciding import decide
 from watchtower.client.htlcs import Change, NewHtlc
+from watchtower.client.liquidity import channel_liquidity
 from watchtower.client.messages import (
     AcceptChannel,
     AnyMessage,
@@ -166,6 +168,15 @@ class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
             content = next_content(self._seat(channel), balances, conditions, state_data)
             self._approved[channel.stream] = content.state_hash
             return content.state_hash
+
+    def approve_close(self, channel_id: bytes, final_balances: tuple[int, int]) -> None:
+        """Agree beforehand to a cooperative close with these balances, though it gives less or the log is frozen.
+
+        Kept in memory; final balances of A and B in satoshi. The peer pays the fee of a close that it proposes.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            self._approved_closes[channel.stream] = final_balances
 
     def withdraw(self, channel_id: bytes) -> bool:
         """Forget an offer in flight, an own one or one of the peer that never went on; False if there is none.

@@ -61,6 +61,8 @@ class PartyCore:
         self._names: dict[bytes, str] = {}
         self._known: dict[bytes, bytes] = {}
         self._approved: dict[str, bytes] = {}
+        self._approved_closes: dict[str, tuple[int, int]] = {}
+        self._reported: dict[str, int] = {}
         self._slips = Slips()
         self._height: int | None = None
         self._load()
@@ -151,6 +153,8 @@ class PartyCore:
             self._known,
             self._height,
             self._approved.get(channel.stream),
+            self._approved_closes.get(channel.stream),
+            self._reported.get(channel.stream),
         )
 
     def _stream_of(self, channel_id: bytes) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from domain.errors import ChannelNotReady
-from domain.events import ChannelFrozen, FreezeReason, TowerAcknowledged
-from watchtower.client import uploads
+from domain.events import ReportedBy, TowerAcknowledged
+from watchtower.client import freezing, uploads
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
@@ -55,17 +54,36 @@ class PartyTower(PartyCore):
             )
             self._take(channel, Step((event,)))
 
+    def note_tower_report(self, channel_id: bytes, sequence: int) -> None:
+        """The own tower says which state is its newest (-1: it has none).
+
+        A higher one than this log knows freezes the channel and raises `ChannelNotReady`. For a restored channel the
+        peer's agreement is needed, too: a tower may lag behind by the one state whose upload was cut off.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            self._reported[channel.stream] = sequence
+            if sequence > channel.sequence:
+                self._take(channel, freezing.data_loss(self._seat(channel), sequence))
+
     def note_data_loss(self, channel_id: bytes, sequence: int) -> None:
         """Somebody trustworthy knows state `sequence`, this log does not: freeze and raise `ChannelNotReady`."""
         with self._mutex:
             channel = self.channel(channel_id)
-            event = ChannelFrozen(
-                recorded_at=self._clock.wall_microseconds(),
-                reason=FreezeReason.DATA_LOSS,
-                evidence=sequence.to_bytes(8, "little"),
-            )
-            refusal = ChannelNotReady(
-                f"state {sequence} exists, this store knows {channel.sequence}: it is an old copy; "
-                "no own commitment may be published"
-            )
-            self._take(channel, Step((event,), refusal=refusal))
+            self._take(channel, freezing.data_loss(self._seat(channel), sequence))
+
+    def note_restored(self) -> None:
+        """This party was started from a backup: freeze every channel until the newest state is known again."""
+        with self._mutex:
+            for channel in self.channels():
+                self._take(channel, freezing.restored(self._seat(channel)))
+
+    def unfreeze(self, channel_id: bytes, sequence: int, reported_by: ReportedBy = ReportedBy.OPERATOR) -> None:
+        """Thaw a restored channel on the word of whoever reports that `sequence` is the newest state.
+
+        Without a call of this the peer's next `reestablish` thaws the channel if it agrees with the log (and with the
+        tower, if there is one). Whoever calls it answers for the number: a wrong one can cost the channel.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            self._take(channel, freezing.unfreeze(self._seat(channel), sequence, reported_by))

@@ -146,7 +146,8 @@ def finish(seat: Seat) -> Step:
     pending = seat.channel.pending
     if pending is None or pending.acceptance is None or pending.by is not seat.own:
         return NOTHING
-    require_open(seat.channel)
+    if seat.channel.frozen is not None or seat.channel.is_closing:
+        return NOTHING  # U6: the accepted state stays publishable, but its predecessor is not revoked any more
     seq, built = pending.content.seq, seat.transactions(pending.content)
     signature = sign_commit_peer(seat.channel.params, built, seat.own, seat.secrets.fund, seat.entropy())
     committed = StateCommitted(recorded_at=seat.now, sequence=seq, by=seat.own, commit_peer=signature)

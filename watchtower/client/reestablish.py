@@ -11,6 +11,7 @@ import secrets
 from domain.errors import ChannelNotReady, InvalidSecret
 from domain.events import ChannelFrozen, FreezeReason
 from domain.units import Side
+from watchtower.client import freezing
 from watchtower.client.messages import Message, Reestablish
 from watchtower.client.opening import fixed_message
 from watchtower.client.resend import commit_message, offer_messages, propose_message, revoke_message
@@ -22,8 +23,11 @@ def on_reestablish(seat: Seat, message: Reestablish) -> Step:
     lost = _lost_data(seat, message)
     if lost is not None:
         return lost
-    messages = (*_complete_again(seat, message), *_pending_again(seat, message))
-    return Step(messages=messages)
+    again = _complete_again(seat, message)
+    if seat.channel.frozen is None:
+        return Step(messages=(*again, *_pending_again(seat, message)))
+    # What is complete was signed and released before; anything newer waits until the channel is thawed.
+    return Step(freezing.thaw_by_peer(seat, message).events, again)
 
 
 def _lost_data(seat: Seat, message: Reestablish) -> Step | None:

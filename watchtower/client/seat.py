@@ -56,7 +56,8 @@ class Seat(msgspec.Struct, frozen=True):
     """One side of one channel: what it knows, its secrets, the time (microseconds) and fresh random bytes.
 
     `known` maps payment hashes to the preimages that the party holds, `height` is the chain's as far as it was
-    told, `approved` the hash of a state that the application agreed to beforehand.
+    told, `approved` the hash of a state that the application agreed to beforehand, `approved_close` final balances
+    likewise, `reported` the highest state that the own tower says it holds.
     """
 
     channel: PartyChannel
@@ -67,6 +68,8 @@ class Seat(msgspec.Struct, frozen=True):
     known: Mapping[bytes, bytes]
     height: int | None = None
     approved: bytes | None = None
+    approved_close: tuple[int, int] | None = None
+    reported: int | None = None
 
     def __repr__(self) -> str:
         return f"<Seat {self.own.name} at state {self.channel.sequence}>"  # preimages and secrets stay inside

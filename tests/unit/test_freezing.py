@@ -1,0 +1,213 @@
+"""Restored and frozen parties: what they refuse, what thaws them, and how such a channel ends."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from domain.errors import ChannelNotReady, Equivocation, InvalidState
+from domain.events import ChannelUnfrozen, FreezeReason, ReportedBy
+from domain.units import Side
+from tests.fakes.store import MemoryEventStore
+from tests.support.parties import Pair, make_party, open_pair
+from watchtower.client import exchange
+from watchtower.client.messages import Reestablish, UpdateReject
+from watchtower.client.party import ChannelParty
+from watchtower.wire.hexes import Hex32
+
+TOWER = b"\x0e" * 32
+
+
+def restored_copy(pair: Pair, side: Side) -> ChannelParty:
+    """The party of a side from a copy of its log, frozen because it knows that it is one."""
+    store = MemoryEventStore()
+    party = pair.parties[side]
+    store.append(party._store.read_stream(party.channel(pair.channel_id).stream))
+    copy = make_party(pair.names[side], store=store)
+    copy.note_restored()
+    return copy
+
+
+def hello(party: ChannelParty, pair: Pair) -> Reestablish:
+    """What a party says after a reconnection."""
+    (message,) = party.reconnect(pair.channel_id)
+    assert isinstance(message, Reestablish)
+    return message
+
+
+def test_a_restored_party_signs_nothing() -> None:
+    """No offer, no answer to one, no own commitment, no agreement to a close."""
+    pair = open_pair()
+    pair.updates(3)
+    copy = restored_copy(pair, Side.A)
+
+    with pytest.raises(ChannelNotReady, match="frozen"):
+        copy.offer(pair.channel_id, (496_000, 504_000))
+    with pytest.raises(ChannelNotReady, match="frozen"):
+        copy.sign_commitment(pair.channel_id, 3)
+    assert copy.channel(pair.channel_id).frozen is FreezeReason.RESTORED
+
+
+def test_an_offer_to_a_restored_party_is_refused() -> None:
+    """The peer hears why."""
+    pair = open_pair()
+    copy = restored_copy(pair, Side.A)
+
+    (offer,) = pair.b.offer(pair.channel_id, (499_000, 501_000))
+    (answer,) = copy.receive(offer)
+
+    assert isinstance(answer, UpdateReject)
+    assert "frozen (restored)" in answer.reason
+
+
+@pytest.mark.parametrize("updates", [0, 1, 4])
+def test_a_peer_that_stands_at_the_same_state_thaws_it(updates: int) -> None:
+    """A fresh backup: the peer reports the same state and the same revocations, and the channel goes on."""
+    pair = open_pair()
+    pair.updates(updates)
+    copy = restored_copy(pair, Side.A)
+
+    exchange.reconnect(copy, pair.b, pair.channel_id)
+
+    assert copy.channel(pair.channel_id).frozen is None
+    again = Pair((copy, pair.b), pair.names, pair.channel_id, pair.funding)
+    assert again.update() == updates + 1
+    events = copy._store.read_stream(copy.channel(pair.channel_id).stream)
+    thawed = [event.payload for event in events if isinstance(event.payload, ChannelUnfrozen)]
+    assert [(each.reported_by, each.sequence) for each in thawed] == [(ReportedBy.PEER, updates)]
+
+
+def test_a_peer_that_knows_more_proves_the_loss() -> None:
+    """A backup that is too old is frozen for good: no report of a lower number thaws it."""
+    pair = open_pair()
+    pair.updates(1)
+    copy = restored_copy(pair, Side.A)
+    pair.updates(3)
+
+    with pytest.raises(ChannelNotReady, match="old copy"):
+        copy.receive(hello(pair.b, pair))
+
+    assert copy.channel(pair.channel_id).frozen is FreezeReason.DATA_LOSS
+    with pytest.raises(ChannelNotReady, match="for good"):
+        copy.unfreeze(pair.channel_id, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"current_seq": 1},
+        {"current_seq": 3},
+        {"current_seq": None},
+        {"last_peer_secret_seq": None, "last_peer_secret": None},
+        {"pending_seq": 3, "pending_state_hash": Hex32(b"\x03" * 32)},
+    ],
+    ids=["older", "newer", "none", "without our revocation", "with an offer that is not known here"],
+)
+def test_a_peer_that_stands_elsewhere_does_not_thaw_it(change: dict[str, object]) -> None:
+    """Any difference to the own log keeps the channel frozen."""
+    pair = open_pair()
+    pair.updates(2)
+    copy = restored_copy(pair, Side.A)
+
+    copy.receive(msgspec.structs.replace(hello(pair.b, pair), **change))
+
+    assert copy.channel(pair.channel_id).frozen is FreezeReason.RESTORED
+
+
+def test_with_a_tower_the_word_of_the_peer_is_not_enough() -> None:
+    """A peer could lie to have a revoked state published; where a tower holds states, it must agree."""
+    pair = open_pair()
+    pair.updates(2)
+    pair.a.acknowledge(pair.channel_id, TOWER, 2, bytes(32))
+    copy = restored_copy(pair, Side.A)
+
+    copy.receive(hello(pair.b, pair))
+    alone = copy.channel(pair.channel_id).frozen
+    copy.note_tower_report(pair.channel_id, 2)
+    copy.receive(hello(pair.b, pair))
+
+    assert alone is FreezeReason.RESTORED
+    assert copy.channel(pair.channel_id).frozen is None
+
+
+def test_a_tower_that_knows_more_proves_the_loss() -> None:
+    """The tower's higher number freezes for good, also a channel that was not frozen."""
+    pair = open_pair()
+    pair.updates(2)
+
+    with pytest.raises(ChannelNotReady, match="state 5 exists, this store knows 2"):
+        pair.a.note_tower_report(pair.channel_id, 5)
+
+    assert pair.a.channel(pair.channel_id).frozen is FreezeReason.DATA_LOSS
+    pair.b.note_tower_report(pair.channel_id, 2)
+    assert pair.b.channel(pair.channel_id).frozen is None
+
+
+def test_an_operator_may_thaw_with_exactly_the_newest_state() -> None:
+    """A lower number is refused, a higher one is loss of data, the right one thaws."""
+    pair = open_pair()
+    pair.updates(2)
+    right, low, high = (restored_copy(pair, Side.A) for _ in range(3))
+
+    right.unfreeze(pair.channel_id, 2)
+    with pytest.raises(ChannelNotReady, match="the report names state 1, this log holds state 2"):
+        low.unfreeze(pair.channel_id, 1)
+    with pytest.raises(ChannelNotReady, match="old copy"):
+        high.unfreeze(pair.channel_id, 3)
+
+    assert right.channel(pair.channel_id).frozen is None
+    assert low.channel(pair.channel_id).frozen is FreezeReason.RESTORED
+    assert high.channel(pair.channel_id).frozen is FreezeReason.DATA_LOSS
+
+
+def test_equivocation_freezes_for_good() -> None:
+    """Neither peer nor operator thaws a channel whose peer signed two contents; a later freeze does not hide it."""
+    pair = open_pair()
+    copy = restored_copy(pair, Side.A)
+    copy.unfreeze(pair.channel_id, 0)
+    pair.update()
+    (second,) = open_twin(pair).offer(pair.channel_id, (400_000, 600_000))
+    with pytest.raises(Equivocation, match="second content"):
+        pair.a.receive(second)
+    with pytest.raises(ChannelNotReady):
+        pair.a.note_data_loss(pair.channel_id, 9)
+
+    pair.a.note_restored()
+    with pytest.raises(ChannelNotReady, match=r"equivocation\) for good"):
+        pair.a.unfreeze(pair.channel_id, 1)
+
+
+def open_twin(pair: Pair) -> ChannelParty:
+    """B as it was before its first update."""
+    store = MemoryEventStore()
+    events = pair.b._store.read_stream(pair.b.channel(pair.channel_id).stream)
+    names = [type(event.payload).__name__ for event in events]
+    store.append(events[: names.index("StateCommitted") + 1])
+    return make_party(pair.names[Side.B], store=store)
+
+
+def test_a_frozen_channel_is_closed_with_the_owners_approval() -> None:
+    """The peer's close is not signed by itself: the newest state may have given this side more."""
+    pair = open_pair()
+    pair.updates(2)
+    copy = restored_copy(pair, Side.A)
+    final = pair.balances
+
+    with pytest.raises(ChannelNotReady, match="must approve the final balances"):
+        exchange.close(pair.b, copy, pair.channel_id, final, 1_000)
+    copy.approve_close(pair.channel_id, final)
+    raw = exchange.close(pair.b, copy, pair.channel_id, final, 1_000)
+
+    assert copy.close_transaction(pair.channel_id) == raw
+
+
+def test_a_losing_close_needs_the_owners_approval() -> None:
+    """By default a close below the own balance is refused; approved, it is signed."""
+    pair = open_pair()
+    with pytest.raises(InvalidState, match="its balance is 500000"):
+        exchange.close(pair.a, pair.b, pair.channel_id, (600_000, 400_000), 1_000)
+    other = open_pair(names=("carol", "dave"))
+
+    other.b.approve_close(other.channel_id, (600_000, 400_000))
+
+    assert exchange.close(other.a, other.b, other.channel_id, (600_000, 400_000), 1_000)

@@ -1,0 +1,80 @@
+"""When a party must not sign, and when it may again (protocol 6.1).
+
+A log that came back from a backup may lack revocations that this side gave away. Until somebody who knows says
+which state is the newest, an own commitment could be a revoked one. Only `RESTORED` thaws: proven loss of data
+and equivocation stay, and end with the peer's close or a cooperative one.
+"""
+
+from __future__ import annotations
+
+from domain.errors import ChannelNotReady
+from domain.events import ChannelFrozen, ChannelUnfrozen, FreezeReason, ReportedBy
+from watchtower.client.messages import Reestablish
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.seat import NOTHING, Seat, Step
+
+
+def restored(seat: Seat) -> Step:
+    """Freeze after a restore, whatever the log says; nothing for a channel that is frozen or was given up."""
+    channel = seat.channel
+    if channel.frozen is not None or channel.abandoned:
+        return NOTHING
+    evidence = channel.sequence.to_bytes(8, "little", signed=True)
+    return Step((ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.RESTORED, evidence=evidence),))
+
+
+def data_loss(seat: Seat, sequence: int) -> Step:
+    """Somebody trustworthy knows state `sequence`, this log does not: freeze, then raise `ChannelNotReady`."""
+    evidence = sequence.to_bytes(8, "little")
+    event = ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.DATA_LOSS, evidence=evidence)
+    refusal = ChannelNotReady(
+        f"state {sequence} exists, this store knows {seat.channel.sequence}: it is an old copy; "
+        "no own commitment may be published"
+    )
+    return Step((event,), refusal=refusal)
+
+
+def unfreeze(seat: Seat, sequence: int, reported_by: ReportedBy) -> Step:
+    """Thaw a restored channel whose newest state is `sequence`, as somebody who knows it says.
+
+    Raises `ChannelNotReady` for another freeze, a log that does not hold exactly this state, or one whose
+    revocations do not reach up to it. A higher number is proven loss of data and freezes for good.
+    """
+    channel = seat.channel
+    if channel.frozen is None:
+        return NOTHING
+    if channel.frozen is not FreezeReason.RESTORED:
+        raise ChannelNotReady(
+            f"the channel is frozen ({channel.frozen.name.lower()}) for good; close cooperatively or let the peer close"
+        )
+    if sequence > channel.sequence:
+        return data_loss(seat, sequence)
+    if sequence < channel.sequence or not _is_consistent(channel):
+        raise ChannelNotReady(
+            f"the report names state {sequence}, this log holds state {channel.sequence} with own revocations up to "
+            f"{channel.own_released}; the channel stays frozen"
+        )
+    return Step((ChannelUnfrozen(recorded_at=seat.now, reported_by=reported_by, sequence=sequence),))
+
+
+def thaw_by_peer(seat: Seat, message: Reestablish) -> Step:
+    """Thaw if the peer stands exactly where this log does; else nothing.
+
+    A peer that lies about this could have a revoked state published. Where a tower ever acknowledged a state, the
+    peer's word counts only together with the tower's (`reported`).
+    """
+    channel = seat.channel
+    if channel.frozen is not FreezeReason.RESTORED or message.current_seq != channel.sequence:
+        return NOTHING
+    released = -1 if message.last_peer_secret_seq is None else message.last_peer_secret_seq
+    own = channel.pending.content.state_hash if channel.pending is not None else None
+    same_offer = message.pending_state_hash is None or message.pending_state_hash == own
+    tower_agrees = not channel.acknowledged or seat.reported == channel.sequence
+    if released != channel.own_released or not same_offer or not tower_agrees or not _is_consistent(channel):
+        return NOTHING
+    return unfreeze(seat, channel.sequence, ReportedBy.PEER)
+
+
+def _is_consistent(channel: PartyChannel) -> bool:
+    """Whether the own release log reaches exactly to the state before the newest one."""
+    return channel.own_released == channel.sequence - 1
