@@ -13,21 +13,21 @@ long as its connection; on the next one both sides say where they stand, and wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
-import msgspec
 import structlog
 
 from domain.contract.conditions import Condition
-from domain.errors import ChannelNotReady, DomainError, MalformedInput, UnknownChannel
+from domain.errors import DomainError, MalformedInput
 from watchtower.client.exchange import Fund
 from watchtower.client.finality import Finality
-from watchtower.client.link_calls import Calls
+from watchtower.client.htlcs import Change
+from watchtower.client.link_calls import Calls, Reached
 from watchtower.client.link_messages import AnyLinkMessage, Refused, decode, encode, kind_of, refused
-from watchtower.client.messages import AcceptChannel, Message, OpenChannel, UpdateOffer, UpdateReject
-from watchtower.client.opened import proposal_id_of
+from watchtower.client.link_work import Done, LinkWork
+from watchtower.client.messages import Message, UpdateOffer, UpdateReject
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
@@ -40,20 +40,7 @@ TIMEOUT_MS = 30_000
 REFUSAL_LIMIT = 100
 """Messages that the own party refused; after so many the peer is broken or hostile and the connection ends."""
 
-OPENING_LIMIT = 20
-"""Channels without a complete state 0 that one peer may leave behind: each costs keys and lines in the log."""
-
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-
-class _Done(msgspec.Struct, frozen=True):
-    """What a piece of work of the party yields: messages to send and the channel as it stands afterwards."""
-
-    messages: Sequence[Message] = ()
-    channel: PartyChannel | None = None
-    opened: bytes | None = None
 
 
 class PeerLink:
@@ -70,14 +57,13 @@ class PeerLink:
     ) -> None:
         self.party = party
         self._transport = transport
-        self._book = book
+        self._work = LinkWork(party, book, transport.peer)
         self._seconds = timeout_ms / 1000
         self._finality = finality
         self._calls = Calls()
         self._order = asyncio.Lock()
-        self._openings: dict[bytes, OpenChannel] = {}
         self._refusals = 0
-        self._work: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Done]] = set()
         self._running: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -109,19 +95,20 @@ class PeerLink:
         await self._transport.close()
         if self._running is not None:
             await asyncio.gather(self._running, return_exceptions=True)
-        await asyncio.gather(*self._work, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def run(self) -> None:
         """Say where all channels stand, then take messages until the connection ends (`TransportClosed`).
 
-        Raises `MalformedInput` for what no party sends, and store errors: the channel must then be read anew.
+        Raises `MalformedInput` for what no party sends, and the errors of the store.
         """
         try:
             await self.reconnect()
             while True:
                 await self._take(decode(await self._transport.receive()))
         except BaseException as error:
-            self._calls.end(error if isinstance(error, TransportClosed) else _ended(error))
+            ended = error if isinstance(error, TransportClosed) else None
+            self._calls.end(ended or TransportClosed(f"the link ended: {type(error).__name__}"))
             await self._transport.close()
             raise
 
@@ -139,15 +126,13 @@ class PeerLink:
 
     async def propose_channel(self, terms: Terms) -> bytes:
         """First half of an opening: both sides know all constants. Returns the proposal id."""
-        request = await asyncio.to_thread(self.party.open, terms)
-        name = bytes(request.channel_id)
-        self._openings[name] = request
+        name = await asyncio.to_thread(self._work.open, terms)
         try:
             async with self._calls.begin(name) as call:
-                await self._perform(lambda: _Done((request,)))
-                return (await call.wait(_is_known, self._seconds)).params.proposal_id
+                await self._perform(lambda: self._work.ask(name))
+                return (await call.wait(_exists, self._seconds)).params.proposal_id
         finally:
-            self._openings.pop(name, None)
+            self._work.give_up(name)
 
     async def fix_channel(
         self, proposal_id: bytes, txid: bytes, vout: int, *, state_data: bytes = b"", app_id: bytes = NO_APP
@@ -164,16 +149,25 @@ class PeerLink:
         conditions: Sequence[Condition] = (),
         state_data: bytes = b"",
     ) -> int:
-        """Make the next state; balances of A and B in satoshi. Returns its number once it is final.
+        """Make the next state; balances of A and B in satoshi. Returns its number; see `advance`."""
+        return await self.advance(channel_id, lambda: self.party.offer(channel_id, balances, conditions, state_data))
 
-        Out of turn it asks the peer for the turn. Raises `PeerRefused`, `PeerSilent`, `Overtaken`, and the
-        refusals of the own party.
+    async def change(self, channel_id: bytes, wanted: Change) -> int:
+        """Make the next state by adding and removing HTLCs. Returns its number; see `advance`."""
+        return await self.advance(channel_id, lambda: self.party.change(channel_id, wanted))
+
+    async def advance(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> int:
+        """Run an exchange that begins with any offer of the party; returns the state's number once it is final.
+
+        Out of turn the offer asks the peer for the turn. Raises `PeerRefused`, `PeerSilent`, `Overtaken`, the
+        refusals of the own party, and what the tower's client raises: then the state is complete, not final, and
+        goes on to the tower without a further call.
         """
         async with self._calls.begin(await self._proposal_of(channel_id)) as call:
-            done = await self._act(channel_id, lambda: self.party.offer(channel_id, balances, conditions, state_data))
+            done = await self._act(channel_id, offer)
             header = next(bytes(each.header) for each in done.messages if isinstance(each, UpdateOffer))
             sequence = int.from_bytes(header[40:48], "little")
-            await call.wait(lambda channel: _is_revoked_before(channel, sequence), self._seconds)
+            await call.wait(lambda channel: _revoked_before(channel, sequence), self._seconds)
             made = await asyncio.to_thread(self.party.state, channel_id, sequence)
             if made.content.header != header:
                 raise Overtaken(f"the peer completed state {sequence} with other content; look and decide again")
@@ -195,19 +189,16 @@ class PeerLink:
 
     async def reconnect(self) -> None:
         """Say where every channel with this peer stands; the peer sends what this side lacks."""
-        for proposal_id in await asyncio.to_thread(self._open_channels):
-            await self._act(proposal_id, lambda name=proposal_id: self.party.reconnect(name))  # type: ignore[misc]
+        for proposal_id in await asyncio.to_thread(self._work.alive):
+            await self._reconnect(proposal_id)
 
     async def send(self, message: Message) -> None:
         """Send one message that the party has stored already, in the order of the other work."""
-        await self._perform(lambda: _Done((message,)))
+        await self._perform(lambda: Done((message,)))
 
-    async def wait_for(
-        self, channel_id: bytes, reached: Callable[[PartyChannel], bool], timeout_ms: int | None = None
-    ) -> PartyChannel:
+    async def wait_for(self, channel_id: bytes, reached: Reached, timeout_ms: int | None = None) -> PartyChannel:
         """The channel once `reached` holds, by whoever's doing; `PeerSilent` after the time."""
-        name = await self._proposal_of(channel_id)
-        with self._calls.watch(name) as call:
+        with self._calls.watch(await self._proposal_of(channel_id)) as call:
             call.note(await asyncio.to_thread(self.party.channel, channel_id))
             return await call.wait(reached, self._seconds if timeout_ms is None else timeout_ms / 1000)
 
@@ -215,98 +206,55 @@ class PeerLink:
 
     async def _take(self, message: AnyLinkMessage) -> None:
         """One message of the peer."""
-        name = bytes(message.channel_id)
         if isinstance(message, Refused):
-            self._calls.fail(name, PeerRefused(message.reason, message.slug))
+            self._calls.fail(message.channel_id, PeerRefused(message.reason, message.slug))
             return
         try:
-            done = await self._perform(lambda: self._decide(message))
+            await self._perform(lambda: self._work.receive(message))
         except DomainError as error:
             await self._refuse(message, error)
-            return
-        if isinstance(message, UpdateReject):
-            self._calls.fail(name, PeerRefused(message.reason))
-        if done.opened is not None and done.channel is not None:
-            self._calls.rename(name, done.opened)
-            self._calls.note(done.channel)
 
     async def _refuse(self, message: AnyLinkMessage, error: DomainError) -> None:
         """Tell the peer and the waiting call; end a connection on which this happens too often."""
-        name = bytes(message.channel_id)
         if isinstance(message, UpdateReject):
-            self._calls.fail(name, PeerRefused(message.reason))
+            self._calls.fail(message.channel_id, PeerRefused(message.reason))
             return
         _log.warning("message_refused", peer=self.peer.hex(), message=kind_of(message), slug=error.slug)
-        self._calls.fail(name, error)
+        self._calls.fail(message.channel_id, error)
         self._refusals += 1
         if self._refusals > REFUSAL_LIMIT:
             raise MalformedInput(f"the peer sent {self._refusals} messages that break the protocol")
         await self._transport.send(encode(refused(message, error)))
 
-    def _decide(self, message: AnyLinkMessage) -> _Done:
-        """The party's answer, in a worker thread. A peer may speak for its own channels only."""
-        assert not isinstance(message, Refused), "refusals are not for the party"
-        if isinstance(message, OpenChannel):
-            return self._answer_opening(message)
-        if isinstance(message, AcceptChannel):
-            return self._take_acceptance(message)
-        self._book.require(self.party.channel(message.channel_id), self.peer)
-        answers = self.party.receive(message)
-        return _Done(answers, self.party.channel(message.channel_id))
+    async def _reconnect(self, proposal_id: bytes) -> None:
+        await self._act(proposal_id, lambda: self.party.reconnect(proposal_id))
 
-    def _answer_opening(self, message: OpenChannel) -> _Done:
-        unfinished = sum(1 for channel in self._own_channels() if channel.state is None)
-        if unfinished >= OPENING_LIMIT:
-            raise ChannelNotReady(f"{unfinished} openings of this peer are unfinished; finish or give up one first")
-        answers = self.party.receive(message)
-        (accept,) = (each for each in answers if isinstance(each, AcceptChannel))
-        proposal_id = proposal_id_of(message, accept, self.party.settings.params_policy)
-        self._book.bind(proposal_id, self.peer)
-        return _Done(answers, self.party.channel(proposal_id))
+    async def _act(self, channel_id: bytes, act: Callable[[], Iterable[Message]]) -> Done:
+        return await self._perform(lambda: self._work.act(channel_id, act))
 
-    def _take_acceptance(self, message: AcceptChannel) -> _Done:
-        request = self._openings.get(bytes(message.channel_id))
-        if request is None:
-            raise UnknownChannel("no opening waits for this answer; it was given up")
-        proposal_id = proposal_id_of(request, message, self.party.settings.params_policy)
-        self._book.bind(proposal_id, self.peer)
-        answers = self.party.receive(message)
-        return _Done(answers, self.party.channel(proposal_id), proposal_id)
-
-    async def _act(self, channel_id: bytes, act: Callable[[], Iterable[Message]]) -> _Done:
-        """Work on a channel of this peer that yields messages to it."""
-
-        def work() -> _Done:
-            self._book.require(self.party.channel(channel_id), self.peer)
-            messages = tuple(act())
-            return _Done(messages, self.party.channel(channel_id))
-
-        return await self._perform(work)
-
-    async def _perform(self, work: Callable[[], _Done]) -> _Done:
+    async def _perform(self, work: Callable[[], Done]) -> Done:
         """Run work of the party in a thread and send what it says; a caller that gives up does not stop it."""
-        return await asyncio.shield(self._spawn(self._in_order(work)))
+        task = asyncio.create_task(self._in_order(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._done_with)
+        return await asyncio.shield(task)
 
-    async def _in_order(self, work: Callable[[], _Done]) -> _Done:
+    async def _in_order(self, work: Callable[[], Done]) -> Done:
         async with self._order:
             done = await asyncio.to_thread(work)
-            for message in done.messages:
-                await self._transport.send(encode(message))
+            if done.channel is not None and done.opened is not None:
+                self._calls.rename(done.opened, done.channel.params.proposal_id)
             if done.channel is not None:
                 self._calls.note(done.channel)
+            for message in done.messages:
+                await self._transport.send(encode(message))
         if self._finality is not None and done.channel is not None:
             self._finality.touch(done.channel)
         return done
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._done_with)
-        return task
-
-    def _done_with(self, task: asyncio.Task[Any]) -> None:
+    def _done_with(self, task: asyncio.Task[Done]) -> None:
         """Forget finished work; an error whose caller has given up is said here, elsewhere nobody would hear it."""
-        self._work.discard(task)
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.debug("link_work_failed", peer=self.peer.hex(), error=type(error).__name__)
 
@@ -323,19 +271,13 @@ class PeerLink:
         channel = await asyncio.to_thread(self.party.channel, channel_id)
         return channel.params.proposal_id
 
-    def _own_channels(self) -> list[PartyChannel]:
-        return [channel for channel in self.party.channels() if self._book.peer_of(channel) == self.peer]
 
-    def _open_channels(self) -> list[bytes]:
-        return [each.params.proposal_id for each in self._own_channels() if not (each.abandoned or each.spend_seen)]
-
-
-def _is_known(channel: PartyChannel) -> bool:
-    """Whether there is a channel at all; an opening has none until the peer has answered."""
-    return len(channel.params.proposal_id) == 32
+def _exists(channel: PartyChannel) -> bool:
+    """Whether an opening has become a channel: its keys are all known."""
+    return channel.version > 0
 
 
-def _is_revoked_before(channel: PartyChannel, sequence: int) -> bool:
+def _revoked_before(channel: PartyChannel, sequence: int) -> bool:
     """Whether a state is complete and the peer has revoked the one before it: rule U4 (i)."""
     return channel.sequence >= sequence and channel.peer_revoked >= sequence - 1
 
@@ -346,7 +288,3 @@ def _close_of(channel: PartyChannel, fee: int, lock_time: int) -> bytes | None:
         if (close.by, close.fee, close.lock_time) == (channel.own_side, fee, lock_time):
             return close.raw
     return None
-
-
-def _ended(error: BaseException) -> TransportClosed:
-    return TransportClosed(f"the link ended: {type(error).__name__}")

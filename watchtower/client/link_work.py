@@ -1,0 +1,98 @@
+"""What a link lets its party do, in a worker thread: a peer may speak for its own channels and for no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from domain.contract.params import KeyBlock, ParamsPolicy
+from domain.errors import ChannelNotReady, UnknownChannel
+from watchtower.client.messages import AcceptChannel, AnyMessage, Message, OpenChannel
+from watchtower.client.opening import Terms, agreed_params
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.peer_book import PeerBook
+
+OPENING_LIMIT = 20
+"""Channels without a complete state 0 that one peer may leave behind: each costs keys and lines in the log."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Messages to send, the channel as it stands afterwards, and the name of an opening that became this channel."""
+
+    messages: Sequence[Message] = ()
+    channel: PartyChannel | None = None
+    opened: bytes | None = None
+
+
+class LinkWork:
+    """One party and one peer. Every method may wait for the disk."""
+
+    def __init__(self, party: ChannelParty, book: PeerBook, peer: bytes) -> None:
+        self._party = party
+        self._book = book
+        self._peer = peer
+        self._openings: dict[bytes, OpenChannel] = {}
+
+    def open(self, terms: Terms) -> bytes:
+        """Begin an opening; the name that this side drew for it."""
+        request = self._party.open(terms)
+        self._openings[bytes(request.channel_id)] = request
+        return bytes(request.channel_id)
+
+    def ask(self, name: bytes) -> Done:
+        """The first message of an opening."""
+        return Done((self._openings[name],))
+
+    def give_up(self, name: bytes) -> None:
+        """An answer that comes after this is refused."""
+        self._openings.pop(name, None)
+
+    def act(self, channel_id: bytes, act: Callable[[], Iterable[Message]]) -> Done:
+        """Let the party act in a channel of this peer."""
+        self._book.require(self._party.channel(channel_id), self._peer)
+        messages = tuple(act())
+        return Done(messages, self._party.channel(channel_id))
+
+    def receive(self, message: AnyMessage) -> Done:
+        """Let the party take a message; `UnknownChannel` for a channel of somebody else."""
+        if isinstance(message, OpenChannel):
+            return self._answer_opening(message)
+        if isinstance(message, AcceptChannel):
+            return self._take_acceptance(message)
+        return self.act(message.channel_id, lambda: self._party.receive(message))
+
+    def channels(self) -> list[PartyChannel]:
+        """All channels with this peer."""
+        return [channel for channel in self._party.channels() if self._book.peer_of(channel) == self._peer]
+
+    def alive(self) -> list[bytes]:
+        """Proposal ids of the channels about which there is something to say."""
+        return [each.params.proposal_id for each in self.channels() if not (each.abandoned or each.spend_seen)]
+
+    def _answer_opening(self, message: OpenChannel) -> Done:
+        unfinished = sum(1 for channel in self.channels() if channel.state is None and not channel.abandoned)
+        if unfinished >= OPENING_LIMIT:
+            raise ChannelNotReady(f"{unfinished} openings of this peer are unfinished; finish or give up one first")
+        answers = self._party.receive(message)
+        (accept,) = (each for each in answers if isinstance(each, AcceptChannel))
+        proposal_id = proposal_id_of(message, accept, self._party.settings.params_policy)
+        self._book.bind(proposal_id, self._peer)
+        return Done(answers, self._party.channel(proposal_id))
+
+    def _take_acceptance(self, message: AcceptChannel) -> Done:
+        """Bound before it exists: a channel of nobody could not be finished."""
+        name = bytes(message.channel_id)
+        request = self._openings.pop(name, None)
+        if request is None:
+            raise UnknownChannel("no opening waits for this answer; it was given up")
+        proposal_id = proposal_id_of(request, message, self._party.settings.params_policy)
+        self._book.bind(proposal_id, self._peer)
+        answers = self._party.receive(message)
+        return Done(answers, self._party.channel(proposal_id), name)
+
+
+def proposal_id_of(request: OpenChannel, accept: AcceptChannel, policy: ParamsPolicy) -> bytes:
+    """The name under which both sides of an opening know it; `InvalidParams` as `agreed_params`."""
+    return agreed_params(request, KeyBlock.decode(accept.key_block), policy).proposal_id

@@ -1,0 +1,180 @@
+"""A party that is there for all its peers: it listens, dials, and makes each link anew when it breaks.
+
+async with PartyServer(home.party, home.book, home.transport_key, listen=("127.0.0.1", 9735)) as server:
+    link = await server.link(peer)          # the link of now; ask again after `TransportClosed`
+    await link.update(channel_id, (490_000, 510_000))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from domain.errors import DomainError
+from watchtower.client.finality import Finality
+from watchtower.client.link import TIMEOUT_MS, PeerLink
+from watchtower.client.party import ChannelParty
+from watchtower.client.peer_book import PeerBook
+from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
+from watchtower.client.transport.admission import Admission, only
+from watchtower.client.transport.curve import CurveDialer
+from watchtower.client.transport.curve_key import PeerAddress, TransportKey
+from watchtower.client.transport.curve_listener import CurveListener
+from watchtower.client.transport.curve_socket import Timing
+from watchtower.client.transport.port import Transport
+from watchtower.ports import StoreBusy, StoreConflict, StoreFull
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+"""Seconds between attempts to reach a peer: doubled each time, shortened at random so that nobody marches in step."""
+
+PASSING = (TransportClosed, DomainError, StoreBusy, StoreFull, StoreConflict)
+"""What ends one link. Any other error means that this party cannot trust its own log: then the server ends."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PartyServer:
+    """One link per peer. Without `admission` only the peers with an address may connect."""
+
+    def __init__(
+        self,
+        party: ChannelParty,
+        book: PeerBook,
+        key: TransportKey,
+        *,
+        listen: tuple[str, int] | None = None,
+        peers: Sequence[PeerAddress] = (),
+        admission: Admission | None = None,
+        timeout_ms: int = TIMEOUT_MS,
+        finality: Finality | None = None,
+        timing: Timing | None = None,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
+        self._longest_pause = longest_pause
+        self._party, self._book, self._key = party, book, key
+        self._peers = tuple(peers)
+        self._timeout_ms = timeout_ms
+        self._finality = finality
+        self._dialer = CurveDialer(key, timing)
+        allowed = admission or only(peer.key for peer in peers)
+        self._listener = CurveListener(key, *listen, allowed, timing) if listen is not None else None
+        self._links: dict[bytes, tuple[PeerLink, bool]] = {}
+        self._changed = asyncio.Condition()
+        self._running: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<PartyServer {self._key.public.hex()[:8]}, {len(self._links)} links>"
+
+    @property
+    def address(self) -> PeerAddress | None:
+        """What peers dial, None for a party that only dials itself."""
+        return self._listener.address if self._listener is not None else None
+
+    async def __aenter__(self) -> Self:
+        if self._listener is not None:
+            await self._listener.start()
+        self._running = asyncio.create_task(self._run(), name="party server")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def wait(self) -> None:
+        """Run until `stop`; raises what made the server end by itself."""
+        assert self._running is not None, "enter the server first"
+        await asyncio.shield(self._running)
+
+    async def stop(self) -> None:
+        """End all links and stop listening."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        for link, _ in tuple(self._links.values()):
+            await link.stop()
+        if self._listener is not None:
+            await self._listener.close()
+        await self._dialer.close()
+
+    async def link(self, peer: bytes, timeout_ms: int | None = None) -> PeerLink:
+        """The living link to a peer; waits for it, and raises `PeerUnreachable` after the time."""
+        seconds = (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: peer in self._links)
+                return self._links[peer][0]
+        except TimeoutError:
+            raise PeerUnreachable(f"no connection to {peer.hex()} within {seconds * 1000:.0f} ms") from None
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            if self._listener is not None:
+                group.create_task(self._accept(self._listener, group), name="accept peers")
+            for address in self._peers:
+                group.create_task(self._keep_dialing(address), name=f"dial {address}")
+            if self._finality is not None:
+                group.create_task(self._finality.run(), name="tower")
+
+    async def _accept(self, listener: CurveListener, group: asyncio.TaskGroup) -> None:
+        while True:
+            transport = await listener.accept()
+            group.create_task(self._serve(transport, dialed=False), name=f"peer {transport.peer.hex()[:8]}")
+
+    async def _keep_dialing(self, address: PeerAddress) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: address.key not in self._links)
+            try:
+                transport = await self._dialer.dial(address)
+            except PeerError as error:
+                _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
+            else:
+                began = asyncio.get_running_loop().time()
+                await self._serve(transport, dialed=True)
+                lived = asyncio.get_running_loop().time() - began
+                pause = FIRST_PAUSE if lived > LONGEST_PAUSE else pause
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(2 * pause, self._longest_pause)
+
+    async def _serve(self, transport: Transport, *, dialed: bool) -> None:
+        """Run a link to its end. Of two connections to one peer both sides keep the one that the smaller key dialed."""
+        peer = transport.peer
+        known = self._links.get(peer)
+        if known is not None and known[1] != dialed and self._prefers_dialed(peer) != dialed:
+            await transport.close()
+            return
+        if known is not None:
+            await known[0].stop()
+        link = PeerLink(self._party, transport, self._book, timeout_ms=self._timeout_ms, finality=self._finality)
+        await self._keep(peer, link, dialed)
+        try:
+            await link.run()
+        except PASSING as error:
+            _log.info("link_ended", peer=peer.hex(), reason=str(error))
+        finally:
+            await link.stop()
+            await self._forget(peer, link)
+
+    def _prefers_dialed(self, peer: bytes) -> bool:
+        return self._key.public < peer
+
+    async def _keep(self, peer: bytes, link: PeerLink, dialed: bool) -> None:
+        async with self._changed:
+            self._links[peer] = (link, dialed)
+            self._changed.notify_all()
+
+    async def _forget(self, peer: bytes, link: PeerLink) -> None:
+        """A newer link may have taken the place already."""
+        async with self._changed:
+            if peer in self._links and self._links[peer][0] is link:
+                del self._links[peer]
+                self._changed.notify_all()
