@@ -186,12 +186,16 @@ class DisputeCalls(TowerSession):
 
 
 def verify_offline(
-    params: bytes, proof: str, published: bytes | None = None, sweep_spk: bytes | None = None
+    params: bytes,
+    proof: str,
+    published: bytes | None = None,
+    sweep_spk: bytes | None = None,
+    revocation_key: bytes | None = None,
 ) -> VerificationResult:
-    """Judge a proof by a channel's constants (516 bytes) alone."""
+    """Judge a proof by a channel's constants (516 bytes) alone; a ladder needs the rest, R in profile 1 only."""
     raw = bytes(_hex(proof, ProofHex, "proof"))
     tx = None if published is None else Transaction.parse(published)
-    result = verify_proof(ChannelParams.decode(params), raw, ProofContext(tx, sweep_spk))
+    result = verify_proof(ChannelParams.decode(params), raw, ProofContext(tx, sweep_spk, revocation_key=revocation_key))
     message = WHY_INVALID.get(result.reason, "") if result.reason else str(result.verdict)
     found = VerificationResult(verdict=result.verdict.value, message=message, reason=result.reason)
     if len(raw) < HEAD_SIZE:

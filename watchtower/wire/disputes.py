@@ -95,12 +95,16 @@ class ResponseBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyRequest(Request, frozen=True, kw_only=True):
-    """`POST /v1/proofs/verify`. With `params` the proof is judged by them and what else is given, else by the log."""
+    """`POST /v1/proofs/verify`. With `params` the proof is judged by them and what else is given, else by the log.
+
+    `revocation_key` is R of the published commitment: a ladder of profile 1 cannot be judged without it.
+    """
 
     proof: ProofHex
     params: ParamsHex | None = None
     published: TransactionHex | None = None
     sweep_spk: ScriptHex | None = None
+    revocation_key: Hex33 | None = None
 
 
 class VerifyBody(msgspec.Struct, frozen=True, kw_only=True):
