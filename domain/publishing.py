@@ -116,26 +116,26 @@ def _own_signature(channel: Channel, tx: Transaction) -> bytes:
 
 def _close_terms(channel: Channel, tx: Transaction, final_balances: tuple[int, int]) -> Terms:
     """Who pays which fee so that exactly this transaction results."""
-    params, last = channel.params, None
+    params = channel.params
+    build_cooperative_close(params, final_balances, Side.A, 0)  # refuses balances that do not add up
     for closer in Side:
         mine = final_balances[closer]
         fees = {mine - out.value for out in tx.outputs} | {mine}
-        for fee in sorted(fee for fee in fees if 0 <= fee <= max(mine, 0)):
-            try:
-                built = build_cooperative_close(params, final_balances, closer, fee, tx.lock_time)
-            except InvalidState as refusal:
-                last = refusal
-                continue
-            if built.txid == tx.txid:
+        for fee in sorted(fee for fee in fees if 0 <= fee <= mine):
+            if _is_close(channel, tx, final_balances, Terms(closer, fee)):
                 return Terms(closer, fee)
-    if last is not None:
-        raise last
-    # The sum is checked where the transaction is built, which a negative balance never reaches.
-    build_cooperative_close(params, final_balances, Side.A, 0)
     raise InvalidState(
         "the transaction is not the cooperative close with these final balances: version 2, only the funding output "
         "as input, exactly the agreed payouts less one side's fee"
     )
+
+
+def _is_close(channel: Channel, tx: Transaction, final_balances: tuple[int, int], terms: Terms) -> bool:
+    try:
+        built = build_cooperative_close(channel.params, final_balances, terms.closer, terms.fee, tx.lock_time)
+    except InvalidState:  # no close has this lock time, or these outputs are all dust
+        return False
+    return built.txid == tx.txid
 
 
 def close_to_send(channel: Channel, kept: bytes | None) -> bytes | None:
