@@ -42,13 +42,15 @@ class Timeline:
 
     def apply(self, _before: Mapping[Key, Row], page: Iterable[Recorded]) -> list[Change]:
         """A row per channel event."""
-        return [_change(recorded) for recorded in page if is_channel(recorded.envelope)]
+        rows = (row_of(recorded) for recorded in page if is_channel(recorded.envelope))
+        return [Change(TABLE.name, (row.stream, row.version), as_row(row)) for row in rows]
 
 
-def _change(recorded: Recorded) -> Change:
+def row_of(recorded: Recorded) -> TimelineRow:
+    """The entry of an event."""
     envelope = recorded.envelope
     payload = envelope.payload
-    row = TimelineRow(
+    return TimelineRow(
         stream=envelope.stream,
         version=envelope.version,
         id=recorded.id,
@@ -58,7 +60,6 @@ def _change(recorded: Recorded) -> Change:
         txid=getattr(payload, "txid", None),
         line=sentence(payload),
     )
-    return Change(TABLE.name, (envelope.stream, envelope.version), as_row(row))
 
 
 def _height(payload: Payload) -> int | None:

@@ -244,6 +244,9 @@ class EventStore(Protocol):
     def last_id(self) -> int:
         """Highest committed notification id, 0 for an empty log."""
 
+    def wait_beyond(self, after_id: int, timeout: float) -> bool:
+        """Wait until the log has an event behind `after_id`; False after `timeout` seconds."""
+
     def stream_id(self, category: str, natural_key: bytes) -> str:
         """Deterministic, unlinkable stream name: category letter and 22 characters (HMAC with `stream_key`)."""
 

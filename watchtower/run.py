@@ -20,6 +20,8 @@ import structlog
 import uvicorn
 
 from watchtower.bootstrap import Parts
+from watchtower.config import Settings
+from watchtower.http.connection import ConnectionLimits, Doorman, protocol
 from watchtower.hygiene import forbid_core_dumps
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
@@ -47,19 +49,29 @@ class _Listener(uvicorn.Server):
         yield
 
 
-def listener(app: Any, connections: int | None) -> _Listener:
-    """A server for an ASGI app; nothing of uvicorn's own logging."""
+def listener(app: Any, limits: ConnectionLimits) -> _Listener:
+    """A server for an ASGI app with limits for its connections; nothing of uvicorn's own logging."""
     return _Listener(
         uvicorn.Config(
             app,
+            http=protocol(Doorman(limits)),
             log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,
             date_header=False,
-            limit_concurrency=connections,
             timeout_graceful_shutdown=HTTP_SECONDS,
         )
+    )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """Those of the API."""
+    chosen = settings.api
+    return ConnectionLimits(
+        seconds=chosen.request_deadline_seconds,
+        total=chosen.max_connections,
+        per_address=chosen.max_connections_per_ip,
     )
 
 
@@ -82,8 +94,8 @@ class Process:
         self._parts.on_thread_end(lambda: loop.call_soon_threadsafe(self._thread_ended))
         self._parts.board.listen(lambda state: loop.call_soon_threadsafe(self._phase_changed, state))
         servers = {
-            "api": listener(self._parts.api, self._parts.settings.api.max_connections),
-            "admin": listener(self._parts.admin, None),
+            "api": listener(self._parts.api, connection_limits(self._parts.settings)),
+            "admin": listener(self._parts.admin, ConnectionLimits()),
         }
         tasks = self._start(servers)
         await self._stop.wait()

@@ -25,7 +25,7 @@ from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, UnknownE
 from watchtower.client.request_signing import PartySigner
 from watchtower.http import endpoints, routes
 from watchtower.http.app import create_admin_app
-from watchtower.http.nonces import Nonces, TooManyNonces
+from watchtower.http.nonces import Nonces, TooBusy
 from watchtower.wire.hexes import to_json
 from watchtower.wire.signed_request import SignedHeaders, read_headers, request_hash, write_headers
 
@@ -407,7 +407,7 @@ def test_nonces_are_bounded_and_never_forgotten_early() -> None:
     nonces = Nonces(lifetime=120, capacity=2)
     assert [True, False, True] == [nonces.add(b"k", each, 0.0) for each in (b"1", b"1", b"2")]
 
-    with pytest.raises(TooManyNonces):
+    with pytest.raises(TooBusy):
         nonces.add(b"k", b"3", 119.0)
     assert not nonces.add(b"k", b"1", 119.0)
     assert nonces.add(b"k", b"3", 120.0)

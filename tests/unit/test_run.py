@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from watchtower.config import Settings
 from watchtower.run import Process
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.metrics import Metrics
@@ -45,7 +46,7 @@ class FakeParts(SimpleNamespace):
             reporter=threads,
             bells=SimpleNamespace(look=lambda: None),
             store=SimpleNamespace(last_id=lambda: 1),
-            settings=SimpleNamespace(api=SimpleNamespace(max_connections=8)),
+            settings=Settings(),
             sockets={name: self._bound() for name in ("api", "admin")},
             facts={"version": "0", "network": "regtest"},
             api=self._app,

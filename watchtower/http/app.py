@@ -81,12 +81,14 @@ class _Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, first_byte = time.perf_counter(), 500, 0.0
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
                 status = message["status"]
+                is_stream = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
+                first_byte = time.perf_counter() - started if is_stream else 0.0
                 message["headers"] = [
                     *message["headers"],
                     (b"cache-control", b"no-store"),
@@ -97,4 +99,6 @@ class _Edge:
         try:
             await self._app(scope, receive, watched)
         finally:
-            self._observe(scope["method"], route_of(Request(scope)), status, time.perf_counter() - started)
+            # A stream lasts as long as its reader wants: what counts is how soon it begins.
+            seconds = first_byte or time.perf_counter() - started
+            self._observe(scope["method"], route_of(Request(scope)), status, seconds)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from domain.contract import keys
 from domain.errors import MalformedInput
-from watchtower.access import ALL_SCOPES, AccessFile, Scope
+from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, Scope
 from watchtower.http.nonces import Nonces
 from watchtower.http.principal import Principal
 from watchtower.http.problems import ClockSkew, EdgeRefusal
@@ -79,6 +79,14 @@ class Gate:
         if abs(now - headers.created) > self._skew:
             raise ClockSkew(int(now), self._skew)
         return Claim(headers=headers)
+
+    def is_still_good(self, request: Request) -> bool:
+        """Whether the token of a long answer is valid yet. A party owns its channel for ever."""
+        header = request.headers.get("authorization", "")
+        try:
+            return not header or bool(self._scopes_of(header))
+        except (EdgeRefusal, AccessFileBroken):
+            return False
 
     def token_only(self, request: Request) -> Principal:
         """The principal of a bearer token, where parties have no business."""

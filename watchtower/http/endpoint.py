@@ -20,11 +20,15 @@ Method = Literal["GET", "POST"]
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request that was found good: `{id}` of the path, query and body as structs of the row's types."""
+    """A request that was found good: `{id}` of the path, query and body as structs of the row's types.
+
+    `last_event_id` is where a client of an event stream goes on.
+    """
 
     name: str = ""
     query: Any = None
     body: Any = None
+    last_event_id: int | None = None
     principal: Principal = OPERATOR
 
 
@@ -43,6 +47,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     `scope` is what a token must allow; None needs none. An address with `{id}` also answers a party that signs with its
     key, for its own channel only. Any other address takes parties only with `parties=True`, and must then look at
     `Call.principal` itself if it shows or changes what belongs to somebody.
+    With `is_stream`, `call` returns a `Subscription` and `answer` is the body of one event.
     `problems` are the slugs of this use case; those of every address (token, body, limits, store) are added.
     """
 
@@ -57,6 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     answer: type[Any]
     statuses: tuple[int, ...] = (200,)
     problems: tuple[str, ...] = ()
+    is_stream: bool = False
     parties: bool = False
     call: Callable[[Services, Call], Any]
 

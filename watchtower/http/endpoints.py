@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from watchtower.http.dispute_endpoints import DISPUTES
 from watchtower.http.endpoint import Call, Endpoint, Reply
+from watchtower.http.feed import Subscription
+from watchtower.http.liquidity_endpoints import LIQUIDITY
+from watchtower.http.preimage_endpoints import PREIMAGES
 from watchtower.http.services import Services
 from watchtower.wire.api import (
     AliveBody,
@@ -39,6 +42,7 @@ from watchtower.wire.api import (
     UpdateAnswer,
     UpdateRequest,
 )
+from watchtower.wire.events import EventBody, EventsQuery
 from watchtower.wire.queries import ChannelsQuery, TimelineQuery
 
 
@@ -69,11 +73,29 @@ def _get_timeline(services: Services, call: Call) -> TimelinePage:
     return services.get_timeline(call.name, query.after, query.limit)
 
 
+def _position(call: Call) -> int | None:
+    query: EventsQuery = call.query
+    return query.after if call.last_event_id is None else call.last_event_id
+
+
+def _follow_channel(services: Services, call: Call) -> Subscription:
+    return services.subscribe(call.name, call.principal.key, _position(call))
+
+
+def _follow(services: Services, call: Call) -> Subscription:
+    return services.subscribe(None, call.principal.key, _position(call))
+
+
 def _ready(services: Services, call: Call) -> Reply:
     del call
     body = services.get_ready()
     return Reply(body, 200 if body.ready else 503)
 
+
+FOLLOWING = (
+    "Server-sent events. The id of an event is its place in the log; a client that comes back with `Last-Event-ID` "
+    "misses nothing. A comment with the position comes while nothing happens."
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -180,6 +202,33 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         call=_get_timeline,
     ),
     Endpoint(
+        name="follow_channel",
+        method="GET",
+        path="/v1/channels/{id}/events",
+        summary="The events of a channel as they happen",
+        description=FOLLOWING,
+        scope="channels:read",
+        query=EventsQuery,
+        answer=EventBody,
+        is_stream=True,
+        problems=("too-busy",),
+        call=_follow_channel,
+    ),
+    Endpoint(
+        name="follow",
+        method="GET",
+        path="/v1/events",
+        summary="The events of all channels as they happen",
+        description=f"{FOLLOWING} A party sees those of its own channels.",
+        scope="channels:read",
+        parties=True,
+        query=EventsQuery,
+        answer=EventBody,
+        is_stream=True,
+        problems=("too-busy",),
+        call=_follow,
+    ),
+    Endpoint(
         name="get_tower",
         method="GET",
         path="/v1/info",
@@ -210,6 +259,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         call=_ready,
     ),
     *DISPUTES,
+    *LIQUIDITY,
+    *PREIMAGES,
 )
 
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(endpoint.path for endpoint in ENDPOINTS))

@@ -10,8 +10,8 @@ from watchtower.ports import WatchtowerError
 CAPACITY = 65_536
 
 
-class TooManyNonces(WatchtowerError):
-    """More signed requests than can be remembered arrive; whoever comes now has to come again."""
+class TooBusy(WatchtowerError):
+    """More signed requests or streams than can be kept; whoever comes now has to come again."""
 
     slug: ClassVar[str] = "too-busy"
 
@@ -29,13 +29,13 @@ class Nonces:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
     def add(self, key: bytes, nonce: bytes, now: float) -> bool:
-        """Remember the pair; False if it is known. `now` in monotonic seconds. Raises `TooManyNonces`."""
+        """Remember the pair; False if it is known. `now` in monotonic seconds. Raises `TooBusy`."""
         while self._seen and next(iter(self._seen.values())) <= now:
             self._seen.popitem(last=False)
         pair = key + nonce
         if pair in self._seen:
             return False
         if len(self._seen) >= self._capacity:
-            raise TooManyNonces("too many signed requests at once; try again")
+            raise TooBusy("too many signed requests at once; try again")
         self._seen[pair] = now + self._lifetime
         return True

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from domain.units import MAX_SEQUENCE
 from watchtower.http.endpoint import Endpoint
 from watchtower.http.endpoints import ENDPOINTS
 from watchtower.http.problems import PROBLEM_TYPE, TITLES, status_of
@@ -17,6 +18,7 @@ VERSION = "1"
 """Of the API, not of the service: it changes when a client has to."""
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 REF = "#/components/schemas/{name}"
 
 GUARDED = (
@@ -97,16 +99,18 @@ def _operation(endpoint: Endpoint, parameters: list[Tree], references: dict[Any,
 
 def _responses(endpoint: Endpoint, references: dict[Any, Tree]) -> Tree:
     """Answers by status; several problems of one status are named in its description."""
+    content = {JSON: {"schema": references[endpoint.answer]}}
+    if endpoint.is_stream:
+        content = {EVENT_STREAM: {"schema": {"type": "string"}, "x-data": references[endpoint.answer]}}
     found: Tree = {
-        str(status): {"description": endpoint.summary, "content": {JSON: {"schema": references[endpoint.answer]}}}
-        for status in endpoint.statuses
+        str(status): {"description": endpoint.summary, "content": dict(content)} for status in endpoint.statuses
     }
     for slug in slugs_of(endpoint):
         status = str(status_of(slug))
         said = f"`{slug}`: {TITLES.get(slug, 'The service cannot answer now')}"
-        content = found.setdefault(status, {"description": "", "content": {}})
-        content["content"][PROBLEM_TYPE] = {"schema": references[Problem]}
-        content["description"] += f". {said}" if content["description"] else said
+        answer = found.setdefault(status, {"description": "", "content": {}})
+        answer["content"][PROBLEM_TYPE] = {"schema": references[Problem]}
+        answer["description"] += f". {said}" if answer["description"] else said
     return dict(sorted(found.items()))
 
 
@@ -122,6 +126,10 @@ def _parameters(endpoint: Endpoint, query: Tree) -> list[Tree]:
                 "schema": {"type": "string", "pattern": "^[0-9a-f]{4,64}$"},
             }
         )
+    if endpoint.is_stream:
+        said = "Where to go on: the id of the last event that arrived."
+        last: Tree = {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE}
+        found.append({"name": "Last-Event-ID", "in": "header", "required": False, "description": said, "schema": last})
     for name, schema in query.get("properties", {}).items():
         found.append({"name": name, "in": "query", "required": False, "schema": _not_null(schema)})
     return found

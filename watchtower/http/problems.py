@@ -18,7 +18,7 @@ from starlette.responses import Response
 from domain.errors import DomainError, LogCorrupt, MalformedInput, Refusal
 from watchtower.access import AccessFileBroken
 from watchtower.http.buckets import RateLimited
-from watchtower.http.nonces import TooManyNonces
+from watchtower.http.nonces import TooBusy
 from watchtower.keystore import KeystoreError
 from watchtower.ports import NodeError, StoreError, WatchtowerError, WrongChain
 from watchtower.wire.api import Problem
@@ -192,7 +192,7 @@ def _public_sentence(error: WatchtowerError) -> str:
         )
     if isinstance(error, NodeError):
         return "the bitcoin node cannot be asked now; nothing was stored, try again"
-    if isinstance(error, TooManyNonces):
+    if isinstance(error, TooBusy):
         return str(error)
     if isinstance(error, AccessFileBroken):
         return "the list of tokens and parties of this tower cannot be read; tell its operator"

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
+from domain.errors import MalformedInput
 from watchtower.http.auth import Claim, Gate, require_scope
 from watchtower.http.body import BODY_SECONDS, MAX_BODY, check_announced, read_body
 from watchtower.http.buckets import Buckets, group_of
 from watchtower.http.endpoint import Call, Endpoint, Reply, read_query
 from watchtower.http.endpoints import ENDPOINTS
+from watchtower.http.feed import Subscription, frames
+from watchtower.http.openapi import EVENT_STREAM, document
 from watchtower.http.openapi import PATH as OPENAPI_PATH
-from watchtower.http.openapi import document
 from watchtower.http.principal import NOBODY, Principal
 from watchtower.http.problems import EdgeRefusal
 from watchtower.http.services import Services
 from watchtower.wire.hexes import from_json, to_json
 
 JSON = "application/json"
+STREAM_HEADERS = {"X-Accel-Buffering": "no"}
+"""A proxy must hand events on as they come."""
+
+_log = structlog.get_logger(__name__)
+
 REPLAYED = "Idempotency-Replayed"
 """Header of an answer to bytes that were stored before; the body is the same as the first time."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may use: body in bytes, its arrival in seconds, requests a second per address and per key."""
+    """What one client may use: body in bytes, its arrival in seconds, requests a second per address and per key.
+
+    `heartbeat` is the silence of an event stream in seconds, `slow_reader` how long one may not take what is sent.
+    """
 
     max_body: int = MAX_BODY
     body_seconds: float = BODY_SECONDS
     per_address: float = 50.0
     per_key: float = 50.0
+    heartbeat: float = 15.0
+    slow_reader: float = 30.0
 
 
 class Api:
@@ -73,9 +89,17 @@ class Api:
         principal = NOBODY if claim is None else self._admit(claim, request, raw, endpoint)
         query = read_query(request.query_params.multi_items(), endpoint.query)
         body = None if endpoint.body is None else from_json(raw, endpoint.body)
-        call = Call(str(request.path_params.get("id", "")), query, body, principal)
+        position = _last_event_id(request) if endpoint.is_stream else None
+        call = Call(str(request.path_params.get("id", "")), query, body, position, principal)
         result = await run_in_threadpool(self._run, endpoint, call)
+        if isinstance(result, Subscription):
+            return self._stream(request, result)
         return _response(result if isinstance(result, Reply) else Reply(result), endpoint)
+
+    def _stream(self, request: Request, subscription: Subscription) -> Response:
+        if request.method == "HEAD":
+            return Response(None, 200, STREAM_HEADERS, EVENT_STREAM)
+        return EventStream(subscription, self._limits, lambda: self._gate.is_still_good(request))
 
     def _limit_address(self, request: Request) -> None:
         group = group_of(request.client.host) if request.client is not None else None
@@ -96,6 +120,44 @@ class Api:
         if call.principal.key is not None and endpoint.names_channel:
             self._services.require_owner(call.name, call.principal.key)
         return endpoint.call(self._services, call)
+
+
+class EventStream(StreamingResponse):
+    """An event stream that ends when its reader takes nothing for a while, or when `allowed` says no."""
+
+    def __init__(self, subscription: Subscription, limits: Limits, allowed: Callable[[], bool]) -> None:
+        super().__init__((), 200, STREAM_HEADERS, EVENT_STREAM)
+        self._subscription = subscription
+        self._limits = limits
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, if there is room for one more reader."""
+        # A reader is counted before the answer begins: too many of them are a problem document.
+        with self._subscription.feed.reading(self._subscription.owner) as news:
+            self.body_iterator = frames(self._subscription, news, self._limits.heartbeat, self._allowed)
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the frames; a connection that is not read is left, and uvicorn ends it."""
+
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(self._limits.slow_reader):
+                await send(message)
+
+        try:
+            await super().stream_response(in_time)
+        except TimeoutError:
+            _log.info("event_stream_ended", reason="the reader takes nothing")
+
+
+def _last_event_id(request: Request) -> int | None:
+    text = request.headers.get("last-event-id")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 14):
+        raise MalformedInput("Last-Event-ID is the id of an event, a whole number")
+    return int(text)
 
 
 def _response(reply: Reply, endpoint: Endpoint) -> Response:

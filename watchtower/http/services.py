@@ -12,9 +12,12 @@ from watchtower.channels.context import Context
 from watchtower.channels.disputes import Disputes, bind_disputes
 from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
+from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
 from watchtower.channels.ownership import admit_registration, require_owner
+from watchtower.channels.preimages import Preimages, bind_preimages
 from watchtower.channels.register import Registered, register
 from watchtower.channels.revoke import Revoked, revoke
+from watchtower.http.feed import Feed, Subscription
 from watchtower.wire.api import (
     ChannelBody,
     ChannelPage,
@@ -27,6 +30,7 @@ from watchtower.wire.api import (
     UpdateRequest,
 )
 from watchtower.wire.hexes import BlockHashHex, Hex32
+from watchtower.wire.liquidity import LiquidityBody, TotalLiquidityBody
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -60,8 +64,12 @@ class Services(msgspec.Struct, frozen=True):
     list_channels: Callable[[str | None, int, str | None, bytes | None], ChannelPage]
     get_funding: Callable[[str], FundingBody]
     get_timeline: Callable[[str, int, int], TimelinePage]
+    preimages: Preimages
+    get_liquidity: Callable[[str], LiquidityBody]
+    get_total_liquidity: Callable[[bytes | None], TotalLiquidityBody]
     get_tower: Callable[[], TowerBody]
     get_ready: Callable[[], ReadyBody]
+    subscribe: Callable[[str | None, bytes | None, int | None], Subscription]
     disputes: Disputes
 
 
@@ -92,6 +100,11 @@ def bind(
         now = standing()
         return ReadyBody(ready=now.operational, watching=now.watching, phase=now.phase, reasons=now.reasons)
 
+    feed = Feed(context.store, context.channels)
+
+    def subscribe(name: str | None, owner: bytes | None, after: int | None) -> Subscription:
+        return Subscription(feed, None if name is None else find_stream(context, name), owner, after)
+
     return Services(
         admit_registration=lambda request, key: admit_registration(context, request, key),
         require_owner=lambda name, key: require_owner(context, name, key),
@@ -102,7 +115,11 @@ def bind(
         list_channels=lambda after, limit, status, owner: queries.list_channels(context, after, limit, status, owner),
         get_funding=lambda name: get_funding(context, find_stream(context, name)),
         get_timeline=lambda name, after, limit: queries.get_timeline(context, find_stream(context, name), after, limit),
+        get_liquidity=lambda name: get_liquidity(context, find_stream(context, name)),
+        get_total_liquidity=lambda owner: get_total_liquidity(context, owner),
+        preimages=bind_preimages(context),
         get_tower=tower,
         get_ready=ready,
+        subscribe=subscribe,
         disputes=bind_disputes(context),
     )

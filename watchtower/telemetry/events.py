@@ -45,6 +45,7 @@ CHAIN_EVENTS: dict[str, tuple[str, ...]] = {
 EDGE_EVENTS: dict[str, tuple[str, ...]] = {
     "http_request": ("route", "code", "seconds"),
     "http_rejected": ("route", "reason"),
+    "event_stream_ended": ("reason",),
     "state_refused": ("channel", "outcome"),
 }
 

@@ -1,0 +1,104 @@
+"""Follows the events of a tower: reads its event stream, and takes it up again where it ended.
+
+async for event in follow(http, "/v1/events"):
+print(event.channel_id.hex(), event.text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+
+from domain.errors import MalformedInput
+from watchtower.client.errors import StateChannelError, UnexpectedAnswer, error_of
+from watchtower.wire.api import Problem
+from watchtower.wire.events import EventBody
+from watchtower.wire.hexes import from_json
+
+SILENCE = 60.0
+"""Seconds without a byte until the stream counts as dead. A tower sends a comment every 15, unless set otherwise."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+LONGEST_LINE = 1_000_000
+TRY_AGAIN = (429, 500, 502, 503, 504)
+
+
+class EventReader:
+    """Turns the bytes of a stream into events; `position` is where to go on after an interruption."""
+
+    def __init__(self, position: int | None = None) -> None:
+        self.position = position
+        self._rest = ""
+        self._data: list[str] = []
+
+    def read(self, text: str) -> list[EventBody]:
+        """The events that are complete now. Raises `UnexpectedAnswer` for what no tower sends."""
+        self._rest += text
+        if len(self._rest) > LONGEST_LINE:
+            raise UnexpectedAnswer("the event stream has a line without end")
+        *lines, self._rest = self._rest.split("\n")
+        found: list[EventBody] = []
+        for line in lines:
+            self._take(line.rstrip("\r"), found)
+        return found
+
+    def restart(self) -> None:
+        """Forget what was incomplete: the connection is a new one."""
+        self._rest, self._data = "", []
+
+    def _take(self, line: str, found: list[EventBody]) -> None:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "id" and value.isascii() and value.isdecimal() and len(value) <= 14:
+            self.position = int(value)
+        elif name == "data":
+            self._data.append(value)
+        elif not line and self._data:
+            data, self._data = "\n".join(self._data), []
+            try:
+                found.append(from_json(data.encode(), EventBody))
+            except MalformedInput as error:
+                raise UnexpectedAnswer(f"the tower sent an event that cannot be read: {error}") from None
+
+
+async def follow(http: httpx.AsyncClient, path: str, after: int | None = None) -> AsyncIterator[EventBody]:
+    """Events of a path, each once, for ever; interruptions are waited out.
+
+    `after`: begin behind this id, 0 for the whole history; None means from now on. Raises the typed error of a refusal
+    that will not pass: a wrong credential, an unknown channel.
+    """
+    reader, pause = EventReader(after), FIRST_PAUSE
+    while True:
+        try:
+            async for event in _one_stream(http, path, reader):
+                pause = FIRST_PAUSE
+                yield event
+        except httpx.TransportError:
+            pass  # interrupted: the position is known
+        reader.restart()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def _one_stream(http: httpx.AsyncClient, path: str, reader: EventReader) -> AsyncIterator[EventBody]:
+    headers = {"Accept": "text/event-stream"}
+    if reader.position is not None:
+        headers["Last-Event-ID"] = str(reader.position)
+    timeout = httpx.Timeout(http.timeout.connect, read=SILENCE)
+    async with http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+        if answer.status_code in TRY_AGAIN:
+            return
+        if answer.status_code != 200:
+            raise _refusal(answer.status_code, await answer.aread())
+        async for text in answer.aiter_text():
+            for event in reader.read(text):
+                yield event
+
+
+def _refusal(status: int, raw: bytes) -> StateChannelError:
+    try:
+        return error_of(from_json(raw, Problem))
+    except MalformedInput:
+        return UnexpectedAnswer(f"something answers {status} at this address, but not as a tower does")

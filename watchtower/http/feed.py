@@ -1,0 +1,160 @@
+"""Events of channels as they are stored: what event streams are read from.
+
+A reader has no queue: it has a position in the log, reads on from there, and is woken when something was stored. So a
+slow reader costs no memory and one that comes back loses nothing. One thread waits for the log, and only while somebody
+reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from projections.channels import is_channel
+from projections.timeline import TimelineRow, row_of
+from watchtower.http.nonces import TooBusy
+from watchtower.ports import EventStore
+from watchtower.repository import Channels
+from watchtower.wire.events import EventBody
+from watchtower.wire.hexes import Hex32, TxidHex, to_json
+
+PAGE = 500
+WAIT = 1.0
+"""Seconds of one wait in the thread: so long it lives on after its last reader."""
+
+MAX_READERS = 128
+MAX_PER_KEY = 4
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An event, ready to be sent; `owner` is the x-only auth key of its channel's owner."""
+
+    id: int
+    stream: str
+    owner: bytes
+    kind: str
+    body: bytes
+
+
+class Feed:
+    """The log of channel events for any number of readers, each page decoded once."""
+
+    def __init__(self, store: EventStore, channels: Channels) -> None:
+        self._store = store
+        self._channels = channels
+        self._mutex = threading.Lock()
+        self._page: tuple[int, int, tuple[Told, ...]] = (-1, -1, ())
+        self._readers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._keys: Counter[bytes] = Counter()
+        self._thread: threading.Thread | None = None
+
+    def last_id(self) -> int:
+        """Position of the newest event."""
+        return self._store.last_id()
+
+    def read(self, after: int) -> tuple[int, tuple[Told, ...]]:
+        """The next events behind a position, and the position that was read to. Called in worker threads."""
+        with self._mutex:
+            begin, end, told = self._page
+            if begin == after and (end >= self._store.last_id() or end >= after + PAGE):
+                return end, told
+            page = self._store.read_log(after, PAGE)
+            end = page[-1].id if page else after
+            told = tuple(self._told(row_of(each)) for each in page if is_channel(each.envelope))
+            self._page = (after, end, told)
+            return end, told
+
+    @contextmanager
+    def reading(self, key: bytes | None) -> Iterator[asyncio.Event]:
+        """Be a reader: the event is set whenever something was stored. Raises `TooBusy` beyond the limits."""
+        if len(self._readers) >= MAX_READERS or (key is not None and self._keys[key] >= MAX_PER_KEY):
+            raise TooBusy("too many event streams are open; close one, or try again")
+        news = asyncio.Event()
+        self._readers[news] = asyncio.get_running_loop()
+        self._keys.update([key] if key is not None else [])
+        self._ensure_thread()
+        try:
+            yield news
+        finally:
+            del self._readers[news]
+            self._keys.subtract([key] if key is not None else [])
+            self._keys += Counter()  # forgets keys that have no stream left
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._wait, name="feed", daemon=True)
+            self._thread.start()
+
+    def _wait(self) -> None:
+        position = self._store.last_id()
+        while self._readers:
+            if not self._store.wait_beyond(position, WAIT):
+                continue
+            position = self._store.last_id()
+            for news, loop in list(self._readers.items()):
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(news.set)
+
+    def _told(self, row: TimelineRow) -> Told:
+        channel = self._channels.load(row.stream)
+        body = EventBody(
+            id=row.id,
+            channel_id=Hex32(channel.params.channel_id),
+            version=row.version,
+            recorded_at=row.recorded_at // 1_000_000,
+            height=row.height,
+            kind=row.kind,
+            text=row.line,
+            txid=None if row.txid is None else TxidHex(row.txid),
+        )
+        owner = channel.params.keys(channel.own_side).auth
+        return Told(row.id, row.stream, owner, row.kind, to_json(body))
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """Which events somebody wants: those of one stream, of one owner, or all; behind `after`, or from now on."""
+
+    feed: Feed
+    stream: str | None = None
+    owner: bytes | None = None
+    after: int | None = None
+
+    def wants(self, told: Told) -> bool:
+        """True for an event that belongs into this stream."""
+        return self.stream in (None, told.stream) and self.owner in (None, told.owner)
+
+
+async def frames(
+    subscription: Subscription, news: asyncio.Event, heartbeat: float, allowed: Callable[[], bool] = lambda: True
+) -> AsyncIterator[bytes]:
+    """Server-sent events, and after `heartbeat` seconds of silence a comment; both carry the position.
+
+    `news` is that of `Feed.reading`. Ends when `allowed` says no: a token that was revoked reads no further.
+    """
+    feed = subscription.feed
+    position = feed.last_id() if subscription.after is None else subscription.after
+    yield _silence(position)
+    while allowed():
+        news.clear()
+        end, page = await asyncio.to_thread(feed.read, position)
+        for told in page:
+            if subscription.wants(told):
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (told.id, told.kind.encode(), told.body)
+        if end > position:
+            position = end
+            continue
+        try:
+            async with asyncio.timeout(heartbeat):
+                await news.wait()
+        except TimeoutError:
+            yield _silence(position)
+
+
+def _silence(position: int) -> bytes:
+    """An id without data is remembered by the client and shown to nobody."""
+    return b": still here\nid: %d\n\n" % position
