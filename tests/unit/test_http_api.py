@@ -361,7 +361,7 @@ REGISTRATION_FAULTS: dict[str, tuple[Callable[[Pair, Body], Body], int, str, str
     "side": (field("own_side", "C"), 400, "malformed", "own_side"),
     "index": (field("channel_index", -1), 400, "malformed", "channel_index"),
     "no object": (lambda pair, body: [body], 400, "malformed", "object"),
-    "profile 1": (with_params(set_bytes(1, b"\x01")), 422, "invalid-params", "profile 1"),
+    "profile 2": (with_params(set_bytes(1, b"\x02")), 422, "invalid-params", "profile 2"),
     "network": (with_params(set_bytes(2, bytes(32))), 422, "invalid-params", "network"),
     "capacity": (with_params(set_bytes(70, (5_000).to_bytes(8, "little"))), 422, "invalid-params", "capacity"),
     "period": (with_params(set_bytes(78, bytes(2))), 422, "invalid-params", "challenge period"),
