@@ -93,6 +93,13 @@ def liquidity(holdings: Holdings) -> Liquidity:
     )
 
 
+def without_updates(figures: Liquidity) -> Liquidity:
+    """The same channel while updates are refused: nothing can be spent or received."""
+    nothing = {"spendable": 0, "receivable": 0, "htlc_spendable": 0, "htlc_receivable": 0}
+    a, b = (msgspec.structs.replace(side, **nothing) for side in (figures.a, figures.b))
+    return msgspec.structs.replace(figures, a=a, b=b)
+
+
 def spendable(holdings: Holdings, payer: Side) -> int:
     """The most that `payer` can give to the other side's balance in the next state."""
     balance_b, dust_b = holdings.balances[Side.B], dust_limit(holdings.params.keys_b.payout)

@@ -12,12 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import httpx
+from msgspec.structs import replace
 from starlette.applications import Starlette
 
 from domain.chain import BlockRef, OutPoint, chain_hash
 from domain.contract.params import ParamsPolicy
 from domain.contract.scripts import funding_output
 from domain.events import envelopes
+from domain.fees import Market
 from domain.spending import funding_confirmed
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
@@ -48,6 +50,13 @@ class CoinNode:
         self.coins: dict[OutPoint, Utxo] = {}
         self.spenders: dict[OutPoint, bytes] = {}
         self.is_down = False
+        self.market = Market(1.0, 1.0, 1.0, ((1, 9.0), (6, 4.0), (144, 1.5)))
+
+    def fee_market(self, targets: Sequence[int]) -> Market:
+        """The market, with the estimates that were asked for."""
+        self._answer()
+        known = tuple((target, feerate) for target, feerate in self.market.estimates if target in targets)
+        return replace(self.market, estimates=known)
 
     def utxos(self, outpoints: Sequence[OutPoint], include_mempool: bool) -> list[Utxo | None]:
         """Coins; those with a spender in the mempool only without the mempool."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from domain.errors import MalformedInput
 from domain.status import ChannelStatus
 from projections.channel_info import TABLE as CHANNELS
@@ -11,6 +13,7 @@ from projections.timeline import TABLE as TIMELINE
 from projections.timeline import TimelineRow
 from watchtower.channels.context import Context
 from watchtower.channels.info import channel_body
+from watchtower.channels.liquidity import liquidity_body
 from watchtower.wire.api import ChannelBody, ChannelPage, TimelineEntry, TimelinePage
 from watchtower.wire.hexes import Hex32
 
@@ -18,8 +21,10 @@ MAX_PAGE = 1000
 
 
 def get_channel(context: Context, stream: str) -> ChannelBody:
-    """`ChannelInfo` as of the last stored event."""
-    return channel_body(context.channels.load(stream), context.policy, context.tip_height())
+    """`ChannelInfo` as of the last stored event, with its liquidity; costs are counted with the static feerate."""
+    channel, tip = context.channels.load(stream), context.tip_height()
+    body = channel_body(channel, context.policy, tip)
+    return replace(body, liquidity=liquidity_body(channel, context.policy, tip))
 
 
 def list_channels(
@@ -39,7 +44,8 @@ def list_channels(
         raise MalformedInput(f"status is one of {', '.join(ChannelStatus)}")
     rows = _rows(context, after, limit + 1, status, owner)
     shown: list[ChannelInfoRow] = [CHANNELS.read(row) for row in rows[:limit]]
-    bodies = tuple(get_channel(context, row.stream) for row in shown)
+    tip = context.tip_height()
+    bodies = tuple(channel_body(context.channels.load(row.stream), context.policy, tip) for row in shown)
     return ChannelPage(channels=bodies, next=shown[-1].stream if len(rows) > limit else None)
 
 

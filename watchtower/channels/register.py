@@ -26,8 +26,8 @@ from domain.opening import (
 )
 from domain.transaction import Transaction
 from watchtower.channels.context import Context, store_decision
-from watchtower.channels.info import channel_body
 from watchtower.channels.judging import judge
+from watchtower.channels.queries import get_channel
 from watchtower.channels.reading import content_of, side_of
 from watchtower.ports import Node
 from watchtower.wire.api import ChannelBody, RegisterRequest
@@ -87,8 +87,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     if not created and _keep_secrets(context, params, request):
         context.announce(stream)
     context.recent.add(params.channel_id, stream)
-    channel = context.channels.load(stream)
-    return Registered(channel_body(channel, context.policy, context.tip_height()), created)
+    return Registered(get_channel(context, stream), created)
 
 
 def _keep_secrets(context: Context, params: ChannelParams, request: RegisterRequest) -> bool:

@@ -18,6 +18,7 @@ from domain.errors import InvalidParams, InvalidState
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.disputes import Closer, DisputeCalls
 from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, SequenceConflict
+from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.party import ChannelParty
 from watchtower.client.session import is_replayed, read
 from watchtower.client.types import (
@@ -102,6 +103,16 @@ class StateChannelClient(DisputeCalls):
         """Where the funding output stands."""
         raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/funding")
         return read(raw, FundingStatus)
+
+    async def get_liquidity(self, channel_id: str) -> ChannelLiquidity:
+        """What each side can spend and receive in the next state, and what each way to close costs."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/liquidity")
+        return read(raw, ChannelLiquidity)
+
+    async def get_total_liquidity(self) -> TotalLiquidityBody:
+        """Sums over all channels that are not over; `own` is the side that the tower protects."""
+        raw, _ = await self._call("GET", "/v1/liquidity")
+        return read(raw, TotalLiquidityBody)
 
     async def list_channels(self, status: str | None = None) -> list[ChannelInfo]:
         """All channels of the tower."""

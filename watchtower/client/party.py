@@ -18,7 +18,6 @@ from domain.contract.keys import MusigSession
 from domain.contract.params import KeyBlock
 from domain.errors import ChannelNotReady, MalformedInput, UnknownChannel
 from domain.events import FundingBroadcast, Source, envelopes
-from domain.liquidity import Liquidity
 from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client import closing, news, opening, proposer
@@ -26,7 +25,6 @@ from watchtower.client.consent import Consent, never_lose
 from watchtower.client.contents import next_content
 from watchtower.client.deciding import decide
 from watchtower.client.htlcs import Change, NewHtlc
-from watchtower.client.liquidity import channel_liquidity
 from watchtower.client.messages import (
     AcceptChannel,
     AnyMessage,

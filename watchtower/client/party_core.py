@@ -15,8 +15,10 @@ from domain.application import Application
 from domain.contract.scripts import funding_output
 from domain.errors import UnknownChannel
 from domain.events import ChannelProposed, Envelope, PreimageLearned, StateCommitted, envelopes
+from domain.liquidity import Liquidity
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.key_ring import SEED_NAME, KeyRing
+from watchtower.client.liquidity import channel_liquidity
 from watchtower.client.messages import Message
 from watchtower.client.news import Slips
 from watchtower.client.party_channel import CompleteState, PartyChannel, evolve, fold
@@ -103,6 +105,10 @@ class PartyCore:
             seen = evolve(seen, event)
             if isinstance(event.payload, StateCommitted) and seen.state is not None:
                 yield seen.state
+
+    def liquidity(self, channel_id: bytes) -> Liquidity:
+        """What each side can spend and receive in the next state, from this party's log."""
+        return channel_liquidity(self.channel(channel_id), self.settings.state_policy)
 
     def funding_spk(self, channel_id: bytes) -> bytes:
         """The script that the funding transaction must pay."""

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from domain.status import ChannelStatus
+from watchtower.client.liquidity import ChannelLiquidity
 from watchtower.wire.api import UpdateRequest
 
 TAPROOT = "taproot"
@@ -64,6 +65,7 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     highest_revoked: int
     funding_height: int | None = None
     warnings: tuple[str, ...] = ()
+    liquidity: ChannelLiquidity | None = None
 
 
 class ChannelResult(msgspec.Struct, frozen=True):

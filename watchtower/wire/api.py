@@ -25,6 +25,7 @@ from watchtower.wire.hexes import (
     TransactionHex,
     TxidHex,
 )
+from watchtower.wire.liquidity import LiquidityBody
 
 SideName = Literal["A", "B"]
 Amount = Annotated[int, Meta(ge=0, le=MAX_MONEY)]
@@ -119,7 +120,10 @@ class ParticipantBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`ChannelInfo`: the documented fields and `final_sequence`, then what an operator needs."""
+    """`ChannelInfo`: the documented fields and `final_sequence`, then what an operator needs.
+
+    `liquidity` stands in the answer about one channel, not in lists.
+    """
 
     channel_id: Hex32
     status: str
@@ -137,6 +141,7 @@ class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     highest_revoked: int
     warnings: tuple[str, ...] = ()
     claims: tuple[ClaimBody, ...] = ()
+    liquidity: LiquidityBody | None = None
 
 
 class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
