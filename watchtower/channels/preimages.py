@@ -5,15 +5,18 @@ A preimage belongs to a payment, not to a channel: what any channel of this towe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from domain.channel import Channel, StateRecord
-from domain.conditional import KnownPreimage, decide_preimage, preimage_in
+from domain.conditional import KnownPreimage, decide_preimage, entitled
 from domain.contract.hashes import sha256
 from domain.errors import UnknownChannel
-from domain.events import Payload
+from domain.events import ClaimPath, Payload
 from projections.preimages import TABLE, PreimageRow
 from watchtower.channels.context import Context, store_decision
+from watchtower.channels.finding import find_stream
 from watchtower.wire.conditions import PreimageAnswer, PreimageBody, PreimageRequest, PreimagesBody
 from watchtower.wire.hexes import Hex32, SecretHex
 
@@ -46,15 +49,25 @@ def add_preimage(context: Context, stream: str, request: PreimageRequest) -> Pre
 
 def get_preimages(context: Context, stream: str) -> PreimagesBody:
     """Known preimages of the HTLCs in the states that may be settled, in order of their payment hashes."""
-    channel, known = context.channels.load(stream), _lookup(context)
-    hashes = {c.hash for record in _records(context, channel) for c in record.read_conditions() if c.is_htlc}
-    found = {payment_hash: preimage_in(channel, payment_hash, known) for payment_hash in sorted(hashes)}
-    bodies = tuple(
-        PreimageBody(payment_hash=Hex32(payment_hash), preimage=SecretHex(preimage))
-        for payment_hash, preimage in found.items()
-        if preimage is not None
+    channel = context.channels.load(stream)
+    pending = [c for record in _records(context, channel) for c in record.read_conditions() if c.is_htlc]
+    found = {payment_hash: _find(context, channel, payment_hash) for payment_hash in sorted({c.hash for c in pending})}
+    incoming = {c.hash for c in pending if entitled(c, ClaimPath.SUCCESS) is channel.own_side}
+    return PreimagesBody(
+        channel_id=Hex32(channel.params.channel_id),
+        preimages=tuple(body for body in found.values() if body is not None),
+        missing=tuple(Hex32(h) for h, body in found.items() if body is None and h in incoming),
     )
-    return PreimagesBody(channel_id=Hex32(channel.params.channel_id), preimages=bodies)
+
+
+def _find(context: Context, channel: Channel, payment_hash: bytes) -> PreimageBody | None:
+    row = _row(context, payment_hash)
+    # The view may be a moment behind the log.
+    preimage = dict(channel.preimages).get(payment_hash) if row is None else row.preimage
+    if preimage is None:
+        return None
+    public = row is not None and row.public == 1
+    return PreimageBody(payment_hash=Hex32(payment_hash), preimage=SecretHex(preimage), public=public)
 
 
 def _records(context: Context, channel: Channel) -> list[StateRecord]:
@@ -63,12 +76,31 @@ def _records(context: Context, channel: Channel) -> list[StateRecord]:
     return [*channel.states, *([] if closing is None or closing in channel.states else [closing])]
 
 
+def _row(context: Context, payment_hash: bytes) -> PreimageRow | None:
+    rows = context.views.find(TABLE, "payment_hash", payment_hash)
+    return TABLE.read(rows[0]) if rows else None
+
+
 def _lookup(context: Context) -> KnownPreimage:
     """Finds preimages in the view of all channels."""
 
     def known(payment_hash: bytes) -> bytes | None:
-        rows = context.views.find(TABLE, "payment_hash", payment_hash)
-        row: PreimageRow | None = TABLE.read(rows[0]) if rows else None
+        row = _row(context, payment_hash)
         return None if row is None else row.preimage
 
     return known
+
+
+class Preimages(msgspec.Struct, frozen=True):
+    """The use cases of this module as plain callables for the edges; the first argument names the channel."""
+
+    add: Callable[[str, PreimageRequest], PreimageAdded]
+    get: Callable[[str], PreimagesBody]
+
+
+def bind_preimages(context: Context) -> Preimages:
+    """The use cases of one tower."""
+    return Preimages(
+        add=lambda name, request: add_preimage(context, find_stream(context, name), request),
+        get=lambda name: get_preimages(context, find_stream(context, name)),
+    )

@@ -20,6 +20,7 @@ from watchtower.client.disputes import Closer, DisputeCalls
 from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, SequenceConflict
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.party import ChannelParty
+from watchtower.client.preimages import PreimageCalls
 from watchtower.client.session import is_replayed, read
 from watchtower.client.types import (
     TAPROOT,
@@ -40,7 +41,7 @@ from watchtower.wire.api import (
 )
 
 
-class StateChannelClient(DisputeCalls):
+class StateChannelClient(DisputeCalls, PreimageCalls):
     """Talks to one tower. Use as an async context manager, or call `connect` and `disconnect`."""
 
     def __init__(
@@ -145,7 +146,8 @@ class StateChannelClient(DisputeCalls):
 
         May be called at any time, also after a crash: what the tower has is not sent again. If the tower knows a
         newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`. If the
-        channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised.
+        channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised. Preimages go
+        both ways.
         """
         party = self._own_party()
         name = channel_id.hex()
@@ -165,11 +167,13 @@ class StateChannelClient(DisputeCalls):
                 result = await self.upload_state(name, upload)
             except ChannelIsClosed:
                 await self._reveal_late(channel_id, info.final_sequence)
+                await self.exchange_preimages(channel_id)
                 raise
             party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
         released = party.channel(channel_id).own_released
         if released >= 0:
             await self.revoke_state(name, party.release_body(channel_id, released))
+        await self.exchange_preimages(channel_id)
         return result
 
     async def _reveal_late(self, channel_id: bytes, first: int) -> None:

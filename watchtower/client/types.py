@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from domain.status import ChannelStatus
+from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.liquidity import ChannelLiquidity
 from watchtower.wire.api import UpdateRequest
 
@@ -66,6 +67,7 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     funding_height: int | None = None
     warnings: tuple[str, ...] = ()
     liquidity: ChannelLiquidity | None = None
+    claims: tuple[ClaimInfo, ...] = ()
 
 
 class ChannelResult(msgspec.Struct, frozen=True):

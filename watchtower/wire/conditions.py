@@ -26,17 +26,25 @@ class PreimageAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreimageBody(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment and what opens it; `payment_hash` is the SHA-256 of `preimage`."""
+    """One payment and what opens it; `payment_hash` is the SHA-256 of `preimage`.
+
+    `public` = a transaction showed it to everybody.
+    """
 
     payment_hash: Hex32
     preimage: SecretHex
+    public: bool
 
 
 class PreimagesBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /v1/channels/{id}/preimages`: those of the channel's pending HTLCs, wherever they became known."""
+    """`GET /v1/channels/{id}/preimages`: those of the channel's pending HTLCs, wherever they became known.
+
+    `missing` are the payment hashes of HTLCs that the owner may claim once somebody hands over the preimage.
+    """
 
     channel_id: Hex32
     preimages: tuple[PreimageBody, ...]
+    missing: tuple[Hex32, ...]
 
 
 class ClaimBody(msgspec.Struct, frozen=True, kw_only=True):
