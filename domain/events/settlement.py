@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from domain.chain import BlockRef
-from domain.events.base import Amount, Hash32, Number, Payload, RawTransaction
+from domain.events.base import Amount, Hash32, Number, Payload, RawTransaction, Signature
 from domain.events.enums import (
     AlertKind,
     AnswerOutcome,
@@ -126,6 +126,22 @@ class ClaimDisconnected(Payload, frozen=True, kw_only=True, array_like=True):
     TOPIC: ClassVar[str] = "se09"
     txid: Hash32
     block: BlockRef
+
+
+class RescueSigned(Payload, frozen=True, kw_only=True, array_like=True):
+    """A joint settlement of a confirmed commitment was signed by `by`; one set of amounts (A, B) per channel, ever.
+
+    `raw` is the complete transaction once both signatures are known.
+    """
+
+    TOPIC: ClassVar[str] = "se10"
+    commit_txid: Hash32
+    side: Side
+    sequence: Number
+    amounts: tuple[Amount, Amount]
+    by: Side
+    signature: Signature
+    raw: RawTransaction | None
 
 
 class ChallengeReceived(Payload, frozen=True, kw_only=True, array_like=True):

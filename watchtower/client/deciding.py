@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domain.errors import MalformedInput
-from watchtower.client import acceptor, closing, htlcs, opening, proposer, reestablish
+from watchtower.client import acceptor, closing, htlcs, opening, proposer, reestablish, rescuing
 from watchtower.client.messages import (
     AnyMessage,
     CloseAccept,
@@ -15,6 +15,8 @@ from watchtower.client.messages import (
     HtlcFulfil,
     HtlcNote,
     Reestablish,
+    RescueAccept,
+    RescuePropose,
     UpdateAccept,
     UpdateCommit,
     UpdateOffer,
@@ -67,4 +69,8 @@ def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR
             return closing.on_close_propose_musig(seat, message)
         case CloseSignedMusig():
             return closing.on_close_signed_musig(seat, message)
+        case RescuePropose():
+            return rescuing.on_rescue_propose(seat, message)
+        case RescueAccept():
+            return rescuing.on_rescue_accept(seat, message)
     raise MalformedInput(f"{type(message).__name__} is not expected in an open channel")

@@ -217,6 +217,20 @@ class CloseSignedMusig(Message, frozen=True, kw_only=True, tag="close_signed_mus
     signature: Hex64
 
 
+class RescuePropose(Message, frozen=True, kw_only=True, tag="rescue_propose"):
+    """A joint settlement of a confirmed commitment with the sender's signature; amounts of A and B in satoshi."""
+
+    commit_txid: TxidHex
+    amounts: tuple[Amount, Amount]
+    signature: Hex64
+
+
+class RescueAccept(Message, frozen=True, kw_only=True, tag="rescue_accept"):
+    """The other signature: the joint settlement is complete."""
+
+    signature: Hex64
+
+
 AnyMessage = (
     OpenChannel
     | AcceptChannel
@@ -238,6 +252,8 @@ AnyMessage = (
     | CloseProposeMusig
     | CloseAcceptMusig
     | CloseSignedMusig
+    | RescuePropose
+    | RescueAccept
 )
 
 _decoder = decoder(AnyMessage)

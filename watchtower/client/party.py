@@ -39,8 +39,9 @@ from watchtower.client.messages import (
 )
 from watchtower.client.news import HtlcNews, Listener
 from watchtower.client.opening import NO_APP, OwnKeys, Terms
-from watchtower.client.party_channel import PartyChannel, evolve
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_core import no_failpoint
+from watchtower.client.party_fold import evolve
 from watchtower.client.party_htlcs import PartyHtlcs
 from watchtower.client.party_on_chain import PartyOnChain
 from watchtower.client.party_settings import PartySettings

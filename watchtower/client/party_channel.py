@@ -1,51 +1,19 @@
-"""One channel as its party sees it: a fold of the events in the party's own store.
+"""One channel as its party sees it, made from the events in the party's own store (`party_fold`).
 
-`evolve` accepts every event that was ever written and never validates; the rules are in `proposer`, `acceptor`
-and `closing`. Own secrets are not here: they are derived from the seed whenever they are needed.
+Own secrets are not here: they are derived from the seed whenever they are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from domain.chain import outpoint_txid, outpoint_vout
+from domain.chain import BlockRef
 from domain.contract.conditions import Condition, decode_conditions
 from domain.contract.params import ChannelParams
-from domain.contract.revocation import NO_SECRETS, Buckets, index_of, insert_secret
+from domain.contract.revocation import NO_SECRETS, Buckets
 from domain.contract.state import StateHeader, StateSignatures
-from domain.errors import LogCorrupt
-from domain.events import (
-    ChannelAbandoned,
-    ChannelFrozen,
-    ChannelProposed,
-    ChannelUnfrozen,
-    CloseProposed,
-    CloseSigned,
-    CommitmentPublished,
-    Envelope,
-    EquivocationFound,
-    FreezeReason,
-    FundingBroadcast,
-    FundingConfirmed,
-    Payload,
-    PreimageLearned,
-    SignatureSet,
-    Source,
-    SpendSeen,
-    StateAccepted,
-    StateCommitted,
-    StateOffered,
-    StateProposed,
-    StateRevoked,
-    TowerAcknowledged,
-    TurnYielded,
-)
+from domain.events import FreezeReason
 from domain.units import Side
-
-KEPT_POINTS = 4
-"""The counterparty's points that are still needed: of the current state, the next one, and one update in flight."""
 
 
 def proposer_of(sequence: int) -> Side:
@@ -158,12 +126,26 @@ class Close(msgspec.Struct, frozen=True):
         return dict(self.signatures).get(side)
 
 
+class Rescue(msgspec.Struct, frozen=True):
+    """A joint settlement (amounts of A and B) of a confirmed commitment; `raw` once both signed."""
+
+    commit_txid: bytes
+    amounts: tuple[int, int]
+    signatures: tuple[tuple[Side, bytes], ...] = ()
+    raw: bytes | None = None
+
+    def signature(self, side: Side) -> bytes | None:
+        """The signature of one side, if known."""
+        return dict(self.signatures).get(side)
+
+
 class PartyChannel(msgspec.Struct, frozen=True):
     """Everything a party knows about one of its channels.
 
     `own_released` and `peer_revoked` are the highest revoked states (-1 for none) of this side and of the
     counterparty; `acknowledged` the highest state that a tower holds. `settled` is the content of the newest state
-    that was ever `firm`. `handed_over` names the state whose turn
+    that was ever `firm`. `confirmed` is the spend of the funding output in a block, as this party was told, `rescue`
+    a joint settlement of it. `handed_over` names the state whose turn
     was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
     preimage the counterparty has shown, or that are public.
     """
@@ -188,6 +170,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     closes: tuple[Close, ...] = ()
     published: frozenset[int] = frozenset()
     spend_seen: bool = False
+    confirmed: tuple[bytes, BlockRef] | None = None
+    rescue: Rescue | None = None
     abandoned: bool = False
     funding_tx: bytes | None = None
 
@@ -245,144 +229,3 @@ class PartyChannel(msgspec.Struct, frozen=True):
     def peer_point(self, sequence: int) -> bytes | None:
         """The counterparty's per-commitment point of a state, if it is among the kept ones."""
         return dict(self.peer_points).get(sequence)
-
-
-def fold(channel: PartyChannel | None, events: Iterable[Envelope]) -> PartyChannel | None:
-    """Apply events in order."""
-    for event in events:
-        channel = evolve(channel, event)
-    return channel
-
-
-def evolve(channel: PartyChannel | None, event: Envelope) -> PartyChannel:
-    """State after one event; `ChannelProposed` creates it."""
-    payload = event.payload
-    if channel is None:
-        if not isinstance(payload, ChannelProposed):
-            raise LogCorrupt(f"stream {event.stream} of a party does not begin with its proposal")
-        return _create(event, payload)
-    for part in (_apply_opening, _apply_state, _apply_revocation, _apply_end):
-        after = part(channel, payload)
-        if after is not None:
-            settled = after.firm.content if after.firm is not None else after.settled
-            return msgspec.structs.replace(after, version=event.version, settled=settled)
-    return msgspec.structs.replace(channel, version=event.version)
-
-
-def _create(event: Envelope, payload: ChannelProposed) -> PartyChannel:
-    points = payload.counterparty_points or ()
-    return PartyChannel(
-        stream=event.stream,
-        version=event.version,
-        params=ChannelParams.decode(payload.params),
-        own_side=payload.own_side,
-        channel_index=payload.channel_index,
-        initial_balances=payload.initial_balances,
-        peer_points=tuple(enumerate(points)),
-    )
-
-
-def _apply_opening(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
-    match payload:
-        case FundingBroadcast():
-            txid, vout = outpoint_txid(payload.outpoint), outpoint_vout(payload.outpoint)
-            raw = payload.raw if payload.raw is not None else channel.funding_tx
-            return msgspec.structs.replace(channel, params=channel.params.with_funding(txid, vout), funding_tx=raw)
-        case FundingConfirmed():
-            return channel
-        case ChannelAbandoned():
-            return msgspec.structs.replace(channel, abandoned=True)
-    return None
-
-
-def _apply_state(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
-    pending = channel.pending
-    match payload:
-        case StateOffered():
-            content = Content(payload.header, payload.conditions, payload.state_data, payload.descriptors)
-            return msgspec.structs.replace(channel, pending=Pending(content, payload.by))
-        case TurnYielded():
-            return msgspec.structs.replace(channel, handed_over=(payload.sequence, payload.by.other))
-        case StateProposed() if pending:
-            proposal = Proposal(payload.state_sig, payload.settle_a, payload.settle_b)
-            return msgspec.structs.replace(channel, pending=msgspec.structs.replace(pending, proposal=proposal))
-        case StateAccepted() if pending:
-            accepted = StateSignatures(payload.state_sig, payload.settle_a, payload.settle_b, payload.commit_peer)
-            return msgspec.structs.replace(channel, pending=msgspec.structs.replace(pending, acceptance=accepted))
-        case StateCommitted() if pending and pending.proposal and pending.acceptance:
-            first = pending.proposal
-            proposer = StateSignatures(first.state, first.settle_a, first.settle_b, payload.commit_peer)
-            by_a = pending.by is Side.A
-            pair = (proposer, pending.acceptance) if by_a else (pending.acceptance, proposer)
-            completed = CompleteState(pending.content, pending.by, *pair)
-            shown = _still_shown(channel, pending.content) if channel.shown else channel.shown
-            return msgspec.structs.replace(channel, state=completed, pending=None, shown=shown)
-    return None
-
-
-def _still_shown(channel: PartyChannel, content: Content) -> frozenset[bytes]:
-    """Hashes of the state before stay for one state, so that what removed an HTLC is known when it is gone."""
-    pending = (*channel.conditions, *content.read_conditions())
-    return channel.shown & {condition.hash for condition in pending}
-
-
-def _apply_revocation(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
-    match payload:
-        case StateRevoked() if payload.party is channel.own_side:
-            return msgspec.structs.replace(channel, own_released=max(channel.own_released, payload.sequence))
-        case StateRevoked() if payload.secret is not None:
-            points = (*channel.peer_points, (payload.sequence + 2, payload.next_point))[-KEPT_POINTS:]
-            return msgspec.structs.replace(
-                channel,
-                peer_revoked=payload.sequence,
-                peer_points=points,
-                buckets=insert_secret(channel.buckets, payload.secret, index_of(payload.sequence)),
-            )
-        case TowerAcknowledged():
-            known = dict(channel.acknowledged)
-            known[payload.tower_id] = max(known.get(payload.tower_id, -1), payload.sequence)
-            return msgspec.structs.replace(channel, acknowledged=tuple(sorted(known.items())))
-        case PreimageLearned() if payload.source is not Source.CLIENT:
-            return msgspec.structs.replace(channel, shown=channel.shown | {payload.payment_hash})
-    return None
-
-
-def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
-    match payload:
-        case ChannelFrozen():
-            lasting = channel.frozen is FreezeReason.EQUIVOCATION
-            return channel if lasting else msgspec.structs.replace(channel, frozen=payload.reason)
-        case ChannelUnfrozen():
-            return msgspec.structs.replace(channel, frozen=None)
-        case EquivocationFound():
-            return channel
-        case CloseProposed():
-            return _apply_proposal(channel, payload)
-        case CloseSigned():
-            return msgspec.structs.replace(channel, closes=tuple(_signed(close, payload) for close in channel.closes))
-        case CommitmentPublished():
-            return msgspec.structs.replace(channel, published=channel.published | {payload.sequence})
-        case SpendSeen():
-            return msgspec.structs.replace(channel, spend_seen=True)
-    return None
-
-
-def _apply_proposal(channel: PartyChannel, payload: CloseProposed) -> PartyChannel:
-    """The proposal is the newest close; if it repeats an older one, that one's complete transaction stays valid."""
-    raw = next((known.raw for known in channel.closes if known.txid == payload.txid), None)
-    close = Close(payload.txid, payload.final_balances, payload.fee, payload.lock_time, payload.by, raw=raw)
-    others = tuple(known for known in channel.closes if known.txid != payload.txid)
-    return msgspec.structs.replace(channel, closes=(*others, close))
-
-
-def _signed(close: Close, payload: CloseSigned) -> Close:
-    if close.txid != payload.txid:
-        return close
-    signatures = {**dict(close.signatures), payload.by: payload.signature}
-    raw = payload.raw if payload.raw is not None else close.raw
-    return msgspec.structs.replace(close, signatures=tuple(signatures.items()), raw=raw)
-
-
-def signature_set(signatures: StateSignatures) -> SignatureSet:
-    """The form in which events hold the four signatures of a party."""
-    return SignatureSet(signatures.state, signatures.settle_a, signatures.settle_b, signatures.commit_peer)

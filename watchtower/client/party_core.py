@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 
 from domain.application import Application
+from domain.contract import keys
 from domain.contract.scripts import funding_output
 from domain.errors import UnknownChannel
 from domain.events import ChannelProposed, Envelope, PreimageLearned, StateCommitted, envelopes
@@ -21,11 +22,13 @@ from watchtower.client.key_ring import SEED_NAME, KeyRing
 from watchtower.client.liquidity import channel_liquidity
 from watchtower.client.messages import Message
 from watchtower.client.news import Slips
-from watchtower.client.party_channel import CompleteState, PartyChannel, evolve, fold
+from watchtower.client.party_channel import CompleteState, PartyChannel
+from watchtower.client.party_fold import evolve, fold
 from watchtower.client.party_settings import PartySettings
 from watchtower.client.rules import PartyRules, Resolve, no_descriptors
 from watchtower.client.seat import Seat, Step
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore
+from watchtower.wire.signed_request import UnsignedRequest
 
 PAGE = 1000
 
@@ -118,6 +121,12 @@ class PartyCore:
         """The newest complete cooperative close, ready for broadcast."""
         closes = self.channel(channel_id).closes
         return next((close.raw for close in reversed(closes) if close.raw is not None), None)
+
+    def sign_request(self, channel_id: bytes, request: UnsignedRequest) -> tuple[bytes, bytes]:
+        """The x-only auth key of a channel and its signature over a request to the tower that watches the channel."""
+        with self._mutex:
+            secret = self._keys.of(self.channel(channel_id).channel_index).secrets.auth
+        return keys.xonly(keys.public_key(secret)), keys.sign_schnorr(secret, request.hash, self._entropy())
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 

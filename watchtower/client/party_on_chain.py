@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from domain.chain import BlockRef
 from domain.contract.conditions import ConditionKey
-from domain.events import Source, SpendKind, SpendSeen
-from domain.transaction import Transaction
+from domain.events import SpendDisconnected
 from domain.units import Side
-from watchtower.client import publishing
+from watchtower.client import publishing, rescuing
+from watchtower.client.messages import Message
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
 
@@ -46,18 +47,34 @@ class PartyOnChain(PartyCore):
             seat, content = self._seat(self.channel(channel_id)), self.state(channel_id, sequence).content
             return publishing.claim_timeout(seat, content, side, key, fee, seat.channel.params.keys(seat.own).payout)
 
-    def note_spend(self, channel_id: bytes, raw: bytes, height: int) -> None:
-        """Record that a spend of the funding output was seen; no updates from here, whatever becomes of it (U6)."""
+    def note_spend(self, channel_id: bytes, raw: bytes, height: int, block_hash: bytes | None = None) -> None:
+        """Record a spend of the funding output; no updates from here, whatever becomes of it (U6).
+
+        With `block_hash` (32 bytes, internal order) it is in the block at `height`.
+        """
         with self._mutex:
             channel = self.channel(channel_id)
-            event = SpendSeen(
-                recorded_at=self._clock.wall_microseconds(),
-                kind=SpendKind.UNKNOWN,
-                txid=Transaction.parse(raw).txid,
-                side=None,
-                sequence=None,
-                raw=raw,
-                source=Source.CLIENT,
-                height=height,
-            )
+            self._take(channel, publishing.spend_seen(self._seat(channel), raw, height, block_hash))
+
+    def note_disconnected(self, channel_id: bytes, txid: bytes, height: int, block_hash: bytes) -> None:
+        """The block with the spend left the active chain; the channel stays closed for updates (U6)."""
+        with self._mutex:
+            channel = self.channel(channel_id)
+            block = BlockRef(height, bytes(block_hash))
+            event = SpendDisconnected(recorded_at=self._clock.wall_microseconds(), txid=bytes(txid), block=block)
             self._take(channel, Step((event,)))
+
+    def propose_rescue(self, channel_id: bytes, amounts: tuple[int, int]) -> list[Message]:
+        """Sign a split of a confirmed commitment at once instead of after T (flag rescue_leaf); see `rescuing`.
+
+        Amounts of A and B in satoshi; the rest of the contest output is the fee. The peer's split is signed if it
+        gives this side what the settlement would, or if `approve_close` named its amounts.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            return self._take(channel, rescuing.propose_rescue(self._seat(channel), amounts))
+
+    def rescue_transaction(self, channel_id: bytes) -> bytes | None:
+        """The complete joint settlement, ready for broadcast."""
+        rescue = self.channel(channel_id).rescue
+        return rescue.raw if rescue is not None else None

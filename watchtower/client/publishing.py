@@ -6,14 +6,15 @@ asked whether its secret was released.
 
 from __future__ import annotations
 
+from domain.chain import BlockRef
 from domain.contract import htlc
 from domain.contract.commitment import complete_commitment, sign_funding
 from domain.contract.conditions import Condition, ConditionKey
 from domain.contract.htlc import ClaimPath
 from domain.contract.settlement import complete_settlement, condition_vouts
 from domain.contract.state import StateSignatures, onchain_state_hash
-from domain.errors import ChannelNotReady, InvalidState, SelfBreach, SequenceGap
-from domain.events import CommitmentPublished
+from domain.errors import ChannelNotReady, InvalidState, MalformedInput, SelfBreach, SequenceGap
+from domain.events import CommitmentPublished, Source, SpendConfirmed, SpendKind, SpendSeen
 from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client.party_channel import CompleteState, Content
@@ -44,6 +45,35 @@ def sign_commitment(seat: Seat, sequence: int) -> tuple[Step, bytes]:
     event = CommitmentPublished(recorded_at=seat.now, sequence=sequence, txid=tx.txid)
     raw = complete_commitment(channel.params, tx, *pair).serialize()
     return Step(() if sequence in channel.published else (event,)), raw
+
+
+def spend_seen(seat: Seat, raw: bytes, height: int, block_hash: bytes | None) -> Step:
+    """The record of a spend of the funding output, in the mempool or in the block of that height."""
+    tx = Transaction.parse(raw)
+    if all(spent.outpoint != seat.channel.params.funding_outpoint for spent in tx.inputs):
+        raise MalformedInput("this transaction does not spend the funding output of the channel")
+    seen = SpendSeen(
+        recorded_at=seat.now,
+        kind=SpendKind.UNKNOWN,
+        txid=tx.txid,
+        side=None,
+        sequence=None,
+        raw=raw,
+        source=Source.CLIENT,
+        height=height,
+    )
+    if block_hash is None:
+        return Step((seen,))
+    confirmed = SpendConfirmed(
+        recorded_at=seat.now,
+        kind=SpendKind.UNKNOWN,
+        txid=tx.txid,
+        side=None,
+        sequence=None,
+        block=BlockRef(height, bytes(block_hash)),
+        raw=None,
+    )
+    return Step((seen, confirmed))
 
 
 def settlement(seat: Seat, state: CompleteState, side: Side) -> Transaction:
