@@ -27,7 +27,7 @@ from watchtower.http import endpoints, routes
 from watchtower.http.app import create_admin_app
 from watchtower.http.nonces import Nonces, TooBusy
 from watchtower.wire.hexes import to_json
-from watchtower.wire.signed_request import SignedHeaders, read_headers, request_hash, write_headers
+from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, read_headers, write_headers
 
 STRANGER = sha256(b"a stranger's key").digest()
 HEADERS = SignedHeaders(key=bytes(range(32)), signature=bytes(64), nonce=bytes(16), digest=bytes(32), created=1_700)
@@ -377,7 +377,7 @@ def test_any_headers_are_read_or_refused(digest: str, signature_input: str, sign
 def test_parts_of_a_message_cannot_be_shifted() -> None:
     """Lengths keep method and target apart: no two requests have the same bytes to sign."""
     hashes = {
-        request_hash(method, bytes(32), target, bytes(32), 1, bytes(16))
+        unsigned(method, target, bytes(32), bytes(32), 1, bytes(16)).hash
         for method, target in (("GET", b"/a"), ("GE", b"T/a"), ("GET/", b"a"))
     }
 
@@ -386,17 +386,18 @@ def test_parts_of_a_message_cannot_be_shifted() -> None:
 
 def test_the_example_of_the_documentation() -> None:
     """docs/api.md shows what is signed; another implementation can check itself against it."""
-    found = request_hash(
-        "GET",
-        bytes.fromhex("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"),
-        b"/v1/info",
-        sha256(b"").digest(),
-        1_700_000_000,
-        bytes(range(16)),
-    )
+    generator = bytes.fromhex("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")
+    found = unsigned("GET", b"/v1/info", generator, sha256(b"").digest(), 1_700_000_000, bytes(range(16))).hash
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
     assert found.hex() in page
+
+
+def unsigned(method: str, target: bytes, tower: bytes, body: bytes, created: int, nonce: bytes) -> UnsignedRequest:
+    """A request before its signature."""
+    return UnsignedRequest(
+        method=method, tower_key=tower, target=target, body_sha256=body, created=created, nonce=nonce
+    )
 
 
 # ── nonces ───────────────────────────────────────────────────────────────────────────────────────────────

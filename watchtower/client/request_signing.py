@@ -1,30 +1,45 @@
 """Signs requests to a tower with the auth key of a channel, instead of a token.
 
-    signer = PartySigner(auth_secret, tower_id)
-    httpx.AsyncClient(base_url=url, auth=signer)
+    StateChannelClient(config, auth=PartyAuth(party, tower_id))     # all channels of a party
+    httpx.AsyncClient(base_url=url, auth=PartySigner(secret, tower_id))    # one key
 
 The tower's id is pinned: a request that was signed for one tower is worth nothing at another one.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Generator
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 import httpx
 
 from domain.contract import keys
-from domain.errors import MalformedInput
-from watchtower.wire.signed_request import NONCE_SIZE, SignedHeaders, body_digest, request_hash, write_headers
+from domain.contract.params import ChannelParams
+from domain.errors import MalformedInput, UnknownChannel
+from watchtower.client.party import ChannelParty
+from watchtower.wire.api import RegisterRequest
+from watchtower.wire.hexes import from_json
+from watchtower.wire.signed_request import NONCE_SIZE, SignedHeaders, UnsignedRequest, body_digest, write_headers
 
 LARGEST_CORRECTION = 86_400.0
 """Seconds. A clock that is further off should be set, not worked around."""
 
+_CHANNEL = re.compile(r"/v1/channels/([0-9a-f]{64})(?:/|$)")
 
-class PartySigner(httpx.Auth):
-    """`secret` is that of the channel's auth key (32 bytes), `tower_id` the tower's x-only key (32 bytes).
+
+class Sign(Protocol):
+    """Signs for the channel that a request is about."""
+
+    def __call__(self, request: httpx.Request, unsigned: UnsignedRequest, /) -> tuple[bytes, bytes]:
+        """X-only key (32 bytes) and signature (64)."""
+
+
+class RequestAuth(httpx.Auth):
+    """Signs every request for one tower. `tower_id` is its x-only key, 32 bytes.
 
     If the tower finds the clocks too different, the request is signed once more with the time that the tower tells. A
     tower learns nothing by lying about it: the signature is good at this tower only.
@@ -34,25 +49,21 @@ class PartySigner(httpx.Auth):
 
     def __init__(
         self,
-        secret: bytes,
+        sign: Sign,
         tower_id: bytes,
         *,
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        if len(tower_id) != 32 or not keys.is_xonly(tower_id):
+        if not keys.is_xonly(tower_id):
             raise MalformedInput(
                 "tower_id is the x-only public key of the tower, 32 bytes; `watchtower init` prints it"
             )
-        self.key = keys.xonly(keys.public_key(secret))
-        self._secret = secret
+        self._sign = sign
         self._tower_id = tower_id
         self._now = now
         self._random = random
         self._offset = 0.0
-
-    def __repr__(self) -> str:
-        return f"<PartySigner {self.key.hex()}>"
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign; after a refusal for the clock sign once more."""
@@ -68,11 +79,17 @@ class PartySigner(httpx.Auth):
 
     def sign(self, request: httpx.Request) -> None:
         """Put the three headers on a request whose body is complete."""
-        created, nonce = int(self._now() + self._offset), self._random(NONCE_SIZE)
-        digest = body_digest(request.content)
-        message = request_hash(request.method, self._tower_id, request.url.raw_path, digest, created, nonce)
-        signature = keys.sign_schnorr(self._secret, message, self._random(32))
-        request.headers.update(write_headers(SignedHeaders(self.key, signature, nonce, digest, created)))
+        unsigned = UnsignedRequest(
+            method=request.method,
+            tower_key=self._tower_id,
+            target=request.url.raw_path,
+            body_sha256=body_digest(request.content),
+            created=int(self._now() + self._offset),
+            nonce=self._random(NONCE_SIZE),
+        )
+        key, signature = self._sign(request, unsigned)
+        headers = SignedHeaders(key, signature, unsigned.nonce, unsigned.body_sha256, unsigned.created)
+        request.headers.update(write_headers(headers))
 
     def _correction(self, response: httpx.Response) -> float | None:
         """Seconds that the tower's clock is ahead, if it tells and the difference can be believed."""
@@ -82,3 +99,51 @@ class PartySigner(httpx.Auth):
             return None
         correction = told - self._now()
         return correction if abs(correction) <= LARGEST_CORRECTION else None
+
+
+class PartySigner(RequestAuth):
+    """Signs with one key; `secret` is that of a channel's auth key (32 bytes)."""
+
+    def __init__(
+        self,
+        secret: bytes,
+        tower_id: bytes,
+        *,
+        now: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.key = keys.xonly(keys.public_key(secret))
+
+        def sign(_request: httpx.Request, unsigned: UnsignedRequest) -> tuple[bytes, bytes]:
+            return self.key, keys.sign_schnorr(secret, unsigned.hash, random(32))
+
+        super().__init__(sign, tower_id, now=now, random=random)
+
+    def __repr__(self) -> str:
+        return f"<PartySigner {self.key.hex()}>"
+
+
+class PartyAuth(RequestAuth):
+    """Signs for a party with the key of the channel that a request is about.
+
+    Keys belong to channels: a list of channels or events shows those of the party's first channel only.
+    """
+
+    def __init__(self, party: ChannelParty, tower_id: bytes, *, now: Callable[[], float] = time.time) -> None:
+        def sign(request: httpx.Request, unsigned: UnsignedRequest) -> tuple[bytes, bytes]:
+            return party.sign_request(_channel_of(request, party), unsigned)
+
+        super().__init__(sign, tower_id, now=now)
+
+
+def _channel_of(request: httpx.Request, party: ChannelParty) -> bytes:
+    """Channel or proposal id of the channel that a request is about, else that of the party's first channel."""
+    named = _CHANNEL.match(request.url.path)
+    if named is not None:
+        return bytes.fromhex(named[1])
+    if request.method == "POST" and request.url.path == "/v1/channels":
+        return ChannelParams.decode(bytes(from_json(request.content, RegisterRequest).params)).proposal_id
+    known = party.channels()
+    if not known:
+        raise UnknownChannel("a party without channels has no key to sign with; open a channel first, or use a token")
+    return known[0].params.proposal_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -10,9 +11,11 @@ import msgspec
 
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import NotConnected, TowerUnreachable, UnexpectedAnswer, WrongTower, error_of
+from watchtower.client.following import follow
 from watchtower.client.party import ChannelParty
 from watchtower.client.types import ProtocolState
 from watchtower.wire.api import Problem
+from watchtower.wire.events import EventBody
 from watchtower.wire.hexes import to_json
 
 REPLAYED = "Idempotency-Replayed"
@@ -87,15 +90,27 @@ class TowerSession:
         raw, _ = await self._call("GET", "/v1/info")
         return read(raw, ProtocolState)
 
+    def follow(self, channel_id: str | None = None, after: int | None = None) -> AsyncIterator[EventBody]:
+        """Events of a channel, or of all channels, as they are stored: each once, across interruptions.
+
+        `after`: begin behind the event with this id, 0 for the whole history; None means from now on.
+        """
+        path = "/v1/events" if channel_id is None else f"/v1/channels/{channel_id}/events"
+        return follow(self._session(), path, after)
+
+    def _session(self) -> httpx.AsyncClient:
+        if self._http is None:
+            raise NotConnected("call connect() first, or use the client as an async context manager")
+        return self._http
+
     async def _call(
         self, method: str, path: str, body: object = None, query: dict[str, str] | None = None
     ) -> tuple[bytes, httpx.Response]:
-        if self._http is None:
-            raise NotConnected("call connect() first, or use the client as an async context manager")
+        http = self._session()
         content = None if body is None else to_json(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            answer = await self._http.request(method, path, content=content, headers=headers, params=query)
+            answer = await http.request(method, path, content=content, headers=headers, params=query)
         except httpx.TimeoutException:
             raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
         except httpx.HTTPError as error:

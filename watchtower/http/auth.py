@@ -20,7 +20,7 @@ from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, Scope
 from watchtower.http.nonces import Nonces
 from watchtower.http.principal import Principal
 from watchtower.http.problems import ClockSkew, EdgeRefusal
-from watchtower.wire.signed_request import SignedHeaders, body_digest, read_headers, request_hash
+from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, body_digest, read_headers
 
 SCHEME = "bearer "
 MAX_TOKEN = 512
@@ -100,10 +100,15 @@ class Gate:
         assert headers is not None
         if not hmac.compare_digest(headers.digest, body_digest(body)):
             raise EdgeRefusal("unauthorized", "Content-Digest is not the SHA-256 of the body that arrived")
-        message = request_hash(
-            request.method, self._tower_key, target_of(request), headers.digest, headers.created, headers.nonce
+        unsigned = UnsignedRequest(
+            method=request.method,
+            tower_key=self._tower_key,
+            target=target_of(request),
+            body_sha256=headers.digest,
+            created=headers.created,
+            nonce=headers.nonce,
         )
-        if not keys.verify_schnorr(headers.key, message, headers.signature):
+        if not keys.verify_schnorr(headers.key, unsigned.hash, headers.signature):
             raise EdgeRefusal(
                 "unauthorized", "the signature is not one by keyid over this request for this tower (its tower_id)"
             )

@@ -49,12 +49,22 @@ class SignedHeaders(msgspec.Struct, frozen=True):
     created: int
 
 
-def request_hash(method: str, tower_key: bytes, target: bytes, body_sha256: bytes, created: int, nonce: bytes) -> bytes:
-    """The 32 bytes to sign. `tower_key` is x-only."""
-    assert (len(tower_key), len(body_sha256), len(nonce)) == (32, 32, NONCE_SIZE)
-    verb = method.encode("ascii")
-    parts = (_short(verb), tower_key, _short(target), body_sha256, created.to_bytes(8, "big"), nonce)
-    return tagged_hash(HASH_TAG, b"".join(parts))
+class UnsignedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a party puts its name to. `tower_key` is x-only (32 bytes), `body_sha256` 32, `nonce` 16 bytes."""
+
+    method: str
+    tower_key: bytes
+    target: bytes
+    body_sha256: bytes
+    created: int
+    nonce: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """The 32 bytes to sign."""
+        assert (len(self.tower_key), len(self.body_sha256), len(self.nonce)) == (32, 32, NONCE_SIZE)
+        ends = _short(self.method.encode("ascii")) + self.tower_key + _short(self.target)
+        return tagged_hash(HASH_TAG, ends + self.body_sha256 + self.created.to_bytes(8, "big") + self.nonce)
 
 
 def write_headers(headers: SignedHeaders) -> dict[str, str]:

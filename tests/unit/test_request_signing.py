@@ -1,0 +1,107 @@
+"""A client that signs instead of sending a token: all calls of the SDK with the keys of a party."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import pytest
+
+from domain.errors import MalformedInput, UnknownChannel
+from domain.units import Side
+from tests.support.parties import Pair, make_party, open_pair
+from tests.support.serving import served
+from tests.support.towers import TOWER_ID, Bench
+from watchtower.client import StateChannelClient, StateChannelConfig
+from watchtower.client.request_signing import PartyAuth, PartySigner
+
+REGTEST = StateChannelConfig(network="regtest")
+
+
+@pytest.fixture
+def pair() -> Pair:
+    """A channel with state 0."""
+    return open_pair()
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Bench:
+    """B's tower."""
+    return Bench(tmp_path)
+
+
+def auth_of(tower: Bench, pair: Pair) -> PartyAuth:
+    """B signs, with the tower's clock."""
+    return PartyAuth(pair.b, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
+
+
+@pytest.mark.asyncio
+async def test_a_party_uses_the_whole_client_without_a_token(tower: Bench, pair: Pair) -> None:
+    """Registration, states, questions: each request is signed with the key of its channel."""
+    tower.fund(pair)
+    tower.access.allow(pair.params.keys(Side.B).auth, "Bob", 1)
+    async with StateChannelClient(
+        REGTEST, url="http://tower", party=pair.b, auth=auth_of(tower, pair), transport=tower.transport()
+    ) as client:
+        await client.synchronize(pair.channel_id)
+        tower.confirm(pair)
+        pair.updates(2)
+        result = await client.synchronize(pair.channel_id)
+        info = await client.get_channel_info(pair.channel_id.hex())
+        listed = await client.list_channels()
+        history = await client.get_timeline(pair.channel_id.hex())
+
+    assert (2, 2) == (result.sequence, info.current_sequence)
+    assert [info.channel_id] == [each.channel_id for each in listed]
+    assert len(history) > 2
+
+
+@pytest.mark.asyncio
+async def test_a_client_follows_its_channel(tower: Bench, pair: Pair) -> None:
+    """`follow` is signed too, and begins where it is told."""
+    name = tower.registered(pair)
+    async with (
+        served(tower.app) as clients,
+        StateChannelClient(REGTEST, url=clients.url, party=pair.b, auth=auth_of(tower, pair)) as client,
+    ):
+        first = await anext(client.follow(name, after=0))
+        of_all = await anext(client.follow(after=0))
+
+    assert (pair.channel_id, 1) == (first.channel_id, first.version)
+    assert first == of_all
+
+
+def test_a_party_without_channels_has_no_key() -> None:
+    """It is told what to do instead."""
+    auth = PartyAuth(make_party("zoe"), TOWER_ID)
+
+    with pytest.raises(UnknownChannel, match="use a token"):
+        auth.sign(httpx.Request("GET", "http://tower/v1/info"))
+
+
+@pytest.mark.parametrize("bad", [b"", bytes(32), TOWER_ID[:31]])
+def test_a_tower_id_that_is_no_key(bad: bytes) -> None:
+    """Nothing is signed for a tower that cannot exist."""
+    with pytest.raises(MalformedInput, match="tower_id"):
+        PartySigner(sha256(b"secret").digest(), bad)
+
+
+def test_secrets_are_not_shown() -> None:
+    """The text of a signer tells its public key only."""
+    secret = sha256(b"secret").digest()
+    signer = PartySigner(secret, TOWER_ID)
+
+    assert secret.hex() not in repr(signer)
+    assert signer.key.hex() in repr(signer)
+
+
+@pytest.mark.parametrize("told", ["", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_time_that_cannot_be_believed(told: str) -> None:
+    """A 401 without a credible time is handed on; the request is not signed again."""
+    request = httpx.Request("GET", "http://tower/v1/info")
+    flow = PartySigner(sha256(b"secret").digest(), TOWER_ID).auth_flow(request)
+    next(flow)
+
+    with pytest.raises(StopIteration):
+        flow.send(httpx.Response(401, headers={"Date": told}))
