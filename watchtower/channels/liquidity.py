@@ -77,12 +77,18 @@ def get_total_liquidity(context: Context, owner: bytes | None = None) -> TotalLi
 
 
 def liquidity_body(
-    channel: Channel, policy: ChannelPolicy, tip_height: int, market: Market | None = None
+    channel: Channel,
+    policy: ChannelPolicy,
+    tip_height: int,
+    market: Market | None = None,
+    *,
+    feerate: float | None = None,
 ) -> LiquidityBody:
-    """The API form for a channel as it stands in the log."""
+    """The API form for a channel as it stands in the log; costs at `feerate`, else at the market's, else the static."""
     figures, is_usable = _figures(channel, policy, tip_height)
     static = channel.params.static_feerate
-    feerate = static / 1000 if market is None else _feerate(market)
+    if feerate is None:
+        feerate = static / 1000 if market is None else _feerate(market)
     held = holdings_of(channel, policy)
     return LiquidityBody(
         channel_id=Hex32(channel.params.channel_id),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from domain.status import ChannelStatus
+from watchtower.cli.liquidity import command as liquidity
 from watchtower.cli.output import Context, config_option, emit_json, pass_context
 
 STATUS = click.Choice([status.value for status in ChannelStatus], case_sensitive=False)
@@ -15,6 +16,9 @@ STATUS = click.Choice([status.value for status in ChannelStatus], case_sensitive
 @click.group("channel")
 def command() -> None:
     """Show the channels that this tower knows."""
+
+
+command.add_command(liquidity)
 
 
 @command.command("list")

@@ -15,7 +15,7 @@ from domain.chain import display, display_outpoint
 from domain.errors import MalformedInput, UnknownChannel
 from domain.events import Mode, ResolvedAs, SpendKind
 from domain.units import Side
-from projections import channel_info, timeline
+from projections import chain_tip, channel_info, timeline
 from projections.catalog import PROJECTIONS
 from projections.channel_info import ChannelInfoRow
 from projections.tables import Key, Row, Table
@@ -58,6 +58,15 @@ def channels(rows: SqliteRows) -> Iterator[ChannelInfoRow]:
 def oldest_first(rows: SqliteRows) -> list[ChannelInfoRow]:
     """All channels by the height of their funding; those that have none yet at the end."""
     return sorted(channels(rows), key=lambda row: (row.funding_height is None, row.funding_height or 0, row.stream))
+
+
+def tip_height(rows: SqliteRows) -> int:
+    """Height of the tower's cursor; before it has one, that of the newest funding that the log calls confirmed."""
+    found = rows.page(chain_tip.TABLE, None, 1)
+    if found:
+        tip: chain_tip.TipRow = chain_tip.TABLE.read(found[0])
+        return tip.height
+    return max((row.funding_height or 0 for row in channels(rows)), default=0)
 
 
 def channel(rows: SqliteRows, prefix: str) -> ChannelInfoRow:
