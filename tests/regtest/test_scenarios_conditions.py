@@ -14,6 +14,7 @@ import pytest
 
 from domain.chain import make_outpoint
 from domain.contract.conditions import Condition
+from domain.contract.params import SEGWIT
 from domain.contract.settlement import plan_settlement
 from domain.events import (
     AlertKind,
@@ -584,6 +585,31 @@ def test_an_evicted_claim_is_sent_again(world: World) -> None:
     assert gone is None
     assert first == claim_of(world, pair, condition)
     assert 1 == len(events(world, pair, ClaimPrepared))
+
+
+# ── channels without taproot ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_claims_of_a_channel_without_taproot(node: RegtestNode, tmp_path: Path) -> None:
+    """Profile 1: success and refund by its scripts, the counterparty's success told from its refund."""
+    world = World(node, tmp_path / "segwit", profile=SEGWIT)
+    height = world.node.height()
+    into, out, theirs = incoming(1, height + 300), outgoing(2, height + 10), outgoing(3, height + 300, 50_000)
+    pair = holding(world, into, out, theirs)
+    give(world, pair, preimage_of(1))
+    close(world, pair)
+    child = claim_of(world, pair, into)
+    mine(world)
+    world.node.send_raw(pair.a.claim_success(pair.channel_id, 1, Side.A, theirs.key, preimage_of(3), 500))
+    mine_to(world, height + 10)
+    mine(world)
+
+    assert child is not None
+    assert [(30_000, True), (40_000, True), (50_000, False)] == sorted(taken(world, pair))
+    assert [preimage_of(1), preimage_of(3)] == [event.preimage for event in events(world, pair, PreimageLearned)]
+    assert frozenset() == world.channel(pair).alerts
+    assert_replays(world)
+    world.close()
 
 
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ Secrets stay in the party's keystore; the client carries only what a party hands
 """
 
 from domain.status import ChannelStatus
+from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.dispute_types import (
@@ -20,6 +21,7 @@ from watchtower.client.disputes import Closer, InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.preimages import ChannelPreimages, KnownPreimage, PreimageResult
 from watchtower.client.types import (
     ChannelInfo,
     ChannelParams,
@@ -38,15 +40,19 @@ __all__ = [
     "ChannelParams",
     "ChannelParticipant",
     "ChannelParty",
+    "ChannelPreimages",
     "ChannelResult",
     "ChannelState",
     "ChannelStatus",
+    "ClaimInfo",
     "Closer",
     "ClosureResult",
     "FundingStatus",
     "InProcessPeer",
+    "KnownPreimage",
     "PartySettings",
     "PendingState",
+    "PreimageResult",
     "ProtocolState",
     "ResponseResult",
     "SpentBy",
