@@ -18,7 +18,7 @@ from domain.errors import (
     InvalidState,
     SequenceGap,
 )
-from domain.events import SpendKind, SpendReplaced
+from domain.events import AlertKind, SpendKind, SpendReplaced
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
@@ -142,6 +142,7 @@ def test_scenario_F10_shachain_inconsistent(world: World, monkeypatch: pytest.Mo
     )
     with pytest.raises(InvalidSecret, match="contradicts"):
         revoke(world.context, world.stream(pair), request)
+    assert AlertKind.SECRET_INCONSISTENT in world.channel(pair).alerts
     world.node.mine(2)
     world.look()
     world.node.mine(1)

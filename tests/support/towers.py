@@ -18,9 +18,10 @@ from starlette.applications import Starlette
 from domain.chain import BlockRef, OutPoint, chain_hash
 from domain.contract.params import ParamsPolicy
 from domain.contract.scripts import funding_output
-from domain.events import envelopes
+from domain.events import BroadcastOutcome, envelopes
 from domain.fees import Market
 from domain.spending import funding_confirmed
+from domain.transaction import Transaction
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from tests.fakes.keystore import MemoryKeystore
@@ -34,7 +35,7 @@ from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Services, Standing, bind
-from watchtower.ports import NodeUnavailable, Utxo
+from watchtower.ports import Answer, NodeUnavailable, Utxo
 from watchtower.repository import Channels
 from watchtower.store.views import SqliteRows, new_views_file
 
@@ -44,12 +45,15 @@ TIP = 200
 
 
 class CoinNode:
-    """The part of `ports.Node` that registrations ask: unspent outputs and their spenders in the mempool."""
+    """The part of `ports.Node` that use cases ask: outputs, spenders in the mempool, and its answer to a send."""
 
     def __init__(self) -> None:
         self.coins: dict[OutPoint, Utxo] = {}
         self.spenders: dict[OutPoint, bytes] = {}
         self.is_down = False
+        self.transactions: dict[bytes, bytes] = {}
+        self.answer = Answer(BroadcastOutcome.ACCEPTED)
+        self.sent: list[bytes] = []
         self.market = Market(1.0, 1.0, 1.0, ((1, 9.0), (6, 4.0), (144, 1.5)))
 
     def fee_market(self, targets: Sequence[int]) -> Market:
@@ -68,6 +72,30 @@ class CoinNode:
         """Known spenders."""
         self._answer()
         return {point: self.spenders[point] for point in outpoints if point in self.spenders}
+
+    def mempool_transaction(self, txid: bytes) -> bytes | None:
+        """Bytes of a known transaction."""
+        self._answer()
+        return self.transactions.get(txid)
+
+    transaction = mempool_transaction
+
+    def broadcast(self, raw: bytes) -> Answer:
+        """Notes the bytes and answers as set."""
+        self._answer()
+        self.sent.append(raw)
+        return self.answer
+
+    def test_accept(self, raw: bytes) -> Answer:
+        """Answers as set."""
+        del raw
+        self._answer()
+        return self.answer
+
+    def add_spend(self, outpoint: OutPoint, raw: bytes) -> None:
+        """A transaction in the mempool that spends an outpoint."""
+        txid = Transaction.parse(raw).txid
+        self.spenders[outpoint], self.transactions[txid] = txid, raw
 
     def add_coin(self, outpoint: OutPoint, value: int, spk: bytes, confirmations: int = 6) -> None:
         """An unspent output."""
