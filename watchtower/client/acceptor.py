@@ -13,8 +13,8 @@ Every function is a decision: nothing is stored or sent here.
 
 from __future__ import annotations
 
-from domain.contract.state import StateSignatures, sign_commit_peer, verify_commit_signature
-from domain.errors import ChannelNotReady, DomainError, Equivocation, SequenceGap
+from domain.contract.state import StateHeader, StateSignatures, sign_commit_peer, verify_commit_signature
+from domain.errors import ChannelNotReady, DomainError, Equivocation, InvalidState, SequenceGap
 from domain.events import (
     ChannelFrozen,
     EquivocationFound,
@@ -47,7 +47,10 @@ def on_offer(seat: Seat, message: UpdateOffer) -> Step:
     A second content for a number for which the peer has signed or proposed one is equivocation: evidence is
     stored, the channel freezes, `Equivocation` is raised.
     """
-    content = content_of(message, seat.rules.resolve)
+    try:
+        content = content_of(message, seat.rules.resolve)
+    except InvalidState as refusal:  # a descriptor that must not be used; what cannot be read at all is no offer
+        return Step(messages=(reject_message(seat, StateHeader.decode(message.header), str(refusal)),))
     signed = _content_of_peer(seat, content.seq)
     if signed is not None and signed != content:
         return _equivocation(seat, signed, content)
@@ -59,7 +62,9 @@ def on_offer(seat: Seat, message: UpdateOffer) -> Step:
             seat.check_content(content)
             seat.require_consent(content)
     except DomainError as refusal:
-        return Step(messages=(reject_message(seat, content, str(refusal)), *_own_proposal(seat, content.seq)))
+        return Step(
+            messages=(reject_message(seat, content.read_header(), str(refusal)), *_own_proposal(seat, content.seq))
+        )
     if signed is not None:
         return Step(messages=(offer_ok_message(seat, content),))
     return _agree(seat, content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from domain.contract.conditions import Condition
 from domain.contract.revocation import derive_secret, index_of
-from domain.contract.state import StateSignatures
+from domain.contract.state import StateHeader, StateSignatures
 from watchtower.client.contents import record_of
 from watchtower.client.messages import (
     HtlcFulfil,
@@ -57,10 +57,10 @@ def fulfil_message(seat: Seat, condition: Condition) -> HtlcFulfil:
     )
 
 
-def reject_message(seat: Seat, content: Content, reason: str) -> UpdateReject:
+def reject_message(seat: Seat, header: StateHeader, reason: str) -> UpdateReject:
     """Message 0b, negative."""
     return UpdateReject(
-        channel_id=name_of(seat), seq=content.seq, reason=reason[:400], state_hash=Hex32(content.state_hash)
+        channel_id=name_of(seat), seq=header.seq, reason=reason[:400], state_hash=Hex32(header.state_hash)
     )
 
 
