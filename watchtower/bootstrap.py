@@ -20,6 +20,7 @@ import watchtower
 from domain.chain import BlockRef, chain_hash
 from domain.contract import keys
 from domain.contract.params import ParamsPolicy, profile_for
+from domain.contract.state_rules import StatePolicy
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from watchtower.access import AccessFile
@@ -365,6 +366,11 @@ def channel_policy(settings: Settings) -> ChannelPolicy:
         ),
         confirmations=settings.funding_confirmations,
         warn_below_challenge_period=WARN_WINDOW if settings.network == "mainnet" else 0,
+        max_channels=settings.policy.max_channels,
+        max_total_capacity=settings.policy.max_total_capacity,
+        state=StatePolicy(
+            max_conditions=settings.policy.max_conditions, max_dust_exposure_sat=settings.policy.max_dust_exposure
+        ),
     )
 
 

@@ -33,11 +33,16 @@ class Views(Protocol):
 
 
 class ChannelPolicy(msgspec.Struct, frozen=True):
-    """What this installation accepts. `confirmations` is the funding depth from which updates are taken."""
+    """What this installation accepts. `confirmations` is the funding depth from which updates are taken.
+
+    `max_channels` and `max_total_capacity` (satoshi) are those of the whole tower; 0 is no limit.
+    """
 
     params: ParamsPolicy
     confirmations: int
     warn_below_challenge_period: int = 0
+    max_channels: int = 0
+    max_total_capacity: int = 0
     state: StatePolicy = DEFAULT_STATE_POLICY
 
 
@@ -71,6 +76,11 @@ class RecentNames:
             self._streams[channel_id] = stream
             if len(self._streams) > self.CAPACITY:
                 del self._streams[next(iter(self._streams))]
+
+    def streams(self) -> tuple[str, ...]:
+        """The streams of the newest registrations."""
+        with self._mutex:
+            return tuple(self._streams.values())
 
     def get(self, channel_id: bytes) -> str | None:
         """The stream, or None."""

@@ -27,6 +27,7 @@ from domain.opening import (
 from domain.transaction import Transaction
 from watchtower.channels.context import Context, store_decision
 from watchtower.channels.judging import judge
+from watchtower.channels.limits import check_room
 from watchtower.channels.queries import get_channel
 from watchtower.channels.reading import content_of, side_of
 from watchtower.ports import Node
@@ -45,7 +46,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
 
     Raises the refusals of `decide_register`, `FundingMismatch` for a funding output that is missing, spent or
     different, `ApplicationRefused` for a state 0 that the channel's application does not accept, `InvalidSecret` for
-    a secret that is not that of `rev` or `htlc`, and `NodeError` or `WrongChain` if the node cannot say.
+    a secret that is not that of `rev` or `htlc`, `TowerFull`, and `NodeError` or `WrongChain` if the node cannot say.
     """
     params = ChannelParams.decode(bytes(request.params))
     own_side = side_of(request.own_side)
@@ -73,6 +74,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     def decide(channel: Channel | None) -> list[Payload]:
         events = decide_register(channel, command)
         if events:
+            check_room(context, params)
             context.require_node()
             check_funding(context.node, params, command.funding_tx)
             judge(context, channel, command.state, events)

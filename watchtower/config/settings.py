@@ -144,6 +144,28 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True):
     funding_confirmations: Annotated[
         int, _about("Confirmations of the funding before updates. 0 means: 3, on regtest 1.", "blocks", ge=0, le=100)
     ] = 0
+    max_channels: Annotated[
+        int, _about("Channels that this tower watches at once. 0: no limit.", ge=0, le=10_000_000)
+    ] = 0
+    max_total_capacity: Annotated[
+        int,
+        _about(
+            "Sum of the capacities that this tower watches at once. 0: no limit.",
+            "satoshis",
+            ge=0,
+            le=2_100_000_000_000_000,
+        ),
+    ] = 0
+    max_conditions: Annotated[int, _about("HTLCs and descriptor outputs in one state.", ge=0, le=227)] = 200
+    max_dust_exposure: Annotated[
+        int,
+        _about(
+            "Sum of the conditions of a state that are too small for an output: they become fee.",
+            "satoshis",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 5_000
     registration: Annotated[
         Literal["allowlist", "open"],
         _about("Which parties may register with their key: those of `watchtower client allow`, or all."),

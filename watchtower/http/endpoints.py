@@ -118,6 +118,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "invalid-signature",
             "invalid-secret",
             "channel-exists",
+            "tower-full",
             "funding-mismatch",
             "keystore-conflict",
             "keystore-error",
