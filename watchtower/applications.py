@@ -40,7 +40,7 @@ class _Question(msgspec.Struct, frozen=True, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _read_question = msgspec.msgpack.Decoder(_Question).decode
-_read_reason = msgspec.msgpack.Decoder(str | None).decode
+_read_reason: msgspec.msgpack.Decoder[str | None] = msgspec.msgpack.Decoder(str | None)
 
 
 class GuardedApplication:
@@ -67,7 +67,7 @@ class GuardedApplication:
     def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
         """The verdict. Every failure of the validator is a reason too: an unclear state is not accepted."""
         try:
-            return _read_reason(self._worker.ask(_encode(_Question(old, new))))
+            return _read_reason.decode(self._worker.ask(_encode(_Question(old, new))))
         except WorkerUnavailable:
             return "its validator does not start; the operator finds the reason with `watchtower run`"
         except WorkerSlow:
