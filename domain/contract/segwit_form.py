@@ -175,7 +175,8 @@ class SegwitForm:
 def _given(revocation_key: bytes | None) -> bytes:
     if revocation_key is None:
         raise MalformedInput(
-            "a penalty of profile 1 needs the revocation key R, which its script names; none was given"
+            "a penalty signature of profile 1 is read with the revocation key R; none is known here: show the "
+            "secret of the state instead (proof kind 0)"
         )
     return revocation_key
 
