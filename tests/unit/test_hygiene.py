@@ -1,0 +1,60 @@
+"""Private files, and a process that leaves no image of its memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from watchtower.hygiene import Exposed, require_private
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A private directory with a private file."""
+    made = tmp_path / "data"
+    made.mkdir(mode=0o700)
+    (made / "log").touch(mode=0o600)
+    return made
+
+
+def test_private_things_pass(directory: Path) -> None:
+    """Owner only; what does not exist is no finding here."""
+    require_private(directory, ("log", "absent"))
+    require_private(directory / "absent", ("log",))
+
+
+@pytest.mark.parametrize("mode", [0o710, 0o750, 0o755, 0o701])
+def test_an_open_directory_is_refused(directory: Path, mode: int) -> None:
+    """The refusal says which command mends it, and after that command it passes."""
+    directory.chmod(mode)
+
+    with pytest.raises(Exposed, match=f"chmod 700 {directory}"):
+        require_private(directory, ())
+
+    directory.chmod(0o700)
+    require_private(directory, ())
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+def test_an_open_file_is_refused(directory: Path, mode: int) -> None:
+    """Read, write or execute for anybody else."""
+    (directory / "log").chmod(mode)
+
+    with pytest.raises(Exposed, match=f"chmod 600 {directory / 'log'}"):
+        require_private(directory, ("log",))
+
+
+def test_no_core_dump_is_possible() -> None:
+    """Limit 0, which the process cannot raise again without privileges, and not dumpable."""
+    program = (
+        "import resource; from watchtower.hygiene import forbid_core_dumps, is_dumpable\n"
+        "before = is_dumpable(); done = forbid_core_dumps()\n"
+        "print(before, done, is_dumpable(), resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "True True False (0, 0)" == told.stdout.strip()
