@@ -100,16 +100,18 @@ async def test_the_end_comes_after_what_was_sent(make_wire: MakeWire, closer: in
                 await end.send(b"too late")
 
 
-async def test_a_waiting_receiver_hears_of_the_end(make_wire: MakeWire) -> None:
-    """A task that waits for a message is woken by the peer's close."""
+@pytest.mark.parametrize("closer", [0, 1])
+async def test_waiting_receivers_hear_of_the_end(make_wire: MakeWire, closer: int) -> None:
+    """Tasks that wait for a message are woken by a close, on the own side as on the other."""
     async with make_wire() as wire:
-        near, far = await both(wire)
-        waiting = asyncio.create_task(near.receive())
-        await asyncio.sleep(0)
-        await far.close()
+        ends = await both(wire)
+        waiting = [asyncio.create_task(end.receive()) for end in ends]
+        await asyncio.sleep(0.05)
+        await ends[closer].close()
 
-        with pytest.raises(TransportClosed):
-            await soon(waiting)
+        for task in waiting:
+            with pytest.raises(TransportClosed):
+                await soon(task)
 
 
 async def test_a_slow_reader_loses_the_connection_and_no_message(make_wire: MakeWire) -> None:

@@ -13,7 +13,9 @@ long as its connection; on the next one both sides say where they stand, and wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -24,15 +26,15 @@ from domain.errors import DomainError, MalformedInput
 from watchtower.client.exchange import Fund
 from watchtower.client.finality import Finality
 from watchtower.client.htlcs import Change
-from watchtower.client.link_calls import Calls, Reached
+from watchtower.client.link_calls import Call, Calls, Greetings, Reached
 from watchtower.client.link_messages import AnyLinkMessage, Refused, decode, encode, kind_of, refused
 from watchtower.client.link_work import Done, LinkWork
-from watchtower.client.messages import Message, UpdateOffer, UpdateReject
+from watchtower.client.messages import Message, Reestablish, UpdateOffer, UpdateReject
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.peer_book import PeerBook
-from watchtower.client.peer_errors import Overtaken, PeerRefused, TransportClosed
+from watchtower.client.peer_errors import Overtaken, PeerRefused, PeerSilent, TransportClosed
 from watchtower.client.transport.port import Transport
 from watchtower.ports import WatchtowerError
 
@@ -61,6 +63,7 @@ class PeerLink:
         self._seconds = timeout_ms / 1000
         self._finality = finality
         self._calls = Calls()
+        self._greetings = Greetings()
         self._order = asyncio.Lock()
         self._refusals = 0
         self._tasks: set[asyncio.Task[Done]] = set()
@@ -107,8 +110,9 @@ class PeerLink:
             while True:
                 await self._take(decode(await self._transport.receive()))
         except BaseException as error:
-            ended = error if isinstance(error, TransportClosed) else None
-            self._calls.end(ended or TransportClosed(f"the link ended: {type(error).__name__}"))
+            ended = error if isinstance(error, TransportClosed) else TransportClosed("the link was stopped")
+            self._calls.end(ended)
+            self._greetings.end()
             await self._transport.close()
             raise
 
@@ -139,6 +143,7 @@ class PeerLink:
     ) -> bytes:
         """Second half: fix the outpoint (txid in internal order) and complete state 0. May be repeated."""
         async with self._calls.begin(proposal_id) as call:
+            await self._greetings.heard(proposal_id, call, self._seconds)
             await self._act(proposal_id, lambda: self.party.fix_funding(proposal_id, txid, vout, state_data, app_id))
             return (await call.wait(lambda channel: channel.sequence >= 0, self._seconds)).channel_id
 
@@ -163,7 +168,7 @@ class PeerLink:
         refusals of the own party, and what the tower's client raises: then the state is complete, not final, and
         goes on to the tower without a further call.
         """
-        async with self._calls.begin(await self._proposal_of(channel_id)) as call:
+        async with self._settled(channel_id) as call:
             done = await self._act(channel_id, offer)
             header = next(bytes(each.header) for each in done.messages if isinstance(each, UpdateOffer))
             sequence = int.from_bytes(header[40:48], "little")
@@ -180,7 +185,7 @@ class PeerLink:
     ) -> bytes:
         """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent."""
         propose = self.party.propose_close_musig if musig else self.party.propose_close
-        async with self._calls.begin(await self._proposal_of(channel_id)) as call:
+        async with self._settled(channel_id) as call:
             await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
             reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
         raw = _close_of(reached, fee, lock_time)
@@ -189,7 +194,9 @@ class PeerLink:
 
     async def reconnect(self) -> None:
         """Say where every channel with this peer stands; the peer sends what this side lacks."""
-        for proposal_id in await asyncio.to_thread(self._work.alive):
+        alive = await asyncio.to_thread(self._work.alive)
+        self._greetings.expect(alive)
+        for proposal_id in alive:
             await self._reconnect(proposal_id)
 
     async def send(self, message: Message) -> None:
@@ -213,6 +220,9 @@ class PeerLink:
             await self._perform(lambda: self._work.receive(message))
         except DomainError as error:
             await self._refuse(message, error)
+        finally:
+            if isinstance(message, Reestablish):
+                self._greetings.note(self._calls.key(message.channel_id))
 
     async def _refuse(self, message: AnyLinkMessage, error: DomainError) -> None:
         """Tell the peer and the waiting call; end a connection on which this happens too often."""
@@ -267,6 +277,20 @@ class PeerLink:
         except (DomainError, WatchtowerError) as error:
             _log.error("link_failed", peer=self.peer.hex(), slug=error.slug, reason=str(error))
 
+    @asynccontextmanager
+    async def _settled(self, channel_id: bytes) -> AsyncIterator[Call]:
+        """The channel's turn to be moved: the peer has said where it stands, and what was in flight is done.
+
+        What does not get done in time is left to the party, which says why it cannot go on.
+        """
+        name = await self._proposal_of(channel_id)
+        async with self._calls.begin(name) as call:
+            await self._greetings.heard(name, call, self._seconds)
+            call.note(await asyncio.to_thread(self.party.channel, channel_id))
+            with contextlib.suppress(PeerSilent):
+                await call.wait(_rests, self._seconds)
+            yield call
+
     async def _proposal_of(self, channel_id: bytes) -> bytes:
         channel = await asyncio.to_thread(self.party.channel, channel_id)
         return channel.params.proposal_id
@@ -275,6 +299,12 @@ class PeerLink:
 def _exists(channel: PartyChannel) -> bool:
     """Whether an opening has become a channel: its keys are all known."""
     return channel.version > 0
+
+
+def _rests(channel: PartyChannel) -> bool:
+    """Whether the next state may be offered: the newest one is finished, and the peer is not making one."""
+    busy = channel.pending is not None and channel.pending.by is channel.peer
+    return channel.state is None or channel.is_closing or (channel.firm is not None and not busy)
 
 
 def _revoked_before(channel: PartyChannel, sequence: int) -> bool:

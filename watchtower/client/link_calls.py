@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from watchtower.client.party_channel import PartyChannel
@@ -36,15 +36,20 @@ class Call:
         try:
             async with asyncio.timeout(seconds):
                 while self._channel is None or not reached(self._channel):
-                    if self._error is not None:
-                        raise self._error
+                    self.check()
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise self._silence(seconds) from None
+            raise self.silence(seconds) from None
         return self._channel
 
-    def _silence(self, seconds: float) -> PeerSilent:
+    def check(self) -> None:
+        """Raise what `fail` was told."""
+        if self._error is not None:
+            raise self._error
+
+    def silence(self, seconds: float) -> PeerSilent:
+        """The error of a peer that did not answer: what may be done now depends on rule U5."""
         text = f"the peer did not answer within {seconds * 1000:.0f} ms; the channel stands where it stood"
         pending = self._channel.pending if self._channel is not None else None
         if pending is None or not pending.is_bound:
@@ -68,7 +73,7 @@ class Calls:
     @asynccontextmanager
     async def begin(self, name: bytes) -> AsyncIterator[Call]:
         """Wait until no other call that moves this channel is in flight, then be the one."""
-        async with self._turns.setdefault(self._key(name), asyncio.Lock()):
+        async with self._turns.setdefault(self.key(name), asyncio.Lock()):
             with self.watch(name) as call:
                 yield call
 
@@ -76,7 +81,7 @@ class Calls:
     def watch(self, name: bytes) -> Iterator[Call]:
         """A call that only looks on; there may be many."""
         call = Call()
-        self._calls.setdefault(self._key(name), set()).add(call)
+        self._calls.setdefault(self.key(name), set()).add(call)
         if self._end is not None:
             call.fail(self._end)
         try:
@@ -98,7 +103,7 @@ class Calls:
 
     def fail(self, name: bytes, error: Exception) -> None:
         """Something went wrong in a channel; without a call nobody is told."""
-        for call in self._calls.get(self._key(name), ()):
+        for call in self._calls.get(self.key(name), ()):
             call.fail(error)
 
     def end(self, error: Exception) -> None:
@@ -108,5 +113,46 @@ class Calls:
             for call in calls:
                 call.fail(error)
 
-    def _key(self, name: bytes) -> bytes:
+    def key(self, name: bytes) -> bytes:
+        """The proposal id of a channel id, as far as it was heard; anything else as it is."""
         return self._names.get(bytes(name), bytes(name))
+
+
+class Greetings:
+    """Which channels the peer has not spoken of since the connection began.
+
+    After a break both sides say where each channel stands. An offer that overtakes the peer's word could name a
+    state that the peer cannot place yet; so calls wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[bytes, asyncio.Event] = {}
+        self._began = asyncio.Event()
+
+    def expect(self, names: Iterable[bytes]) -> None:
+        """The channels that existed before the connection."""
+        if not self._began.is_set():
+            self._expected = {bytes(name): asyncio.Event() for name in names}
+            self._began.set()
+
+    def note(self, name: bytes) -> None:
+        """The peer has spoken, and the answer is on its way."""
+        if (event := self._expected.pop(name, None)) is not None:
+            event.set()
+
+    def end(self) -> None:
+        """Nobody speaks any more."""
+        self._began.set()
+        for name in tuple(self._expected):
+            self.note(name)
+
+    async def heard(self, name: bytes, call: Call, seconds: float) -> None:
+        """Return once the peer has spoken of this channel; `PeerSilent` after the time, or why the link ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._began.wait()
+                if (event := self._expected.get(name)) is not None:
+                    await event.wait()
+        except TimeoutError:
+            raise call.silence(seconds) from None
+        call.check()

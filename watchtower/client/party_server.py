@@ -32,6 +32,9 @@ from watchtower.ports import StoreBusy, StoreConflict, StoreFull
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 """Seconds between attempts to reach a peer: doubled each time, shortened at random so that nobody marches in step."""
 
+GRACE_SECONDS = 1.0
+"""How long the side with the larger key waits for the other one to dial: two connections at once help nobody."""
+
 PASSING = (TransportClosed, DomainError, StoreBusy, StoreFull, StoreConflict)
 """What ends one link. Any other error means that this party cannot trust its own log: then the server ends."""
 
@@ -133,6 +136,8 @@ class PartyServer:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: address.key not in self._links)
+            if await self._was_dialed(address.key):
+                continue
             try:
                 transport = await self._dialer.dial(address)
             except PeerError as error:
@@ -144,6 +149,17 @@ class PartyServer:
                 pause = FIRST_PAUSE if lived > LONGEST_PAUSE else pause
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(2 * pause, self._longest_pause)
+
+    async def _was_dialed(self, peer: bytes) -> bool:
+        """Whether the peer came first, given the chance to."""
+        if self._listener is None or self._prefers_dialed(peer):
+            return False
+        try:
+            async with asyncio.timeout(GRACE_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: peer in self._links)
+        except TimeoutError:
+            return False
+        return True
 
     async def _serve(self, transport: Transport, *, dialed: bool) -> None:
         """Run a link to its end. Of two connections to one peer both sides keep the one that the smaller key dialed."""

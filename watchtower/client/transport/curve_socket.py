@@ -59,14 +59,21 @@ class Watched:
 
     def __init__(self, socket: zmq.asyncio.Socket) -> None:
         self.socket = socket
+        self._closed = False
         self._monitor: zmq.asyncio.Socket = socket.get_monitor_socket()
         self._poller = zmq.asyncio.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
     async def wait(self) -> None:
-        """Return when there is an event or a message."""
-        await self._poller.poll()
+        """Return when there is an event or a message, or the socket was closed."""
+        try:
+            await self._poller.poll()
+        except asyncio.CancelledError:
+            # Closing a socket cancels whoever waits for it; that must not look like the end of the waiting task.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
 
     async def event(self) -> tuple[int, int] | None:
         """The next event of a connection (kind, value), None if there is none now."""
@@ -82,6 +89,7 @@ class Watched:
 
     def close(self) -> None:
         """Close both; what was sent still leaves for `LINGER_MS`."""
+        self._closed = True
         with contextlib.suppress(zmq.ZMQError):
             self.socket.disable_monitor()
         self._monitor.close(0)

@@ -1,0 +1,166 @@
+"""Servers of parties over TCP: who is let in, links that come back, one link per peer, flipped bytes on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import pytest
+
+from tests.fakes.keystore import MemoryKeystore
+from tests.support.linking import TERMS, fund
+from tests.support.parties import make_party
+from tests.support.wires import QUICK, Tap, key_of, tapped
+from watchtower.client.link import PeerLink
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_server import PartyServer
+from watchtower.client.peer_book import PeerBook
+from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
+from watchtower.client.transport.curve_key import PeerAddress
+from watchtower.devnode.launch import free_ports
+from watchtower.ports import StoreBroken
+
+pytestmark = pytest.mark.asyncio
+T = TypeVar("T")
+NEXT = (490_000, 510_000)
+
+
+class Owner:
+    """What survives a restart of a server: party, book, key, port."""
+
+    def __init__(self, name: str) -> None:
+        keystore = MemoryKeystore()
+        self.party: ChannelParty = make_party(name, keystore=keystore)
+        self.book = PeerBook(keystore)
+        self.key = key_of(name)
+        (port,) = free_ports(1)
+        self.address = PeerAddress(self.key.public, "127.0.0.1", port)
+
+    def server(self, *peers: PeerAddress, timeout_ms: int = 5_000) -> PartyServer:
+        """A server that dials these peers and lets the same keys in."""
+        return PartyServer(
+            self.party,
+            self.book,
+            self.key,
+            listen=("127.0.0.1", self.address.port),
+            peers=peers,
+            timeout_ms=timeout_ms,
+            timing=QUICK,
+            longest_pause=0.3,
+        )
+
+
+async def soon(waiting: Awaitable[T]) -> T:
+    """What must happen within seconds."""
+    return await asyncio.wait_for(waiting, 8)
+
+
+async def opened(a: PartyServer, b: Owner) -> bytes:
+    """A channel between a server and a peer."""
+    link = await a.link(b.key.public)
+    return await link.open_channel(TERMS, fund)
+
+
+async def ended(link: PeerLink, channel_id: bytes) -> None:
+    """Wait until a link is over."""
+    with pytest.raises(TransportClosed):
+        await soon(link.wait_for(channel_id, lambda channel: False, 8_000))
+
+
+async def test_both_may_dial_and_keep_one_link() -> None:
+    """Two parties that dial each other end up with one connection, and both use it."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with alice.server(bob.address) as a, bob.server(alice.address) as b:
+        channel_id = await soon(opened(a, bob))
+        there = await b.link(alice.key.public)
+        made = await soon(_patiently(b, alice, channel_id))
+
+        assert alice.key.public == there.peer
+        assert 1 == made
+
+
+async def test_a_restarted_peer_is_found_again() -> None:
+    """The other side ends and comes back: its channel goes on over a new link, without any call for it."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with alice.server(bob.address) as a:
+        async with bob.server(alice.address):
+            channel_id = await soon(opened(a, bob))
+            old = await a.link(bob.key.public)
+        await ended(old, channel_id)
+        async with bob.server(alice.address):
+            new = await soon(a.link(bob.key.public))
+
+            assert old is not new
+            assert 1 == await soon(_patiently(a, bob, channel_id))
+
+
+async def test_a_flipped_byte_breaks_the_connection_and_not_the_channel() -> None:
+    """The frame is thrown away with its connection; on the next one the update is made."""
+    alice, bob = Owner("alice"), Owner("bob")
+    tap = Tap()
+    async with bob.server(alice.address) as b, tapped(bob.address, tap) as detour:
+        dialing = PartyServer(alice.party, alice.book, alice.key, peers=[detour], timing=QUICK, longest_pause=0.3)
+        async with dialing as a:
+            await soon(b.link(alice.key.public))
+            channel_id = await soon(opened(a, bob))
+            link = await a.link(bob.key.public)
+            tap.change = lambda data: data[:-1] + bytes([data[-1] ^ 0x80])
+            with pytest.raises(TransportClosed):
+                await soon(link.update(channel_id, NEXT))
+            tap.change = None
+
+            assert 1 == await soon(_patiently(a, bob, channel_id))
+            assert NEXT == bob.party.channel(channel_id).balances
+
+
+async def test_an_unknown_key_gets_no_link() -> None:
+    """A stranger is not let in, and the server says that there is no connection."""
+    alice, bob, eve = Owner("alice"), Owner("bob"), Owner("eve")
+    async with bob.server(alice.address) as b, eve.server(bob.address) as e:
+        with pytest.raises(PeerUnreachable):
+            await e.link(bob.key.public, 500)
+        with pytest.raises(PeerUnreachable, match="500 ms"):
+            await b.link(eve.key.public, 500)
+
+
+async def test_a_server_that_stops_ends_its_links() -> None:
+    """Calls of the other side end at once; the port is free again."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with alice.server(bob.address) as a:
+        async with bob.server(alice.address):
+            channel_id = await soon(opened(a, bob))
+            link = await a.link(bob.key.public)
+        await ended(link, channel_id)
+        async with bob.server(alice.address):
+            pass
+
+    assert 0 == alice.party.channel(channel_id).sequence
+
+
+async def test_a_failing_store_ends_the_server() -> None:
+    """A party that cannot trust its log any more does not go on with its peers."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with bob.server(alice.address) as b, alice.server(bob.address) as a:
+        channel_id = await soon(opened(a, bob))
+        bob.party._failpoint = _broken
+        link = await a.link(bob.key.public)
+        with pytest.raises(PeerError):
+            await soon(link.update(channel_id, NEXT))
+
+        with pytest.raises(ExceptionGroup) as failure:
+            await soon(b.wait())
+        assert "disk" in str(failure.value.exceptions[0])
+
+
+def _broken(name: str) -> None:
+    raise StoreBroken("the disk is gone")
+
+
+async def _patiently(server: PartyServer, peer: Owner, channel_id: bytes) -> int:
+    """Make the next state over whatever link there is; connections may be replaced meanwhile."""
+    while True:
+        try:
+            return await (await server.link(peer.key.public)).update(channel_id, NEXT)
+        except (TransportClosed, PeerUnreachable):
+            await asyncio.sleep(0.05)
