@@ -10,15 +10,18 @@ import pytest
 
 from domain.contract.conditions import Condition
 from domain.contract.params import SEGWIT, TAPROOT, ParamsPolicy
-from domain.errors import InvalidParams
-from domain.events import PenaltyConfirmed, PenaltyPrepared, PreimageLearned, SettleConfirmed, SpendKind
+from domain.errors import InvalidParams, MalformedInput
+from domain.events import BidMethod, PenaltyConfirmed, PenaltyPrepared, PreimageLearned, SettleConfirmed, SpendKind
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.replaying import live_and_replayed
 from tests.regtest.world import World
 from tests.support.parties import Pair, htlc, make_party, open_pair, preimage_of, settings_of
+from tests.support.proofs import ladder_proof, rungs, secret_proof
+from watchtower.channels.challenge import challenge
 from watchtower.channels.register import register
 from watchtower.devnode.regtest import RegtestNode
+from watchtower.wire.disputes import ChallengeRequest, ProofHex
 
 
 @pytest.fixture
@@ -267,6 +270,49 @@ def test_tower_restarts_and_replays_a_segwit_channel(segwit: World) -> None:
 
     assert "PUNISHED" == segwit.status(pair)
     assert live == replayed
+
+
+def accuse(world: World, pair: Pair, sequence: int, proof: bytes) -> None:
+    """The owner shows the tower a proof against A's published state, which then acts on it."""
+    request = ChallengeRequest(sequence=sequence, proof=ProofHex(proof))
+    challenge(world.context, world.stream(pair), request)
+    world.look()
+
+
+def test_ladder_of_signed_penalties_is_climbed(segwit: World) -> None:
+    """The tower has no secret of state 2 but its point: it sends rungs that the owner signed, with DER and script."""
+    pair = segwit.open(updates=1, challenge_period=24)
+    pair.updates(2)
+    segwit.node.generate_block([pair.commitment(Side.A, 2)])
+    segwit.look()
+    sweep = bytes(pair.registration(Side.B).sweep_spk)
+    accuse(segwit, pair, 2, ladder_proof(pair, 2, rungs(pair, 2, sweep, top=0x81)))
+    for _ in range(20):
+        segwit.node.generate_block()
+        segwit.look()
+    segwit.node.mine(1)
+    segwit.look()
+
+    prepared = [bid for bid in segwit.events(pair, PenaltyPrepared) if isinstance(bid, PenaltyPrepared)]
+    assert {BidMethod.LADDER} == {bid.method for bid in prepared}
+    assert len(prepared) > 1
+    assert segwit.node.height() == punished_in(segwit, pair, 2)
+
+
+def test_ladder_beyond_the_known_points_is_refused_and_its_secret_is_not(segwit: World) -> None:
+    """The script of state 4 cannot be rebuilt by a tower that knows points up to 2; the secret of 4 needs none."""
+    pair = segwit.open(updates=1)
+    pair.updates(4)
+    segwit.node.generate_block([pair.commitment(Side.A, 4)])
+    segwit.look()
+    sweep = bytes(pair.registration(Side.B).sweep_spk)
+    with pytest.raises(MalformedInput, match="show the secret"):
+        accuse(segwit, pair, 4, ladder_proof(pair, 4, rungs(pair, 4, sweep)))
+    accuse(segwit, pair, 4, secret_proof(pair, 4))
+    segwit.node.mine(1)
+    segwit.look()
+
+    assert segwit.node.height() == punished_in(segwit, pair, 4)
 
 
 def test_both_profiles_are_watched_side_by_side(world: World) -> None:
