@@ -179,6 +179,8 @@ def _tower(directory: Path, node: RegtestNode) -> tuple[TowerProcess, StateChann
                 "rpc_cookie_path": str(node.cookie_path),
                 "zmq_sequence": node.zmq_endpoint,
                 "zmq_rawtx": node.zmq_endpoint,
+                "zmq_hashblock": node.zmq_endpoint,
+                "rest_url": node.rest_url,
             },
             "api": {"listen": f"127.0.0.1:{api}"},
             "admin": {"listen": f"127.0.0.1:{admin}"},
