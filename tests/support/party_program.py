@@ -21,7 +21,7 @@ from domain.errors import DomainError
 from tests.support.linking import TERMS, fund
 from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.errors import StateChannelError
-from watchtower.client.funding import open_funded
+from watchtower.client.funding import open_funded, send_fundings
 from watchtower.client.home import PartyHome, open_home
 from watchtower.client.party import PartySettings
 from watchtower.client.party_channel import PartyChannel
@@ -66,6 +66,17 @@ class Program:
         """Arm the fuse."""
         self._fuse.left = after
         return {}
+
+    async def do_crash_before_broadcast(self) -> dict[str, Any]:
+        """Die when the wallet is about to send something."""
+        assert self._wallet is not None
+        self._wallet.broadcast = lambda raw: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        return {}
+
+    async def do_send_fundings(self) -> dict[str, Any]:
+        """What a served party does at its start."""
+        assert self._wallet is not None
+        return {"sent": await asyncio.to_thread(send_fundings, self._home.party, self._wallet)}
 
     async def do_open(self, peer: str) -> dict[str, Any]:
         """Open a channel, with real money if there is a wallet."""
