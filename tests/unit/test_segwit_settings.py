@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from domain.contract.params import SEGWIT, TAPROOT
 from domain.errors import InvalidParams
 from domain.units import Side
 from tests.support.parties import htlc, make_party, open_pair, settings_of
+from watchtower.bootstrap import channel_policy
 from watchtower.client.config import StateChannelConfig
+from watchtower.config import load
 
 
 @pytest.mark.parametrize(("enabled", "profile"), [(True, TAPROOT), (False, SEGWIT)])
@@ -17,6 +21,14 @@ def test_client_configuration_chooses_the_profile(enabled: bool, profile: int) -
     config = StateChannelConfig(network="regtest", taproot_enabled=enabled)
 
     assert (profile, profile) == (config.terms((500_000, 500_000)).profile, config.params_policy.profile)
+
+
+@pytest.mark.parametrize(("text", "profile"), [("true", TAPROOT), ("false", SEGWIT)])
+def test_service_configuration_chooses_the_profile(text: str, profile: int, tmp_path: Path) -> None:
+    """What the service accepts follows its own setting."""
+    variables = {"STATE_CHANNEL_NETWORK": "regtest", "STATE_CHANNEL_TAPROOT_ENABLED": text}
+
+    assert profile == channel_policy(load(variables, home=tmp_path).settings).params.profile
 
 
 @pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
