@@ -118,6 +118,7 @@ class Tap(msgspec.Struct):
 async def tapped(address: PeerAddress, tap: Tap) -> AsyncIterator[PeerAddress]:
     """A TCP proxy before a listener; yields the address to dial instead."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, change: bool) -> None:
         while data := await source.read(65_536):
@@ -130,6 +131,7 @@ async def tapped(address: PeerAddress, tap: Tap) -> AsyncIterator[PeerAddress]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(address.host, address.port)
+        writers.extend((writer, far_writer))
         for job in (carry(reader, far_writer, True), carry(far_reader, writer, False)):
             tasks.add(asyncio.create_task(job))
 
@@ -141,3 +143,6 @@ async def tapped(address: PeerAddress, tap: Tap) -> AsyncIterator[PeerAddress]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
