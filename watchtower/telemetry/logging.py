@@ -54,7 +54,7 @@ def configure(
     target = stream or sys.stdout
     control = LogControl(level)
     console = form == "console" or (form == "auto" and target.isatty())
-    before = _before(control, count)
+    before = _before(control, count, console=console)
     after = _after(console, _journald_reads(target, environ or os.environ))
     structlog.configure(
         processors=[*before, *after],
@@ -67,7 +67,7 @@ def configure(
     return control
 
 
-def _before(control: LogControl, count: Callable[[str], None] | None) -> list[Processor]:
+def _before(control: LogControl, count: Callable[[str], None] | None, *, console: bool) -> list[Processor]:
     def filtered(_logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
         if not control.admits(_level(method, record)):
             raise structlog.DropEvent
@@ -84,8 +84,10 @@ def _before(control: LogControl, count: Callable[[str], None] | None) -> list[Pr
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         counted,
-        # show_locals would print every key that a frame holds.
-        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+        # Neither shows locals: they would print every key that a frame holds. A console writes text, not objects.
+        structlog.processors.format_exc_info
+        if console
+        else structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
     ]
 
 
