@@ -25,7 +25,7 @@ from tests.support.miniscripts import (
 )
 from watchtower import descriptors
 from watchtower.descriptor_text import MIXED, likely_fault, parse
-from watchtower.descriptors import describe, resolve
+from watchtower.descriptors import Resolved, describe, resolve
 
 SIGNS = [",", ")", "{", "}", "1", "0", "s:", "v:", "sln:", "/0", "'", "[", "]", "2147483647", "[d34db33f/1']"]
 NAMES = ["wsh(", "tr(", "wpkh(", "pk(", "and_v(", "or_i(", "older(", "thresh(", "multi(", "sha256("]
@@ -158,3 +158,24 @@ def test_the_hint_never_blames_a_sane_descriptor(seed: int) -> None:
     except InvalidState:
         return
     assert likely_fault(parse(text)) in ("", MIXED)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Resolved("", "WSH", b"\x00\x20" + bytes(32), 400_000), "no node relays it"),
+        (Resolved("", "WSH", b"\x51\x02\x4e\x73", 100), "not a witness program"),
+        (Resolved("", "SH", b"\xa9\x14" + bytes(20) + b"\x87", 100), "not a witness program"),
+        (Resolved("ranged"), "many scripts"),
+        (Resolved("secret"), "private key"),
+        (Resolved("weight", "WSH"), "no way to satisfy it"),
+        (Resolved("script", "WSH"), "no address form"),
+        (Resolved("sanity", "WSH"), "not sane miniscript"),
+    ],
+)
+def test_whatever_the_engine_finds_is_refused(monkeypatch: pytest.MonkeyPatch, answer: Resolved, words: str) -> None:
+    """Second line of defense: what the text did not show and the engine did, also beyond its own rules."""
+    monkeypatch.setattr(descriptors, "_ask", lambda text: answer)
+
+    with pytest.raises(InvalidState, match=words):
+        resolve(f"wsh(and_v(v:pk({A}),older(5555)))")
