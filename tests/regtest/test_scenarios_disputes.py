@@ -555,7 +555,7 @@ def test_validate_the_transactions_of_a_channel(world: World) -> None:
         return ask(world, pair, lambda client: client.validate_transaction(tx_id, **options))
 
     funding = validate(pair.funding.raw.hex())
-    coming = validate(pair.commitment(Side.A, 3).hex(), test_accept=True)
+    coming = validate(pair.commitment(Side.A, 3).hex(), ask_node=True)
     world.node.send_raw(pair.commitment(Side.A, 1))
     world.look()
     stale = validate(display(pair.commitment_txid(Side.A, 1)))
@@ -563,7 +563,7 @@ def test_validate_the_transactions_of_a_channel(world: World) -> None:
     assert spender is not None
     penalty = validate(display(spender.txid))
     settlement = validate(pair.settlement(Side.A, 3).hex(), channel_id=name)
-    refused = validate(pair.settlement(Side.A, 3).hex(), channel_id=name, test_accept=True)
+    refused = validate(pair.settlement(Side.A, 3).hex(), channel_id=name, ask_node=True)
 
     assert ("funding", True) == (funding.kind, funding.valid)
     assert ("commitment", True, "A", 3, False) == (

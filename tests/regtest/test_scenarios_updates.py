@@ -18,7 +18,7 @@ from domain.errors import (
     InvalidState,
     SequenceGap,
 )
-from domain.events import AlertKind, SpendKind, SpendReplaced
+from domain.events import AlertKind, EquivocationFound, SpendKind, SpendReplaced
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
@@ -42,7 +42,7 @@ OTHER = (400_000, 600_000)
 
 
 def test_scenario_F06_update_gap(world: World) -> None:
-    """A skipped number is refused, an identical repetition changes nothing, other bytes are equivocation."""
+    """A skipped number is refused, a repetition changes nothing, other bytes are equivocation and leave evidence."""
     pair = world.open(updates=2)
     pair.updates(2)
     with pytest.raises(SequenceGap):
@@ -53,7 +53,8 @@ def test_scenario_F06_update_gap(world: World) -> None:
         accept_state(world.context, world.stream(pair), pair.forged_update(Side.B, (400_000, 600_000), sequence=2))
 
     assert repeated.duplicate
-    assert before == world.store.last_id()
+    assert before + 2 == world.store.last_id()
+    assert (1, {AlertKind.EQUIVOCATION}) == (len(world.events(pair, EquivocationFound)), world.channel(pair).alerts)
     world.upload(pair, 3)
     world.upload(pair, 4)
     assert 4 == world.channel(pair).sequence

@@ -378,9 +378,9 @@ async def test_checked_transactions(client: StateChannelClient, tower: Bench, pa
     by_txid = await client.validate_transaction(display(txid))
     funding = await client.validate_transaction(display(pair.funding.txid), channel_id=pair.channel_id.hex())
     tower.node.answer = Answer(BroadcastOutcome.REJECTED, -26, "no such thing")
-    asked = await client.validate_transaction(pair.commitment(Side.A, 1).hex(), test_accept=True)
+    asked = await client.validate_transaction(pair.commitment(Side.A, 1).hex(), ask_node=True)
     tower.node.is_down = True
-    silent = await client.validate_transaction(pair.commitment(Side.A, 1).hex(), test_accept=True)
+    silent = await client.validate_transaction(pair.commitment(Side.A, 1).hex(), ask_node=True)
 
     assert ("commitment", True, "A", 0, True) == (
         by_txid.kind,

@@ -37,7 +37,7 @@ def validate(context: Context, request: ValidateRequest, owner: bytes | None = N
     else:
         own = context.channels.own_commitment_txid(channel, encoded_number(channel.params, tx))
         inspection = inspect_transaction(channel, tx, own, context.tip_height())
-    findings = [*inspection.findings, *([_node_finding(context, tx)] if request.test_accept else [])]
+    findings = [*inspection.findings, *([_node_finding(context, tx)] if request.ask_node else [])]
     return ValidateBody(
         txid=TxidHex(tx.txid),
         kind=inspection.kind.value,

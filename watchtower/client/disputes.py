@@ -114,18 +114,18 @@ class DisputeCalls(TowerSession):
         return read(raw, VerificationResult)
 
     async def validate_transaction(
-        self, tx_id: str, *, channel_id: str | None = None, test_accept: bool = False
+        self, tx_id: str, *, channel_id: str | None = None, ask_node: bool = False
     ) -> ValidationResult:
         """Classify a transaction and check it in full; `tx_id` is a txid or the whole transaction in hexadecimal.
 
-        `test_accept` also asks the node. Raises `TransactionNotKnown` for a txid whose bytes are nowhere.
+        `ask_node` also asks the node. Raises `TransactionNotKnown` for a txid whose bytes are nowhere.
         """
         is_txid = len(tx_id) == 64
         body = ValidateRequest(
             txid=_hex(tx_id, TxidHex, "tx_id") if is_txid else None,
             raw=None if is_txid else _hex(tx_id, TransactionHex, "tx_id"),
             channel_id=channel_id,
-            test_accept=test_accept,
+            ask_node=ask_node,
         )
         raw, _ = await self._call("POST", "/v1/transactions/validate", body)
         return read(raw, ValidationResult)

@@ -125,13 +125,13 @@ class ValidateRequest(Request, frozen=True, kw_only=True):
     """`POST /v1/transactions/validate`: a txid or the bytes, exactly one of them.
 
     `channel_id` (or a beginning of it) is needed for a transaction whose inputs the tower does not watch;
-    `test_accept` asks the node as well.
+    `ask_node` asks the node as well.
     """
 
     txid: TxidHex | None = None
     raw: TransactionHex | None = None
     channel_id: Annotated[str, Meta(max_length=64)] | None = None
-    test_accept: bool = False
+    ask_node: bool = False
 
 
 class FindingBody(msgspec.Struct, frozen=True, kw_only=True):
