@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import answers, memory, scanning, updates
+from tests.bench import answers, exchanges, memory, scanning, updates
 from tests.bench.scale import Scale
 
 
@@ -24,6 +24,7 @@ PARTS = (
     Part("breach", answers.NAMES, answers.measure),
     Part("memory", memory.NAMES, memory.measure),
     Part("updates", updates.NAMES, updates.measure),
+    Part("exchange", exchanges.NAMES, exchanges.measure),
 )
 
 GOALS: Mapping[str, tuple[str, float]] = {

@@ -28,6 +28,7 @@ class Scale(msgspec.Struct, frozen=True):
     update_channels: int = 32
     updates_each: int = 12
     signing_runs: int = 200
+    exchanges: int = 200
 
 
 FULL = Scale()
@@ -47,4 +48,5 @@ QUICK = Scale(
     update_channels=2,
     updates_each=2,
     signing_runs=3,
+    exchanges=4,
 )

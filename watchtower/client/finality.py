@@ -7,9 +7,8 @@ moved on; the task of `run` brings it to the tower, again and again until the to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-
-import structlog
 
 from domain.errors import DomainError
 from watchtower.client.errors import StateChannelError
@@ -20,7 +19,7 @@ Synchronize = Callable[[bytes], Awaitable[object]]
 
 RETRY_SECONDS = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Finality:
@@ -59,7 +58,7 @@ class Finality:
         try:
             await self.settle(channel_id)
         except (StateChannelError, DomainError) as error:
-            _log.warning("tower_behind", channel=channel_id.hex()[:16], reason=str(error))
+            _log.warning("tower_behind channel=%s reason=%s", channel_id.hex()[:16], error)
 
     async def _pause(self) -> None:
         """Wait before the next try; a touched channel ends the pause."""

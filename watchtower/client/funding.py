@@ -7,9 +7,8 @@ complete on this side and the own tower has the registration.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-
-import structlog
 
 from domain.chain import display
 from domain.units import Side
@@ -21,7 +20,7 @@ from watchtower.client.wallet import FundingWallet, Prepared, WalletError
 Register = Callable[[bytes, bytes], Awaitable[object]]
 """Registers a channel (id, unsigned funding transaction) at the own tower: `StateChannelClient.synchronize`."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 async def open_funded(
@@ -69,7 +68,7 @@ def send_fundings(party: ChannelParty, wallet: FundingWallet) -> int:
             sent += 1
         except WalletError as error:
             txid = display(channel.params.funding_txid)
-            _log.warning("funding_not_sent", txid=txid, reason=str(error))
+            _log.warning("funding_not_sent txid=%s reason=%s", txid, error)
     return sent
 
 

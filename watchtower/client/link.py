@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
-
-import structlog
 
 from domain.contract.conditions import Condition
 from domain.errors import DomainError, MalformedInput
@@ -42,7 +41,7 @@ TIMEOUT_MS = 30_000
 REFUSAL_LIMIT = 100
 """Messages that the own party refused; after so many the peer is broken or hostile and the connection ends."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class PeerLink:
@@ -229,7 +228,7 @@ class PeerLink:
         if isinstance(message, UpdateReject):
             self._calls.fail(message.channel_id, PeerRefused(message.reason))
             return
-        _log.warning("message_refused", peer=self.peer.hex(), message=kind_of(message), slug=error.slug)
+        _log.warning("message_refused peer=%s message=%s slug=%s", self.peer.hex(), kind_of(message), error.slug)
         self._calls.fail(message.channel_id, error)
         self._refusals += 1
         if self._refusals > REFUSAL_LIMIT:
@@ -266,16 +265,16 @@ class PeerLink:
         """Forget finished work; an error whose caller has given up is said here, elsewhere nobody would hear it."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("link_work_failed", peer=self.peer.hex(), error=type(error).__name__)
+            _log.debug("link_work_failed peer=%s error=%s", self.peer.hex(), type(error).__name__)
 
     async def _run_quietly(self) -> None:
         """The task of `start`: the end of a connection is said once, in the log."""
         try:
             await self.run()
         except TransportClosed as error:
-            _log.info("link_ended", peer=self.peer.hex(), reason=str(error))
+            _log.info("link_ended peer=%s reason=%s", self.peer.hex(), error)
         except (DomainError, WatchtowerError) as error:
-            _log.error("link_failed", peer=self.peer.hex(), slug=error.slug, reason=str(error))
+            _log.error("link_failed peer=%s slug=%s reason=%s", self.peer.hex(), error.slug, error)
 
     @asynccontextmanager
     async def _settled(self, channel_id: bytes) -> AsyncIterator[Call]:

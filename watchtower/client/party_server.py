@@ -8,12 +8,11 @@ async with PartyServer(home.party, home.book, home.transport_key, listen=("127.0
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
-
-import structlog
 
 from domain.errors import DomainError
 from watchtower.client.finality import Finality
@@ -38,7 +37,7 @@ GRACE_SECONDS = 1.0
 PASSING = (TransportClosed, DomainError, StoreBusy, StoreFull, StoreConflict)
 """What ends one link. Any other error means that this party cannot trust its own log: then the server ends."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class PartyServer:
@@ -141,7 +140,7 @@ class PartyServer:
             try:
                 transport = await self._dialer.dial(address)
             except PeerError as error:
-                _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
+                _log.info("peer_unreachable peer=%s reason=%s", address.key.hex(), error)
             else:
                 began = asyncio.get_running_loop().time()
                 await self._serve(transport, dialed=True)
@@ -175,7 +174,8 @@ class PartyServer:
         try:
             await link.run()
         except PASSING as error:
-            _log.info("link_ended", peer=peer.hex(), reason=str(error))
+            level = logging.INFO if isinstance(error, TransportClosed) else logging.WARNING
+            _log.log(level, "link_ended peer=%s reason=%s", peer.hex(), error)
         finally:
             await link.stop()
             await self._forget(peer, link)

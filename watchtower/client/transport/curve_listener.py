@@ -8,8 +8,8 @@ which is why every session remembers it.
 from __future__ import annotations
 
 import asyncio
+import logging
 
-import structlog
 import zmq
 import zmq.asyncio
 
@@ -25,7 +25,7 @@ from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing
 UNREAD_BYTES = 16_000_000
 """What one peer may have waiting here; a party reads faster than an honest peer can write."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class CurveSession:
@@ -203,7 +203,7 @@ class CurveListener:
         await self.put(session.route, BYE)
 
     def _forget(self, session: CurveSession, reason: str) -> None:
-        _log.info("peer_gone", peer=session.peer.hex(), reason=reason)
+        _log.info("peer_gone peer=%s reason=%s", session.peer.hex(), reason)
         session.end(reason)
         self._sessions.pop(session.route, None)
         self._by_descriptor = {each: other for each, other in self._by_descriptor.items() if other is not session}
