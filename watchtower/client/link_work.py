@@ -8,6 +8,7 @@ import msgspec
 
 from domain.contract.params import KeyBlock, ParamsPolicy
 from domain.errors import ChannelNotReady, UnknownChannel
+from watchtower.client.exposure import check_peer
 from watchtower.client.messages import AcceptChannel, AnyMessage, Message, OpenChannel
 from watchtower.client.opening import Terms, agreed_params
 from watchtower.client.party import ChannelParty
@@ -36,7 +37,8 @@ class LinkWork:
         self._openings: dict[bytes, OpenChannel] = {}
 
     def open(self, terms: Terms) -> bytes:
-        """Begin an opening; the name that this side drew for it."""
+        """Begin an opening; the name that this side drew for it. `ExposureExceeded` if this party limits itself."""
+        check_peer(self._party.settings, self.channels(), terms.capacity)
         request = self._party.open(terms)
         self._openings[bytes(request.channel_id)] = request
         return bytes(request.channel_id)
@@ -75,6 +77,7 @@ class LinkWork:
         unfinished = sum(1 for channel in self.channels() if channel.state is None and not channel.abandoned)
         if unfinished >= OPENING_LIMIT:
             raise ChannelNotReady(f"{unfinished} openings of this peer are unfinished; finish or give up one first")
+        check_peer(self._party.settings, self.channels(), sum(message.balances))
         answers = self._party.receive(message)
         (accept,) = (each for each in answers if isinstance(each, AcceptChannel))
         proposal_id = proposal_id_of(message, accept, self._party.settings.params_policy)

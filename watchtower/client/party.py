@@ -24,6 +24,7 @@ from watchtower.client import closing, news, opening, proposer
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.contents import next_content
 from watchtower.client.deciding import decide
+from watchtower.client.exposure import check_total
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.messages import (
     AcceptChannel,
@@ -95,6 +96,7 @@ class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
     def open(self, terms: Terms) -> OpenChannel:
         """Start an opening as A. Keys are fresh and never used again, also if the opening is given up."""
         with self._mutex:
+            check_total(self.settings, self._channels.values(), terms.capacity)
             own = self._keys.fresh()
             name = self._entropy()
             message = opening.open_message(name, terms, chain_hash(self.settings.network), own)
@@ -269,6 +271,7 @@ class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
         return closing.on_close_accept_musig(seat, message, session, close)
 
     def _answer_opening(self, message: OpenChannel) -> list[Message]:
+        check_total(self.settings, self._channels.values(), sum(message.balances))
         own = self._keys.fresh()
         params = opening.agreed_params(message, own.block, self.settings.params_policy)
         now = self._clock.wall_microseconds()

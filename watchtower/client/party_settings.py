@@ -12,7 +12,9 @@ from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a party accepts, and where it wants to be paid; without scripts it derives P2TR ones per channel.
 
-    `taproot_enabled` chooses the profile of new channels, also of those that the peer opens.
+    `taproot_enabled` chooses the profile of new channels, also of those that the peer opens. `max_total_capacity` and
+    `max_peer_capacity` (satoshi) limit the sum of all channels and of those with one peer; 0 is no limit. Peers are
+    told apart by the transport, so the latter holds for links.
     """
 
     network: str = "mainnet"
@@ -23,6 +25,9 @@ class PartySettings(msgspec.Struct, frozen=True, kw_only=True):
     state_policy: StatePolicy = DEFAULT_STATE_POLICY
     payout_spk: bytes | None = None
     sweep_spk: bytes | None = None
+    max_channels: int = 0
+    max_total_capacity: int = 0
+    max_peer_capacity: int = 0
 
     @property
     def params_policy(self) -> ParamsPolicy:
