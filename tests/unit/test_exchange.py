@@ -36,8 +36,8 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
-from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
+from tests.support.faults import Crashed, Disks, opened
 from tests.support.parties import Pair, htlc, make_party, open_pair, preimage_of
 from watchtower.client import exchange, seat
 from watchtower.client.exchange import deliver
@@ -60,51 +60,6 @@ from watchtower.client.party import ChannelParty
 from watchtower.wire.hexes import Hex64, SecretHex
 
 EXCHANGE = (UpdateOffer, UpdateOfferOk, UpdatePropose, UpdateAccept, UpdateCommit, UpdateRevoke)
-
-
-class Crashed(Exception):
-    """The process of a party died here."""
-
-
-class CrashPoint:
-    """A failpoint that kills at its n-th passing."""
-
-    def __init__(self) -> None:
-        self.left: int | None = None
-
-    def __call__(self, name: str) -> None:
-        """Pass, or die."""
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Crashed(name)
-
-
-class Disks:
-    """What survives the parties: their stores and keystores."""
-
-    def __init__(self) -> None:
-        self.stores = (MemoryEventStore(), MemoryEventStore())
-        self.keystores = (MemoryKeystore(), MemoryKeystore())
-        self.points = (CrashPoint(), CrashPoint())
-
-    def start(self, side: Side) -> ChannelParty:
-        """The party of a side, from what is on its disk."""
-        name = ("alice", "bob")[side]
-        self.points[side].left = None
-        return make_party(name, store=self.stores[side], keystore=self.keystores[side], failpoint=self.points[side])
-
-    def restart(self, pair: Pair) -> Pair:
-        """Both parties anew."""
-        ends = (self.start(Side.A), self.start(Side.B))
-        return Pair(ends, pair.names, pair.channel_id, pair.funding)
-
-
-def opened(disks: Disks, updates: int = 0) -> Pair:
-    """A channel whose parties live on disks."""
-    pair = open_pair(parties=(disks.start(Side.A), disks.start(Side.B)))
-    pair.updates(updates)
-    return pair
 
 
 def events_of(pair: Pair, side: Side) -> list[Envelope]:
