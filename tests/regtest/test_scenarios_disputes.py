@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 
 from domain.chain import display
+from domain.contract.params import SEGWIT
 from domain.events import (
     AlertCleared,
     AlertKind,
@@ -41,6 +43,7 @@ from watchtower.client.errors import (
     StateRefused,
 )
 from watchtower.client.proofs import counter_proof, newer_state_proof, revocation_proof
+from watchtower.devnode.regtest import RegtestNode
 from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
@@ -593,3 +596,44 @@ def test_the_state_of_a_channel(world: World) -> None:
     assert (content.header.hex(), content.state_data.hex()) == (state.header, state.state_data)
     assert pair.state(3).sigs_a.settle_b.hex() == state.signatures.a.settle_b
     assert [] == world.events(pair, SpendSeen)
+
+
+# ── profile 1 ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def segwit_world(node: RegtestNode, tmp_path: Path) -> Iterator[World]:
+    """A world whose channels have profile 1."""
+    story = World(node, tmp_path / "tower", profile=SEGWIT)
+    yield story
+    story.close()
+
+
+def test_segwit_v0_channels_have_disputes_and_closes_too(segwit_world: World) -> None:
+    """Ladder, own close, cooperative close and their checks with ECDSA signatures (protocol annex C)."""
+    world = segwit_world
+    contested = stopped_short(world, newest=2)
+    world.node.generate_block([contested.commitment(Side.A, 1)])
+    world.look()
+    challenge(world, contested, 1, ladder_proof(contested, 1, rungs(contested, 1, sweep_of(contested))))
+    world.look()
+    alone, together = world.open(updates=1), world.open(updates=1)
+    own = ask(world, alone, lambda client: client.close_channel_unilateral(alone.channel_id.hex(), 1))
+    joint = ask(
+        world, together, lambda client: client.close_channel_cooperative(together.channel_id.hex(), together.balances)
+    )
+    world.look()
+    checked = [
+        ask(world, pair, lambda client, raw=raw: client.validate_transaction(raw))
+        for pair, raw in ((alone, own.transaction), (together, joint.transaction))
+    ]
+    world.node.mine(1)
+    world.look()
+
+    assert ["IN_MEMPOOL", "IN_MEMPOOL"] == [own.outcome, joint.outcome]
+    assert [[], []] == [[each for each in found.findings if not each.ok] for found in checked]
+    assert ("PUNISHED", "UNILATERAL", "SETTLED") == (
+        world.status(contested),
+        world.status(alone),
+        world.status(together),
+    )
