@@ -452,7 +452,7 @@ def test_scenario_B20_stale_settlement_and_claim_in_one_block(world: World) -> N
 
 
 @pytest.mark.slow
-def test_scenario_B22_htlc_heavy_stale_state(world: World) -> None:
+def test_scenario_B22_two_hundred_htlcs_in_the_stale_state(world: World) -> None:
     """200 HTLCs in the stale state: one penalty of 111 vB takes every conditional amount."""
     height = world.node.height()
     heavy = [incoming(n, height + 300, amount=2_000) for n in range(1, 101)]
