@@ -30,9 +30,8 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-ODD = st.sampled_from(
-    [0, -1, 1.0, 1e308, 2**64, 2**53 + 1, "", "00", "zz", "AB", "ab" * 32, None, True, [], {}, "\ud7ff"]
-)
+ODD = st.sampled_from([0, -1, 1.0, 1e308, 2**64, 2**53 + 1, "", "00", "zz", "AB", "ab" * 32, None, True, [], {}])
+EMPTY = {form: (form(),) for form in FORMS if not any(field.required for field in msgspec.structs.fields(form))}
 
 
 def read_or_none(read: Callable[[], Any]) -> Any:
