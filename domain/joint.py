@@ -8,7 +8,7 @@ from itertools import permutations
 from domain.contract import keys
 from domain.contract.closing import key_path_sighash
 from domain.contract.form import form_of
-from domain.contract.params import ChannelParams
+from domain.contract.params import TAPROOT, ChannelParams
 from domain.transaction import Transaction
 from domain.units import Side
 
@@ -24,6 +24,8 @@ def signs_funding(params: ChannelParams, tx: Transaction, side: Side, signature:
 
 def funding_signatures(params: ChannelParams, tx: Transaction) -> Signatures | None:
     """Both signatures of a spend by script, None unless its witness is exactly the one that they make."""
+    if len(tx.inputs) != 1:
+        return None
     form = form_of(params)
     message = form.funding_message(params, tx)
 
@@ -35,6 +37,8 @@ def funding_signatures(params: ChannelParams, tx: Transaction) -> Signatures | N
 
 def settle_signatures(params: ChannelParams, tx: Transaction, revocation_key: bytes) -> Signatures | None:
     """Both signatures of a settlement, None unless its witness is exactly the one that they make."""
+    if len(tx.inputs) != 1:
+        return None
     form = form_of(params)
     message = form.settle_message(params, tx, revocation_key)
 
@@ -48,7 +52,7 @@ def settle_signatures(params: ChannelParams, tx: Transaction, revocation_key: by
 def key_path_signature(params: ChannelParams, tx: Transaction) -> bytes | None:
     """The joined signature of a spend by key path, None if it is none or does not verify."""
     witness = tx.inputs[0].witness
-    if params.profile != 0 or len(witness) != 1 or len(witness[0]) != 64:
+    if params.profile != TAPROOT or len(tx.inputs) != 1 or len(witness) != 1 or len(witness[0]) != 64:
         return None
     output_key = form_of(params).funding_output(params).spk[2:]
     return witness[0] if keys.verify_schnorr(output_key, key_path_sighash(params, tx), witness[0]) else None
