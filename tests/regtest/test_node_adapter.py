@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from domain.chain import BlockHeader, double_sha256, make_outpoint
+from domain.events import BroadcastOutcome
 from domain.transaction import Transaction, TxIn, TxOut
 from tests.regtest.conftest import StartNode
 from tests.support.full_block import ANYONE, mine_full_block
@@ -169,6 +170,24 @@ def test_mempool_questions(node: RegtestNode) -> None:
     assert (None, None) == (ours.mempool_transaction(parent), ours.mempool_entry(child))
 
 
+def test_what_the_node_would_take(node: RegtestNode) -> None:
+    """`test_accept` says what a broadcast would answer and changes nothing; bytes are found in the mempool only."""
+    ours = adapter(node)
+    coming, spent = node.fund(SPK, 100_000, broadcast=False), node.fund(SPK, 50_000, broadcast=False)
+    before = ours.test_accept(coming.raw)
+    unsent = ours.transaction(coming.txid)
+    node.send_raw(coming.raw)
+    tx = Transaction.parse(spent.raw)
+    orphan = Transaction(tx.version, (TxIn(make_outpoint(UNKNOWN, 0), 0),), tx.outputs, 0).serialize()
+
+    assert (BroadcastOutcome.ACCEPTED, None) == (before.outcome, unsent)
+    assert coming.raw == ours.transaction(coming.txid)
+    assert BroadcastOutcome.ALREADY_KNOWN is ours.test_accept(coming.raw).outcome
+    assert BroadcastOutcome.MISSING_INPUTS is ours.test_accept(orphan).outcome
+    assert BroadcastOutcome.REJECTED is ours.test_accept(b"").outcome
+    assert ours.transaction(UNKNOWN) is None
+
+
 def test_fees(node: RegtestNode) -> None:
     """Without data there is no estimate; the policy is in sat/vB."""
     ours = adapter(node)
@@ -260,10 +279,12 @@ def test_every_question_works_under_the_documented_whitelist(start_node: StartNo
         lambda: ours.utxos([funding.outpoint], include_mempool=True),
         lambda: ours.mempool_spenders([Transaction.parse(funding.raw).inputs[0].outpoint]),
         lambda: ours.mempool_transaction(funding.txid),
+        lambda: ours.transaction(funding.txid),
         lambda: ours.mempool_entry(funding.txid),
         lambda: ours.fee_market([2]),
         lambda: ours.broadcast(funding.raw),
         lambda: ours.submit_package([funding.raw]),
+        lambda: ours.test_accept(funding.raw),
         ours.zmq_notifications,
         ours.version,
     ]
