@@ -34,7 +34,7 @@ class Channels:
         self._capacity = capacity
         self._folds: OrderedDict[str, Channel] = OrderedDict()
         self._lock = Lock()
-        self._older: dict[tuple[str, int], StateRecord] = {}
+        self._older: dict[tuple[str, int], StateRecord | None] = {}
 
     def find(self, stream: str) -> Channel | None:
         """The channel as of the last committed event, or None if the stream is empty."""
@@ -98,13 +98,11 @@ class Channels:
             return record
         place = channel.stream, spend.sequence
         with self._lock:
-            known = self._older.get(place)
-        if known is not None:
-            return known
+            if place in self._older:
+                return self._older[place]
         found = self._read_state(*place)
         with self._lock:
-            if found is not None:
-                self._older[place] = found
+            self._older[place] = found  # also None: an older state is never added later
             while len(self._older) > OLDER_STATES:
                 del self._older[next(iter(self._older))]
         return found
