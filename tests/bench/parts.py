@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import answers, exchanges, memory, scanning, updates
+from tests.bench import answers, api, exchanges, memory, scanning, updates
 from tests.bench.scale import Scale
 
 
@@ -25,6 +25,7 @@ PARTS = (
     Part("memory", memory.NAMES, memory.measure),
     Part("updates", updates.NAMES, updates.measure),
     Part("exchange", exchanges.NAMES, exchanges.measure),
+    Part("api", api.NAMES, api.measure),
 )
 
 GOALS: Mapping[str, tuple[str, float]] = {

@@ -29,6 +29,8 @@ class Scale(msgspec.Struct, frozen=True):
     updates_each: int = 12
     signing_runs: int = 200
     exchanges: int = 200
+    api_channels: int = 128
+    api_updates_each: int = 4
 
 
 FULL = Scale()
@@ -49,4 +51,6 @@ QUICK = Scale(
     updates_each=2,
     signing_runs=3,
     exchanges=4,
+    api_channels=2,
+    api_updates_each=2,
 )

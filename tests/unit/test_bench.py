@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import answers, exchanges, memory, parts, scanning, updates
+from tests.bench import answers, api, exchanges, memory, parts, scanning, updates
 from tests.bench.parts import PARTS, Part, chosen, run
 from tests.bench.scale import QUICK, Scale
 
-TINY = msgspec.structs.replace(QUICK, update_channels=1, updates_each=1, signing_runs=1, exchanges=1)
+TINY = msgspec.structs.replace(QUICK, update_channels=1, updates_each=1, signing_runs=1, exchanges=1, api_channels=1)
 
 
 def without_node() -> tuple[Part, ...]:
@@ -26,6 +26,7 @@ def without_node() -> tuple[Part, ...]:
         Part("memory", memory.NAMES, lambda scale, _: memory.figures(scale, resident, resident, resident)),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
+        Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
     )
 
 
