@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from domain.contract.conditions import Condition
+from domain.contract.params import TAPROOT
 from domain.errors import DomainError, MalformedInput
 from watchtower.client.exchange import Fund
 from watchtower.client.finality import Finality
@@ -105,9 +106,10 @@ class PeerLink:
         Raises `MalformedInput` for what no party sends, and the errors of the store.
         """
         try:
-            await self.reconnect()
-            while True:
-                await self._take(decode(await self._transport.receive()))
+            with self._finality.telling(self._look_again) if self._finality else contextlib.nullcontext():
+                await self.reconnect()
+                while True:
+                    await self._take(decode(await self._transport.receive()))
         except BaseException as error:
             ended = error if isinstance(error, TransportClosed) else TransportClosed("the link was stopped")
             self._calls.end(ended)
@@ -180,9 +182,20 @@ class PeerLink:
         return sequence
 
     async def close_channel(
-        self, channel_id: bytes, final_balances: tuple[int, int], fee: int, *, lock_time: int = 0, musig: bool = True
+        self,
+        channel_id: bytes,
+        final_balances: tuple[int, int],
+        fee: int,
+        *,
+        lock_time: int = 0,
+        musig: bool | None = None,
     ) -> bytes:
-        """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent."""
+        """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent.
+
+        By key path (`musig`) where the channel has one, unless said otherwise.
+        """
+        if musig is None:
+            musig = self.party.channel(channel_id).params.profile == TAPROOT
         propose = self.party.propose_close_musig if musig else self.party.propose_close
         async with self._settled(channel_id) as call:
             await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
@@ -234,6 +247,10 @@ class PeerLink:
         if self._refusals > REFUSAL_LIMIT:
             raise MalformedInput(f"the peer sent {self._refusals} messages that break the protocol")
         await self._transport.send(encode(refused(message, error)))
+
+    async def _look_again(self, channel_id: bytes) -> None:
+        """The tower has taken a channel: who waits for finality may be done."""
+        self._calls.note(await asyncio.to_thread(self.party.channel, channel_id))
 
     async def _reconnect(self, proposal_id: bytes) -> None:
         await self._act(proposal_id, lambda: self.party.reconnect(proposal_id))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from watchtower.client.client import StateChannelClient
-from watchtower.client.finality import Finality, Synchronize
+from watchtower.client.finality import RETRY_SECONDS, Finality, Synchronize
 from watchtower.client.funding import send_fundings
 from watchtower.client.home import PartyHome
 from watchtower.client.link import TIMEOUT_MS
@@ -27,15 +27,17 @@ async def serve_party(
     wallet: FundingWallet | None = None,
     admission: Admission | None = None,
     timeout_ms: int = TIMEOUT_MS,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> AsyncIterator[PartyServer]:
     """A running party server. With a `tower` no update is final before the tower holds it (rule U4, strict).
 
     What a crash cut short goes on first: signed funding transactions are sent again, channels that the tower does
-    not hold are brought to it. The tower may be unreachable at the start. `tower` is closed at the end.
+    not hold are brought to it, every `retry_seconds` until it has taken them. It may be unreachable at the start.
+    It is disconnected at the end.
     """
     if wallet is not None:
         await asyncio.to_thread(send_fundings, home.party, wallet)
-    finality = Finality(_synchronize(tower)) if tower is not None else None
+    finality = Finality(_synchronize(tower), retry_seconds=retry_seconds) if tower is not None else None
     if finality is not None:
         for channel in await asyncio.to_thread(home.party.channels):
             finality.touch(channel)
