@@ -505,7 +505,7 @@ def test_crash_during_the_opening(side: Side, step: int) -> None:
 
 
 def test_f11_crash_between_messages_2_and_3() -> None:
-    """Both states are publishable for the proposer and no secret was released; the newer one may be closed with."""
+    """Both states are publishable for the proposer, the old one for the acceptor, and no secret was released."""
     disks = Disks()
     pair = opened(disks)
     exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, next_balances(pair)), carry=lose(3))
@@ -519,26 +519,68 @@ def test_f11_crash_between_messages_2_and_3() -> None:
     assert died
     assert channel.pending is not None
     assert channel.pending.acceptance is not None
-    assert (channel.sequence, channel.own_released) == (0, -1)
+    assert [party.channel(pair.channel_id).own_released for party in after.parties] == [-1, -1]
+    with pytest.raises(SequenceGap, match="no complete state 1"):
+        after.a.sign_commitment(pair.channel_id, 1)
     newer = Transaction.parse(after.b.sign_commitment(pair.channel_id, 1))
-    older = Transaction.parse(after.b.sign_commitment(pair.channel_id, 0))
-    assert (newer.weight, older.weight) == (664, 664)
+    older = [Transaction.parse(party.sign_commitment(pair.channel_id, 0)) for party in after.parties]
+    assert [tx.weight for tx in (newer, *older)] == [664, 664, 664]
 
 
-def test_f12_final_only_after_the_towers_answer() -> None:
+def test_f11_the_update_is_finished_after_the_crash() -> None:
+    """Nobody closes: both restart between messages 2 and 3, reconnect, and message 3 follows with the same bytes."""
+    disks = Disks()
+    pair = opened(disks)
+    exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, next_balances(pair)), carry=lose(3))
+    disks.points[Side.B].left = 2
+    died_during(lambda: exchange.reconnect(pair.a, pair.b, pair.channel_id))
+
+    after = disks.restart(pair)
+    exchange.reconnect(after.a, after.b, pair.channel_id)
+
+    assert after.sequence == 1
+    assert after.a.channel(pair.channel_id).state == after.b.channel(pair.channel_id).state
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_f12_final_only_after_the_towers_answer(side: Side) -> None:
     """U4: the peer's revocation alone does not make a state final; the tower's acknowledgement does."""
     disks = Disks()
     pair = opened(disks)
-    pair.b.acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
+    pair.parties[side].acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
     pair.update()
 
-    after = disks.restart(pair)
-    assert after.b.channel(pair.channel_id).final_sequence == 0
-    upload = after.b.update_body(pair.channel_id)
-    assert upload == pair.b.update_body(pair.channel_id)
-    after.b.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
+    party = disks.restart(pair).parties[side]
+    assert party.channel(pair.channel_id).final_sequence == 0
+    upload = party.update_body(pair.channel_id)
+    assert upload == pair.parties[side].update_body(pair.channel_id)
+    party.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
 
-    assert after.b.channel(pair.channel_id).final_sequence == 1
+    assert party.channel(pair.channel_id).final_sequence == 1
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_f12_crash_after_the_release_of_the_own_secret(side: Side) -> None:
+    """The secret may be out, the tower knows nothing: the old state is never signed again, the new one is uploaded.
+
+    As long as the peer's own secret is missing, the upload goes without it and the state is not final.
+    """
+    disks = Disks()
+    pair = opened(disks)
+    pair.parties[side].acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
+    disks.points[side].left = {Side.B: 10, Side.A: 8}[side]  # all is stored, message 3 or 4 does not leave
+    died = died_during(pair.update)
+
+    party = disks.restart(pair).parties[side]
+    channel = party.channel(pair.channel_id)
+
+    assert died
+    assert (channel.sequence, channel.own_released, channel.final_sequence) == (1, 0, 0)
+    assert (party.update_body(pair.channel_id).revoked_secret is None) == (side is Side.B)
+    with pytest.raises(SelfBreach):
+        party.sign_commitment(pair.channel_id, 0)
+    party.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
+    assert party.channel(pair.channel_id).final_sequence == (0 if side is Side.B else 1)
 
 
 def test_an_old_backup_is_frozen_at_the_first_contact() -> None:
