@@ -23,6 +23,8 @@ from domain.events.enums import (
     ClaimPath,
     FreezeReason,
     Mode,
+    PaymentKind,
+    PaymentOutcome,
     ReportedBy,
     ResolvedAs,
     Source,
@@ -39,6 +41,7 @@ from domain.events.funding import (
     FundingDisconnected,
     FundingDoubleSpent,
 )
+from domain.events.payment import InvoiceMade, LegOffered, PaymentEnded, PaymentPlanned
 from domain.events.settlement import (
     AlertCleared,
     AlertRaised,
@@ -144,6 +147,10 @@ EVENT_TYPES: tuple[type[Payload], ...] = (
     ChannelResolved,
     AlertRaised,
     AlertCleared,
+    InvoiceMade,
+    PaymentPlanned,
+    LegOffered,
+    PaymentEnded,
     LogOpened,
     SoftwareDeployed,
 )
@@ -223,9 +230,15 @@ __all__ = [
     "FundingConfirmed",
     "FundingDisconnected",
     "FundingDoubleSpent",
+    "InvoiceMade",
+    "LegOffered",
     "LogOpened",
     "Mode",
     "Payload",
+    "PaymentEnded",
+    "PaymentKind",
+    "PaymentOutcome",
+    "PaymentPlanned",
     "PenaltyBroadcast",
     "PenaltyConfirmed",
     "PenaltyDisconnected",

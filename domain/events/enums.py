@@ -159,3 +159,21 @@ class AnswerOutcome(IntEnum):
     REFUTED = 2
     SUPERSEDED = 3
     COUNTER_INVALID = 4
+
+
+class PaymentKind(IntEnum):
+    """What a payment is to the party that keeps it."""
+
+    UNKNOWN = 0
+    INVOICE = 1
+    PAY = 2
+    FORWARD = 3
+    SWAP = 4
+
+
+class PaymentOutcome(IntEnum):
+    """How a payment ended."""
+
+    UNKNOWN = 0
+    PAID = 1
+    FAILED = 2

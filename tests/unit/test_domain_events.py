@@ -108,7 +108,7 @@ def test_events_are_frozen_positional_and_keyword_only(topic: str) -> None:
 
 def test_topics_are_two_letters_and_two_digits() -> None:
     """Short, sorted by aggregate, never a module path."""
-    letters = {"bk", "fu", "st", "cl", "pn", "se", "re", "lg"}
+    letters = {"bk", "fu", "st", "cl", "pn", "se", "re", "py", "lg"}
 
     assert [] == [t for t in TOPICS if t[:2] not in letters or not t[2:].isdigit() or len(t) != 4]
     assert [] == [t for t, event in TOPICS.items() if event.TOPIC != t]

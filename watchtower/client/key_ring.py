@@ -86,3 +86,9 @@ class KeyRing:
             self._next_index += 1
         self._keystore.put(index_name(self._next_index), b"\x01")
         return self.of(self._next_index)
+
+    def preimage(self, salt: bytes) -> bytes:
+        """The preimage (32 bytes) of a payment that this party makes; the log keeps the salt and not the preimage."""
+        seed = self._keystore.get(SEED_NAME)
+        assert seed is not None, "checked when the ring was made"
+        return tagged_hash("state-channel/party/preimage", seed + salt)

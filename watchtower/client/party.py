@@ -45,6 +45,7 @@ from watchtower.client.party_core import no_failpoint
 from watchtower.client.party_fold import evolve
 from watchtower.client.party_htlcs import PartyHtlcs
 from watchtower.client.party_on_chain import PartyOnChain
+from watchtower.client.party_payments import PartyPayments
 from watchtower.client.party_settings import PartySettings
 from watchtower.client.party_tower import PartyTower
 from watchtower.client.resend import reestablish_message
@@ -55,7 +56,7 @@ from watchtower.ports import Clock, EventStore, Failpoint, Keystore
 __all__ = ["Change", "ChannelParty", "NewHtlc", "PartySettings"]
 
 
-class ChannelParty(PartyHtlcs, PartyOnChain, PartyTower):
+class ChannelParty(PartyHtlcs, PartyPayments, PartyOnChain, PartyTower):
     """One party and all its channels. Safe to use from several threads; calls are short and synchronous.
 
     `consent` decides about offers of the peer, `applications` hold the rules of `state_data` by app_id, `resolve`
