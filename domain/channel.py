@@ -222,6 +222,7 @@ class Channel(msgspec.Struct, frozen=True):
     alerts: frozenset[AlertKind] = frozenset()
     soft_final: bytes | None = None
     resolved: ResolvedAs | None = None
+    erased: bool = False
     closings: tuple[Closing, ...] = ()
     challenges: tuple[Challenge, ...] = ()
     answer: bytes | None = None

@@ -33,6 +33,7 @@ from domain.events import (
     ChallengeAnswered,
     ChallengeReceived,
     ChannelAbandoned,
+    ChannelErased,
     ChannelFrozen,
     ChannelProposed,
     ChannelRegistered,
@@ -108,7 +109,7 @@ def _create(stream: str, payload: Payload) -> Channel:
 
 
 def _apply(channel: Channel, payload: Payload) -> Channel:
-    for part in (_apply_opening, _apply_state, _apply_spend, _apply_penalty, _apply_claim, _apply_end):
+    for part in (_apply_opening, _apply_state, _apply_spend, _apply_penalty, _apply_claim, _apply_end, _apply_outcome):
         after = part(channel, payload)
         if after is not None:
             return after
@@ -385,6 +386,15 @@ def _apply_end(channel: Channel, payload: Payload) -> Channel | None:
             )
             earlier = tuple(c for c in channel.contest_spends if c.txid != payload.txid)  # judged anew, late secret
             return msgspec.structs.replace(channel, contest_spends=(*earlier, end))
+        case AlertRaised():
+            return msgspec.structs.replace(channel, alerts=channel.alerts | {payload.kind})
+        case AlertCleared():
+            return msgspec.structs.replace(channel, alerts=channel.alerts - {payload.kind})
+    return None
+
+
+def _apply_outcome(channel: Channel, payload: Payload) -> Channel | None:
+    match payload:
         case ChallengeReceived():
             shown = Challenge(payload.sequence, payload.proof, payload.verdict, payload.published_txid)
             kept = (*channel.challenges, shown)[-KEPT_CHALLENGES:]
@@ -393,10 +403,8 @@ def _apply_end(channel: Channel, payload: Payload) -> Channel | None:
             return msgspec.structs.replace(channel, answer=payload.counter_proof)
         case SoftFinal():
             return msgspec.structs.replace(channel, soft_final=payload.txid)
+        case ChannelErased():
+            return msgspec.structs.replace(channel, erased=True)
         case ChannelResolved():
             return msgspec.structs.replace(channel, resolved=payload.outcome)
-        case AlertRaised():
-            return msgspec.structs.replace(channel, alerts=channel.alerts | {payload.kind})
-        case AlertCleared():
-            return msgspec.structs.replace(channel, alerts=channel.alerts - {payload.kind})
     return None

@@ -11,8 +11,9 @@ from threading import Lock
 
 from domain.chain import OutPoint
 from domain.contract.scripts import funding_output
+from domain.status import ChannelStatus
 from domain.units import FINAL_DEPTH
-from projections import block_index, closings, funding_pending, preimages, watch_index
+from projections import block_index, channel_info, closings, funding_pending, preimages, watch_index
 from projections.channels import FACTS
 from projections.closings import ClosingRow
 from projections.funding_pending import FundingRow
@@ -48,6 +49,9 @@ class LiveModels:
         self._waiting: list[str] = []
         for row in self._all(closings.TABLE):
             self._note_closing((row[0],), row)
+        self._resolved: set[tuple[str, bytes]] = set()
+        for row in self._all(channel_info.TABLE):
+            self._note_info(row)
         for row in self._all(funding_pending.TABLE):
             self._note_funding((row[0],), row)
 
@@ -93,6 +97,12 @@ class LiveModels:
             changed = frozenset(self._changed)
             self._changed.clear()
         return changed
+
+    def take_resolved(self) -> frozenset[tuple[str, bytes]]:
+        """Stream and proposal id of channels that are or became resolved since the last call (first: all)."""
+        resolved = frozenset(self._resolved)
+        self._resolved.clear()
+        return resolved
 
     def streams_of(self, outpoint: bytes) -> tuple[str, ...]:
         """The channels that watch this outpoint."""
@@ -142,10 +152,16 @@ class LiveModels:
         for change in changes:
             if change.table == FACTS.name:
                 self._changed.add(str(change.key[0]))
+            elif change.table == channel_info.TABLE.name:
+                self._note_info(change.row)
             elif change.table == closings.TABLE.name:
                 self._note_closing(change.key, change.row)
             elif change.table == funding_pending.TABLE.name:
                 self._note_funding(change.key, change.row)
+
+    def _note_info(self, row: Row | None) -> None:
+        if row is not None and (info := channel_info.TABLE.read(row)).status == ChannelStatus.RESOLVED:
+            self._resolved.add((info.stream, info.proposal_id))
 
     def _note_closing(self, key: Key, row: Row | None) -> None:
         self._order = None

@@ -6,7 +6,7 @@ synchronous; amounts are satoshi, hashes are in internal byte order, feerates ar
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -270,6 +270,9 @@ class Keystore(Protocol):
     def get(self, proposal_id: bytes) -> bytes | None:
         """The secret, or None."""
 
+    def erase(self, names: Iterable[bytes]) -> None:
+        """Forget these secrets durably; unknown names change nothing."""
+
 
 class Alarm(Protocol):
     """Readiness reasons and counters that must be seen from outside."""
@@ -306,6 +309,9 @@ class ReadModels(Protocol):
 
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""
+
+    def take_resolved(self) -> frozenset[tuple[str, bytes]]:
+        """Stream and proposal id of channels that are or became resolved since the last call (first: all)."""
 
     def streams_of(self, outpoint: bytes) -> tuple[str, ...]:
         """The channels that watch this outpoint (several, where one transaction funds many)."""

@@ -16,6 +16,7 @@ from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import FollowReport
 from watchtower.chain.follow import Follower
 from watchtower.chain.mempool import Hints, MempoolWatch
+from watchtower.erasing import Erasing
 from watchtower.outbox import Outbox
 from watchtower.ports import (
     Clock,
@@ -126,6 +127,7 @@ class Tower:
             spendable=settings.spendable,
         )
 
+        self._erasing = Erasing(store=store, channels=channels, models=models, keystore=keystore, clock=clock)
         self._publisher = Publisher(node, channels, models, Outbox() if outbox is None else outbox)
 
     def start(self) -> PassReport:
@@ -158,7 +160,7 @@ class Tower:
             error = failure
         height = self.follower.cursor.height
         responded = self.responder.respond(height)
-        error = error or self._publish()
+        error = error or self._publish() or self._erase()
         again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending
         report = PassReport(followed, responded, height, error, again)
         self._observe(report)
@@ -169,6 +171,15 @@ class Tower:
         try:
             self._publisher.publish()
         except NodeError as failure:
+            return failure
+        return None
+
+    def _erase(self) -> StoreError | None:
+        try:
+            self._erasing.run()
+        except StoreBroken:
+            raise
+        except StoreError as failure:
             return failure
         return None
 

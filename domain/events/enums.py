@@ -98,6 +98,14 @@ class ResolvedAs(IntEnum):
     DOUBLE_SPENT = 5
 
 
+class EraseReason(IntEnum):
+    """Why the keys of a channel were erased."""
+
+    UNKNOWN = 0
+    RETENTION = 1
+    CLIENT_REQUEST = 2
+
+
 class FreezeReason(IntEnum):
     """Why a party must not publish or update."""
 

@@ -14,6 +14,7 @@ from domain.events.enums import (
     BroadcastOutcome,
     ChallengeVerdict,
     ClaimPath,
+    EraseReason,
     ResolvedAs,
     Source,
     Via,
@@ -203,6 +204,13 @@ class AlertCleared(Payload, frozen=True, kw_only=True, array_like=True):
     TOPIC: ClassVar[str] = "re06"
     kind: AlertKind
     height: int
+
+
+class ChannelErased(Payload, frozen=True, kw_only=True, array_like=True):
+    """The channel's keys leave the keystore: after this is stored, and again at every start until they are gone."""
+
+    TOPIC: ClassVar[str] = "re07"
+    reason: EraseReason
 
 
 class LogOpened(Payload, frozen=True, kw_only=True, array_like=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from watchtower.keystore import KeystoreConflict
 
 
@@ -19,6 +21,11 @@ class MemoryKeystore:
         stored = self._secrets.setdefault(bytes(proposal_id), bytes(revocation_secret))
         if stored != revocation_secret:
             raise KeystoreConflict("another secret is stored under this name")
+
+    def erase(self, names: Iterable[bytes]) -> None:
+        """Forget these secrets; unknown names change nothing."""
+        for name in list(names):
+            self._secrets.pop(name, None)
 
     def get(self, proposal_id: bytes) -> bytes | None:
         """The secret, or None."""

@@ -12,6 +12,7 @@ from domain.channel import Spend
 from domain.events import (
     BlockDisconnected,
     BreachDetected,
+    ChannelErased,
     ChannelResolved,
     FundingConfirmed,
     FundingDisconnected,
@@ -388,11 +389,13 @@ def test_scenario_R09_penalty_conf_5_then_reorg_6(world: World) -> None:
     world.node.mine(93)
     world.look()
     assert world.status(pair) == "PUNISHED"
+    assert world.keystore.get(pair.params.proposal_id) is not None
     world.node.mine(1)
     world.look()
     resolved = world.events(pair, ChannelResolved)
     assert [ResolvedAs.PUNISHED] == [event.outcome for event in resolved if isinstance(event, ChannelResolved)]
     assert world.status(pair) == "RESOLVED"
+    assert (1, None) == (len(world.events(pair, ChannelErased)), world.keystore.get(pair.params.proposal_id))
 
 
 def test_scenario_R09_soft_final_is_taken_back_and_announced_again(world: World) -> None:

@@ -86,7 +86,8 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     stream = context.channels.stream_of(params.proposal_id)
     created = store_decision(context, stream, decide, before=keep_secrets)
     # Where the keystore is an old copy, or the HTLC key comes later, the owner's repetition adds what is missing.
-    if not created and _keep_secrets(context, params, request):
+    is_over = context.channels.load(stream).resolved is not None
+    if not created and not is_over and _keep_secrets(context, params, request):
         context.announce(stream)
     context.recent.add(params.channel_id, stream)
     return Registered(get_channel(context, stream), created)

@@ -51,6 +51,7 @@ EDGE_EVENTS: dict[str, tuple[str, ...]] = {
 
 STORE_EVENTS: dict[str, tuple[str, ...]] = {
     "commit_failed": ("reason",),
+    "erase_failed": ("reason", "channels"),
     "projection_failed": ("projection", "reason"),
     "projection_rebuilt": ("notification_id", "seconds"),
 }
