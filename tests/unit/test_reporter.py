@@ -14,10 +14,12 @@ from domain.events import (
     BidMethod,
     BreachDetected,
     BroadcastOutcome,
+    ClaimConfirmed,
     Envelope,
     Payload,
     PenaltyBroadcast,
     PenaltyPrepared,
+    PreimageLearned,
     Recorded,
     Source,
     SpendConfirmed,
@@ -166,3 +168,40 @@ def test_a_revealed_secret_is_not_told(log: ListLog, metrics: Metrics) -> None:
     assert ["state_revoked"] == [line["event"] for line in lines]
     assert "c4c4" not in str(lines)
     assert repr(SECRET) not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("ours", "missed", "taker"), [(True, False, "ours"), (False, False, "theirs"), (False, True, "missed")]
+)
+def test_taken_conditional_outputs_are_counted_by_taker(
+    log: ListLog, metrics: Metrics, ours: bool, missed: bool, taker: str
+) -> None:
+    """A missed one is what an alert rule asks for."""
+    taken = ClaimConfirmed(
+        recorded_at=1,
+        settle_txid=bytes(32),
+        condition_type=0,
+        condition_id=1,
+        txid=b"\x01" * 32,
+        ours=ours,
+        value=1_000,
+        block=BLOCK,
+        missed=missed,
+    )
+    told(log, metrics, taken)
+    found = samples(metrics)
+    counts = {label: found["watchtower_conditional_outputs_total", (label,)] for label in ("ours", "theirs", "missed")}
+    assert {"ours": 0, "theirs": 0, "missed": 0} | {taker: 1} == counts
+
+
+def test_preimages_are_counted_and_not_told(log: ListLog, metrics: Metrics) -> None:
+    """From the chain and from clients; the bytes are in no log line."""
+    preimages = [
+        PreimageLearned(recorded_at=1, payment_hash=bytes(32), preimage=b"\xc4" * 32, source=source, txid=txid)
+        for source, txid in ((Source.MEMPOOL, bytes(32)), (Source.UPLOAD, None), (Source.UPLOAD, None))
+    ]
+    lines = told(log, metrics, *preimages)
+    found = samples(metrics)
+    assert (1, 2) == tuple(found["watchtower_preimages_learned_total", (label,)] for label in ("chain", "upload"))
+    assert "c4c4" not in str(lines)
+    assert repr(b"\xc4" * 32) not in str(lines)

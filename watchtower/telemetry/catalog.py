@@ -193,6 +193,13 @@ CATALOG: tuple[Metric, ...] = (
         ),
     ),
     _row("penalty_fee_bumps_total", "counter", "Penalties signed again at a higher fee.", method=("resign",)),
+    _row(
+        "conditional_outputs_total",
+        "counter",
+        "Conditional outputs taken in a block; missed ones were ours to take.",
+        taker=("ours", "theirs", "missed"),
+    ),
+    _row("preimages_learned_total", "counter", "Preimages that became known.", source=("chain", "upload")),
     _row("penalty_unconfirmed", "gauge", "Penalty transactions broadcast and unconfirmed."),
     _row("event_store_operation_seconds", "histogram", "Latency of the store.", _STORE, operation=STORE_OPERATIONS),
     _row(

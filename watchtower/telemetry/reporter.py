@@ -17,10 +17,12 @@ from domain.chain import display, display_outpoint
 from domain.events import (
     BreachDetected,
     BroadcastOutcome,
+    ClaimConfirmed,
     Payload,
     PenaltyBroadcast,
     PenaltyPrepared,
     PenaltyRefused,
+    PreimageLearned,
     Recorded,
     Source,
     SpendConfirmed,
@@ -130,6 +132,10 @@ class Reporter:
             self._observe_answer(payload)
         elif isinstance(payload, PenaltyRefused):
             count("penalty_broadcasts_total", _REFUSALS.get(payload.outcome, payload.outcome.name.lower()))
+        elif isinstance(payload, ClaimConfirmed):
+            count("conditional_outputs_total", _taker(payload))
+        elif isinstance(payload, PreimageLearned):
+            count("preimages_learned_total", "upload" if payload.txid is None else "chain")
 
     def _count_spend(self, spend: tuple[str, bytes], kind: SpendKind) -> None:
         """A spend counts once, whether it was seen in the mempool first or not, and not again after a reorg."""
@@ -156,6 +162,12 @@ class Reporter:
         kept[key] = value
         while len(kept) > REMEMBERED:
             kept.popitem(last=False)
+
+
+def _taker(payload: ClaimConfirmed) -> str:
+    if payload.ours:
+        return "ours"
+    return "missed" if payload.missed else "theirs"
 
 
 def public_facts(payload: Payload) -> dict[str, Any]:
