@@ -157,6 +157,7 @@ IN_ORDER = [fault for fault in Fault if fault not in {Fault.REPLAY, Fault.DELAY}
 ACTIONS: list[Action] = [pay(100), pay(1), add(2), add(3), fulfil, fail]
 
 
+@pytest.mark.timeout(900)  # 5,000 examples of the large profile
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(list(Side)), st.integers(0, len(ACTIONS) - 1), st.booleans()), min_size=1, max_size=6

@@ -94,6 +94,7 @@ def test_everything_that_was_said_may_be_said_again() -> None:
     assert [each.own_released for each in after] == [each.own_released for each in before]
 
 
+@pytest.mark.timeout(900)  # 5,000 examples of the large profile
 @given(messages=st.lists(MESSAGES, max_size=25), side=st.sampled_from(list(Side)))
 def test_messages_in_any_order_break_no_rule(messages: list[AnyMessage], side: Side) -> None:
     """Genuine messages of both directions in a random order, with repetitions, to a party at state 2."""
@@ -128,6 +129,7 @@ def changed(value: Any, choice: int) -> Any:
     return 0
 
 
+@pytest.mark.timeout(900)  # 5,000 examples of the large profile
 @given(message=MESSAGES, choice=st.integers(0, 2**32), side=st.sampled_from(list(Side)))
 def test_a_changed_field_is_refused_or_harmless(message: AnyMessage, choice: int, side: Side) -> None:
     """One digit, number or field of a genuine message is changed: no rule breaks, nothing but refusals is raised."""
