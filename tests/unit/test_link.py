@@ -8,12 +8,13 @@ from typing import TypeVar
 
 import pytest
 
+from domain.contract.params import SEGWIT
 from domain.errors import ChannelNotReady, InvalidState, UnknownChannel
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
-from tests.support.parties import make_party
+from tests.support.parties import make_party, settings_of
 from watchtower.client.consent import never_lose
 from watchtower.client.errors import TowerUnreachable
 from watchtower.client.finality import Finality
@@ -101,6 +102,21 @@ async def test_a_close_by_leaf_needs_no_session() -> None:
         raw = await two.b.close_channel(channel_id, TERMS.balances, 500, musig=False)
 
         assert raw == await two.b.close_channel(channel_id, TERMS.balances, 500, musig=False)
+
+
+async def test_a_channel_without_taproot_lives_over_a_link() -> None:
+    """Open, update and close in profile 1; the close has no joined signature, without being told."""
+    keystores = (MemoryKeystore(), MemoryKeystore())
+    ends = tuple(
+        make_party(name, keystore=keystore, settings=settings_of(SEGWIT))
+        for name, keystore in zip(("alice", "bob"), keystores, strict=True)
+    )
+    async with linked(None, (ends[0], ends[1]), (PeerBook(keystores[0]), PeerBook(keystores[1]))) as two:
+        channel_id = await two.open(Terms(balances=TERMS.balances, profile=SEGWIT))
+        await two.a.update(channel_id, NEXT)
+        raw = await two.a.close_channel(channel_id, NEXT, 1_000)
+
+    assert 4 == len(Transaction.parse(raw).inputs[0].witness)
 
 
 async def test_many_channels_share_a_link() -> None:

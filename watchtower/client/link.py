@@ -192,12 +192,11 @@ class PeerLink:
     ) -> bytes:
         """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent.
 
-        By key path (`musig`) where the channel has one, unless said otherwise.
+        With one joined signature where the channel can (Taproot), or as `musig` says.
         """
-        if musig is None:
-            musig = self.party.channel(channel_id).params.profile == TAPROOT
-        propose = self.party.propose_close_musig if musig else self.party.propose_close
         async with self._settled(channel_id) as call:
+            joined = (await self._profile_of(channel_id) == TAPROOT) if musig is None else musig
+            propose = self.party.propose_close_musig if joined else self.party.propose_close
             await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
             reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
         raw = _close_of(reached, fee, lock_time)
@@ -306,6 +305,9 @@ class PeerLink:
             with contextlib.suppress(PeerSilent):
                 await call.wait(_rests, self._seconds)
             yield call
+
+    async def _profile_of(self, channel_id: bytes) -> int:
+        return (await asyncio.to_thread(self.party.channel, channel_id)).params.profile
 
     async def _proposal_of(self, channel_id: bytes) -> bytes:
         channel = await asyncio.to_thread(self.party.channel, channel_id)
