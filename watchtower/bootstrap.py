@@ -68,7 +68,7 @@ WARN_WINDOW = 144
 BLOCKS_PER_PASS = 25
 """Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
 
-PRIVATE_FILES = ("events.db", "views.db", "tower.key", "api.token", PASSPHRASE_NAME, "config.toml")
+PRIVATE_FILES = ("events.db", "views.db", "tower.key", "api.token", "access.json", PASSPHRASE_NAME, "config.toml")
 """Files of the data directory that nobody else may open; the keystore looks after its own."""
 
 COUNTED_LEVELS = ("warning", "error", "critical")

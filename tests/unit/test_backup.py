@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.chain import chain_hash
+from domain.errors import ChannelNotReady
 from domain.events import LOG_STREAM, FreezeReason
 from tests.support.parties import made_up_funding, make_party
 from watchtower.backup import BackupCorrupt, BackupError, Manifest, backup, restore, tower_sources, verify
@@ -301,3 +302,36 @@ def test_a_home_that_others_can_open_is_refused(home: Path) -> None:
 
     with pytest.raises(Exception, match=f"chmod 600 {home / LOG_NAME}"):
         open_home(home, PASSPHRASE, REGTEST)
+
+
+def test_a_restored_party_thaws_or_learns_that_it_is_old(home: Path) -> None:
+    """A fresh backup goes on after the peer confirmed it; an old one stays frozen for good and signs nothing."""
+    peer = make_party("carol")
+    with open_home(home, PASSPHRASE, REGTEST) as first:
+
+        def fund(spk: bytes, amount: int) -> tuple[bytes, int]:
+            return made_up_funding(spk, amount).txid, 0
+
+        channel_id = exchange.open_channel(first.party, peer, TERMS, fund)
+    backup_home(home, home.parent / "saved", PASSPHRASE)
+    restore_backup(home.parent / "saved", home.parent / "fresh", PASSPHRASE)
+    with open_home(home.parent / "fresh", PASSPHRASE, REGTEST) as fresh:
+        exchange.reconnect(fresh.party, peer, channel_id)
+        assert 1 == exchange.update(fresh.party, peer, channel_id, (490_000, 510_000))
+
+    restore_backup(home.parent / "saved", home.parent / "old", PASSPHRASE)
+    with open_home(home.parent / "old", PASSPHRASE, REGTEST) as old:
+        with pytest.raises(ChannelNotReady, match="old copy"):
+            exchange.reconnect(peer, old.party, channel_id)
+        with pytest.raises(ChannelNotReady):
+            old.party.sign_commitment(channel_id, 0)
+        assert FreezeReason.DATA_LOSS is old.party.channel(channel_id).frozen
+    frozen_for_good(home, channel_id)
+
+
+def frozen_for_good(home: Path, channel_id: bytes) -> None:
+    """A restore does not turn proven loss of data into something that thaws."""
+    backup_home(home.parent / "old", home.parent / "second", PASSPHRASE)
+    restore_backup(home.parent / "second", home.parent / "again", PASSPHRASE)
+    with open_home(home.parent / "again", PASSPHRASE, REGTEST) as again:
+        assert FreezeReason.DATA_LOSS is again.party.channel(channel_id).frozen

@@ -19,7 +19,6 @@ from typing import Self
 from domain.application import Application
 from domain.chain import chain_hash
 from domain.errors import UnknownChannel
-from domain.events import ChannelFrozen, FreezeReason, envelopes
 from watchtower.backup import LOG_NAMES, Manifest, backup, party_sources, restore
 from watchtower.backup.archive import KEYSTORE_NAME
 from watchtower.backup.errors import BackupError
@@ -39,7 +38,6 @@ from watchtower.store.event_store import SqliteEventStore
 from watchtower.system import SystemClock
 
 LOG_NAME = LOG_NAMES["party"]
-PAGE = 1000
 
 
 class PartyHome:
@@ -174,33 +172,12 @@ def restore_backup(path: Path, directory: Path, passphrase: bytes) -> Manifest:
     def freeze(staged: Path, manifest: Manifest) -> None:
         if manifest.kind != "party" or manifest.log is None:
             raise BackupError("this backup is not one of a party with its log")
-        freeze_restored(staged / LOG_NAME)
+        network = manifest.log.origin.removeprefix("party/")
+        with open_home(staged, passphrase, PartySettings(network=network)) as home:
+            home.party.note_restored()
         _raise_floor(staged, passphrase)
 
     return restore(path, directory, passphrase, freeze)
-
-
-def freeze_restored(log: Path) -> int:
-    """Freeze every channel of a restored log (FreezeReason RESTORED); returns how many were frozen."""
-    store = open_store(log)
-    try:
-        channels: dict[str, PartyChannel] = {}
-        position = 0
-        while page := store.read_log(position, PAGE):
-            for recorded in page:
-                event = recorded.envelope
-                if event.stream.startswith("c"):
-                    channels[event.stream] = evolve(channels.get(event.stream), event)
-            position = page[-1].id
-        alive = [channel for channel in channels.values() if not channel.abandoned]
-        now = SystemClock().wall_microseconds()
-        for channel in alive:
-            evidence = channel.sequence.to_bytes(8, "little", signed=True)
-            frozen = ChannelFrozen(recorded_at=now, reason=FreezeReason.RESTORED, evidence=evidence)
-            store.append(envelopes(channel.stream, channel.version, (frozen,)))
-        return len(alive)
-    finally:
-        store.close()
 
 
 def _raise_floor(directory: Path, passphrase: bytes) -> None:
