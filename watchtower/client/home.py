@@ -26,8 +26,6 @@ from watchtower.client.consent import Consent, never_lose
 from watchtower.client.key_ring import SEED_NAME, raise_floor
 from watchtower.client.news import Listener, silence
 from watchtower.client.party import ChannelParty, PartySettings
-from watchtower.client.party_channel import PartyChannel
-from watchtower.client.party_fold import evolve
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.rules import Resolve, no_descriptors
 from watchtower.client.transport.curve_key import TransportKey
