@@ -49,12 +49,16 @@ class _Listener(uvicorn.Server):
         yield
 
 
-def listener(app: Any, limits: ConnectionLimits) -> _Listener:
-    """A server for an ASGI app with limits for its connections; nothing of uvicorn's own logging."""
+def listener(app: Any, limits: ConnectionLimits, *, behind_proxy: bool = False) -> _Listener:
+    """A server for an ASGI app with limits for its connections; nothing of uvicorn's own logging.
+
+    Only `behind_proxy` believes what a request from this host says about its sender.
+    """
     return _Listener(
         uvicorn.Config(
             app,
             http=protocol(Doorman(limits)),
+            proxy_headers=behind_proxy,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -94,7 +98,11 @@ class Process:
         self._parts.on_thread_end(lambda: loop.call_soon_threadsafe(self._thread_ended))
         self._parts.board.listen(lambda state: loop.call_soon_threadsafe(self._phase_changed, state))
         servers = {
-            "api": listener(self._parts.api, connection_limits(self._parts.settings)),
+            "api": listener(
+                self._parts.api,
+                connection_limits(self._parts.settings),
+                behind_proxy=self._parts.settings.api.trust_forwarded_for,
+            ),
             "admin": listener(self._parts.admin, ConnectionLimits()),
         }
         tasks = self._start(servers)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from tests.regtest.conftest import StartNode
 from tests.support.service import ROOT, Run, settings_for
 from watchtower.cli.init import bitcoind_lines
@@ -36,6 +38,23 @@ def test_it_watches_follows_and_ends_with_0(node: RegtestNode, tower: NewTower, 
     assert 'watchtower_phase{phase="watching"} 1.0' in metrics
     assert 'network="regtest"' in metrics
     assert 0 == service.terminate()
+
+
+def test_a_stop_ends_event_streams(tower: NewTower, run: Run) -> None:
+    """Somebody who follows events does not keep the service from an orderly end."""
+    service = run(tower.config_path)
+    service.wait_watching()
+    headers = {"Authorization": f"Bearer {tower.token_path.read_text().strip()}"}
+    with (
+        httpx.Client(base_url=f"http://{service.address('api')}", headers=headers, timeout=20) as http,
+        http.stream("GET", "/v1/events?after=0") as stream,
+    ):
+        lines = stream.iter_lines()
+        first = next(lines)
+        code = service.terminate()
+
+    assert ": still here" == first
+    assert 0 == code
 
 
 def test_a_second_instance_ends_with_3(tower: NewTower, run: Run) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from tests.support.serving import Clients, Protocol, served
 from tests.support.towers import TOKEN, Bench
@@ -14,6 +16,7 @@ from watchtower.http import routes
 from watchtower.http.buckets import BURST, Buckets, RateLimited, group_of
 from watchtower.http.connection import GRACE, ConnectionLimits, Doorman, h11_protocol, httptools_protocol
 from watchtower.http.routes import Limits
+from watchtower.run import listener
 
 SECONDS = 0.3
 FEW = ConnectionLimits(seconds=SECONDS, total=3, per_address=2)
@@ -203,3 +206,23 @@ def test_buckets_take_bounded_memory() -> None:
 def test_who_shares_a_limit(host: str, group: bytes | None) -> None:
     """An IPv4 address, or the half of an IPv6 address that its owner cannot choose; never loopback."""
     assert group == group_of(host)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("behind_proxy", "host"), [(False, "127.0.0.1"), (True, "192.0.2.7")])
+async def test_who_is_believed_about_an_address(behind_proxy: bool, host: str) -> None:
+    """A header of the client counts only where the operator said that a proxy writes it."""
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"][0])
+        await Response()(scope, receive, send)
+
+    config = listener(app, MANY, behind_proxy=behind_proxy).config
+    config.load()
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(config.loaded_app)) as http  # type: ignore[arg-type]
+    ):
+        await http.get("http://tower/", headers={"X-Forwarded-For": "192.0.2.7"})
+
+    assert [host] == seen

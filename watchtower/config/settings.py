@@ -90,6 +90,9 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_ip: Annotated[
         int, _about("The same for one address (IPv6: 64 bits). Loopback has no limit.", ge=1, le=65_535)
     ] = 16
+    trust_forwarded_for: Annotated[
+        bool, _about("Believe X-Forwarded-For from this host. Only with a reverse proxy here that writes it.")
+    ] = False
     max_requests_per_ip: Annotated[
         float,
         _about(
