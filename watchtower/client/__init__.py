@@ -1,9 +1,16 @@
-"""The SDK: `StateChannelClient` talks to a tower, `ChannelParty` holds the keys and signs.
+"""The SDK: `StateChannelClient` talks to a tower and a peer, `ChannelParty` holds the keys and signs.
 
-Secrets stay in the party's keystore; the client carries only what a party hands out.
+    with open_home(directory, passphrase, config.party_settings()) as home:
+        async with open_client(home, config, url=tower, token=token, peers=["KEY@host:port"], wallet=wallet) as client:
+            result = await client.create_channel(params)
+
+`SyncStateChannelClient` is the same without asyncio. Secrets stay in the party's keystore; the client carries only what
+a party hands out. Everything that is raised is a `StateChannelError`, or a refusal of `domain.errors`.
 """
 
+from domain.contract.conditions import Condition
 from domain.status import ChannelStatus
+from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
@@ -17,11 +24,20 @@ from watchtower.client.dispute_types import (
     ValidationResult,
     VerificationResult,
 )
-from watchtower.client.disputes import Closer, InProcessPeer
+from watchtower.client.disputes import InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
+from watchtower.client.home import PartyHome, create_home, open_home
+from watchtower.client.link import PeerLink
+from watchtower.client.open_client import open_client
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.peer_errors import PeerError
+from watchtower.client.peers import Closer, Peer
 from watchtower.client.preimages import ChannelPreimages, KnownPreimage, PreimageResult
+from watchtower.client.request_signing import PartyAuth, PartySigner
+from watchtower.client.served_peer import ServedPeer
+from watchtower.client.sync import SyncStateChannelClient
+from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.types import (
     ChannelInfo,
     ChannelParams,
@@ -33,8 +49,10 @@ from watchtower.client.types import (
     StateUpdate,
     UpdateResult,
 )
+from watchtower.client.wallet import FundingWallet, WalletError
 
 __all__ = [
+    "BitcoindWallet",
     "ChallengeResult",
     "ChannelInfo",
     "ChannelParams",
@@ -47,23 +65,38 @@ __all__ = [
     "ClaimInfo",
     "Closer",
     "ClosureResult",
+    "Condition",
     "FundingStatus",
+    "FundingWallet",
     "InProcessPeer",
     "KnownPreimage",
+    "PartyAuth",
+    "PartyHome",
     "PartySettings",
+    "PartySigner",
+    "Peer",
+    "PeerAddress",
+    "PeerError",
+    "PeerLink",
     "PendingState",
     "PreimageResult",
     "ProtocolState",
     "ResponseResult",
+    "ServedPeer",
     "SpentBy",
     "StateChannelClient",
     "StateChannelConfig",
     "StateChannelError",
     "StateUpdate",
+    "SyncStateChannelClient",
     "Terms",
     "TowerProblem",
     "TransactionFinding",
     "UpdateResult",
     "ValidationResult",
     "VerificationResult",
+    "WalletError",
+    "create_home",
+    "open_client",
+    "open_home",
 ]

@@ -12,6 +12,7 @@ from domain.contract.params import ParamsPolicy, profile_for
 from domain.errors import MalformedInput
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.opening import Terms
+from watchtower.client.party_settings import PartySettings
 
 VARIABLES = {
     "network": "STATE_CHANNEL_NETWORK",
@@ -27,7 +28,8 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the client. Amounts in satoshi, `challenge_period` in blocks, `timeout_ms` in milliseconds.
 
-    `timeout_ms` limits one request and never touches a deadline on chain, which counts blocks.
+    `timeout_ms` limits one request and never touches a deadline on chain, which counts blocks. `challenge_period` is
+    that of new channels, and the shortest one that this client takes part in.
     """
 
     network: str = "mainnet"
@@ -62,6 +64,16 @@ class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
         """The only conversion of `timeout_ms`."""
         return self.timeout_ms / 1000
 
+    def party_settings(self) -> PartySettings:
+        """What a party with these options takes part in, as opener and as acceptor."""
+        return PartySettings(
+            network=self.network,
+            min_capacity=self.funding_threshold,
+            max_capacity=self.max_channel_value,
+            min_challenge_period=self.challenge_period,
+            taproot_enabled=self.taproot_enabled,
+        )
+
     def terms(self, balances: tuple[int, int]) -> Terms:
         """Terms of a new channel with the configured challenge period and profile; balances of A and B in satoshi."""
         profile = profile_for(self.taproot_enabled)
@@ -74,6 +86,7 @@ class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
             chain_hash(self.network),
             self.funding_threshold,
             self.max_channel_value,
+            self.challenge_period,
             profile=profile_for(self.taproot_enabled),
         )
 

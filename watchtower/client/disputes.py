@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -28,7 +28,9 @@ from watchtower.client.dispute_types import (
 )
 from watchtower.client.errors import NotConnected
 from watchtower.client.exchange import close as close_in_process
+from watchtower.client.ids import channel_id_of
 from watchtower.client.party import ChannelParty
+from watchtower.client.peers import Closer
 from watchtower.client.session import TowerSession, is_replayed, read
 from watchtower.wire.disputes import (
     ChallengeRequest,
@@ -46,13 +48,6 @@ CLOSE_VSIZE = 196
 
 
 H = TypeVar("H", bound=Hex)
-
-
-class Closer(Protocol):
-    """Gets the peer's signature on a cooperative close: `PeerLink`, or `InProcessPeer` for two parties here."""
-
-    async def close_channel(self, channel_id: bytes, final_balances: tuple[int, int], fee: int) -> bytes:
-        """The complete transaction, not sent; `fee` in satoshi from the own side."""
 
 
 class InProcessPeer:
@@ -142,7 +137,7 @@ class DisputeCalls(TowerSession):
         if len(pair) not in (0, 2) or (not pair and self.party is None):
             raise MalformedInput("signatures are those of A and of B; only a client with a party can leave them out")
         if self.party is not None:
-            own = await asyncio.to_thread(_sign, self.party, bytes.fromhex(channel_id), sequence, pair)
+            own = await asyncio.to_thread(_sign, self.party, channel_id_of(channel_id), sequence, pair)
             pair = pair or own
         body = UnilateralCloseRequest(sequence=sequence, signatures=(Hex64(pair[0]), Hex64(pair[1])))
         raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/unilateral-close", body)
@@ -165,7 +160,7 @@ class DisputeCalls(TowerSession):
         if len(balances) != 2:
             raise InvalidState(f"a channel has two balances, got {len(balances)}")
         if transaction is None:
-            transaction = (await self._agree(bytes.fromhex(channel_id), (balances[0], balances[1]), fee)).hex()
+            transaction = (await self._agree(channel_id_of(channel_id), (balances[0], balances[1]), fee)).hex()
         body = CooperativeCloseRequest(
             final_balances=(balances[0], balances[1]), transaction=_hex(transaction, TransactionHex, "transaction")
         )

@@ -11,7 +11,7 @@ StateChannelError
 ├── SequenceConflict, EquivocationRefused, ChannelIsClosed, ChannelIsNotReady, AlreadyRegistered
 ├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
 ├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused, ApplicationDeclined
-├── Forbidden, TooManyRequests
+├── Forbidden, TooManyRequests, TowerFull
 └── TowerUnavailable    503 and 507: nothing was stored, try again
 """
 
@@ -133,6 +133,10 @@ class TooManyRequests(TowerProblem):
     """Slow down; nothing was stored."""
 
 
+class TowerFull(TowerProblem):
+    """The tower watches as much as it wants to; use another one, or ask its operator."""
+
+
 class TowerUnavailable(TowerProblem):
     """The tower cannot take the request now; nothing was stored, try again."""
 
@@ -158,6 +162,7 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "clock-skew": Unauthorized,
     "forbidden": Forbidden,
     "rate-limited": TooManyRequests,
+    "tower-full": TowerFull,
     "keystore-conflict": AlreadyRegistered,
 }
 

@@ -80,11 +80,16 @@ class Finality:
 
     async def _bring(self, channel_id: bytes) -> None:
         async with self._turns.setdefault(channel_id, asyncio.Lock()):
-            await self._synchronize(channel_id)
-            self._behind.discard(channel_id)
+            self._behind.discard(channel_id)  # before, so that what moves meanwhile is not forgotten
+            try:
+                await self._synchronize(channel_id)
+            except BaseException:
+                self._behind.add(channel_id)
+                raise
+            if channel_id not in self._behind:
+                self._lacking.pop(channel_id, None)
         for listener in tuple(self._listeners):
             await listener(channel_id)
-            self._lacking.pop(channel_id, None)
 
     async def _try(self, channel_id: bytes) -> None:
         try:

@@ -80,6 +80,12 @@ class KeyRing:
         self._known[channel_index] = own
         return own
 
+    def upcoming(self) -> OwnKeys:
+        """The keys that `fresh` would give now; nothing is marked."""
+        while self._keystore.get(index_name(self._next_index)) is not None:
+            self._next_index += 1
+        return self.of(self._next_index)
+
     def fresh(self) -> OwnKeys:
         """Keys of an index that was never used; it is marked durably before anything leaves."""
         while self._keystore.get(index_name(self._next_index)) is not None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from domain.application import Application
 from domain.chain import chain_hash
 from domain.contract.conditions import Condition
@@ -45,6 +43,7 @@ from watchtower.client.party_core import no_failpoint
 from watchtower.client.party_fold import evolve
 from watchtower.client.party_htlcs import PartyHtlcs
 from watchtower.client.party_on_chain import PartyOnChain
+from watchtower.client.party_opening import PartyOpening
 from watchtower.client.party_payments import PartyPayments
 from watchtower.client.party_settings import PartySettings
 from watchtower.client.party_tower import PartyTower
@@ -56,7 +55,7 @@ from watchtower.ports import Clock, EventStore, Failpoint, Keystore
 __all__ = ["Change", "ChannelParty", "NewHtlc", "PartySettings"]
 
 
-class ChannelParty(PartyHtlcs, PartyPayments, PartyOnChain, PartyTower):
+class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyTower):
     """One party and all its channels. Safe to use from several threads; calls are short and synchronous.
 
     `consent` decides about offers of the peer, `applications` hold the rules of `state_data` by app_id, `resolve`
@@ -190,7 +189,8 @@ class ChannelParty(PartyHtlcs, PartyPayments, PartyOnChain, PartyTower):
             channel = self.channel(channel_id)
             if channel.pending is None or channel.pending.is_bound:
                 return False
-            self._keep(msgspec.structs.replace(channel, pending=None))
+            self._withdrawn[channel.stream] = channel.pending.content.state_hash
+            self._keep(channel)
             return True
 
     def propose_close(

@@ -147,7 +147,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     that was ever `firm`. `confirmed` is the spend of the funding output in a block, as this party was told, `rescue`
     a joint settlement of it. `handed_over` names the state whose turn
     was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
-    preimage the counterparty has shown, or that are public.
+    preimage the counterparty has shown, or that are public. `funding_tx` is signed, `prepared_tx` is what the wallet
+    made of it before.
     """
 
     stream: str
@@ -174,6 +175,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     rescue: Rescue | None = None
     abandoned: bool = False
     funding_tx: bytes | None = None
+    prepared_tx: bytes | None = None
 
     @property
     def peer(self) -> Side:

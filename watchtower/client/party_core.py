@@ -11,11 +11,13 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 
+import msgspec
+
 from domain.application import Application
 from domain.contract import keys
 from domain.contract.scripts import funding_output
 from domain.errors import UnknownChannel
-from domain.events import ChannelProposed, Envelope, PreimageLearned, StateCommitted, envelopes
+from domain.events import ChannelProposed, Envelope, PreimageLearned, StateCommitted, StateOffered, envelopes
 from domain.liquidity import Liquidity
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.key_ring import SEED_NAME, KeyRing
@@ -66,6 +68,7 @@ class PartyCore:
         self._names: dict[bytes, str] = {}
         self._known: dict[bytes, bytes] = {}
         self._approved: dict[str, bytes] = {}
+        self._withdrawn: dict[str, bytes] = {}
         self._approved_closes: dict[str, tuple[int, int]] = {}
         self._reported: dict[str, int] = {}
         self._slips = Slips()
@@ -96,6 +99,8 @@ class PartyCore:
     def state(self, channel_id: bytes, sequence: int) -> CompleteState:
         """Any complete state with all signatures, read from the log; `UnknownChannel` if it was never complete."""
         channel = self.channel(channel_id)
+        if channel.state is not None and channel.state.seq == sequence:
+            return channel.state
         for state in self.history(channel.channel_id):
             if state.seq == sequence:
                 return state
@@ -146,6 +151,8 @@ class PartyCore:
                 self._reload(channel.stream)
                 raise
             self._learn(stored)
+            if any(isinstance(event, StateOffered) for event in step.events):
+                self._withdrawn.pop(channel.stream, None)
             self._keep(fold(channel, stored))
         if step.refusal is not None:
             raise step.refusal
@@ -181,6 +188,8 @@ class PartyCore:
     def _keep(self, channel: PartyChannel | None) -> PartyChannel:
         if channel is None:
             raise UnknownChannel("this party has no channel with this id")
+        if _is_withdrawn(channel, self._withdrawn.get(channel.stream)):
+            channel = msgspec.structs.replace(channel, pending=None)
         self._channels[channel.stream] = channel
         self._names[channel.params.proposal_id] = channel.stream
         self._names[channel.channel_id] = channel.stream
@@ -212,3 +221,9 @@ class PartyCore:
         if known is not None or isinstance(event.payload, ChannelProposed):
             self._channels[event.stream] = evolve(known, event)
             self._learn((event,))
+
+
+def _is_withdrawn(channel: PartyChannel, state_hash: bytes | None) -> bool:
+    """Whether the offer in flight is one that this side has forgotten; a signed one cannot be."""
+    pending = channel.pending
+    return pending is not None and not pending.is_bound and pending.content.state_hash == state_hash

@@ -43,6 +43,7 @@ from domain.events import (
     TowerAcknowledged,
     TurnYielded,
 )
+from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client.party_channel import Close, CompleteState, Content, PartyChannel, Pending, Proposal, Rescue
 
@@ -89,13 +90,20 @@ def _apply_opening(channel: PartyChannel, payload: Payload) -> PartyChannel | No
     match payload:
         case FundingBroadcast():
             txid, vout = outpoint_txid(payload.outpoint), outpoint_vout(payload.outpoint)
-            raw = payload.raw if payload.raw is not None else channel.funding_tx
-            return msgspec.structs.replace(channel, params=channel.params.with_funding(txid, vout), funding_tx=raw)
+            named = msgspec.structs.replace(channel, params=channel.params.with_funding(txid, vout))
+            return named if payload.raw is None else _with_funding(named, payload.raw)
         case FundingConfirmed():
             return channel
         case ChannelAbandoned():
             return msgspec.structs.replace(channel, abandoned=True)
     return None
+
+
+def _with_funding(channel: PartyChannel, raw: bytes) -> PartyChannel:
+    """Without a signature it is what the wallet prepared, and worth nothing to the network."""
+    if any(spent.witness for spent in Transaction.parse(raw).inputs):
+        return msgspec.structs.replace(channel, funding_tx=raw)
+    return msgspec.structs.replace(channel, prepared_tx=raw)
 
 
 def _apply_state(channel: PartyChannel, payload: Payload) -> PartyChannel | None:

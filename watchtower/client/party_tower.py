@@ -16,7 +16,7 @@ class PartyTower(PartyCore):
         """The body that registers the channel at the party's own tower. Holds a secret: never log it."""
         with self._mutex:
             channel = self.channel(channel_id)
-            raw = funding_tx if funding_tx is not None else channel.funding_tx
+            raw = funding_tx or channel.funding_tx or channel.prepared_tx
             first = self.state(channel_id, 0)
             return uploads.registration(self._seat(channel), first, self._keys.of(channel.channel_index).sweep_spk, raw)
 

@@ -9,8 +9,18 @@ from typing import Self, TypeVar
 import httpx
 import msgspec
 
+from domain.chain import GENESIS_DISPLAY
+from domain.contract.header import VERSION as PROTOCOL_VERSION
+from domain.contract.params import profile_for
 from watchtower.client.config import StateChannelConfig
-from watchtower.client.errors import NotConnected, TowerUnreachable, UnexpectedAnswer, WrongTower, error_of
+from watchtower.client.errors import (
+    ConfigurationError,
+    NotConnected,
+    TowerUnreachable,
+    UnexpectedAnswer,
+    WrongTower,
+    error_of,
+)
 from watchtower.client.following import follow
 from watchtower.client.party import ChannelParty
 from watchtower.client.types import ProtocolState
@@ -36,8 +46,9 @@ class TowerSession:
         party: ChannelParty | None = None,
         auth: httpx.Auth | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        tower_id: bytes | None = None,
     ) -> None:
-        """`auth` signs requests instead of a token, for example `PartySigner`."""
+        """`auth` signs requests instead of a token, for example `PartySigner`; `tower_id` (32 bytes) pins the tower."""
         self.config = config or StateChannelConfig()
         self.party = party
         self._url = url
@@ -45,6 +56,7 @@ class TowerSession:
         self._auth = auth
         self._transport = transport
         self._http: httpx.AsyncClient | None = None
+        self._pinned = tower_id
         self._tower_id = b""
 
     def __repr__(self) -> str:
@@ -60,7 +72,14 @@ class TowerSession:
         await self.disconnect()
 
     async def connect(self) -> None:
-        """Open the session; `WrongTower` if the tower serves another network."""
+        """Open the session. Raises `WrongTower` unless protocol version, chain, tower id and profile are as expected.
+
+        `ConfigurationError` if the party is set to another network than the client.
+        """
+        if self.party is not None and self.party.settings.network != self.config.network:
+            raise ConfigurationError(
+                f"the party is one of {self.party.settings.network}, the client is set to {self.config.network}"
+            )
         if self._http is None:
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             self._http = httpx.AsyncClient(
@@ -72,8 +91,7 @@ class TowerSession:
             )
         try:
             state = await self.get_state()
-            if state.network != self.config.network:
-                raise WrongTower(f"the tower serves {state.network}, this client is set to {self.config.network}")
+            check_tower(state, self.config, self._pinned)
             self._tower_id = bytes.fromhex(state.tower_id)
         except BaseException:
             await self.disconnect()
@@ -88,7 +106,10 @@ class TowerSession:
     async def get_state(self) -> ProtocolState:
         """The tower's own state."""
         raw, _ = await self._call("GET", "/v1/info")
-        return read(raw, ProtocolState)
+        state = read(raw, ProtocolState)
+        if self.party is not None and state.height is not None and state.network == self.config.network:
+            self.party.note_height(state.height)
+        return state
 
     def follow(self, channel_id: str | None = None, after: int | None = None) -> AsyncIterator[EventBody]:
         """Events of a channel, or of all channels, as they are stored: each once, across interruptions.
@@ -125,6 +146,21 @@ class TowerSession:
         if self.party is None:
             raise NotConnected("this call needs a client that was made with a party")
         return self.party
+
+
+def check_tower(state: ProtocolState, config: StateChannelConfig, pinned: bytes | None) -> None:
+    """Raise `WrongTower` for a tower that this client must not trust its channels to."""
+    if state.network != config.network:
+        raise WrongTower(f"the tower serves {state.network}, this client is set to {config.network}")
+    if state.chain_hash != GENESIS_DISPLAY[config.network]:
+        raise WrongTower(f"the tower follows a chain from {state.chain_hash}, which is not {config.network}")
+    if state.protocol_version != PROTOCOL_VERSION:
+        raise WrongTower(f"the tower speaks protocol {state.protocol_version}, this client {PROTOCOL_VERSION}")
+    if pinned is not None and state.tower_id != pinned.hex():
+        raise WrongTower(f"this is tower {state.tower_id}, expected was {pinned.hex()}")
+    if profile_for(config.taproot_enabled) not in state.profiles:
+        wanted = "with" if config.taproot_enabled else "without"
+        raise WrongTower(f"the tower takes no channels {wanted} Taproot; set taproot_enabled alike on both sides")
 
 
 def read(raw: bytes, form: type[T]) -> T:

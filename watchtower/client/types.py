@@ -6,10 +6,12 @@ protocol (`domain.contract.params.ChannelParams`). Identifiers are hexadecimal t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from domain.contract.conditions import Condition
 from domain.status import ChannelStatus
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.liquidity import ChannelLiquidity
@@ -20,32 +22,42 @@ TAPROOT = "taproot"
 
 
 class ChannelParticipant(msgspec.Struct, frozen=True):
-    """A party: its funding key (66 hexadecimal digits) and its balance in state 0."""
+    """A party: its funding key (66 hexadecimal digits) and its balance in state 0, in satoshi.
+
+    A party tells its next one: `ChannelParty.next_funding_key`. An empty text means: whatever key this party takes
+    next, or the authenticated peer brings.
+    """
 
     pubkey: str
     initial_balance: int
 
 
 class ChannelParams(msgspec.Struct, frozen=True):
-    """What a channel is made of. `participants[0]` is the opener A, `participants[1]` is B."""
+    """What a channel is made of. `participants[0]` is the opener A, `participants[1]` is B.
 
-    participants: tuple[ChannelParticipant, ...]
-    challenge_period: int = 144
+    `challenge_period` in blocks; None takes that of the client's configuration. `funding_script` is "taproot" or the
+    channel's own descriptor in any of its forms, with or without checksum.
+    """
+
+    participants: Sequence[ChannelParticipant]
+    challenge_period: int | None = None
     funding_script: str = TAPROOT
 
 
 class StateUpdate(msgspec.Struct, frozen=True):
-    """A new state. `signatures` are those of A and of B, 512 hexadecimal digits each.
+    """A new state. `balances` of A and B in satoshi; `state_data` is text or the application's bytes.
 
-    `upload` is the complete form that a party makes (`ChannelParty.update_body`); a client with a party fills it
-    in. The documented fields are compared with it.
+    `signatures` are those of A and of B, 512 hexadecimal digits each; without them the own party and the peer sign.
+    `conditions` None keeps those of the newest state. `upload` is the complete form that a party makes
+    (`ChannelParty.update_body`); a client with a party fills it in. The documented fields are compared with it.
     """
 
     channel_id: str
     sequence_number: int
-    balances: tuple[int, ...]
-    state_data: str = ""
-    signatures: tuple[str, ...] = ()
+    balances: Sequence[int]
+    state_data: str | bytes = ""
+    signatures: Sequence[str] = ()
+    conditions: Sequence[Condition] | None = None
     upload: UpdateRequest | None = None
 
 
@@ -71,11 +83,20 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelResult(msgspec.Struct, frozen=True):
-    """Result of `create_channel`. `created` is False if exactly this channel was registered before."""
+    """Result of `create_channel`. `created` is False if exactly this channel was registered before.
+
+    `descriptor` is that of the funding output, with its checksum; `funding_txid` as block explorers show it.
+    """
 
     channel_id: str
     info: ChannelInfo
     created: bool
+    descriptor: str = ""
+
+    @property
+    def funding_txid(self) -> str:
+        """The funding transaction."""
+        return self.info.funding_txid
 
 
 class UpdateResult(msgspec.Struct, frozen=True):
@@ -89,7 +110,10 @@ class UpdateResult(msgspec.Struct, frozen=True):
 
 
 class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of `get_state`: the tower itself. `lag` in blocks behind its node."""
+    """Result of `get_state`: the tower itself. `lag` in blocks behind its node.
+
+    `profiles` are those of new channels: 0 with Taproot, 1 without. `tower_id` is its x-only key.
+    """
 
     version: str
     network: str
@@ -102,6 +126,9 @@ class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     lag: int | None
     tower_id: str
+    protocol_version: int
+    chain_hash: str
+    profiles: tuple[int, ...]
     reasons: tuple[str, ...] = ()
     connected: bool = True
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from domain.contract.header import VERSION as PROTOCOL_VERSION
+from domain.contract.params import SEGWIT, TAPROOT
 from watchtower.channels import queries
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.context import Context
@@ -81,10 +83,14 @@ def bind(
     def tower() -> TowerBody:
         now = standing()
         channels, capacity = queries.totals(context)
+        profile = context.policy.params.profile
         return TowerBody(
             version=version,
+            protocol_version=PROTOCOL_VERSION,
             tower_id=Hex32(tower_id),
             network=network,
+            chain_hash=BlockHashHex(context.policy.params.chain_hash),
+            profiles=(TAPROOT, SEGWIT) if profile is None else (profile,),
             operational=now.operational,
             watching=now.watching,
             phase=now.phase,

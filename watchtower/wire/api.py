@@ -216,11 +216,14 @@ class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /v1/info`: the service's own state."""
+    """`GET /v1/info`: the service's own state. `profiles` are those of new channels: 0 with Taproot, 1 without."""
 
     version: str
+    protocol_version: int
     tower_id: Hex32
     network: str
+    chain_hash: BlockHashHex
+    profiles: tuple[int, ...]
     operational: bool
     watching: bool
     phase: str

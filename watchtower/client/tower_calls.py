@@ -1,0 +1,164 @@
+"""The calls of `StateChannelClient` that concern the own tower alone: registration, uploads, questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, SequenceConflict
+from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
+from watchtower.client.preimages import PreimageCalls
+from watchtower.client.session import is_replayed, read
+from watchtower.client.types import ChannelInfo, ChannelResult, FundingStatus, UpdateResult
+from watchtower.client.uploads import body_sha256
+from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntry, UpdateRequest
+from watchtower.wire.events import EventBody
+
+
+class TowerCalls(PreimageCalls):
+    """What a tower stores and answers."""
+
+    async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
+        """Put a channel under the tower's watch."""
+        raw, answer = await self._call("POST", "/v1/channels", registration)
+        info = read(raw, ChannelInfo)
+        return ChannelResult(info.channel_id, info, answer.status_code == 201)
+
+    async def upload_state(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
+        """Store a complete state as a party made it (`ChannelParty.update_body`)."""
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
+        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
+
+    async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
+        """Store the counterparty's secret of a state, or that the own side released one."""
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
+        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
+
+    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
+        """A channel by id or unambiguous prefix; `ChannelNotFound`."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}")
+        return read(raw, ChannelInfo)
+
+    async def get_funding_status(self, channel_id: str) -> FundingStatus:
+        """Where the funding output stands."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/funding")
+        return read(raw, FundingStatus)
+
+    async def get_liquidity(self, channel_id: str) -> ChannelLiquidity:
+        """What each side can spend and receive in the next state, and what each way to close costs."""
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/liquidity")
+        return read(raw, ChannelLiquidity)
+
+    async def get_total_liquidity(self) -> TotalLiquidityBody:
+        """Sums over all channels that are not over; `own` is the side that the tower protects."""
+        raw, _ = await self._call("GET", "/v1/liquidity")
+        return read(raw, TotalLiquidityBody)
+
+    async def list_channels(self, status: str | None = None) -> list[ChannelInfo]:
+        """All channels of the tower."""
+        found: list[ChannelInfo] = []
+        after: str | None = None
+        while True:
+            query = {name: value for name, value in (("after", after), ("status", status)) if value is not None}
+            raw, _ = await self._call("GET", "/v1/channels", query=query)
+            page = read(raw, _Page)
+            found += page.channels
+            if page.next is None:
+                return found
+            after = page.next
+
+    async def get_timeline(self, channel_id: str) -> list[TimelineEntry]:
+        """The history of a channel, oldest first."""
+        found: list[TimelineEntry] = []
+        after = 0
+        while True:
+            query = {"after": str(after)}
+            raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/timeline", query=query)
+            page = read(raw, _History)
+            found += page.entries
+            if page.next is None:
+                return found
+            after = page.next
+
+    async def wait_for_status(self, channel_id: str, *status: str, timeout_ms: int | None = None) -> ChannelInfo:
+        """The channel once it has one of these statuses ("ACTIVE": its funding is confirmed and updates are taken).
+
+        It is looked at whenever the tower tells an event of it. Raises `TimeoutError` after `timeout_ms`; None waits
+        for ever.
+        """
+        news = asyncio.Event()
+        listener = asyncio.create_task(_ring(self.follow(channel_id, 0), news))
+        try:
+            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+                while (info := await self.get_channel_info(channel_id)).status not in status:
+                    ringing = asyncio.create_task(news.wait())
+                    await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
+                    ringing.cancel()
+                    if listener.done():
+                        listener.result()
+                    news.clear()
+                return info
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
+        """Bring the tower to where the party stands: registration, states, revocations; then they are final.
+
+        May be called at any time, also after a crash: what the tower has is not sent again. If the tower knows a
+        newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`. If the
+        channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised. Preimages go
+        both ways.
+        """
+        party = self._own_party()
+        name = channel_id.hex()
+        registration = party.registration(channel_id, funding_tx)
+        try:
+            info = await self.get_channel_info(name)
+        except ChannelNotFound:
+            info = (await self.register_channel(registration)).info
+        if info.current_sequence > party.channel(channel_id).sequence:
+            party.note_data_loss(channel_id, info.current_sequence)
+        party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
+        result = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
+        # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
+        for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):
+            upload = party.update_body(channel_id, sequence)
+            try:
+                result = await self.upload_state(name, upload)
+            except ChannelIsClosed:
+                await self._reveal_late(channel_id, info.final_sequence)
+                await self.exchange_preimages(channel_id)
+                raise
+            party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
+        released = party.channel(channel_id).own_released
+        if released >= 0:
+            await self.revoke_state(name, party.release_body(channel_id, released))
+        await self.exchange_preimages(channel_id)
+        return result
+
+    async def _reveal_late(self, channel_id: bytes, first: int) -> None:
+        """Deliver the peer's secrets from state `first` on: they turn its close into a breach (protocol 7.2)."""
+        party = self._own_party()
+        for sequence in range(first, party.channel(channel_id).peer_revoked + 1):
+            try:
+                await self.revoke_state(channel_id.hex(), party.peer_release_body(channel_id, sequence))
+            except SequenceConflict:
+                return  # the tower wants no secrets beyond the state that was published
+
+
+class _Page(msgspec.Struct):
+    channels: list[ChannelInfo]
+    next: str | None
+
+
+class _History(msgspec.Struct):
+    entries: list[TimelineEntry]
+    next: int | None
+
+
+async def _ring(events: AsyncIterator[EventBody], bell: asyncio.Event) -> None:
+    async for _ in events:
+        bell.set()

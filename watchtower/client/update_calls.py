@@ -1,0 +1,236 @@
+"""The calls of `StateChannelClient` that make new states together with the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+
+from domain.contract.conditions import Condition, ConditionKey
+from domain.contract.state import StateHeader, StateSignatures
+from domain.errors import ChannelNotReady, Equivocation, InvalidState, SequenceGap
+from domain.status import ChannelStatus
+from watchtower.client.errors import NotConnected, StateChannelError
+from watchtower.client.finality import Finality
+from watchtower.client.htlcs import Change, NewHtlc
+from watchtower.client.ids import channel_id_of, hash_of
+from watchtower.client.messages import Message
+from watchtower.client.party import ChannelParty
+from watchtower.client.peers import Peer
+from watchtower.client.tower_calls import TowerCalls
+from watchtower.client.types import StateUpdate, UpdateResult
+from watchtower.wire.api import SignatureBody, UpdateRequest
+
+BEFORE_ACTIVE = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST)
+
+
+class UpdateCalls(TowerCalls):
+    """`peer` reaches the other party; what both completed goes to the tower before a call returns (rule U4)."""
+
+    peer: Peer | None = None
+    finality: Finality | None = None
+    _active: set[bytes]
+
+    async def update_state(self, update: StateUpdate) -> UpdateResult:
+        """Make the next state with the peer and store it at the tower; final when it returns.
+
+        `sequence_number` is that of the newest state plus one; the same update again changes nothing. Out of turn the
+        peer is asked to hand over. Without a peer the complete state that `upload` or the party has is stored.
+
+        Raises `SequenceGap` for another number, `Equivocation` for another content of a state that exists,
+        `InvalidState` for content that breaks a rule, `ChannelNotReady` before the funding is confirmed, `PeerRefused`
+        with the peer's reason, `PeerSilent`: then the same call may be repeated.
+        """
+        if update.upload is None and self.peer is not None:
+            return await self._exchange(update)
+        upload = update.upload
+        if upload is None:
+            upload = self._own_party().update_body(channel_id_of(update.channel_id), update.sequence_number)
+        compare_update(update, upload)
+        return await self.upload_state(update.channel_id, upload)
+
+    async def approve_update(self, update: StateUpdate) -> None:
+        """Agree beforehand to exactly this next state, though this side loses by it; the peer then makes it.
+
+        Kept in memory; a new approval replaces it.
+        """
+        party, channel_id = self._own_party(), channel_id_of(update.channel_id)
+        balances, state_data = _balances(update), _data(update)
+
+        def approve() -> None:
+            conditions = _conditions(party, channel_id, update)
+            with contextlib.suppress(AlreadyMade):
+                _check_next(party, channel_id, update.sequence_number)
+                party.approve(channel_id, balances, conditions, state_data)
+
+        await asyncio.to_thread(approve)
+
+    async def approve_close(self, channel_id: str, final_balances: Sequence[int]) -> None:
+        """Agree beforehand to a cooperative close with these balances of A and B in satoshi, though it gives less."""
+        if len(final_balances) != 2:
+            raise InvalidState(f"a channel has two balances, got {len(final_balances)}")
+        pair = (final_balances[0], final_balances[1])
+        await asyncio.to_thread(self._own_party().approve_close, channel_id_of(channel_id), pair)
+
+    async def add_htlc(
+        self, channel_id: str, amount: int, payment_hash: str, expiry: int, *, note: bytes | None = None
+    ) -> UpdateResult:
+        """Offer the peer `amount` satoshi against the preimage of `payment_hash`, until height `expiry`.
+
+        An own HTLC that is pending with exactly these terms is not added again. `note` (≤ 4096 bytes) goes to the peer
+        unread. Refusals are those of `update_state`.
+        """
+        await self.get_state()  # tells the party the height
+        wanted = NewHtlc(amount, hash_of(payment_hash), expiry, note)
+        party, name = self._own_party(), channel_id_of(channel_id)
+
+        def offer() -> list[Message]:
+            own = party.channel(name).own_side
+            same = (amount, expiry, own)
+            if any((c.amount, c.expiry, c.offerer) == same for c in party.find_htlcs(name, wanted.payment_hash)):
+                raise AlreadyMade
+            return party.change(name, Change(add=(wanted,)))
+
+        return await self._change(name, offer)
+
+    async def fulfil_htlc(self, channel_id: str, preimage: bytes) -> UpdateResult:
+        """Take every HTLC that the peer offers against this preimage (32 bytes); it is stored first."""
+        return await self._settle_htlcs(
+            channel_id, sha256(preimage).digest(), lambda keys: Change(fulfil=tuple((key, preimage) for key in keys))
+        )
+
+    async def fail_htlc(self, channel_id: str, payment_hash: str, reason: str = "") -> UpdateResult:
+        """Give every HTLC that the peer offers against this hash back; the peer gets the reason."""
+        return await self._settle_htlcs(
+            channel_id, hash_of(payment_hash), lambda keys: Change(fail=tuple((key, reason) for key in keys))
+        )
+
+    async def expire_htlc(self, channel_id: str, payment_hash: str) -> UpdateResult:
+        """Take own HTLCs with this hash back after their expiry height, if the peer agrees that it is too late."""
+        await self.get_state()  # tells the party the height
+        return await self._settle_htlcs(
+            channel_id, hash_of(payment_hash), lambda keys: Change(expire=tuple(keys)), own=True
+        )
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _exchange(self, update: StateUpdate) -> UpdateResult:
+        party, channel_id = self._own_party(), channel_id_of(update.channel_id)
+        balances, state_data = _balances(update), _data(update)
+
+        def offer() -> list[Message]:
+            _check_next(party, channel_id, update.sequence_number)
+            if update.signatures:
+                raise InvalidState("signatures of a state that is not complete yet; leave them out, both parties sign")
+            return party.offer(channel_id, balances, _conditions(party, channel_id, update), state_data)
+
+        made = await self._advance(channel_id, offer)
+        if not made:
+            await asyncio.to_thread(_compare_complete, party, channel_id, update)
+        return await self._result(channel_id, update.sequence_number, duplicate=not made)
+
+    async def _settle_htlcs(
+        self, channel_id: str, payment_hash: bytes, wanted: Callable[[list[ConditionKey]], Change], own: bool = False
+    ) -> UpdateResult:
+        party, name = self._own_party(), channel_id_of(channel_id)
+
+        def offer() -> list[Message]:
+            side = party.channel(name).own_side
+            found = party.find_htlcs(name, payment_hash)
+            keys = [condition.key for condition in found if (condition.offerer is side) is own]
+            if not keys:
+                raise InvalidState(f"no HTLC of {'this side' if own else 'the peer'} has hash {payment_hash.hex()}")
+            return party.change(name, wanted(keys))
+
+        return await self._change(name, offer)
+
+    async def _change(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> UpdateResult:
+        made = await self._advance(channel_id, offer)
+        sequence = self._own_party().channel(channel_id).sequence
+        return await self._result(channel_id, sequence, duplicate=not made)
+
+    async def _advance(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> bool:
+        """Run an exchange; False if the offer says that there is nothing to do any more."""
+        if self.peer is None:
+            raise NotConnected("this call needs a client that was made with a peer")
+        await self._require_active(channel_id)
+        try:
+            await self.peer.advance(channel_id, offer)
+        except AlreadyMade:
+            return False
+        return True
+
+    async def _require_active(self, channel_id: bytes) -> None:
+        """Ask the tower once, before the first exchange: a state that no tower takes helps nobody."""
+        if channel_id in self._active:
+            return
+        info = await self.get_channel_info(channel_id.hex())
+        if info.status in BEFORE_ACTIVE:
+            raise ChannelNotReady(
+                f"the channel is {info.status}: its funding is not confirmed deep enough; use `wait_for_status`"
+            )
+        self._active.add(channel_id)
+
+    async def _result(self, channel_id: bytes, sequence: int, *, duplicate: bool) -> UpdateResult:
+        """The result, once the tower holds the state, or may lack it (mode async)."""
+        party = self._own_party()
+        channel = party.channel(channel_id)
+        if channel.final_sequence < sequence and self.finality is not None:
+            self.finality.touch(channel)
+            await self.finality.settle(channel_id)
+        state = await asyncio.to_thread(party.state, channel_id, sequence)
+        final = party.channel(channel_id).final_sequence
+        return UpdateResult(channel_id.hex(), sequence, final, state.content.state_hash.hex(), duplicate)
+
+
+class AlreadyMade(StateChannelError):
+    """What was asked for is done already; never leaves the client."""
+
+
+def compare_update(update: StateUpdate, upload: UpdateRequest) -> None:
+    """Raise `InvalidState` unless the documented fields are those of a complete state."""
+    header = StateHeader.decode(bytes(upload.state.header))
+    if update.sequence_number != header.seq:
+        raise InvalidState(f"sequence_number is {update.sequence_number}, the signed state is {header.seq}")
+    if tuple(update.balances) != header.balances:
+        raise InvalidState(f"balances are {list(update.balances)}, the signed state has {list(header.balances)}")
+    if _data(update) != bytes(upload.state.state_data):
+        raise InvalidState("state_data differs from that of the signed state")
+    signed = [_signature_text(each) for each in (upload.state.signatures.a, upload.state.signatures.b)]
+    if update.signatures and list(update.signatures) != signed:
+        raise InvalidState("signatures differ from those of the signed state (A first, 512 digits each)")
+
+
+def _check_next(party: ChannelParty, channel_id: bytes, number: int) -> None:
+    newest = party.channel(channel_id).sequence
+    if number <= newest:
+        raise AlreadyMade
+    if number != newest + 1:
+        raise SequenceGap(f"state {newest + 1} comes next, sequence_number is {number}")
+
+
+def _compare_complete(party: ChannelParty, channel_id: bytes, update: StateUpdate) -> None:
+    try:
+        upload = party.update_body(channel_id, update.sequence_number)
+        compare_update(update, upload)
+    except InvalidState as error:
+        raise Equivocation(f"state {update.sequence_number} exists with other content: {error}") from None
+
+
+def _conditions(party: ChannelParty, channel_id: bytes, update: StateUpdate) -> Sequence[Condition]:
+    return party.channel(channel_id).conditions if update.conditions is None else update.conditions
+
+
+def _balances(update: StateUpdate) -> tuple[int, int]:
+    if len(update.balances) != 2:
+        raise InvalidState(f"a channel has two balances, got {len(update.balances)}")
+    return update.balances[0], update.balances[1]
+
+
+def _data(update: StateUpdate) -> bytes:
+    return update.state_data.encode() if isinstance(update.state_data, str) else update.state_data
+
+
+def _signature_text(body: SignatureBody) -> str:
+    return StateSignatures(body.state, body.settle_a, body.settle_b, body.commit_peer).encode().hex()
