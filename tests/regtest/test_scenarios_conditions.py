@@ -168,6 +168,25 @@ def test_one_claim_at_a_time_is_the_child_the_others_follow(world: World) -> Non
     assert_replays(world)
 
 
+def test_a_dear_foreign_child_delays_the_claim_by_one_block(world: World) -> None:
+    """Somebody's child holds the one place below the settlement: it pays for it, and ours follows once it is mined."""
+    condition = incoming(1, world.node.height() + 200)
+    pair = holding(world, condition)
+    close(world, pair)
+    settlement = Transaction.parse(pair.settlement(Side.A, 1))
+    child = world.node.anchor_child(settlement.txid, vout=len(settlement.outputs) - 1, fee=100_000)
+    world.node.send_raw(child)
+    give(world, pair, preimage_of(1))
+    world.look(passes=2)
+    refused = claim_of(world, pair, condition)
+    mine(world)
+    followed = claim_of(world, pair, condition)
+
+    assert refused is None
+    assert followed is not None
+    assert 1 == len(events(world, pair, ClaimPrepared))
+
+
 def test_scenario_C06_htlc_timeout_height(world: World) -> None:
     """Our refund is refused at tip E - 1 and sent and accepted at tip E, and mined in block E + 1."""
     expiry = world.node.height() + 20
