@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from domain.claiming import htlc_key_name
+from domain.contract.hashes import sha256
 from domain.errors import InvalidSecret
-from domain.events import PreimageLearned, Source
+from domain.events import PreimageLearned, Source, envelopes
 from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair, preimage_of
 from tests.support.towers import Bench
@@ -123,7 +124,36 @@ def test_a_preimage_known_elsewhere_is_not_stored_twice(tmp_path: Path) -> None:
 
     assert duplicate
     assert ([], 1) == (stored(tower, pair), len(stored(tower, twin)))
-    assert [preimage_of(1)] == [bytes(p.preimage) for p in tower.services.preimages.get(channel_id).preimages]
+    assert [preimage_of(1)] == [bytes(p.preimage) for p in tower.services.preimages.get(channel_id, False).preimages]
+
+
+def test_a_stranger_does_not_get_a_preimage_by_its_hash(tower: Bench) -> None:
+    """A party that puts another's payment hash into its own channel is told the preimage once it is public."""
+    pair, _ = with_htlcs(tower)
+    spy = open_pair(names=("carol", "dave"))
+    spy_id = tower.registered(spy)
+    sequence = spy.with_htlcs(htlc(Side.A, 1, 20_000, EXPIRY))
+    tower.services.accept_state(spy_id, spy.update_request(Side.B, sequence))
+    stream = tower.context.channels.stream_of(pair.params.proposal_id)
+    add_preimage(tower.context, stream, PreimageRequest(preimage=SecretHex(preimage_of(1))))
+    tower.catch_up()
+    before = tower.services.preimages.get(spy_id, True)
+    to_operator = tower.services.preimages.get(spy_id, False)
+    version = tower.store.version(stream)
+    shown = PreimageLearned(
+        recorded_at=0,
+        payment_hash=sha256(preimage_of(1)),
+        preimage=preimage_of(1),
+        source=Source.MEMPOOL,
+        txid=bytes(32),
+    )
+    tower.store.append(envelopes(stream, version, [shown]))
+    tower.catch_up()
+
+    assert () == before.preimages
+    assert 1 == len(to_operator.preimages)
+    assert [preimage_of(1)] == [bytes(each.preimage) for each in tower.services.preimages.get(spy_id, True).preimages]
+    assert 1 == len(tower.services.preimages.get(pair.channel_id.hex(), True).preimages)
 
 
 def test_an_older_state_takes_no_preimage(tower: Bench) -> None:

@@ -47,11 +47,16 @@ def add_preimage(context: Context, stream: str, request: PreimageRequest) -> Pre
     return PreimageAdded(answer, duplicate=not stored)
 
 
-def get_preimages(context: Context, stream: str) -> PreimagesBody:
-    """Known preimages of the HTLCs in the states that may be settled, in order of their payment hashes."""
+def get_preimages(context: Context, stream: str, *, to_party: bool = False) -> PreimagesBody:
+    """Known preimages of the HTLCs in the states that may be settled, in order of their payment hashes.
+
+    A party is told what is public and what this channel knows: a payment hash is no secret, and who puts a stranger's
+    into a channel of its own must not get the preimage that was handed over for another one.
+    """
     channel = context.channels.load(stream)
     pending = [c for record in _records(context, channel) for c in record.read_conditions() if c.is_htlc]
-    found = {payment_hash: _find(context, channel, payment_hash) for payment_hash in sorted({c.hash for c in pending})}
+    hashes = sorted({condition.hash for condition in pending})
+    found = {payment_hash: _find(context, channel, payment_hash, to_party) for payment_hash in hashes}
     incoming = {c.hash for c in pending if entitled(c, ClaimPath.SUCCESS) is channel.own_side}
     return PreimagesBody(
         channel_id=Hex32(channel.params.channel_id),
@@ -60,10 +65,10 @@ def get_preimages(context: Context, stream: str) -> PreimagesBody:
     )
 
 
-def _find(context: Context, channel: Channel, payment_hash: bytes) -> PreimageBody | None:
-    row = _row(context, payment_hash)
+def _find(context: Context, channel: Channel, payment_hash: bytes, to_party: bool) -> PreimageBody | None:
+    row, own = _row(context, payment_hash), dict(channel.preimages).get(payment_hash)
     # The view may be a moment behind the log.
-    preimage = dict(channel.preimages).get(payment_hash) if row is None else row.preimage
+    preimage = own if row is None or (to_party and not row.public) else row.preimage
     if preimage is None:
         return None
     public = row is not None and row.public == 1
@@ -92,15 +97,18 @@ def _lookup(context: Context) -> KnownPreimage:
 
 
 class Preimages(msgspec.Struct, frozen=True):
-    """The use cases of this module as plain callables for the edges; the first argument names the channel."""
+    """The use cases of this module as plain callables for the edges; the first argument names the channel.
+
+    `get` takes as second argument whether a party asks, and not the operator.
+    """
 
     add: Callable[[str, PreimageRequest], PreimageAdded]
-    get: Callable[[str], PreimagesBody]
+    get: Callable[[str, bool], PreimagesBody]
 
 
 def bind_preimages(context: Context) -> Preimages:
     """The use cases of one tower."""
     return Preimages(
         add=lambda name, request: add_preimage(context, find_stream(context, name), request),
-        get=lambda name: get_preimages(context, find_stream(context, name)),
+        get=lambda name, to_party: get_preimages(context, find_stream(context, name), to_party=to_party),
     )

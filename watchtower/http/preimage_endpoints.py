@@ -33,9 +33,12 @@ PREIMAGES: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels/{id}/preimages",
         summary="Known preimages of a channel's pending HTLCs",
-        description="Learned from transactions in any channel of this tower, or handed over; and what is missing.",
+        description=(
+            "Learned from transactions in any channel of this tower, or handed over; and what is missing. A party is "
+            "told of preimages that are public or were handed over for its own channel."
+        ),
         scope="channels:read",
         answer=PreimagesBody,
-        call=lambda services, call: services.preimages.get(call.name),
+        call=lambda services, call: services.preimages.get(call.name, call.principal.is_party),
     ),
 )
