@@ -22,7 +22,7 @@ from domain.units import MAX_MONEY
 from watchtower.client import htlcs
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_core import PartyCore
-from watchtower.client.payment_log import Leg, Payment, evolve_payment
+from watchtower.client.payment_log import Leg, Payment, evolve_payment, may_retry
 
 CATEGORY = "p"
 """First letter of the streams of payments; channels have `c`."""
@@ -81,13 +81,13 @@ class PartyPayments(PartyCore):
     ) -> Payment:
         """Store the legs before anything is offered. The same again changes nothing; else `PaymentConflict`.
 
-        Without a `payment_hash` (swaps) this party makes the preimage.
+        A payment that failed may be tried again under its hash, on any legs. Without a `payment_hash` (swaps) this party makes the preimage.
         """
         with self._mutex:
             salt = self._entropy() if payment_hash is None else None
             known = sha256(self._keys.preimage(salt)).digest() if salt is not None else _hash(payment_hash or b"")
             before = self._payments.get(known)
-            if before is not None:
+            if before is not None and not may_retry(before):
                 if (before.kind, before.incoming, before.outgoing) == (kind, incoming, outgoing):
                     return before
                 raise PaymentConflict(f"payment {known.hex()[:16]} is known here with other legs")
@@ -141,7 +141,24 @@ class PartyPayments(PartyCore):
             channel = self.channel(channel_id)
             self._take(channel, htlcs.learn(self._seat(channel), self._keys.preimage(payment.salt)))
 
+    def withdraw_leg(self, channel_id: bytes, payment_hash: bytes) -> bool:
+        """Forget an own offer of this payment's HTLC that the peer did not take up; False once somebody signed for it.
+
+        A late answer of the peer is then the answer to nothing.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            if not _offers_htlcs(channel, payment_hash):
+                return False
+            self._keep(msgspec.structs.replace(channel, pending=None))
+            return True
+
     # ── what is known ────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def height(self) -> int | None:
+        """The height of the chain as far as this party was told."""
+        return self._height
 
     def payment(self, payment_hash: bytes) -> Payment | None:
         """A payment by its hash."""
@@ -193,13 +210,15 @@ def _without_old_offer(channel: PartyChannel) -> PartyChannel:
     return msgspec.structs.replace(channel, pending=None) if _offers_htlcs(channel) else channel
 
 
-def _offers_htlcs(channel: PartyChannel) -> bool:
+def _offers_htlcs(channel: PartyChannel, payment_hash: bytes | None = None) -> bool:
+    """Whether an own offer without a signature adds HTLCs of this side (with this hash)."""
     pending = channel.pending
     if pending is None or pending.is_bound or pending.by is not channel.own_side:
         return False
     before = set(channel.conditions)
     added = (c for c in pending.content.read_conditions() if c not in before)
-    return any(c.is_htlc and c.offerer is channel.own_side for c in added)
+    own = (c for c in added if c.is_htlc and c.offerer is channel.own_side)
+    return any(payment_hash in (None, c.hash) for c in own)
 
 
 def _hash(payment_hash: bytes) -> bytes:

@@ -87,3 +87,8 @@ def evolve_payment(payment: Payment | None, event: Envelope) -> Payment:
 
 def _leg(channel_id: bytes | None, amount: int, expiry: int) -> Leg | None:
     return None if channel_id is None else Leg(channel_id, amount, expiry)
+
+
+def may_retry(payment: Payment) -> bool:
+    """Whether the payment hash may be used again: what failed came back on every leg before it was called failed."""
+    return payment.outcome is PaymentOutcome.FAILED and payment.kind in (PaymentKind.PAY, PaymentKind.FORWARD)

@@ -57,6 +57,12 @@ STORE_EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 
+PAYMENT_EVENTS: dict[str, tuple[str, ...]] = {
+    "payment_delayed": ("reason",),
+    "payment_goes_on_chain": ("channel", "sequence"),
+}
+
+
 def snake_case(class_name: str) -> str:
     """`BreachDetected` -> `breach_detected`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
@@ -71,5 +77,6 @@ ALL_EVENTS: dict[str, tuple[str, ...]] = {
     **CHAIN_EVENTS,
     **EDGE_EVENTS,
     **STORE_EVENTS,
+    **PAYMENT_EVENTS,
 }
 """Name -> fields that are always present beside the context."""

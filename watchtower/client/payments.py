@@ -1,0 +1,478 @@
+"""Payments over hops and swaps: the part that waits, sends and asks; what is done is decided in `forwarding`.
+
+    async with Payments(party, links_of(server, home), tower=client, policy=ForwardingPolicy()) as payments:
+        invoice = payments.invoice(50_000, payable_until=height + 144)
+        preimage = await payments.pay(route, invoice)
+
+Every party of a payment runs this: it pays, forwards (with a `policy`), receives, swaps, and goes on chain in time. It
+looks at everything again after each message, each block and at least every few seconds, and holds nothing that matters
+in memory, so it may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+import structlog
+
+from domain.errors import DomainError, MalformedInput
+from domain.events import PaymentKind, PaymentOutcome
+from domain.status import ChannelStatus
+from watchtower.client.dispute_types import ClosureResult
+from watchtower.client.errors import StateChannelError
+from watchtower.client.forwarding import (
+    Decision,
+    End,
+    Expire,
+    Fail,
+    Forward,
+    Fulfil,
+    Offer,
+    Reveal,
+    swap_objection,
+)
+from watchtower.client.htlcs import Change
+from watchtower.client.invoices import Invoice, LightningInvoice, read_bolt11
+from watchtower.client.legs import ClaimEnd, OnChain
+from watchtower.client.link import PeerLink
+from watchtower.client.news import HtlcAdded, HtlcNews, HtlcRemoved
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.party_server import PartyServer
+from watchtower.client.payment_errors import PaymentFailed, SwapRefused
+from watchtower.client.payment_log import Leg, Payment
+from watchtower.client.payment_rounds import Close, Job, Round
+from watchtower.client.peer_book import PeerBook
+from watchtower.client.peer_errors import PeerUnreachable
+from watchtower.client.routing import (
+    ForwardingPolicy,
+    Hop,
+    Route,
+    RouteChannel,
+    least_delta,
+    least_expiry,
+    plan_route,
+)
+from watchtower.client.types import ChannelInfo, FundingStatus, ProtocolState
+
+__all__ = [
+    "ForwardingPolicy",
+    "Hop",
+    "Invoice",
+    "Leg",
+    "LightningInvoice",
+    "PaymentFailed",
+    "Payments",
+    "Route",
+    "RouteChannel",
+    "SwapRefused",
+    "least_delta",
+    "least_expiry",
+    "links_of",
+    "plan_route",
+    "read_bolt11",
+]
+
+RETRY_SECONDS = 5.0
+QUIET = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
+"""Statuses of channels that do not close."""
+
+LinkOf = Callable[[bytes], Awaitable[PeerLink]]
+"""The living link to the peer of a channel (by channel id); raises a `PeerError` if there is none."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PaymentTower(Protocol):
+    """What payments ask of the own tower: `StateChannelClient` with the same party."""
+
+    async def get_state(self) -> ProtocolState:
+        """Height of the chain."""
+
+    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
+        """Status and claims."""
+
+    async def get_funding_status(self, channel_id: str) -> FundingStatus:
+        """Which state was published."""
+
+    async def synchronize(self, channel_id: bytes) -> object:
+        """Bring the tower what the party has (rule U4)."""
+
+    async def exchange_preimages(self, channel_id: bytes) -> None:
+        """Preimages of the chain come in, own ones go to the tower."""
+
+    async def close_channel_unilateral(self, channel_id: str, sequence: int) -> ClosureResult:
+        """Publish the own commitment."""
+
+
+def links_of(server: PartyServer, party: ChannelParty, book: PeerBook) -> LinkOf:
+    """The links of a party server, by channel."""
+
+    async def link(channel_id: bytes) -> PeerLink:
+        peer = await asyncio.to_thread(lambda: book.peer_of(party.channel(channel_id)))
+        if peer is None:
+            raise PeerUnreachable("this channel was not opened over a transport; its peer is not known")
+        return await server.link(peer)
+
+    return link
+
+
+class Payments:
+    """All payments of one party. Use as an async context manager, in one event loop, once per party.
+
+    Without a `tower` heights come from `note_height`, a silent peer is only waited for, and `strict` must be False:
+    then a state counts as soon as its predecessor is revoked. With a `policy` the party forwards for others.
+    """
+
+    def __init__(
+        self,
+        party: ChannelParty,
+        link_of: LinkOf,
+        *,
+        tower: PaymentTower | None = None,
+        policy: ForwardingPolicy | None = None,
+        strict: bool = True,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        if strict and tower is None:
+            raise MalformedInput("without a tower nothing is final by rule U4; pass a tower or strict=False")
+        self.party, self.policy = party, policy
+        self._link_of, self._tower, self._strict = link_of, tower, strict
+        self._retry_seconds = retry_seconds
+        self._bell = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._resolved: dict[bytes, OnChain] = {}
+        self._jobs: dict[tuple[bytes | None, bytes], asyncio.Task[None]] = {}
+        self._waiting: dict[bytes, list[asyncio.Future[Payment]]] = {}
+        self._reasons: dict[bytes, str] = {}
+        self._notes = _heard(party)
+        self._told = party.listener
+        party.listener = self._hear
+
+    def __repr__(self) -> str:
+        return f"<Payments of {self.party!r}, {len(self._jobs)} jobs>"
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._running = asyncio.create_task(self.run(), name="payments")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the task and the jobs in hand; what they began is in the log."""
+        self.party.listener = self._told
+        tasks = [*self._jobs.values(), *([self._running] if self._running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for waiting in self._waiting.values():
+            for future in waiting:
+                future.cancel()
+
+    async def run(self) -> None:
+        """Look again after every ring, at least every `retry_seconds`, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._bell.clear()
+            try:
+                await self.look()
+            except (StateChannelError, DomainError) as error:
+                _log.warning("payment_delayed", reason=str(error))
+            try:
+                async with asyncio.timeout(self._retry_seconds):
+                    await self._bell.wait()
+            except TimeoutError:
+                continue
+
+    def wake(self) -> None:
+        """Something may have changed: look again. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._bell.set)
+
+    def note_height(self, height: int) -> None:
+        """Tell the height of the chain; with a tower it is asked for in every look."""
+        self.party.note_height(height)
+        self.wake()
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def invoice(self, amount: int, payable_until: int, payment_hash: bytes | None = None) -> Invoice:
+        """Ask to be paid; durable on return. See `ChannelParty.make_invoice` for a hash that was made elsewhere."""
+        made = self.party.make_invoice(amount, payable_until, payment_hash)
+        return Invoice(made.payment_hash, made.amount, made.payable_until)
+
+    async def pay(self, route: Route, invoice: Invoice) -> bytes:
+        """Pay along a route; returns the preimage, the proof of payment.
+
+        May be repeated after a crash: it never pays twice under one hash. Raises `PaymentFailed` when everything came
+        back, `MalformedInput` for a route that does not fit the invoice.
+        """
+        return await self.proof(await asyncio.to_thread(self.begin, route, invoice))
+
+    def begin(self, route: Route, invoice: Invoice) -> bytes:
+        """Begin a payment and return its hash; durable on return, nothing is waited for."""
+        last, height = route.hops[-1], self.party.height
+        if last.amount != invoice.amount:
+            raise MalformedInput(f"the route ends with {last.amount} sat, the invoice asks for {invoice.amount} sat")
+        if last.expiry < invoice.final_expiry:
+            raise MalformedInput(
+                f"the last HTLC expires at {last.expiry}, the receiver asks for {invoice.final_expiry}"
+            )
+        known = self.party.payment(invoice.payment_hash)
+        if known is None and invoice.payable_until and height is not None and height > invoice.payable_until:
+            raise MalformedInput(f"the invoice was payable until height {invoice.payable_until}, now is {height}")
+        first = route.hops[0]
+        leg = Leg(self.party.channel(first.channel_id).channel_id, first.amount, first.expiry)
+        planned = self.party.plan_payment(PaymentKind.PAY, invoice.payment_hash, outgoing=leg, note=route.note)
+        self.wake()
+        return planned.payment_hash
+
+    def begin_swap(self, give: Leg, take: Leg, payment_hash: bytes | None = None) -> bytes:
+        """Begin a swap of two legs in two channels; returns its payment hash, durable on return.
+
+        Without a `payment_hash` this party makes the preimage: it gives first, longer, and shows the preimage when it
+        takes. With one it takes first, longer, and gives once what it takes is there for good. Either both legs happen
+        or none. Raises `SwapRefused` for legs that would not be safe.
+        """
+        height = self.party.height
+        if height is None:
+            raise SwapRefused("the height of the chain is not known here; tell it with note_height first")
+        periods = [self.party.channel(leg.channel_id).params.challenge_period for leg in (give, take)]
+        known = self.party.payment(payment_hash) if payment_hash is not None else None
+        if known is None:
+            legs = (give, periods[0]), (take, periods[1])
+            preemptive = self.policy is not None and self.policy.preemptive
+            reason = swap_objection(*legs, height, secret_here=payment_hash is None, preemptive=preemptive)
+            if reason is not None:
+                raise SwapRefused(reason)
+        planned = self.party.plan_payment(PaymentKind.SWAP, payment_hash, incoming=take, outgoing=give)
+        self.wake()
+        return planned.payment_hash
+
+    async def swap(self, give: Leg, take: Leg, payment_hash: bytes | None = None) -> bytes:
+        """`begin_swap`, then wait for its end; the preimage, or `PaymentFailed` if neither leg happened."""
+        return await self.proof(await asyncio.to_thread(self.begin_swap, give, take, payment_hash))
+
+    async def proof(self, payment_hash: bytes) -> bytes:
+        """The preimage of a payment once it is over; `PaymentFailed` with the reason if it came back."""
+        ended = await self.ended(payment_hash)
+        preimage = self.party.preimage(payment_hash)
+        if ended.outcome is not PaymentOutcome.PAID or preimage is None:
+            raise PaymentFailed(ended.reason or "the payment failed")
+        return preimage
+
+    async def ended(self, payment_hash: bytes) -> Payment:
+        """The payment once nothing is left to do for it; that may take until its HTLCs are resolved on chain."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(bytes(payment_hash), []).append(future)
+        known = self.party.payment(payment_hash)
+        if known is not None and not known.is_open:
+            self._tell(known)
+        self.wake()
+        ended: Payment = await future
+        return ended
+
+    # ── a look ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def look(self) -> None:
+        """Ask the tower, decide, and start what is to be done."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
+        # What a job was changing while the facts were gathered is left for the next look.
+        busy = set(self._jobs)
+        height = await self._height()
+        if height is None:
+            return
+        closing = await self._closing()
+        look = Round(self.party, height, dict(self._notes), closing, self.policy, self._strict)
+        for job in await asyncio.to_thread(look.jobs):
+            self._start(job, busy)
+
+    def _start(self, job: Job, busy: set[tuple[bytes | None, bytes]]) -> None:
+        """One job at a time per channel and per payment: a decision is made from facts that no job is changing."""
+        for channel, payment in busy | set(self._jobs):
+            if (job.channel_id is not None and channel == job.channel_id) or (payment and payment == job.payment_hash):
+                return
+        key = (job.channel_id, job.payment_hash)
+        task = asyncio.create_task(self._carry_out(job), name=f"payment {job.payment_hash.hex()[:8]}")
+        self._jobs[key] = task
+        task.add_done_callback(lambda _: self._jobs.pop(key, None))
+
+    async def _height(self) -> int | None:
+        if self._tower is None:
+            return self.party.height
+        height = (await self._tower.get_state()).height
+        if height is not None:
+            await asyncio.to_thread(self.party.note_height, height)
+        return height
+
+    async def _closing(self) -> dict[bytes, OnChain]:
+        """What the tower says about channels with HTLCs; brings it up to date where rule U4 waits for it."""
+        found: dict[bytes, OnChain] = {}
+        if self._tower is None:
+            return found
+        for channel in await asyncio.to_thread(self.party.channels):
+            if channel.state is None or not _has_htlcs(channel):
+                continue
+            if channel.channel_id in self._resolved:
+                found[channel.channel_id] = self._resolved[channel.channel_id]
+                continue
+            try:
+                word = await self._word(self._tower, channel)
+            except (StateChannelError, DomainError) as error:
+                _log.warning("payment_delayed", channel=channel.channel_id.hex()[:16], reason=str(error))
+                continue
+            if word is not None:
+                found[channel.channel_id] = word
+            if word is not None and word.status is ChannelStatus.RESOLVED:
+                self._resolved[channel.channel_id] = word
+        return found
+
+    async def _word(self, tower: PaymentTower, channel: PartyChannel) -> OnChain | None:
+        name = channel.channel_id.hex()
+        info = await tower.get_channel_info(name)
+        if info.status in QUIET:
+            behind = channel.firm is not None and channel.final_sequence < channel.sequence
+            if behind and not channel.is_closing:
+                await tower.synchronize(channel.channel_id)
+            return None
+        await tower.exchange_preimages(channel.channel_id)
+        spent = (await tower.get_funding_status(name)).spent_by
+        claims = tuple(
+            ClaimEnd((claim.type, claim.id), claim.status == "OURS", claim.height)
+            for claim in info.claims
+            if claim.status in ("OURS", "THEIRS") and claim.height is not None
+        )
+        return OnChain(info.status, None if spent is None else spent.sequence, claims)
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _carry_out(self, job: Job) -> None:
+        try:
+            await self._perform(job)
+        except (StateChannelError, DomainError) as error:
+            _log.warning("payment_delayed", payment=job.payment_hash.hex()[:16], reason=str(error))
+        else:
+            self.wake()
+
+    async def _perform(self, job: Job) -> None:
+        match job.what:
+            case End():
+                await self._end(job.payment_hash, job.what)
+            case Forward():
+                forward = job.what
+                await asyncio.to_thread(self._plan_forward, job.payment_hash, forward)
+            case Close():
+                await self._close(job)
+            case Reveal():
+                await asyncio.to_thread(self.party.reveal, job.what.channel_id, job.payment_hash)
+            case Offer():
+                await self._offer(job.what)
+            case _:
+                await self._change(job, job.what)
+
+    def _plan_forward(self, payment_hash: bytes, forward: Forward) -> None:
+        legs = {"incoming": forward.incoming, "outgoing": forward.outgoing}
+        self.party.plan_payment(PaymentKind.FORWARD, payment_hash, **legs, note=forward.note)
+
+    async def _offer(self, offer: Offer) -> None:
+        """The one attempt. An offer that the peer did not take up is forgotten: it must not come back later."""
+        htlc = offer.htlc
+        await asyncio.to_thread(self.party.note_leg_offered, htlc.payment_hash)
+        try:
+            link = await self._link_of(offer.channel_id)
+            await link.change(offer.channel_id, Change(add=(htlc,)))
+        except (StateChannelError, DomainError) as error:
+            self._reasons.setdefault(htlc.payment_hash, str(error))
+            raise
+        finally:
+            await asyncio.shield(asyncio.to_thread(self.party.withdraw_leg, offer.channel_id, htlc.payment_hash))
+            self.wake()
+
+    async def _change(self, job: Job, what: Decision) -> None:
+        channel_id, change = await asyncio.to_thread(self._change_of, job.payment_hash, what)
+        if isinstance(what, Fulfil) and self._tower is not None:
+            await self._arm(self._tower, channel_id)
+        link = await self._link_of(channel_id)
+        await link.change(channel_id, change)
+
+    def _change_of(self, payment_hash: bytes, what: Decision) -> tuple[bytes, Change]:
+        match what:
+            case Fulfil():
+                preimage = self.party.preimage(payment_hash)
+                assert preimage is not None, "decided because it is known"
+                return what.channel_id, Change(fulfil=tuple((key, preimage) for key in what.keys))
+            case Fail():
+                return what.channel_id, Change(fail=tuple((key, what.reason) for key in what.keys))
+            case Expire():
+                return what.channel_id, Change(expire=what.keys)
+        raise AssertionError(f"{type(what).__name__} changes no channel")
+
+    async def _arm(self, tower: PaymentTower, channel_id: bytes) -> None:
+        """The tower gets the preimage before the peer does: if this party dies now, the tower claims."""
+        try:
+            await tower.exchange_preimages(channel_id)
+        except StateChannelError as error:
+            _log.warning("payment_delayed", channel=channel_id.hex()[:16], reason=str(error))
+
+    async def _close(self, job: Job) -> None:
+        assert isinstance(job.what, Close)
+        assert job.channel_id is not None
+        if self._tower is None:
+            raise PaymentFailed("a channel must go on chain, and there is no tower to publish its commitment")
+        _log.warning("payment_goes_on_chain", channel=job.channel_id.hex()[:16], sequence=job.what.sequence)
+        await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
+
+    async def _end(self, payment_hash: bytes, end: End) -> None:
+        said = self._reasons.pop(payment_hash, "")
+        reason = said if end.outcome is PaymentOutcome.FAILED and said else end.reason
+        self._tell(await asyncio.to_thread(self.party.end_payment, payment_hash, end.outcome, reason))
+
+    def _tell(self, ended: Payment) -> None:
+        for future in self._waiting.pop(ended.payment_hash, []):
+            if not future.done():
+                future.set_result(ended)
+
+    # ── news ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hear(self, news: HtlcNews) -> None:
+        """Called by the party in whatever thread took the message."""
+        self._told(news)
+        if isinstance(news, HtlcAdded):
+            self._notes[news.channel_id, news.condition.hash] = news.note
+        if isinstance(news, HtlcRemoved):
+            if not self.party.find_htlcs(news.channel_id, news.condition.hash):
+                self._notes.pop((news.channel_id, news.condition.hash), None)
+            if news.reason is not None and self.party.payment(news.condition.hash) is not None:
+                self._reasons[news.condition.hash] = news.reason
+        self.wake()
+
+
+def _heard(party: ChannelParty) -> dict[tuple[bytes, bytes], bytes | None]:
+    """The HTLCs that are there before anybody listens; their notes are lost, so that they are not forwarded."""
+    return {
+        (channel.channel_id, condition.hash): None
+        for channel in party.channels()
+        for condition in channel.conditions
+        if condition.is_htlc
+    }
+
+
+def _has_htlcs(channel: PartyChannel) -> bool:
+    contents = (channel.settled, channel.pending.content if channel.pending else None)
+    return any(c.is_htlc for c in channel.conditions) or any(
+        c.is_htlc for content in contents if content is not None for c in content.read_conditions()
+    )
