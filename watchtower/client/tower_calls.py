@@ -85,24 +85,28 @@ class TowerCalls(PreimageCalls):
     async def wait_for_status(self, channel_id: str, *status: str, timeout_ms: int | None = None) -> ChannelInfo:
         """The channel once it has one of these statuses ("ACTIVE": its funding is confirmed and updates are taken).
 
-        It is looked at whenever the tower tells an event of it. Raises `TimeoutError` after `timeout_ms`; None waits
-        for ever.
+        It is looked at whenever the tower tells an event of it; a channel that the tower does not know yet is waited
+        for, too. Raises `TimeoutError` after `timeout_ms`; None waits for ever.
         """
         news = asyncio.Event()
-        listener = asyncio.create_task(_ring(self.follow(channel_id, 0), news))
-        try:
-            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-                while (info := await self.get_channel_info(channel_id)).status not in status:
+        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+            info = await self._find_channel(channel_id)
+            # One that is not known has no stream of its own yet.
+            events = self.follow(None if info is None else channel_id, 0)
+            listener = asyncio.create_task(_ring(events, news))
+            try:
+                while info is None or info.status not in status:
                     ringing = asyncio.create_task(news.wait())
                     await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
                     ringing.cancel()
                     if listener.done():
                         listener.result()
                     news.clear()
+                    info = await self._find_channel(channel_id)
                 return info
-        finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            finally:
+                listener.cancel()
+                await asyncio.gather(listener, return_exceptions=True)
 
     async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
         """Bring the tower to where the party stands: registration, states, revocations; then they are final.
@@ -138,6 +142,12 @@ class TowerCalls(PreimageCalls):
             await self.revoke_state(name, party.release_body(channel_id, released))
         await self.exchange_preimages(channel_id)
         return result
+
+    async def _find_channel(self, channel_id: str) -> ChannelInfo | None:
+        try:
+            return await self.get_channel_info(channel_id)
+        except ChannelNotFound:
+            return None
 
     async def _reveal_late(self, channel_id: bytes, first: int) -> None:
         """Deliver the peer's secrets from state `first` on: they turn its close into a breach (protocol 7.2)."""
