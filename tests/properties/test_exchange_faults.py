@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.contract.params import SEGWIT, TAPROOT
 from domain.errors import ChannelClosed, SelfBreach
 from domain.transaction import Transaction
 from domain.units import Side
@@ -74,15 +75,15 @@ KINDS: dict[str, list[tuple[Side, Action]]] = {
 
 
 @cache
-def at_state_2() -> tuple[Disks, Pair]:
+def at_state_2(profile: int) -> tuple[Disks, Pair]:
     """Made once: every test goes on from a copy."""
-    disks = Disks(never_lose)
+    disks = Disks(never_lose, profile)
     return disks, opened(disks, 2)
 
 
-def channel() -> tuple[Disks, Pair]:
+def channel(profile: int = TAPROOT) -> tuple[Disks, Pair]:
     """A channel at state 2 between careful parties."""
-    disks, pair = at_state_2()
+    disks, pair = at_state_2(profile)
     twin = disks.copy()
     return twin, twin.restart(pair)
 
@@ -108,7 +109,8 @@ def assert_sound(pair: Pair) -> None:
             party.sign_commitment(pair.channel_id, own.sequence - 1)
     before = pair.sequence
     assert pair.update((pair.balances[0] - 1, pair.balances[1] + 1), first.conditions) == before + 1
-    assert Transaction.parse(pair.a.sign_commitment(pair.channel_id, before + 1)).weight == 664
+    newest = Transaction.parse(pair.a.sign_commitment(pair.channel_id, before + 1))
+    assert newest.txid == pair.commitment_txid(Side.A, before + 1)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -121,6 +123,19 @@ def test_death_at_every_step(kind: str, side: Side, step: int) -> None:
     disks.points[side].left = step
 
     play(net, kind)
+
+    assert_sound(net.heal())
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("step", range(14))
+def test_death_at_every_step_without_taproot(side: Side, step: int) -> None:
+    """The other profile has the same exchange with other signatures."""
+    disks, pair = channel(SEGWIT)
+    net = Net(disks, pair)
+    disks.points[side].left = step
+
+    play(net, "an HTLC and its fulfilment")
 
     assert_sound(net.heal())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from domain.chain import from_display
 from domain.contract import keys
 from domain.contract.params import FLAG_RESCUE_LEAF
 from domain.contract.rescue import build_rescue, complete_rescue, rescue_sighash
@@ -12,6 +13,7 @@ from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from tests.regtest.contract_stage import AUX, enter, mine_to, open_channel, penalty, publish
 from tests.support.parties import Pair
+from watchtower.client import exchange
 from watchtower.devnode.regtest import RegtestNode
 
 
@@ -69,3 +71,21 @@ def test_channel_without_the_leaf_refuses_a_rescue(node: RegtestNode) -> None:
     pair = open_channel(node)
     with pytest.raises(InvalidParams, match="no rescue leaf"):
         _rescue(pair, (400_000, 500_000))
+
+
+def test_parties_settle_together(node: RegtestNode) -> None:
+    """Two parties exchange two messages about a confirmed commitment; the node takes what they made at once."""
+    pair = open_channel(node, flags=FLAG_RESCUE_LEAF)
+    pair.update()
+    raw = pair.b.sign_commitment(pair.channel_id, 1)
+    closed_at = publish(node, raw)
+    block_hash = from_display(node.rpc("getblockhash", closed_at))
+    for party in pair.parties:
+        party.note_spend(pair.channel_id, raw, closed_at, block_hash)
+
+    exchange.run(pair.a, pair.b, pair.a.propose_rescue(pair.channel_id, (497_800, 501_000)))
+
+    joint = pair.b.rescue_transaction(pair.channel_id)
+    assert joint is not None
+    assert enter(node, joint) == 816
+    assert node.height() == closed_at + 1

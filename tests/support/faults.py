@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
+from domain.contract.params import TAPROOT
 from domain.errors import DomainError
 from domain.events import Envelope, StateAccepted, StateCommitted, StateProposed, StateRevoked
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
-from tests.support.parties import Pair, make_party, open_pair
+from tests.support.parties import Pair, make_party, open_pair, settings_of
 from watchtower.client.consent import Consent, agree
 from watchtower.client.messages import (
     AnyMessage,
@@ -56,11 +57,12 @@ class CrashPoint:
 class Disks:
     """What survives the parties: their stores and keystores."""
 
-    def __init__(self, consent: Consent = agree) -> None:
+    def __init__(self, consent: Consent = agree, profile: int = TAPROOT) -> None:
         self.stores = (MemoryEventStore(), MemoryEventStore())
         self.keystores = (MemoryKeystore(), MemoryKeystore())
         self.points = (CrashPoint(), CrashPoint())
         self._consent = consent
+        self.profile = profile
 
     def start(self, side: Side) -> ChannelParty:
         """The party of a side, from what is on its disk."""
@@ -71,11 +73,12 @@ class Disks:
             keystore=self.keystores[side],
             failpoint=self.points[side],
             consent=self._consent,
+            settings=settings_of(self.profile),
         )
 
     def copy(self) -> Disks:
         """The same disks once more: a snapshot that a test may change."""
-        twin = Disks(self._consent)
+        twin = Disks(self._consent, self.profile)
         for side in Side:
             events = [recorded.envelope for recorded in self.stores[side].read_log(0, 10_000)]
             for event in events[1:]:  # every store begins with its own first event
@@ -91,7 +94,7 @@ class Disks:
 
 def opened(disks: Disks, updates: int = 0) -> Pair:
     """A channel whose parties live on disks."""
-    pair = open_pair(parties=(disks.start(Side.A), disks.start(Side.B)))
+    pair = open_pair(parties=(disks.start(Side.A), disks.start(Side.B)), profile=disks.profile)
     pair.updates(updates)
     return pair
 

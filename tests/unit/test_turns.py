@@ -258,3 +258,19 @@ def test_a_side_that_forgot_an_offer_is_brought_back_to_the_signed_one() -> None
 
     assert pair.balances == PAID
     assert pair.a.channel(pair.channel_id).state == pair.b.channel(pair.channel_id).state
+
+
+def test_after_a_reconnection_both_know_whose_turn_it_is() -> None:
+    """The yield and the agreement were lost, and A has forgotten its offer: B may offer at once."""
+    pair = open_pair()
+    exchange.run(pair.a, pair.b, pair.a.offer(pair.channel_id, PAID), carry=without(UpdateYield, UpdateOfferOk))
+    assert pair.a.withdraw(pair.channel_id)
+
+    exchange.reconnect(pair.a, pair.b, pair.channel_id)
+    turns = [party.channel(pair.channel_id).turn(1) for party in pair.parties]
+    exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, OTHER))
+
+    assert turns == [Side.A, Side.A]
+    assert pair.balances == OTHER
+    assert pair.state(1).by is Side.B
+    assert yields_of(pair, Side.A) == yields_of(pair, Side.B) == [(1, Side.B), (1, Side.A)]

@@ -47,6 +47,7 @@ from watchtower.client.party_opening import PartyOpening
 from watchtower.client.party_payments import PartyPayments
 from watchtower.client.party_settings import PartySettings
 from watchtower.client.party_tower import PartyTower
+from watchtower.client.reestablish import is_forgotten
 from watchtower.client.resend import reestablish_message
 from watchtower.client.rules import Resolve, no_descriptors
 from watchtower.client.seat import Seat, Step
@@ -255,6 +256,8 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
         if isinstance(message, CloseAcceptMusig):
             return self._join_musig(seat, message)
         if isinstance(message, UpdateReject) and proposer.is_refused(channel, message):
+            self.withdraw(channel.channel_id)
+        if isinstance(message, Reestablish) and is_forgotten(channel, message):
             self.withdraw(channel.channel_id)
         step = decide(seat, message)
         if isinstance(message, HtlcNote):

@@ -14,7 +14,8 @@ from domain.units import Side
 from watchtower.client import freezing
 from watchtower.client.messages import Message, Reestablish
 from watchtower.client.opening import fixed_message
-from watchtower.client.resend import commit_message, offer_messages, propose_message, revoke_message
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.resend import commit_message, offer_messages, propose_message, revoke_message, yield_message
 from watchtower.client.seat import Seat, Step
 
 
@@ -25,7 +26,7 @@ def on_reestablish(seat: Seat, message: Reestablish) -> Step:
         return lost
     again = _complete_again(seat, message)
     if seat.channel.frozen is None:
-        return Step(messages=(*again, *_pending_again(seat, message)))
+        return Step(messages=(*again, *_yield_again(seat), *_pending_again(seat, message)))
     # What is complete was signed and released before; anything newer waits until the channel is thawed.
     return Step(freezing.thaw_by_peer(seat, message).events, again)
 
@@ -57,6 +58,21 @@ def _complete_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
         return (commit_message(seat, state.seq, state.signatures(seat.own).commit_peer),) if behind else ()
     known = -1 if message.last_peer_secret_seq is None else message.last_peer_secret_seq
     return (revoke_message(seat, state.seq),) if known < seat.channel.own_released else ()
+
+
+def _yield_again(seat: Seat) -> tuple[Message, ...]:
+    """The turn, if this side gave it away: both must know whose it is, or each waits for the other."""
+    following = seat.channel.sequence + 1
+    given = seat.channel.was_handed_over(following) and seat.channel.turn(following) is seat.peer
+    return (yield_message(seat, following),) if given else ()
+
+
+def is_forgotten(channel: PartyChannel, message: Reestablish) -> bool:
+    """Whether the peer no longer makes the offer that this side has agreed to."""
+    pending = channel.pending
+    if pending is None or pending.is_bound or pending.by is channel.own_side:
+        return False
+    return message.pending_state_hash != pending.content.state_hash
 
 
 def _pending_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
