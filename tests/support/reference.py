@@ -74,7 +74,7 @@ def _sections() -> Iterator[str]:
     yield from _module(domain.application)
     yield _entry("GuardedApplication", watchtower.applications.GuardedApplication)
     yield "## Errors\n"
-    yield "Of applications, of the SDK, of the other party, of payments, of the wallet, and the refusals of the rules.\n"
+    yield "Of applications, the SDK, the other party, payments and the wallet, and the refusals of the rules.\n"
     for module in (
         domain.application,
         watchtower.client.errors,
@@ -121,7 +121,7 @@ def _entry(name: str, found: Callable[..., object]) -> str:
     elif issubclass(found, enum.Enum):
         parts.append(f"Values: {', '.join(f'`{member.name}`' for member in found)}.\n")
     elif not getattr(found, "_is_protocol", False):
-        parts.append(_code(_signed(name, found.__init__, skip_self=True)))
+        parts.append(_code(_signed("__init__", found.__init__, skip_self=True)))
         parts += [f"{_text(found.__init__)}\n"] if _is_own(found.__init__) else []
     if name.startswith("Sync"):
         members = [(member, each) for member, each in _members(found) if member in ("of", "close", "follow")]
@@ -187,13 +187,10 @@ def _signed(name: str, found: Callable[..., object], *, skip_self: bool = False)
     signature = inspect.signature(found)
     given = [each for each in signature.parameters.values() if not (skip_self and each.name in ("self", "cls"))]
     shown = [_parameter(each) for each in given]
-    result = "" if name[0].isupper() else f" -> {_hint(signature.return_annotation)}"
-    begin = "async " if inspect.iscoroutinefunction(inspect.unwrap(found)) else ""
-    inner = str(inspect.Signature(shown))
-    head = name if name[0].isupper() else f"{begin}def {name}"
-    tail = "" if name[0].isupper() else ": ..."
-    line = f"{head}{inner}{result}{tail}"
-    return line if len(line) <= WIDTH else f"{head}(\n{_lines(shown)}){result}{tail}"
+    result = _hint(signature.return_annotation)
+    begin = "async def" if inspect.iscoroutinefunction(inspect.unwrap(found)) else "def"
+    line = f"{begin} {name}{inspect.Signature(shown)} -> {result}: ..."
+    return line if len(line) <= WIDTH else f"{begin} {name}(\n{_lines(shown)}) -> {result}: ..."
 
 
 def _parameter(each: inspect.Parameter) -> inspect.Parameter:
