@@ -14,6 +14,7 @@ from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
+from watchtower.client.consent import Deal, agree, never_lose
 from watchtower.client.dispute_types import (
     ChallengeResult,
     ChannelState,
@@ -27,7 +28,9 @@ from watchtower.client.dispute_types import (
 from watchtower.client.disputes import InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
 from watchtower.client.home import PartyHome, create_home, open_home
+from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.link import PeerLink
+from watchtower.client.news import HtlcAdded, HtlcRemoved, PreimageShown
 from watchtower.client.open_client import open_client
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
@@ -54,6 +57,7 @@ from watchtower.client.wallet import FundingWallet, WalletError
 __all__ = [
     "BitcoindWallet",
     "ChallengeResult",
+    "Change",
     "ChannelInfo",
     "ChannelParams",
     "ChannelParticipant",
@@ -66,10 +70,14 @@ __all__ = [
     "Closer",
     "ClosureResult",
     "Condition",
+    "Deal",
     "FundingStatus",
     "FundingWallet",
+    "HtlcAdded",
+    "HtlcRemoved",
     "InProcessPeer",
     "KnownPreimage",
+    "NewHtlc",
     "PartyAuth",
     "PartyHome",
     "PartySettings",
@@ -80,6 +88,7 @@ __all__ = [
     "PeerLink",
     "PendingState",
     "PreimageResult",
+    "PreimageShown",
     "ProtocolState",
     "ResponseResult",
     "ServedPeer",
@@ -96,7 +105,9 @@ __all__ = [
     "ValidationResult",
     "VerificationResult",
     "WalletError",
+    "agree",
     "create_home",
+    "never_lose",
     "open_client",
     "open_home",
 ]
