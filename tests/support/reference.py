@@ -151,7 +151,7 @@ def _default(value: object, factory: object) -> Bare:
 
 
 def _shown(value: object) -> Bare:
-    if isinstance(value, FunctionType):
+    if isinstance(value, FunctionType) and value.__name__.isidentifier():
         return Bare(value.__name__)
     if isinstance(value, enum.Enum):
         return Bare(f"{type(value).__name__}.{value.name}")
