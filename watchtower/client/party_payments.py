@@ -81,7 +81,8 @@ class PartyPayments(PartyCore):
     ) -> Payment:
         """Store the legs before anything is offered. The same again changes nothing; else `PaymentConflict`.
 
-        A payment that failed may be tried again under its hash, on any legs. Without a `payment_hash` (swaps) this party makes the preimage.
+        A payment that failed may be tried again under its hash, on any legs. Without a
+        `payment_hash` (for swaps) this party makes the preimage.
         """
         with self._mutex:
             salt = self._entropy() if payment_hash is None else None
