@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.events import FreezeReason
 from domain.units import Side
 from tests.support.parties import Pair, made_up_funding, make_party
 from watchtower.client import PartySettings, Terms, exchange
@@ -145,3 +147,47 @@ def test_the_seed_is_in_no_file_in_the_clear(tmp_path: Path) -> None:
 def vars_of(secrets: object) -> list[bytes]:
     """All secrets of a channel."""
     return [getattr(secrets, name) for name in ("fund", "rev", "settle", "htlc", "auth", "seed", "payout", "sweep")]
+
+
+def with_channel(directory: Path) -> bytes:
+    """A home with one channel at state 0."""
+    create_home(directory, "regtest", PASSPHRASE, cost=2**4)
+    with open_home(directory, PASSPHRASE, REGTEST) as home:
+        return exchange.open_channel(
+            home.party, make_party("bob"), Terms(balances=(500_000, 500_000)), lambda spk, sat: (b"\x11" * 32, 0)
+        )
+
+
+def frozen(directory: Path, channel_id: bytes, restored: bool | None = None) -> FreezeReason | None:
+    """Whether the channel is frozen after the home was opened."""
+    with open_home(directory, PASSPHRASE, REGTEST, restored=restored) as home:
+        return home.party.channel(channel_id).frozen
+
+
+def test_a_copied_home_is_frozen(tmp_path: Path) -> None:
+    """A copy by any tool has another inode: its log may be old. The original and a home that was moved go on."""
+    channel_id = with_channel(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    moved = (tmp_path / "a").rename(tmp_path / "moved")
+
+    assert frozen(moved, channel_id) is None
+    assert frozen(tmp_path / "copy", channel_id) is FreezeReason.RESTORED
+
+
+def test_a_thawed_copy_stays_thawed(tmp_path: Path) -> None:
+    """The place is remembered: the copy is the home from now on."""
+    channel_id = with_channel(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with open_home(tmp_path / "copy", PASSPHRASE, REGTEST) as home:
+        home.party.unfreeze(channel_id, 0)
+
+    assert frozen(tmp_path / "copy", channel_id) is None
+
+
+@pytest.mark.parametrize(("restored", "expected"), [(True, FreezeReason.RESTORED), (False, None)])
+def test_the_owner_knows_better(tmp_path: Path, restored: bool, expected: FreezeReason | None) -> None:
+    """`restored` overrules what the place says."""
+    channel_id = with_channel(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+
+    assert frozen(tmp_path / "copy", channel_id, restored) is expected

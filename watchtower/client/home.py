@@ -23,6 +23,7 @@ from watchtower.backup import LOG_NAMES, Manifest, backup, party_sources, restor
 from watchtower.backup.archive import KEYSTORE_NAME
 from watchtower.backup.errors import BackupError
 from watchtower.client.consent import Consent, never_lose
+from watchtower.client.home_place import is_copy, write_place
 from watchtower.client.key_ring import SEED_NAME, raise_floor
 from watchtower.client.news import Listener, silence
 from watchtower.client.party import ChannelParty, PartySettings
@@ -103,13 +104,13 @@ def open_home(
     applications: Sequence[Application] = (),
     resolve: Resolve = no_descriptors,
     listener: Listener = silence,
-    restored: bool = False,
+    restored: bool | None = None,
 ) -> PartyHome:
     """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file.
 
     `Exposed` if the directory or a file in it can be opened by others. `consent`, `applications`, `resolve` and
-    `listener` are those of `ChannelParty`. `restored` says that this directory was copied back by hand: every channel
-    is frozen first (`restore_backup` does so by itself).
+    `listener` are those of `ChannelParty`. A directory that was copied, or `restored=True`, has every channel
+    frozen first, for its log may be an old one; False says that this is the only and newest copy.
     """
     require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
@@ -126,8 +127,9 @@ def open_home(
                 resolve=resolve,
                 listener=listener,
             )
-            if restored:
+            if is_copy(directory / LOG_NAME) if restored is None else restored:
                 party.note_restored()
+            write_place(directory / LOG_NAME)
         except BaseException:
             store.close()
             raise

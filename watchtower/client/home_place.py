@@ -1,0 +1,38 @@
+"""Whether a party's directory is the one that it was, or a copy of it.
+
+A copied log may be an old one: whoever publishes from it can lose the channel. The file `place` names the inode of
+the log at its last use. A copy, by whatever tool, has the old name and a new inode. What cannot be noticed is a
+whole file system that was set back, as with snapshots of virtual machines.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PLACE_NAME = "place"
+
+
+def is_copy(log: Path) -> bool:
+    """Whether the log was used elsewhere last; False for a home whose place nobody wrote down yet."""
+    try:
+        written = (log.parent / PLACE_NAME).read_text("ascii").strip()
+    except FileNotFoundError:
+        return False
+    return written != _inode(log)
+
+
+def write_place(log: Path) -> None:
+    """Remember where the log is, durably and in one step; after the party knows what follows from the last place."""
+    fresh = log.parent / f"{PLACE_NAME}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(_inode(log) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(log.parent / PLACE_NAME)
+
+
+def _inode(log: Path) -> str:
+    # The device number is left out: it may change with every start of the machine.
+    return str(log.stat().st_ino)
