@@ -111,7 +111,7 @@ def display_outpoint(outpoint: bytes) -> str:
 def parse_outpoint(text: str) -> OutPoint:
     """Read `txid:vout` (display order); raises `MalformedInput`."""
     txid, _, vout = text.partition(":")
-    if not vout.isascii() or not vout.isdigit():
+    if not vout.isascii() or not vout.isdigit() or len(vout) > 10:
         raise MalformedInput(f"an outpoint is written txid:vout, got {text[:80]!r}")
     return make_outpoint(from_display(txid), int(vout))
 

@@ -88,7 +88,7 @@ class AccessFile:
                 self._seen = mark
         except FileNotFoundError:
             self._table, self._seen = AccessTable(), None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise AccessFileBroken(f"{self._path} cannot be read ({error}); repair it or restore a copy") from None
         return self._table
 

@@ -180,7 +180,7 @@ def decode_payload(topic: str, state: bytes) -> Payload:
         raise LogCorrupt(f"unknown topic {topic!r}: the log was written by a newer version or is damaged")
     try:
         payload: Payload = decoder.decode(state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise LogCorrupt(f"an event with topic {topic} cannot be decoded: {error}") from None
     return payload
 

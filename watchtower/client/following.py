@@ -21,7 +21,9 @@ SILENCE = 60.0
 """Seconds without a byte until the stream counts as dead. A tower sends a comment every 15, unless set otherwise."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-LONGEST_LINE = 1_000_000
+LONGEST_EVENT = 1_000_000
+"""Characters that wait for the end of their event."""
+
 TRY_AGAIN = (429, 500, 502, 503, 504)
 
 
@@ -35,18 +37,20 @@ class EventReader:
 
     def read(self, text: str) -> list[EventBody]:
         """The events that are complete now. Raises `UnexpectedAnswer` for what no tower sends."""
-        self._rest += text
-        if len(self._rest) > LONGEST_LINE:
-            raise UnexpectedAnswer("the event stream has a line without end")
-        *lines, self._rest = self._rest.split("\n")
+        *lines, self._rest = (self._rest + text).split("\n")
         found: list[EventBody] = []
         for line in lines:
             self._take(line.rstrip("\r"), found)
+        self._require_room(len(self._rest))
         return found
 
     def restart(self) -> None:
         """Forget what was incomplete: the connection is a new one."""
         self._rest, self._data = "", []
+
+    def _require_room(self, more: int) -> None:
+        if more + sum(len(line) + 1 for line in self._data) > LONGEST_EVENT:
+            raise UnexpectedAnswer("the event stream has an event without end")
 
     def _take(self, line: str, found: list[EventBody]) -> None:
         name, _, value = line.partition(":")

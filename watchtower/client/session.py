@@ -167,7 +167,7 @@ def read(raw: bytes, form: type[T]) -> T:
     """An answer as a struct; `UnexpectedAnswer` if it is none."""
     try:
         return msgspec.json.decode(raw, type=form)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnexpectedAnswer(f"the tower's answer cannot be read: {error}") from None
 
 

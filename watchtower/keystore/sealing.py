@@ -25,7 +25,11 @@ BLOCK, LANES = 8, 1
 """scrypt's r and p."""
 
 KEY_SIZE, NONCE_SIZE, TAG_SIZE = 32, 12, 16
+SEALED_KEY_SIZE = NONCE_SIZE + KEY_SIZE + TAG_SIZE
 MAX_STRETCH_MEMORY = 2**30
+MAX_WIDTH = 64
+"""Largest product of r and p; this program writes 8."""
+
 _Small = Annotated[int, Meta(ge=1, le=2**20)]
 
 
@@ -73,16 +77,26 @@ def read_header(path: Path, line: bytes) -> Header:
     """The header of a file; `KeystoreCorrupt` if it is none or was damaged."""
     try:
         header = msgspec.json.decode(line, type=Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise corrupt(path, "the first line is not a keystore header") from None
     if header.format != FORMAT or header.version != VERSION:
         raise KeystoreCorrupt(
             f"{path} is not a keystore of format {FORMAT} {VERSION}; was it written by a newer version?"
         )
-    too_large = header.n * header.r * 128 > MAX_STRETCH_MEMORY
-    if header.check != header.checksum() or header.n & (header.n - 1) or too_large:
+    if header.check != header.checksum() or not _can_be_opened(header):
         raise corrupt(path, "the first line is damaged")
     return header
+
+
+def _can_be_opened(header: Header) -> bool:
+    """Whether the fields have their form: anybody can compute the checksum of a line of their own making."""
+    try:
+        sizes = [len(bytes.fromhex(text)) for text in (header.file_id, header.salt, header.data_key)]
+    except ValueError:
+        return False
+    # Lanes take turns in the same memory, but each takes its time: memory and work are bounded.
+    is_bearable = header.n * header.r * header.p * 128 <= MAX_STRETCH_MEMORY and header.r * header.p <= MAX_WIDTH
+    return sizes == [16, 16, SEALED_KEY_SIZE] and header.n > 1 and not header.n & (header.n - 1) and is_bearable
 
 
 def open_cipher(path: Path, header: Header, passphrase: bytes) -> ChaCha20Poly1305:

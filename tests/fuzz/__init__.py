@@ -1,0 +1,1 @@
+"""Foreign bytes at every door: random ones, and valid ones that were changed."""
