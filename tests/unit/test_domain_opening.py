@@ -132,7 +132,6 @@ BAD_PARAMS: dict[str, tuple[dict[str, Any], str]] = {
     "static feerate too low": ({"static_feerate": 999}, "outside 1000 … 50000"),
     "static feerate too high": ({"static_feerate": 50_001}, "outside 1000 … 50000"),
     "reserve above the capacity": ({"reserve_sat": CAPACITY + 1}, "above the capacity"),
-    "profile 1": ({"profile": 1}, "not supported"),
     "profile unknown": ({"profile": 2}, "profile 2 is unknown"),
     "reserved flags": ({"flags": 8}, "reserved bits"),
     "presigned HTLCs": ({"flags": 4}, "not supported"),
@@ -154,6 +153,14 @@ def test_constants_against_the_rules_are_refused(case: str) -> None:
     params = msgspec.structs.replace(funded(unfunded_params()), **changes)
 
     with pytest.raises(InvalidParams, match=text):
+        decide_register(None, Scene().registration(params=params))
+
+
+def test_another_profile_has_another_funding_script() -> None:
+    """Constants of the profile without Taproot are fine, but not with the funding output of the other one."""
+    params = msgspec.structs.replace(funded(unfunded_params()), profile=1)
+
+    with pytest.raises(FundingMismatch, match="pays script 5120"):
         decide_register(None, Scene().registration(params=params))
 
 

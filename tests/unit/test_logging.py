@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import structlog
 
 from domain.events import EVENT_TYPES
-from watchtower.telemetry.events import ALL_EVENTS, snake_case
+from watchtower.telemetry.events import ALL_EVENTS, PARTY_EVENTS, snake_case
 from watchtower.telemetry.logging import RECORD_LIMIT, LogControl, configure
 from watchtower.telemetry.redaction import redact
 
@@ -171,4 +172,17 @@ def test_every_logged_name_is_in_the_table() -> None:
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }
-    assert set() == {entry for entry in logged if entry[1] not in ALL_EVENTS}
+    assert set() == {entry for entry in logged if entry[1].partition(" ")[0] not in ALL_EVENTS}
+
+
+def test_a_party_logs_the_fields_of_the_table() -> None:
+    """Its lines are texts: the name, then the fields that the table gives it."""
+    texts = {
+        text
+        for folder in ("client", "party")
+        for path in Path("watchtower", folder).rglob("*.py")
+        for text in re.findall(r'_log\.\w+\(\s*"([a-z_]+(?: [a-z]+=%[sd])+)"', path.read_text())
+    }
+    told = {text.split(" ")[0]: tuple(re.findall(r"(\w+)=", text)) for text in texts}
+    assert "link_ended" in told
+    assert told.items() <= PARTY_EVENTS.items()

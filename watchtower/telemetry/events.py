@@ -56,6 +56,23 @@ STORE_EVENTS: dict[str, tuple[str, ...]] = {
     "projection_rebuilt": ("notification_id", "seconds"),
 }
 
+PARTY_EVENTS: dict[str, tuple[str, ...]] = {
+    "admission_failed": ("peer",),
+    "call_dropped": ("reason",),
+    "call_failed": (),
+    "funding_not_sent": ("txid", "reason"),
+    "link_ended": ("peer", "reason"),
+    "link_failed": ("peer", "slug", "reason"),
+    "link_work_failed": ("peer", "error"),
+    "message_refused": ("peer", "message", "slug"),
+    "party_started": ("address",),
+    "peer_gone": ("peer", "reason"),
+    "peer_refused": ("peer", "address"),
+    "peer_unreachable": ("peer", "reason"),
+    "tower_behind": ("channel", "reason"),
+    "tower_unreachable": ("reason",),
+}
+"""Of a party, which lives in an application's process: through the standard library, as `name field=value …`."""
 
 PAYMENT_EVENTS: dict[str, tuple[str, ...]] = {
     "payment_delayed": ("reason",),
@@ -77,6 +94,7 @@ ALL_EVENTS: dict[str, tuple[str, ...]] = {
     **CHAIN_EVENTS,
     **EDGE_EVENTS,
     **STORE_EVENTS,
+    **PARTY_EVENTS,
     **PAYMENT_EVENTS,
 }
 """Name -> fields that are always present beside the context."""
