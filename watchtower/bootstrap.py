@@ -106,7 +106,12 @@ class Parts:
         self.channels = Channels(self.store)
         self.outbox = Outbox()
         self.node = self._connect_node()
-        self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
+        self.models = LiveModels(
+            Projector(self.store, self.rows, PROJECTIONS),
+            self.rows,
+            self.channels,
+            one_owner=self.settings.policy.registration != "open",
+        )
         self.tower = self._build_tower()
         self.watch = self._build_watch()
         self.reporter = Reporter(self.store, metrics, self._thread_ended)

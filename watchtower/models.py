@@ -33,12 +33,16 @@ FAR_AWAY = 2**63
 
 
 class LiveModels:
-    """`ports.ReadModels` over the projector's tables."""
+    """`ports.ReadModels` over the projector's tables.
 
-    def __init__(self, projector: Projector, rows: Rows, channels: Channels) -> None:
+    Without `one_owner` strangers register channels here: a preimage that only its channel knows then stays there.
+    """
+
+    def __init__(self, projector: Projector, rows: Rows, channels: Channels, *, one_owner: bool = True) -> None:
         self._projector = projector
         self._rows = rows
         self._channels = channels
+        self._one_owner = one_owner
         self._lock = Lock()
         self._changed: set[str] = set()
         self._watch = WatchSet(self._all(watch_index.TABLE))
@@ -135,9 +139,16 @@ class LiveModels:
         return [row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH]
 
     def preimage(self, payment_hash: bytes) -> bytes | None:
-        """The preimage of a payment hash, learned in any channel."""
+        """The preimage of a payment hash, learned in any channel.
+
+        A claim publishes it, so with several owners only what is public already serves other channels: else a
+        stranger with the payment hash in a channel of its own could make the tower reveal it.
+        """
         found = self._rows.find(preimages.TABLE, "payment_hash", payment_hash)
-        return _bytes(found[0][1]) if found else None
+        if not found:
+            return None
+        row: preimages.PreimageRow = preimages.TABLE.read(found[0])
+        return row.preimage if self._one_owner or row.public else None
 
     def contested(self) -> list[str]:
         """Channels with a known spend that are not resolved: nearest deadline first, then the larger value."""

@@ -15,6 +15,7 @@ from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair, preimage_of
 from tests.support.towers import Bench
 from watchtower.channels.preimages import add_preimage
+from watchtower.models import LiveModels
 from watchtower.wire.api import RegisterRequest
 from watchtower.wire.conditions import PreimageRequest
 from watchtower.wire.hexes import SecretHex
@@ -108,8 +109,8 @@ async def test_known_and_missing_preimages_are_listed(tower: Bench) -> None:
     assert {"channel_id": channel_id, "preimages": found, "missing": []} == after
 
 
-def test_a_preimage_known_elsewhere_is_not_stored_twice(tmp_path: Path) -> None:
-    """Two channels with one payment hash: the second one finds it in the view."""
+def test_a_preimage_is_stored_for_each_channel_that_it_is_handed_over_for(tmp_path: Path) -> None:
+    """Two channels with one payment hash: the second one may belong to somebody else, so it gets its own record."""
     tower = Bench(tmp_path)
     pair, channel_id = with_htlcs(tower)
     twin = open_pair(names=("carol", "bob2"))
@@ -120,11 +121,27 @@ def test_a_preimage_known_elsewhere_is_not_stored_twice(tmp_path: Path) -> None:
 
     tower.services.preimages.add(twin_id, request)
     tower.catch_up()
-    duplicate = tower.services.preimages.add(channel_id, request).duplicate
+    first = tower.services.preimages.add(channel_id, request).duplicate
+    again = tower.services.preimages.add(channel_id, request).duplicate
 
-    assert duplicate
-    assert ([], 1) == (stored(tower, pair), len(stored(tower, twin)))
+    assert (False, True) == (first, again)
+    assert (1, 1) == (len(stored(tower, pair)), len(stored(tower, twin)))
     assert [preimage_of(1)] == [bytes(p.preimage) for p in tower.services.preimages.get(channel_id, False).preimages]
+
+
+def test_where_strangers_register_a_private_preimage_stays_in_its_channel(tmp_path: Path) -> None:
+    """A claim publishes the preimage: one that only its own channel knows must not be used in a stranger's."""
+    tower = Bench(tmp_path)
+    _, channel_id = with_htlcs(tower)
+    payment_hash = htlc(Side.A, 1, 1, 1).hash
+    tower.services.preimages.add(channel_id, PreimageRequest(preimage=SecretHex(preimage_of(1))))
+    tower.catch_up()
+    channels = tower.context.channels
+
+    shared = LiveModels(tower.projector, tower.rows, channels).preimage(payment_hash)
+    apart = LiveModels(tower.projector, tower.rows, channels, one_owner=False).preimage(payment_hash)
+
+    assert (preimage_of(1), None) == (shared, apart)
 
 
 def test_a_stranger_does_not_get_a_preimage_by_its_hash(tower: Bench) -> None:

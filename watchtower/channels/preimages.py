@@ -87,11 +87,11 @@ def _row(context: Context, payment_hash: bytes) -> PreimageRow | None:
 
 
 def _lookup(context: Context) -> KnownPreimage:
-    """Finds preimages in the view of all channels."""
+    """Finds public preimages. One that only another channel knows is stored again for the one that it is given for."""
 
     def known(payment_hash: bytes) -> bytes | None:
         row = _row(context, payment_hash)
-        return None if row is None else row.preimage
+        return row.preimage if row is not None and row.public else None
 
     return known
 
