@@ -14,15 +14,32 @@ import click
 
 import watchtower
 from domain.errors import DomainError
-from watchtower.cli.output import Context
+from watchtower.cli.output import Context, Group
 from watchtower.config import ConfigError
+from watchtower.party.faults import CallFailed
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
 from watchtower.store.errors import StoreCheckFailed
 
-VERBS = ("init", "run", "demo", "channel", "client", "token", "keys", "api", "replay", "config", "version")
+VERBS = (
+    "init",
+    "run",
+    "demo",
+    "party",
+    "channel",
+    "htlc",
+    "proof",
+    "tx",
+    "client",
+    "token",
+    "keys",
+    "api",
+    "replay",
+    "config",
+    "version",
+)
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """Imports a verb only when it is asked for: `channel list` must not pay for the web server."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -66,6 +83,9 @@ def main() -> None:
         for finding in error.findings:
             click.echo(f"configuration: {finding}", err=True)
         sys.exit(2)
+    except CallFailed as error:
+        click.echo(f"{error.fault.slug}: {error.fault.text}", err=True)
+        sys.exit(error.fault.exit_code)
     except (WatchtowerError, DomainError) as error:
         click.echo(f"{error.slug}: {error}", err=True)
         sys.exit(_exit_code(error))

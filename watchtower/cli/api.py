@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from watchtower.cli.output import emit_json
+from watchtower.cli.output import Group, emit_json
 
 
-@click.group("api")
+@click.group("api", cls=Group)
 def command() -> None:
     """What the HTTP API says about itself."""
 

@@ -1,4 +1,7 @@
-"""`watchtower channel`: what is watched, from the log itself; no running service is needed."""
+"""`watchtower channel`: what is watched, from the log itself; and what a party does with its channels.
+
+`list`, `show`, `history` and `liquidity` read the tower's log; no running service is needed.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,24 @@ import click
 
 from domain.status import ChannelStatus
 from watchtower.cli.liquidity import command as liquidity
-from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.cli.looks import COMMANDS as LOOKS
+from watchtower.cli.moves import COMMANDS as MOVES
+from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
 
 STATUS = click.Choice([status.value for status in ChannelStatus], case_sensitive=False)
 
 
-@click.group("channel")
+@click.group("channel", cls=Group)
 def command() -> None:
-    """Show the channels that this tower knows."""
+    """Channels: what the tower watches, and what a party does with its own.
+
+    The commands list, show, history and liquidity read the log of the tower on this machine. The others ask a party
+    (--home) or a tower (--tower).
+    """
 
 
-command.add_command(liquidity)
+for found in (liquidity, *MOVES, *LOOKS):
+    command.add_command(found)
 
 
 @command.command("list")

@@ -9,10 +9,10 @@ import click
 
 from domain.contract.keys import is_xonly
 from watchtower.access import AccessFile, PartyEntry
-from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
 
 
-@click.group("client")
+@click.group("client", cls=Group)
 def command() -> None:
     """Parties that may register channels without a token. A running tower sees changes at once."""
 

@@ -6,11 +6,11 @@ import json
 
 import click
 
-from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
 from watchtower.config import example_toml, shown
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def command() -> None:
     """Show the settings, or print an example file."""
 

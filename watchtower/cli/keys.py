@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
 
 if TYPE_CHECKING:
     from watchtower.backup import Manifest, Sources
@@ -77,7 +77,7 @@ def _place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document.")(command)
 
 
-@click.group("keys")
+@click.group("keys", cls=Group)
 def command() -> None:
     """Change the passphrase of a keystore, back it up, restore and check it."""
 

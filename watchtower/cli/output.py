@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -29,13 +29,12 @@ class Context:
         return load(os.environ, config_path=self.config_path, flags=named)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table on a terminal, tab-separated lines elsewhere; empty is said in words on stderr."""
+        """A table on a terminal, aligned text elsewhere; empty is said in words on stderr."""
         if not rows:
             click.echo(f"no {title}", err=True)
             return
         if not sys.stdout.isatty():
-            for row in (columns, *rows):
-                click.echo("\t".join(_text(cell) for cell in row))
+            click.echo(_aligned(columns, rows))
             return
         from rich.console import Console
         from rich.table import Table
@@ -50,6 +49,17 @@ class Context:
         Console(no_color=self.no_color).print(drawn)
 
 
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns two blanks apart, numbers to the right, nothing behind the last word of a line."""
+    lines = [[_text(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    adjusted = [str.rjust if _numeric(rows, place) else str.ljust for place in range(len(columns))]
+    return "\n".join(
+        "  ".join(adjust(cell, width) for adjust, cell, width in zip(adjusted, line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
 def _text(cell: Any) -> str:
     if cell is None:
         return "-"
@@ -60,9 +70,55 @@ def _numeric(rows: Sequence[Sequence[Any]], index: int) -> bool:
     return all(isinstance(row[index], int | float) or row[index] is None for row in rows)
 
 
+def emit_document(context: Context, title: str, document: dict[str, Any], *, as_json: bool) -> None:
+    """The JSON document; without `as_json` a table of its fields, and one for each list of things in it."""
+    if as_json:
+        emit_json(document)
+        return
+    flat = list(_flat(document))
+    context.table(title, ("field", "value"), [(name, value) for name, value in flat if not _is_list(value)])
+    for name, value in flat:
+        if _is_list(value):
+            columns = list(value[0])
+            context.table(name, columns, [[_cell(row.get(column)) for column in columns] for row in value])
+
+
+def _flat(document: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields with a value; those of inner documents have their path as a name."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        elif value not in (None, "", [], ()):
+            yield before + name, value if _is_list(value) else _cell(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _cell(value: Any) -> Any:
+    """A list of plain values in one cell; a word for a flag."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(each) if isinstance(each, str | int | float | None) else str(each) for each in value)
+    return value
+
+
 def emit_json(document: Any) -> None:
     """Exactly one JSON document on stdout."""
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+class Group(click.Group):
+    """A list of commands with the whole first sentence of each."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Click would cut the sentences."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(limit=400)) for name, each in found if each is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from watchtower.access import SCOPES, AccessFile, Scope, TokenEntry
-from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def command() -> None:
     """Tokens for the API. A running tower sees changes at once."""
 

@@ -20,7 +20,7 @@ from watchtower.client.link import TIMEOUT_MS, PeerLink
 from watchtower.client.party import ChannelParty
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
-from watchtower.client.transport.admission import Admission, only
+from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.curve import CurveDialer
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_listener import CurveListener
@@ -59,15 +59,16 @@ class PartyServer:
     ) -> None:
         self._longest_pause = longest_pause
         self._party, self._book, self._key = party, book, key
-        self._peers = tuple(peers)
+        self._peers = list(peers)
         self._timeout_ms = timeout_ms
         self._finality = finality
         self._dialer = CurveDialer(key, timing)
-        allowed = admission or only(peer.key for peer in peers)
+        allowed = admission or self._is_known
         self._listener = CurveListener(key, *listen, allowed, timing) if listen is not None else None
         self._links: dict[bytes, tuple[PeerLink, bool]] = {}
         self._changed = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
 
     def __repr__(self) -> str:
         return f"<PartyServer {self._key.public.hex()[:8]}, {len(self._links)} links>"
@@ -104,6 +105,14 @@ class PartyServer:
             await self._listener.close()
         await self._dialer.close()
 
+    def reach(self, address: PeerAddress) -> None:
+        """Dial one peer more, and let it connect; harmless for an address that is known."""
+        if address in self._peers:
+            return
+        self._peers.append(address)
+        if self._group is not None:
+            self._group.create_task(self._keep_dialing(address), name=f"dial {address}")
+
     async def link(self, peer: bytes, timeout_ms: int | None = None) -> PeerLink:
         """The living link to a peer; waits for it, and raises `PeerUnreachable` after the time."""
         seconds = (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
@@ -118,12 +127,16 @@ class PartyServer:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            self._group = group
             if self._listener is not None:
                 group.create_task(self._accept(self._listener, group), name="accept peers")
-            for address in self._peers:
+            for address in tuple(self._peers):
                 group.create_task(self._keep_dialing(address), name=f"dial {address}")
             if self._finality is not None:
                 group.create_task(self._finality.run(), name="tower")
+
+    def _is_known(self, peer: bytes) -> bool:
+        return any(peer == address.key for address in self._peers)
 
     async def _accept(self, listener: CurveListener, group: asyncio.TaskGroup) -> None:
         while True:

@@ -71,6 +71,18 @@ class ServedPeer:
         if server is not None:
             await server.stop()
 
+    def reach(self, address: PeerAddress) -> None:
+        """Dial one peer more, now and after every `start`."""
+        if address not in self._peers:
+            self._peers = (*self._peers, address)
+        if self._server is not None:
+            self._server.reach(address)
+
+    async def wait(self) -> None:
+        """Run until `stop`; raises what made the server end by itself."""
+        if self._server is not None:
+            await self._server.wait()
+
     async def link(self, peer: bytes) -> PeerLink:
         """The living link to a peer (32 bytes); `PeerUnreachable` if there is none in time."""
         if self._server is None:

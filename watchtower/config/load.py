@@ -18,7 +18,9 @@ from watchtower.config.fields import PREFIX, Field, all_fields
 from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, parse_listen
 from watchtower.ports import WatchtowerError
 
-RESERVED = frozenset(PREFIX + name for name in ("CONFIG", "PROFILE", "REQUIRE_NODE", "OFFLINE", "DEBIAN_MIRROR"))
+RESERVED = frozenset(
+    PREFIX + name for name in ("CONFIG", "PROFILE", "REQUIRE_NODE", "OFFLINE", "DEBIAN_MIRROR", "PARTY_HOME")
+)
 """Variables with our prefix that other parts read; they are no settings."""
 
 FOLDER = "state-channel-watchtower"

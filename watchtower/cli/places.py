@@ -1,0 +1,179 @@
+"""Where a command's call goes: to a party in a directory, or to a tower alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watchtower.cli.output import Context, config_option
+
+if TYPE_CHECKING:
+    from watchtower.party.calls import Call
+
+STDIN = "-"
+HOME_VARIABLE = "STATE_CHANNEL_PARTY_HOME"
+FILE = click.Path(dir_okay=False, allow_dash=True)
+
+
+class Balances(click.ParamType[tuple[int, int]]):
+    """Two amounts in satoshi, A first."""
+
+    name = "A,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read `50000000,50000000`."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+            self.fail(f"write the balances of A and B in satoshi, as in 50000000,50000000; got {value!r}", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+class Place:
+    """A party's directory, or a tower's address; nothing is opened before a call."""
+
+    def __init__(
+        self,
+        context: Context,
+        home: Path | None,
+        passphrase_file: str | None,
+        tower: str | None,
+        token_file: str | None,
+    ) -> None:
+        if home is not None and (tower or token_file):
+            raise click.UsageError("--tower and --token-file stand in party.toml; leave them out with --home")
+        self._context = context
+        self.home = home
+        self._passphrase_file = passphrase_file
+        self._tower = tower
+        self._token_file = token_file
+
+    def ask(self, call: Call) -> Any:
+        """The document that a call gives; raises `CallFailed`."""
+        from watchtower.party.program import PartyPlace, ask, ask_tower
+
+        if self.home is not None:
+            return ask(PartyPlace(self.home, self.passphrase), call)
+        config, url, token = self._own_tower()
+        return ask_tower(config, url, token, call)
+
+    def ask_party(self, call: Call) -> Any:
+        """As `ask`, for calls that a tower cannot answer."""
+        if self.home is None:
+            raise click.UsageError(f"name the party's directory with --home or {HOME_VARIABLE}")
+        return self.ask(call)
+
+    def passphrase(self) -> bytes:
+        """From --passphrase-file, else the service's credential, else the file beside the keystore."""
+        assert self.home is not None, "only a party has one here"
+        return find_passphrase(self.home, self._passphrase_file)
+
+    def _own_tower(self) -> tuple[Any, str, str]:
+        """Address and token: as given, else those of the tower of the settings."""
+        from watchtower.client.config import StateChannelConfig
+        from watchtower.party.desk import read_secret
+
+        settings = self._context.load().settings
+        config = StateChannelConfig(network=settings.network, timeout_ms=settings.timeout_ms)
+        beside = Path(settings.data_dir) / "api.token"
+        token_file = self._token_file or (str(beside) if self._tower is None else None)
+        url = self._tower or f"http://{settings.api.listen}"
+        return config, url, read_secret(token_file).strip() if token_file else ""
+
+
+def find_passphrase(home: Path, given: str | None) -> bytes:
+    """The passphrase of a party's keystore; raises `KeystoreError` if there is none."""
+    from watchtower.keystore import PASSPHRASE_NAME, read_passphrase, read_passphrase_line
+
+    if given == STDIN:
+        return read_passphrase_line()
+    if given is not None:
+        return read_passphrase(Path(given))
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / PASSPHRASE_NAME
+    return read_passphrase(credential if credential.is_file() else home / PASSPHRASE_NAME)
+
+
+home_option = click.option(
+    "--home",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=HOME_VARIABLE,
+    help=f"The party's directory. Default: {HOME_VARIABLE}.",
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=FILE,
+    help="File with the party's passphrase; - reads a line. Default: the service's credential, or the file in --home.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+def party_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--home`, `--passphrase-file`, `--json`: the command gets a context, a place, and `as_json`."""
+    return home_option(passphrase_option(json_option(_placed(command))))
+
+
+def tower_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As `party_options`, and `--tower`, `--token-file`, `--config` for a call that needs no party."""
+    told = "Address of the tower. Default: that of the settings, with its own token."
+    tower = click.option("--tower", help=told)
+    token = click.option("--token-file", type=click.Path(dir_okay=False), help="File with a token of the tower.")
+    return home_option(passphrase_option(tower(token(config_option(json_option(_placed(command)))))))
+
+
+def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
+    @click.pass_context
+    @functools.wraps(command)
+    def placed(
+        ctx: click.Context,
+        /,
+        home: Path | None,
+        passphrase_file: str | None,
+        tower: str | None = None,
+        token_file: str | None = None,
+        **options: Any,
+    ) -> Any:
+        context = ctx.find_object(Context)
+        assert context is not None, "the group makes one"
+        return command(context, Place(context, home, passphrase_file, tower, token_file), **options)
+
+    return placed
+
+
+def read_bytes(name: str) -> bytes:
+    """The content of a file, or of standard input for -; `click.UsageError` if it cannot be read."""
+    try:
+        if name == STDIN:
+            return sys.stdin.buffer.read()
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"the file {name} cannot be read ({error.strerror})") from None
+
+
+def read_hex(name: str) -> str:
+    """A file that holds bytes, or their hexadecimal text, as that text."""
+    raw = read_bytes(name)
+    text = raw.strip()
+    if text and all(byte in b"0123456789abcdefABCDEF" for byte in text):
+        return text.decode().lower()
+    return raw.hex()
+
+
+def read_data(given: str) -> bytes:
+    """`TEXT`, or with `@FILE` the bytes of a file."""
+    return read_bytes(given[1:]) if given.startswith("@") else given.encode()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; without a terminal `--yes` is needed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this cannot be undone; say --yes")
+    click.confirm(question, abort=True, err=True)

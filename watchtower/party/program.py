@@ -1,0 +1,212 @@
+"""A party that runs: it answers its peers and its commands until it is told to end.
+
+    run(PartyPlace(Path("alice"), passphrase))      # returns the exit code
+    ask(PartyPlace(Path("alice"), passphrase), UpdateChannel(channel="3f9a", balances=(49, 51)))
+
+`ask` lets a running party do a call; if there is none it opens the directory, does the call and closes it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from watchtower.applications import GuardedApplication
+from watchtower.client.client import StateChannelClient
+from watchtower.client.config import StateChannelConfig
+from watchtower.client.errors import TowerUnreachable
+from watchtower.client.finality import RETRY_SECONDS
+from watchtower.client.home import PartyHome, open_home
+from watchtower.client.open_client import open_client
+from watchtower.client.request_signing import PartyAuth
+from watchtower.client.served_peer import ServedPeer
+from watchtower.descriptors import resolve
+from watchtower.hygiene import forbid_core_dumps
+from watchtower.party import control
+from watchtower.party.calls import Call, plain
+from watchtower.party.control import ControlServer
+from watchtower.party.desk import Desk, open_wallet, read_secret
+from watchtower.party.faults import CallFailed
+from watchtower.party.settings import SOCKET_NAME, PartyFile, addresses, identities, read_peers, read_settings
+from watchtower.party.wire import fault_of
+
+Started = Callable[[dict[str, Any]], None]
+"""Told once that the party listens: its key, its address, its socket."""
+
+_log = logging.getLogger(__name__)
+
+
+class PartyPlace(msgspec.Struct, frozen=True):
+    """A party's directory, how to get its passphrase, and what was said for this run only."""
+
+    home: Path
+    passphrase: Callable[[], bytes]
+    listen: str = ""
+    peers: tuple[str, ...] = ()
+    applications: tuple[str, ...] = ()
+    anyone: bool = False
+
+    @property
+    def socket(self) -> Path:
+        """Where a running party is asked."""
+        return self.home / SOCKET_NAME
+
+    def settings(self) -> PartyFile:
+        """Those of the file with those of this run."""
+        found = read_settings(self.home)
+        return msgspec.structs.replace(
+            found,
+            listen=self.listen or found.listen,
+            applications=tuple(dict.fromkeys((*found.applications, *self.applications))),
+            anyone=self.anyone or found.anyone,
+        )
+
+
+def ask(place: PartyPlace, call: Call) -> Any:
+    """The document that a call gives; raises `CallFailed`."""
+    try:
+        answered, document = control.ask(place.socket, call)
+        return document if answered else asyncio.run(_alone(place, call))
+    except control.REFUSALS as error:
+        raise CallFailed(fault_of(error)) from None
+
+
+def ask_tower(config: StateChannelConfig, url: str, token: str, call: Call) -> Any:
+    """The document that a call gives which the tower can answer alone; raises `CallFailed`."""
+
+    async def asked() -> Any:
+        async with StateChannelClient(config, url=url, token=token) as client:
+            return plain(await call.answer(Desk(client)))
+
+    try:
+        return asyncio.run(asked())
+    except control.REFUSALS as error:
+        raise CallFailed(fault_of(error)) from None
+
+
+def run(place: PartyPlace, started: Started) -> int:
+    """Run until SIGTERM or SIGINT: 0. Raises `CallFailed` if it cannot start, or cannot trust its own log any more."""
+    forbid_core_dumps()
+    try:
+        return asyncio.run(_serve(place, started))
+    except control.REFUSALS as error:
+        raise CallFailed(fault_of(error)) from None
+
+
+# ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _alone(place: PartyPlace, call: Call) -> Any:
+    """One call of a party that does not run: it dials its peers for this call only."""
+    with _opened(place) as (home, desk):
+        del home
+        async with desk.client:
+            return plain(await call.answer(desk))
+
+
+async def _serve(place: PartyPlace, started: Started) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with _opened(place) as (home, desk):
+        async with _connected(desk.client, stop) as connected:
+            if not connected:
+                return 0
+            async with ControlServer(place.socket, lambda call: call.answer(desk)):
+                peer = desk.client.peer
+                assert isinstance(peer, ServedPeer), "it was made so"
+                address = str(peer.address) if peer.address is not None else None
+                started({"key": home.transport_key.public.hex(), "address": address, "socket": str(place.socket)})
+                _log.info("party_started address=%s", address)
+                await _until(stop, peer)
+    return 0
+
+
+async def _until(stop: asyncio.Event, peer: ServedPeer) -> None:
+    """Wait for a signal; raises what made the party end by itself."""
+    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(peer.wait())]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _connected(client: StateChannelClient, stop: asyncio.Event) -> AsyncIterator[bool]:
+    """A connected client; a tower that cannot be reached is tried again until there is a signal (False)."""
+    while not stop.is_set():
+        try:
+            await client.connect()
+        except TowerUnreachable as error:
+            _log.warning("tower_unreachable reason=%s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await stop.wait()
+            continue
+        try:
+            yield True
+        finally:
+            await client.disconnect()
+        return
+    yield False
+
+
+@contextmanager
+def _opened(place: PartyPlace) -> Iterator[tuple[PartyHome, Desk]]:
+    """The directory, open, and a client that is not connected yet."""
+    settings = place.settings()
+    config = settings.config(os.environ)
+    known = (*read_peers(place.home), *place.peers)
+    admitted = set(identities(known))
+    with ExitStack() as stack:
+        applications = [_application(stack, name) for name in settings.applications]
+        home = stack.enter_context(
+            open_home(
+                place.home,
+                place.passphrase(),
+                config.party_settings(),
+                applications=applications,
+                resolve=resolve,
+            )
+        )
+        client = open_client(
+            home,
+            config,
+            url=settings.tower.url,
+            token=read_secret(settings.tower.token_file) if settings.tower.token_file else "",
+            peers=addresses(known),
+            listen=settings.listen_address,
+            admission=lambda key: settings.anyone or key in admitted,
+            wallet=open_wallet(settings.wallet),
+            auth=_auth(home, settings),
+            tower_id=bytes.fromhex(settings.tower.id) if settings.tower.id else None,
+        )
+        yield home, Desk(client, place.home, settings, home.transport_key.public, admitted.add)
+
+
+def _application(stack: ExitStack, name: str) -> GuardedApplication:
+    guarded = GuardedApplication(name)
+    stack.callback(guarded.close)
+    return guarded
+
+
+def _auth(home: PartyHome, settings: PartyFile) -> httpx.Auth | None:
+    """Without a token requests are signed with the keys of the channels that they are about."""
+    if settings.tower.token_file or not settings.tower.id:
+        return None
+    return PartyAuth(home.party, bytes.fromhex(settings.tower.id))
