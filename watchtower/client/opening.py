@@ -169,8 +169,10 @@ def on_funding_fixed(seat: Seat, message: FundingFixed) -> Step:
 
 
 def offer_first(seat: Seat, state_data: bytes, app_id: bytes) -> Step:
-    """Message 0a for state 0, after the outpoint was fixed."""
+    """Message 0a for state 0, after the outpoint was fixed; nothing once it is complete."""
     require_open(seat.channel)
+    if seat.channel.state is not None:
+        return NOTHING
     pending = seat.channel.pending
     if pending is not None:
         return Step(messages=(fixed_message(seat), offer_message(seat, pending.content)))

@@ -28,6 +28,9 @@ from watchtower.wire.api import RegisterRequest
 STATIC_FEERATE = 2000
 """sat/kvB of the commitments and settlements of new channels (protocol 3.2): whatever is missing then, a child pays."""
 
+MAX_PERIOD = 0xFFFF
+"""Blocks: a relative lock time has 16 bits (BIP-68)."""
+
 
 class OpeningCalls(TowerCalls):
     """`peer` reaches the other party, `wallet` pays for the funding output."""
@@ -102,10 +105,10 @@ class OpeningCalls(TowerCalls):
         terms = self.config.terms((first.initial_balance, second.initial_balance))
         if params.challenge_period is not None:
             terms = msgspec.structs.replace(terms, challenge_period=params.challenge_period)
-        if terms.challenge_period < self.config.challenge_period:
+        if not self.config.challenge_period <= terms.challenge_period <= MAX_PERIOD:
             raise InvalidParams(
                 f"challenge_period is {terms.challenge_period} blocks, this client asks for "
-                f"{self.config.challenge_period} at least"
+                f"{self.config.challenge_period} at least, and {MAX_PERIOD} is the most"
             )
         least, most = self.config.funding_threshold, self.config.max_channel_value
         if not least <= terms.capacity <= most:
