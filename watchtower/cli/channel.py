@@ -14,6 +14,7 @@ from watchtower.cli.liquidity import command as liquidity
 from watchtower.cli.looks import COMMANDS as LOOKS
 from watchtower.cli.moves import COMMANDS as MOVES
 from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
+from watchtower.cli.payments import COMMANDS as PAYMENTS
 
 STATUS = click.Choice([status.value for status in ChannelStatus], case_sensitive=False)
 
@@ -27,7 +28,7 @@ def command() -> None:
     """
 
 
-for found in (liquidity, *MOVES, *LOOKS):
+for found in (liquidity, *MOVES, *PAYMENTS, *LOOKS):
     command.add_command(found)
 
 

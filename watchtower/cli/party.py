@@ -91,6 +91,8 @@ def init(
 @PEER
 @click.option("--anyone", is_flag=True, help="Let peers connect that nobody named.")
 @click.option("--application", "applications", multiple=True, metavar="module:name", help="Rules for state_data.")
+@click.option("--forward", is_flag=True, help="Forward payments of others, on the terms of party.toml.")
+@click.option("--no-payments", is_flag=True, help="Leave HTLCs to `watchtower htlc`: nothing is taken by itself.")
 @click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="info")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document with the address, then log lines on stderr.")
 @pass_context
@@ -102,6 +104,8 @@ def run(
     peers: tuple[str, ...],
     anyone: bool,
     applications: tuple[str, ...],
+    forward: bool,
+    no_payments: bool,
     log_level: str,
     as_json: bool,
 ) -> None:
@@ -128,7 +132,14 @@ def run(
         sys.stdout.flush()
 
     place = PartyPlace(
-        home, lambda: find_passphrase(home, passphrase_file), listen, tuple(peers), tuple(applications), anyone
+        home,
+        lambda: find_passphrase(home, passphrase_file),
+        listen,
+        peers,
+        applications,
+        anyone=anyone,
+        forward=forward,
+        payments=not no_payments,
     )
     sys.exit(serve(place, started))
 

@@ -112,11 +112,15 @@ class ServedPeer:
         """See `Closer`."""
         return await self._over_link(channel_id, lambda link: link.close_channel(channel_id, final_balances, fee))
 
-    async def _over_link(self, channel_id: bytes, call: Callable[[PeerLink], Awaitable[T]]) -> T:
+    async def link_of(self, channel_id: bytes) -> PeerLink:
+        """The living link to the peer of a channel; see `link`."""
         peer = self._home.book.peer_of(self._home.party.channel(channel_id))
         if peer is None:
             raise PeerUnreachable("this channel was not opened over a transport; its peer is not known")
+        return await self.link(peer)
+
+    async def _over_link(self, channel_id: bytes, call: Callable[[PeerLink], Awaitable[T]]) -> T:
         try:
-            return await call(await self.link(peer))
+            return await call(await self.link_of(channel_id))
         except TransportClosed:
-            return await call(await self.link(peer))
+            return await call(await self.link_of(channel_id))

@@ -6,7 +6,7 @@ a channel id; amounts are satoshi, balances those of A and B.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -20,7 +20,9 @@ from watchtower.wire.hexes import Hex, to_plain
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="call", kw_only=True):
-    """Base of all calls."""
+    """Base of all calls. One that is about `payments` needs them to run while it waits."""
+
+    payments: ClassVar[bool] = False
 
     async def answer(self, desk: Desk) -> Any:
         """Do it; raises what the SDK raises."""

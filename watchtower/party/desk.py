@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from watchtower.client.client import StateChannelClient
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
+from watchtower.client.payments import Payments
 from watchtower.client.served_peer import ServedPeer
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.node.transport import RpcTransport
@@ -29,13 +31,31 @@ class Desk:
         settings: PartyFile | None = None,
         key: bytes = b"",
         admit: Callable[[bytes], None] = lambda _key: None,
+        payments: Payments | None = None,
     ) -> None:
-        """`key` is the own identity; `admit` lets a peer connect from now on."""
+        """`key` is the own identity; `admit` lets a peer connect from now on; `payments` run beside the calls."""
         self.client = client
         self.home = home
         self.settings = settings or PartyFile()
         self.key = key
         self._admit = admit
+        self._payments = payments
+
+    @property
+    def payments(self) -> Payments:
+        """Those of the party; `ConfigurationError` if it leaves HTLCs alone."""
+        if self._payments is None:
+            raise ConfigurationError("this party was started without payments")
+        return self._payments
+
+    @asynccontextmanager
+    async def paying(self) -> AsyncIterator[None]:
+        """Payments are looked after inside the block, if this party has any to do with them."""
+        if self._payments is None:
+            yield
+            return
+        async with self._payments:
+            yield
 
     @property
     def party(self) -> ChannelParty:

@@ -28,6 +28,7 @@ from watchtower.client.errors import TowerUnreachable
 from watchtower.client.finality import RETRY_SECONDS
 from watchtower.client.home import PartyHome, open_home
 from watchtower.client.open_client import open_client
+from watchtower.client.payments import ForwardingPolicy, Payments
 from watchtower.client.request_signing import PartyAuth
 from watchtower.client.served_peer import ServedPeer
 from watchtower.descriptors import resolve
@@ -55,6 +56,8 @@ class PartyPlace(msgspec.Struct, frozen=True):
     peers: tuple[str, ...] = ()
     applications: tuple[str, ...] = ()
     anyone: bool = False
+    forward: bool = False
+    payments: bool = True
 
     @property
     def socket(self) -> Path:
@@ -69,6 +72,7 @@ class PartyPlace(msgspec.Struct, frozen=True):
             listen=self.listen or found.listen,
             applications=tuple(dict.fromkeys((*found.applications, *self.applications))),
             anyone=self.anyone or found.anyone,
+            forwarding=found.forwarding or (ForwardingPolicy() if self.forward else None),
         )
 
 
@@ -108,9 +112,8 @@ def run(place: PartyPlace, started: Started) -> int:
 
 async def _alone(place: PartyPlace, call: Call) -> Any:
     """One call of a party that does not run: it dials its peers for this call only."""
-    with _opened(place) as (home, desk):
-        del home
-        async with desk.client:
+    with _opened(place, payments=call.payments) as (_, desk):
+        async with desk.client, desk.paying():
             return plain(await call.answer(desk))
 
 
@@ -119,11 +122,11 @@ async def _serve(place: PartyPlace, started: Started) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with _opened(place) as (home, desk):
+    with _opened(place, payments=place.payments) as (home, desk):
         async with _connected(desk.client, stop) as connected:
             if not connected:
                 return 0
-            async with ControlServer(place.socket, lambda call: call.answer(desk)):
+            async with desk.paying(), ControlServer(place.socket, lambda call: call.answer(desk)):
                 peer = desk.client.peer
                 assert isinstance(peer, ServedPeer), "it was made so"
                 address = str(peer.address) if peer.address is not None else None
@@ -167,7 +170,7 @@ async def _connected(client: StateChannelClient, stop: asyncio.Event) -> AsyncIt
 
 
 @contextmanager
-def _opened(place: PartyPlace) -> Iterator[tuple[PartyHome, Desk]]:
+def _opened(place: PartyPlace, *, payments: bool) -> Iterator[tuple[PartyHome, Desk]]:
     """The directory, open, and a client that is not connected yet."""
     settings = place.settings()
     config = settings.config(os.environ)
@@ -196,7 +199,14 @@ def _opened(place: PartyPlace) -> Iterator[tuple[PartyHome, Desk]]:
             auth=_auth(home, settings),
             tower_id=bytes.fromhex(settings.tower.id) if settings.tower.id else None,
         )
-        yield home, Desk(client, place.home, settings, home.transport_key.public, admitted.add)
+        paying = _payments(home, client, settings) if payments else None
+        yield home, Desk(client, place.home, settings, home.transport_key.public, admitted.add, paying)
+
+
+def _payments(home: PartyHome, client: StateChannelClient, settings: PartyFile) -> Payments:
+    peer = client.peer
+    assert isinstance(peer, ServedPeer), "it was made so"
+    return Payments(home.party, peer.link_of, tower=client, policy=settings.forwarding)
 
 
 def _application(stack: ExitStack, name: str) -> GuardedApplication:

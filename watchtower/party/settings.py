@@ -18,6 +18,7 @@ import msgspec
 
 from watchtower.client.config import VARIABLES, StateChannelConfig
 from watchtower.client.errors import ConfigurationError
+from watchtower.client.routing import ForwardingPolicy
 from watchtower.client.transport.curve_key import PeerAddress
 
 SETTINGS_NAME = "party.toml"
@@ -56,7 +57,7 @@ class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """`party.toml`. The first six are the documented options; None leaves the default.
 
     `listen` is host:port, empty for a party that only dials. `anyone` lets unknown peers connect. `applications` are
-    package.module:name.
+    package.module:name. With a section `forwarding` it forwards payments of others on these terms.
     """
 
     network: str | None = None
@@ -70,6 +71,7 @@ class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     applications: tuple[str, ...] = ()
     tower: TowerPlace = TowerPlace()
     wallet: WalletPlace = WalletPlace()
+    forwarding: ForwardingPolicy | None = None
 
     def config(self, environ: Mapping[str, str]) -> StateChannelConfig:
         """The six options: variables first, then the file, then the defaults; raises `ConfigurationError`."""

@@ -12,7 +12,7 @@ from domain.errors import DomainError, MalformedInput
 from watchtower.client.errors import ConfigurationError, StateChannelError, TowerProblem, TowerUnreachable, WrongTower
 from watchtower.client.peer_errors import PeerRefused, PeerSilent, PeerUnreachable, TransportClosed
 from watchtower.keystore import KeystoreLocked
-from watchtower.party import calls, questions
+from watchtower.party import calls, paying, questions
 from watchtower.party.calls import Call
 from watchtower.party.faults import FAILED, NOT_READY, UNREACHABLE, USAGE, CallFailed, Fault
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
@@ -23,7 +23,7 @@ LIMIT = 16 * 2**20
 
 KINDS: tuple[type[Call], ...] = tuple(
     found
-    for module in (calls, questions)
+    for module in (calls, paying, questions)
     for found in vars(module).values()
     if isinstance(found, type) and issubclass(found, Call) and found is not Call and found.__module__ == module.__name__
 )
