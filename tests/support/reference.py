@@ -32,8 +32,8 @@ LONG = 24
 HEAD = """# Reference
 
 Made from the docstrings (`python -m tests.support.reference docs/reference.md`); a test compares both. What belongs
-together is told in [workflow.md](workflow.md), [api.md](api.md) and [applications.md](applications.md); every setting is in
-[configuration.md](configuration.md), every address of the HTTP API in [openapi.json](openapi.json).
+together is told in [workflow.md](workflow.md), [api.md](api.md) and [applications.md](applications.md); every setting
+is in [configuration.md](configuration.md), every address of the HTTP API in [openapi.json](openapi.json).
 
 Amounts are satoshi, heights and periods blocks, identifiers hexadecimal texts unless the type is `bytes`. Methods with
 `async` have a twin without it in `SyncStateChannelClient`.
