@@ -97,7 +97,7 @@ def _leads(found: object, parts: list[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", [*" ".join((METHODS, TYPES, FIELDS, OPTIONS, DEBUGGING)).split(), *VARIABLES])
+@pytest.mark.parametrize("name", [*f"{METHODS} {TYPES} {FIELDS} {OPTIONS} {DEBUGGING}".split(), *VARIABLES])
 def test_every_name_of_the_documentation_is_on_the_page(name: str) -> None:
     """Methods, types, fields, options, variables, the debug setting."""
     assert re.search(rf"^\|[^\n]*`[^`\n]*\b{name}\b", PAGE, re.MULTILINE), f"{name} is missing"

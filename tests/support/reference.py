@@ -21,6 +21,7 @@ import watchtower.applications
 import watchtower.client
 import watchtower.client.errors
 import watchtower.client.payment_errors
+import watchtower.client.payments
 import watchtower.client.peer_errors
 import watchtower.client.wallet
 
@@ -69,6 +70,9 @@ def _sections() -> Iterator[str]:
     ):
         yield f"## {title}\n"
         yield from (_entry(name, public[name]) for name in names)
+    yield "## Payments and swaps\n"
+    yield "Names of `watchtower.client.payments`.\n"
+    yield from _module(watchtower.client.payments)
     yield "## Applications\n"
     yield "Names of `domain.application` and `watchtower.applications`.\n"
     yield from _module(domain.application)
