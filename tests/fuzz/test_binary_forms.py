@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.chain import BlockHeader
@@ -133,6 +133,7 @@ def test_signatures_of_a_witness_are_found_or_not(item: bytes) -> None:
 
 
 @pytest.mark.parametrize("topic", EVENTS)
+@settings(max_examples=max(20, settings().max_examples // 10))
 @given(data=st.data())
 def test_stored_events_are_refused_or_read(topic: str, data: st.DataObject) -> None:
     """A damaged log gives `LogCorrupt`, or an event that reads back to itself."""

@@ -42,6 +42,7 @@ EVENT = to_json(
 )
 STREAM = b": hello\r\nid: 7\nevent: spend\ndata: " + EVENT + b"\n\nretry: 5\nid: 8\ndata: " + EVENT + b"\n\n"
 HEADERS = write_headers(SignedHeaders(bytes(32), bytes(64), bytes(16), bytes(32), 1_700_000_000))
+SIGNED = HEADERS["Signature-Input"].encode()
 ADDRESS = str(PeerAddress(TransportKey.from_seed(bytes(32)).public, "tower.example", 9735))
 OUTPOINT = display_outpoint(bytes(range(32)) + bytes((1, 0, 0, 0)))
 ACCESS = b'{"tokens":[{"name":"a","sha256":"00","scopes":["read"],"created_at":1}],"parties":[]}'
@@ -111,7 +112,9 @@ def test_an_event_without_end_is_refused(line: str) -> None:
             reader.read(line)
 
 
-@given(near(HEADERS["Signature-Input"].encode()), near(HEADERS["Signature"].encode()))
+@given(near(SIGNED), near(HEADERS["Signature"].encode()))
+@example(SIGNED, HEADERS["Signature"].encode().replace(b":A", b":\xc1"))
+@example(SIGNED.replace(b"=1700000000", b'="' + b"9" * 30 + b'"'), HEADERS["Signature"].encode())
 def test_signature_headers_are_read_or_refused(signature_input: bytes, signature: bytes) -> None:
     """What is read is written and read again without a change."""
     texts = (HEADERS["Content-Digest"], signature_input.decode("latin-1"), signature.decode("latin-1"))
@@ -119,6 +122,7 @@ def test_signature_headers_are_read_or_refused(signature_input: bytes, signature
     found = read_or_none(lambda each: read_headers(*each), texts)
 
     again = None if found is None else write_headers(found)
+    assert found is None or 0 <= found.created < 10**12
     assert again is None or found == read_headers(again["Content-Digest"], again["Signature-Input"], again["Signature"])
 
 

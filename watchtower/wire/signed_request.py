@@ -17,7 +17,6 @@ The headers have the forms of RFC 9421 and RFC 9530; of both only what is needed
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from hashlib import sha256
 
@@ -36,6 +35,7 @@ LONGEST = 1_000
 
 _INPUT = re.compile(r"([a-z*][a-z0-9_.*-]{0,30})=(\([^()]*\))((?:;[a-z]+=(?:\"[!#-\[\]-~ ]*\"|[0-9]{1,12}))*)")
 _PARAMETER = re.compile(r";([a-z]+)=(?:\"([^\"]*)\"|([0-9]+))")
+_TIME = re.compile(r"[0-9]{1,12}")
 _WANTED = frozenset({"created", "nonce", "keyid", "tag"})
 
 
@@ -111,7 +111,7 @@ def _read_input(text: str) -> tuple[str, dict[str, str]]:
         raise MalformedInput(f"Signature-Input must cover exactly {COVERED}")
     pairs = [(name, quoted or number) for name, quoted, number in _PARAMETER.findall(tail)]
     parameters = dict(pairs)
-    if len(pairs) != len(parameters) or set(parameters) != _WANTED or not parameters["created"].isdecimal():
+    if len(pairs) != len(parameters) or set(parameters) != _WANTED or not _TIME.fullmatch(parameters["created"]):
         raise MalformedInput("Signature-Input must have created, nonce, keyid and tag, each once and nothing else")
     if parameters["tag"] != SIGNATURE_TAG:
         raise MalformedInput(f'the tag of the signature must be "{SIGNATURE_TAG}"')
@@ -128,7 +128,7 @@ def _bytes(name: str, text: str, size: int) -> bytes:
     """A byte sequence of RFC 8941: base64 between colons."""
     try:
         raw = base64.b64decode(text[1:-1], validate=True)
-    except binascii.Error:
+    except ValueError:  # also for letters outside of ASCII, which a header may carry
         raw = b""
     # Compared as text too: base64 of other bits behind the last byte would be a second form of the same header.
     if len(raw) != size or text != _binary(raw):
