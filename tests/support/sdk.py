@@ -100,6 +100,25 @@ class MemoryWallet:
             raise WalletError(f"{name} fails once")
 
 
+class Killed(Exception):
+    """The party ends here; what it stored stays."""
+
+
+class Fuse:
+    """A failpoint that kills a party at its n-th passing, and every time after that."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def __call__(self, name: str) -> None:
+        """Pass, or die."""
+        if self.left is None:
+            return
+        self.left -= 1
+        if self.left <= 0:
+            raise Killed(name)
+
+
 class Ends:
     """Both parties' lasting things; `parties` restarts them from their logs."""
 
@@ -108,13 +127,16 @@ class Ends:
         self._options = options
         self._keystores = (MemoryKeystore(), MemoryKeystore())
         self._stores = (MemoryEventStore(), MemoryEventStore())
+        self.fuses = (Fuse(), Fuse())
         self.books = (PeerBook(self._keystores[0]), PeerBook(self._keystores[1]))
 
     def parties(self) -> tuple[ChannelParty, ChannelParty]:
         """Alice and Bob as they are after a restart."""
         alice, bob = (
-            make_party(name, keystore=keystore, store=store, settings=self._settings, **self._options)
-            for name, keystore, store in zip(("alice", "bob"), self._keystores, self._stores, strict=True)
+            make_party(name, keystore=keystore, store=store, settings=self._settings, failpoint=fuse, **self._options)
+            for name, keystore, store, fuse in zip(
+                ("alice", "bob"), self._keystores, self._stores, self.fuses, strict=True
+            )
         )
         return alice, bob
 

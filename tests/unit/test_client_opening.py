@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from domain.contract.params import SEGWIT, TAPROOT
 from domain.contract.scripts import funding_descriptor
 from domain.errors import ChannelNotReady, InvalidParams, MalformedInput
 from domain.transaction import Transaction
-from tests.support.sdk import CONFIG, HALF, Desk, Ends, desk, tower_at
+from tests.support.sdk import CONFIG, HALF, Desk, Ends, Killed, desk, tower_at
 from watchtower.client import (
     ChannelParams,
     ChannelParticipant,
@@ -181,6 +183,35 @@ async def test_a_wallet_that_fails_once_is_asked_again(tmp_path: Path, step: str
         assert begun == {bytes.fromhex(result.info.proposal_id)}
         assert "PROPOSED" == result.info.status
         assert at.alice.channels()[0].funding_tx is not None
+
+
+async def begin(at: Desk, params: ChannelParams) -> None:
+    """An opening that somebody does not survive; links of a dead party end."""
+    with contextlib.suppress(Killed, StateChannelError, TimeoutError):
+        await asyncio.wait_for(at.client.create_channel(params), 2)
+
+
+@pytest.mark.parametrize("victim", [0, 1], ids=["opener", "acceptor"])
+@pytest.mark.parametrize("passing", range(1, 22))
+async def test_whoever_is_killed_anywhere_one_channel_is_funded(tmp_path: Path, victim: int, passing: int) -> None:
+    """Killed around every entry in the log: the repeated call ends with one funding, and state 0 on both sides."""
+    ends, tower = Ends(), tower_at(tmp_path)
+    async with desk(tmp_path, ends=ends, tower=tower, timeout_ms=300) as at:
+        params, signed = at.params(), at.wallet.calls
+        ends.fuses[victim].left = passing
+        await begin(at, params)
+    ends.fuses[victim].left = None
+    async with desk(tmp_path, ends=ends, tower=tower) as at:
+        with contextlib.suppress(InvalidParams):  # killed while keys were exchanged: they are used up
+            await at.client.create_channel(params)
+        again = params if [each for each in at.alice.channels() if each.funding_tx] else at.params()
+        result = await at.client.create_channel(again)
+        await at.two.b.wait_for(bytes.fromhex(result.channel_id), lambda channel: channel.sequence == 0)
+
+        (funded,) = (channel for channel in at.alice.channels() if channel.funding_tx is not None)
+        assert (funded.channel_id.hex(), 0, 0) == (result.channel_id, funded.sequence, funded.final_sequence)
+        assert 1 <= (signed + at.wallet.calls).count("sign") <= 2
+        assert {funded.funding_tx} == set(at.wallet.sent)
 
 
 async def test_an_unreachable_tower_stops_the_opening_before_the_signature(tmp_path: Path) -> None:

@@ -172,6 +172,25 @@ async def test_strict_mode_returns_when_the_tower_has_it(tmp_path: Path) -> None
         assert (1, 1, True) == (repeated.sequence, repeated.final_sequence, repeated.duplicate)
 
 
+async def test_an_update_costs_the_tower_two_requests(tmp_path: Path) -> None:
+    """The first one asks where the tower stands; from then on a state and the own revocation go up, no more."""
+    tower = tower_at(tmp_path)
+    asked: list[str] = []
+
+    async def note(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path.rsplit('/', 1)[1]}")
+        return await tower.transport().handle_async_request(request)
+
+    async with desk(tmp_path, tower=tower, transport=httpx.MockTransport(note)) as at:
+        channel_id = await at.open()
+        await at.client.update_state(update(channel_id, 1))
+        asked.clear()
+        result = await at.client.update_state(update(channel_id, 2, 2_000))
+
+        assert ["POST states", "POST revocations"] == asked
+        assert (2, 2) == (result.sequence, result.final_sequence)
+
+
 async def test_async_mode_lets_the_tower_lag_so_many_states(tmp_path: Path) -> None:
     """Two states may be on their way, the third waits; `disconnect` brings what is left."""
     gate, options = gated(tmp_path)

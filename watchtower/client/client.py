@@ -63,6 +63,7 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         self.closer = closer or peer
         self.finality = None if party is None else Finality(self.synchronize, max_unacked=max_unacked)
         self._active = set()
+        self._delivered = {}
         self._uploading: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -72,6 +73,7 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         brought to it. Raises `WrongTower` unless protocol version, chain, tower id and profile are the expected ones,
         `ConfigurationError` if the party is set to another network than the client.
         """
+        self._delivered.clear()
         await super().connect()
         if self.party is None or self.peer is None or self.finality is None:
             return

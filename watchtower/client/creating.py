@@ -114,7 +114,8 @@ class FundedOpening:
         try:
             self._party.note_prepared(name, prepared.unsigned, prepared.vout)
         except BaseException:
-            self._wallet.release(prepared)
+            if self._party.channel(name).prepared_tx is None:
+                self._wallet.release(prepared)
             raise
         return prepared
 

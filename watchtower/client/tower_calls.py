@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -17,8 +18,17 @@ from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntr
 from watchtower.wire.events import EventBody
 
 
+class Delivered(msgspec.Struct, frozen=True):
+    """What the tower was brought to in this session; `own_released` is the highest own state it knows as revoked."""
+
+    result: UpdateResult
+    own_released: int
+
+
 class TowerCalls(PreimageCalls):
     """What a tower stores and answers."""
+
+    _delivered: dict[bytes, Delivered]
 
     async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
         """Put a channel under the tower's watch."""
@@ -116,31 +126,60 @@ class TowerCalls(PreimageCalls):
         channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised. Preimages go
         both ways.
         """
+        known = self._delivered.get(channel_id)
+        if known is not None and funding_tx is None:
+            with contextlib.suppress(SequenceConflict):  # the tower stands elsewhere: look before more is sent
+                result = await self._deliver_news(channel_id, known)
+                if result is not None:
+                    return result
         party = self._own_party()
-        name = channel_id.hex()
         registration = party.registration(channel_id, funding_tx)
         try:
-            info = await self.get_channel_info(name)
+            info = await self.get_channel_info(channel_id.hex())
         except ChannelNotFound:
             info = (await self.register_channel(registration)).info
         if info.current_sequence > party.channel(channel_id).sequence:
             party.note_data_loss(channel_id, info.current_sequence)
         party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
-        result = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
+        stored = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
-        for sequence in range(max(1, info.current_sequence), party.channel(channel_id).sequence + 1):
+        result = await self._deliver(channel_id, info.current_sequence, stored)
+        released = party.channel(channel_id).own_released
+        if released >= 0:
+            await self.revoke_state(channel_id.hex(), party.release_body(channel_id, released))
+        await self.exchange_preimages(channel_id)
+        self._delivered[channel_id] = Delivered(result, released)
+        return result
+
+    async def _deliver_news(self, channel_id: bytes, known: Delivered) -> UpdateResult | None:
+        """What happened since the last time, without asking the tower where it stands; None if nothing did."""
+        channel = self._own_party().channel(channel_id)
+        newest = known.result.sequence
+        if channel.sequence < newest or (channel.sequence, channel.own_released) == (newest, known.own_released):
+            return None
+        # A state that was stored as final carried the revocation of the one before.
+        first = newest + 1 if known.result.final_sequence >= newest else newest
+        result = await self._deliver(channel_id, first, known.result)
+        if channel.own_released > known.own_released:
+            body = self._own_party().release_body(channel_id, channel.own_released)
+            await self.revoke_state(channel_id.hex(), body)
+        if channel.conditions:
+            await self.exchange_preimages(channel_id)
+        self._delivered[channel_id] = Delivered(result, channel.own_released)
+        return result
+
+    async def _deliver(self, channel_id: bytes, first: int, stored: UpdateResult) -> UpdateResult:
+        """Upload the complete states from `first` on; the last answer, `stored` if there is none."""
+        party, result = self._own_party(), stored
+        for sequence in range(max(1, first), party.channel(channel_id).sequence + 1):
             upload = party.update_body(channel_id, sequence)
             try:
-                result = await self.upload_state(name, upload)
+                result = await self.upload_state(channel_id.hex(), upload)
             except ChannelIsClosed:
-                await self._reveal_late(channel_id, info.final_sequence)
+                await self._reveal_late(channel_id, stored.final_sequence)
                 await self.exchange_preimages(channel_id)
                 raise
             party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
-        released = party.channel(channel_id).own_released
-        if released >= 0:
-            await self.revoke_state(name, party.release_body(channel_id, released))
-        await self.exchange_preimages(channel_id)
         return result
 
     async def _find_channel(self, channel_id: str) -> ChannelInfo | None:
