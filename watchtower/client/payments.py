@@ -301,6 +301,11 @@ class Payments:
         for job in await asyncio.to_thread(look.jobs):
             self._start(job, busy)
 
+    async def rest(self) -> None:
+        """Return when no job is in hand."""
+        while tasks := tuple(self._jobs.values()):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def _start(self, job: Job, busy: set[tuple[bytes | None, bytes]]) -> None:
         """One job at a time per channel and per payment: a decision is made from facts that no job is changing."""
         for channel, payment in busy | set(self._jobs):
@@ -324,29 +329,30 @@ class Payments:
         found: dict[bytes, OnChain] = {}
         if self._tower is None:
             return found
+        legs = _open_legs(self.party)
         for channel in await asyncio.to_thread(self.party.channels):
-            if channel.state is None or not _has_htlcs(channel):
+            name = channel.channel_id
+            if name in self._resolved:
+                found[name] = self._resolved[name]
                 continue
-            if channel.channel_id in self._resolved:
-                found[channel.channel_id] = self._resolved[channel.channel_id]
+            if channel.state is None or not (_is_behind(channel) or _has_htlcs(channel) or name in legs):
                 continue
             try:
                 word = await self._word(self._tower, channel)
             except (StateChannelError, DomainError) as error:
-                _log.warning("payment_delayed", channel=channel.channel_id.hex()[:16], reason=str(error))
+                _log.warning("payment_delayed", channel=name.hex()[:16], reason=str(error))
                 continue
             if word is not None:
-                found[channel.channel_id] = word
+                found[name] = word
             if word is not None and word.status is ChannelStatus.RESOLVED:
-                self._resolved[channel.channel_id] = word
+                self._resolved[name] = word
         return found
 
     async def _word(self, tower: PaymentTower, channel: PartyChannel) -> OnChain | None:
         name = channel.channel_id.hex()
         info = await tower.get_channel_info(name)
         if info.status in QUIET:
-            behind = channel.firm is not None and channel.final_sequence < channel.sequence
-            if behind and not channel.is_closing:
+            if _is_behind(channel):
                 await tower.synchronize(channel.channel_id)
             return None
         await tower.exchange_preimages(channel.channel_id)
@@ -469,6 +475,17 @@ def _heard(party: ChannelParty) -> dict[tuple[bytes, bytes], bytes | None]:
         for condition in channel.conditions
         if condition.is_htlc
     }
+
+
+def _open_legs(party: ChannelParty) -> set[bytes]:
+    """The channels that open payments go through."""
+    legs = (leg for payment in party.payments() if payment.is_open for leg in (payment.incoming, payment.outgoing))
+    return {leg.channel_id for leg in legs if leg is not None}
+
+
+def _is_behind(channel: PartyChannel) -> bool:
+    """Whether the newest state is complete and the tower has not acknowledged it."""
+    return not channel.is_closing and channel.firm is not None and channel.final_sequence < channel.sequence
 
 
 def _has_htlcs(channel: PartyChannel) -> bool:
