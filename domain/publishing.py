@@ -36,7 +36,7 @@ def own_commitment(channel: Channel, sequence: int, signatures: Signatures) -> T
     """
     if channel.frozen:
         raise ChannelNotReady("the channel is frozen: a commitment from here could be a revoked one")
-    if sequence <= max(channel.own_released, channel.highest_revoked):
+    if _is_revoked(channel, sequence):
         raise SelfBreach(
             f"own state {sequence} was revoked: publishing it gives everything to the counterparty; the newest state "
             f"is {channel.sequence}"
@@ -53,6 +53,11 @@ def own_commitment(channel: Channel, sequence: int, signatures: Signatures) -> T
                 f"{sequence}; nothing was published"
             )
     return complete_commitment(channel.params, tx, *signatures)
+
+
+def _is_revoked(channel: Channel, sequence: int) -> bool:
+    """Whether the owner's secret of a state is out; the peer's release ends the update that also released ours."""
+    return sequence <= max(channel.own_released, channel.highest_revoked)
 
 
 def _check_unspent(channel: Channel, txid: bytes) -> None:
@@ -142,7 +147,8 @@ def close_to_send(channel: Channel, kept: bytes | None) -> bytes | None:
     """The owner's close that should be at the node now and is not: neither in the mempool nor in a block.
 
     `kept` is an own commitment that this process has in memory. A stale commitment of the counterparty that dropped
-    out of sight goes first: it is punished, not replaced.
+    out of sight goes first: it is punished, not replaced. An own commitment that was revoked after it was asked for is
+    never sent again: the counterparty would take everything.
     """
     if channel.present_spend is not None or channel.double_spend is not None or channel.resolved is not None:
         return None
@@ -150,6 +156,8 @@ def close_to_send(channel: Channel, kept: bytes | None) -> bytes | None:
         return None
     own = None if kept is None else Transaction.parse(kept).txid
     for closing in reversed(channel.closings):
+        if closing.sequence is not None and _is_revoked(channel, closing.sequence):
+            continue
         seen = channel.spend(closing.txid)
         raw = closing.raw or (None if seen is None else seen.raw) or (kept if closing.txid == own else None)
         if raw is not None:

@@ -16,7 +16,7 @@ from domain.publishing import close_to_send, commitment_published, decide_close,
 from domain.spending import disconnected, spend_gone
 from domain.transaction import Transaction
 from domain.units import Side
-from domain.updating import decide_update
+from domain.updating import RevokeState, decide_revoke, decide_update
 from tests.support.scenes import AUX, CAPACITY, NOW, Scene, block, secrets_of
 
 
@@ -99,6 +99,19 @@ def test_nothing_is_published_once_another_spend_is_in_a_block(scene: Scene) -> 
 
     with pytest.raises(ChannelClosed, match="in a block"):
         own_commitment(scene.channel, 3, pair)
+
+
+@pytest.mark.parametrize("revoker", list(Side))
+def test_a_commitment_that_was_revoked_meanwhile_is_not_sent_again(scene: Scene, revoker: Side) -> None:
+    """State 3 was asked for while state 4 was on its way; whoever revokes it, sending it again would be a breach."""
+    scene.then(decide_update(scene.channel, scene.update_in_flight(4)))
+    tx = own_commitment(scene.channel, 3, signatures(scene, 3))
+    scene.then(commitment_published(scene.channel, tx, 3, NOW))
+    before = close_to_send(scene.channel, tx.serialize())
+    secret = None if revoker is scene.own else scene.secret(revoker, 3)
+    scene.then(decide_revoke(scene.channel, RevokeState(NOW, revoker, 3, secret, scene.points(5)[revoker])))
+
+    assert (tx.serialize(), None) == (before, close_to_send(scene.channel, tx.serialize()))
 
 
 # ── cooperative closes ───────────────────────────────────────────────────────────────────────────────────────────
