@@ -156,18 +156,23 @@ class Desk:
 
     def confirm(self, channel_id: str) -> None:
         """The funding is in a block, as the tower's chain task would write it."""
-        channel = self.alice.channel(bytes.fromhex(channel_id))
-        stream = self.tower.context.channels.stream_of(channel.params.proposal_id)
-        known = self.tower.context.channels.load(stream)
-        block = BlockRef(TIP - 5, sha256(b"block").digest())
-        self.tower.store.append(envelopes(stream, known.version, funding_confirmed(known, block, 0)))
-        self.tower.catch_up()
+        confirm(self.tower, self.alice, channel_id)
 
     async def open(self) -> str:
         """An active channel."""
         channel_id = (await self.client.create_channel(self.params())).channel_id
         self.confirm(channel_id)
         return channel_id
+
+
+def confirm(tower: Bench, party: ChannelParty, channel_id: str) -> None:
+    """The funding of a party's channel is in a block, as the tower's chain task would write it."""
+    channel = party.channel(bytes.fromhex(channel_id))
+    stream = tower.context.channels.stream_of(channel.params.proposal_id)
+    known = tower.context.channels.load(stream)
+    block = BlockRef(TIP - 5, sha256(b"block").digest())
+    tower.store.append(envelopes(stream, known.version, funding_confirmed(known, block, 0)))
+    tower.catch_up()
 
 
 def tower_at(directory: Path, taproot: bool = True) -> Bench:
