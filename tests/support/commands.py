@@ -61,6 +61,11 @@ class RunningParty:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         if self._process.returncode is None:

@@ -61,8 +61,11 @@ class Place:
 
         if self.home is not None:
             return ask(PartyPlace(self.home, self.passphrase), call)
-        config, url, token = self._own_tower()
-        return ask_tower(config, url, token, call)
+        settings = self._context.load().settings
+        beside = Path(settings.data_dir) / "api.token"
+        token_file = self._token_file or (str(beside) if self._tower is None else "")
+        url = self._tower or f"http://{settings.api.listen}"
+        return ask_tower(settings.network, settings.timeout_ms, url, token_file, call)
 
     def ask_party(self, call: Call) -> Any:
         """As `ask`, for calls that a tower cannot answer."""
@@ -74,18 +77,6 @@ class Place:
         """From --passphrase-file, else the service's credential, else the file beside the keystore."""
         assert self.home is not None, "only a party has one here"
         return find_passphrase(self.home, self._passphrase_file)
-
-    def _own_tower(self) -> tuple[Any, str, str]:
-        """Address and token: as given, else those of the tower of the settings."""
-        from watchtower.client.config import StateChannelConfig
-        from watchtower.party.desk import read_secret
-
-        settings = self._context.load().settings
-        config = StateChannelConfig(network=settings.network, timeout_ms=settings.timeout_ms)
-        beside = Path(settings.data_dir) / "api.token"
-        token_file = self._token_file or (str(beside) if self._tower is None else None)
-        url = self._tower or f"http://{settings.api.listen}"
-        return config, url, read_secret(token_file).strip() if token_file else ""
 
 
 def find_passphrase(home: Path, given: str | None) -> bytes:
@@ -161,6 +152,8 @@ def read_hex(name: str) -> str:
     raw = read_bytes(name)
     text = raw.strip()
     if text and all(byte in b"0123456789abcdefABCDEF" for byte in text):
+        if len(text) % 2:
+            raise click.UsageError(f"{name} holds an odd number of hexadecimal digits")
         return text.decode().lower()
     return raw.hex()
 

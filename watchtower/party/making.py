@@ -13,7 +13,7 @@ from watchtower.client.errors import ConfigurationError, StateChannelError
 from watchtower.client.home import create_home, export_seed
 from watchtower.client.transport.curve_key import TransportKey
 from watchtower.keystore import PASSPHRASE_NAME, SCRYPT_COST, new_passphrase
-from watchtower.party.faults import CallFailed
+from watchtower.party.faults import CallFailed, Fault
 from watchtower.party.settings import SETTINGS_NAME, PartyFile, check_peer, remember_peer, write_settings
 from watchtower.party.wire import fault_of
 
@@ -33,10 +33,12 @@ def make_party(
     """
     try:
         network = _check(home, settings, environ, peers)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        chosen = passphrase if passphrase is not None else _make_passphrase(home)
+    except OSError as error:
+        raise CallFailed(Fault("cannot-make", f"{home}: {error.strerror}; choose another --home")) from None
     except StateChannelError as error:
         raise CallFailed(fault_of(error)) from None
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    chosen = passphrase if passphrase is not None else _make_passphrase(home)
     create_home(home, network, chosen, cost=SCRYPT_COST if cost is None else cost)
     for peer in peers:
         remember_peer(home, peer)

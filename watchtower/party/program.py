@@ -37,7 +37,7 @@ from watchtower.party import control
 from watchtower.party.calls import Call, plain
 from watchtower.party.control import ControlServer
 from watchtower.party.desk import Desk, open_wallet, read_secret
-from watchtower.party.faults import CallFailed
+from watchtower.party.faults import CallFailed, Fault
 from watchtower.party.settings import SOCKET_NAME, PartyFile, addresses, identities, read_peers, read_settings
 from watchtower.party.wire import fault_of
 
@@ -85,10 +85,12 @@ def ask(place: PartyPlace, call: Call) -> Any:
         raise CallFailed(fault_of(error)) from None
 
 
-def ask_tower(config: StateChannelConfig, url: str, token: str, call: Call) -> Any:
+def ask_tower(network: str, timeout_ms: int, url: str, token_file: str, call: Call) -> Any:
     """The document that a call gives which the tower can answer alone; raises `CallFailed`."""
 
     async def asked() -> Any:
+        config = StateChannelConfig(network=network, timeout_ms=timeout_ms)
+        token = read_secret(token_file).strip() if token_file else ""
         async with StateChannelClient(config, url=url, token=token) as client:
             return plain(await call.answer(Desk(client)))
 
@@ -143,10 +145,19 @@ async def _until(stop: asyncio.Event, peer: ServedPeer) -> None:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+    except ExceptionGroup as group:
+        _log.exception("party_failed")
+        text = f"the party ended by itself ({type(_first(group)).__name__}: {_first(group)}); start it again"
+        raise CallFailed(Fault("party-failed", text)) from None
     finally:
         for task in waits:
             task.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _first(error: Exception) -> Exception:
+    """The innermost first error of a group."""
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 @asynccontextmanager
@@ -191,7 +202,7 @@ def _opened(place: PartyPlace, *, payments: bool) -> Iterator[tuple[PartyHome, D
             home,
             config,
             url=settings.tower.url,
-            token=read_secret(settings.tower.token_file) if settings.tower.token_file else "",
+            token=read_secret(settings.tower.token_file).strip() if settings.tower.token_file else "",
             peers=addresses(known),
             listen=settings.listen_address,
             admission=lambda key: settings.anyone or key in admitted,

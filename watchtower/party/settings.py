@@ -128,11 +128,14 @@ def remember_peer(home: Path, peer: str) -> None:
     check_peer(peer)
     if peer in read_peers(home):
         return
-    with (home / PEERS_NAME).open("a", encoding="utf-8") as file:
-        Path(file.name).chmod(0o600)
-        file.write(peer + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with (home / PEERS_NAME).open("a", encoding="utf-8") as file:
+            Path(file.name).chmod(0o600)
+            file.write(peer + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigurationError(f"{home / PEERS_NAME} cannot be written ({error.strerror})") from None
 
 
 def addresses(peers: Iterable[str]) -> list[PeerAddress]:
@@ -157,7 +160,7 @@ def check_peer(peer: str) -> bytes:
 def _line(name: str, value: Any) -> str:
     """A setting, or a section with its settings."""
     if isinstance(value, dict):
-        return "\n".join([f"[{name}]", *(_line(inner, item) for inner, item in value.items())])
+        return "\n".join([f"[{name}]", *(_line(inner, item) for inner, item in value.items() if item is not None)])
     return f"{name} = {json.dumps(value)}"
 
 
