@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 from domain.contract import keys
@@ -14,6 +14,9 @@ from domain.units import Side
 
 Signatures = tuple[bytes, bytes]
 """Of A and of B, 64 bytes each."""
+
+LONGEST_WITNESS = 6
+"""Items; two signatures, a script and what goes with it are four or five. Strangers' longer ones are not searched."""
 
 
 def signs_funding(params: ChannelParams, tx: Transaction, side: Side, signature: bytes) -> bool:
@@ -59,8 +62,10 @@ def key_path_signature(params: ChannelParams, tx: Transaction) -> bytes | None:
 
 
 def _pair(
-    witness: Iterable[bytes], fits: Callable[[Signatures], bool], complete: Callable[[bytes, bytes], tuple[bytes, ...]]
+    witness: Sequence[bytes], fits: Callable[[Signatures], bool], complete: Callable[[bytes, bytes], tuple[bytes, ...]]
 ) -> Signatures | None:
+    if len(witness) > LONGEST_WITNESS:
+        return None
     found = [signature for item in witness if (signature := read_signature(item)) is not None]
     for pair in permutations(found, 2):
         if fits(pair) and complete(*pair) == tuple(witness):
