@@ -23,7 +23,6 @@ from watchtower.ports import (
     Failpoint,
     Keystore,
     Node,
-    NodeError,
     NodeUnavailable,
     ReadModels,
     Rng,
@@ -94,16 +93,15 @@ class Responder:
         What fails here is reported by the first run of `respond`, which tries again. Raises `NodeUnavailable`.
         """
         for stream in self._models.contested():
-            channel = self._channels.load(stream)
-            breach = _breach_to_answer(channel)
-            bids = channel.bids_on(breach.txid) if breach else ()
-            if breach is None or not bids:
-                continue
             try:
-                self._broadcaster.send(bids[-1].raw, breach.raw)
-            except NodeUnavailable:
+                channel = self._channels.load(stream)
+                breach = _breach_to_answer(channel)
+                bids = channel.bids_on(breach.txid) if breach else ()
+                if breach is not None and bids:
+                    self._broadcaster.send(bids[-1].raw, breach.raw)
+            except (NodeUnavailable, StoreBroken):
                 raise
-            except NodeError:
+            except (DomainError, WatchtowerError):
                 continue
 
     def respond(self, tip: int) -> RespondReport:
@@ -111,19 +109,31 @@ class Responder:
 
         A log without space stops no penalty; one that is broken ends the run with `StoreBroken`.
         """
-        streams = self._models.contested()
-        work = [c for c in (self._channels.load(s) for s in streams) if self._wants_answer(c, tip)]
-        if not work:
-            return RespondReport()
-        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         run = Run()
+        work = self._work(tip, run)
+        if not work:
+            return run.report()
+        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         self._journal.begin()
-        # No breach without an answer waits behind channels that have one.
-        for group in ([c for c in work if _is_unanswered(c)], [c for c in work if not _is_unanswered(c)]):
+        # No breach without an answer waits behind channels that have one, and none at all behind closes and claims.
+        for group in _by_urgency(work):
             spenders = self._node.mempool_spenders(self._outpoints(group, tip)) if group else {}
             self._serve_all(group, View(tip, highest, market, spenders), run)
         run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
         return run.report()
+
+    def _work(self, tip: int, run: Run) -> list[Channel]:
+        """Channels that want an answer now; one of which that cannot be said is in trouble, and nobody waits for it."""
+        found: list[Channel] = []
+        for stream in self._models.contested():
+            try:
+                channel = self._channels.load(stream)
+                found += [channel] if self._wants_answer(channel, tip) else []
+            except StoreBroken:
+                raise
+            except (DomainError, WatchtowerError) as error:
+                run.troubles.append(Trouble(stream, error))
+        return found
 
     def _serve_all(self, channels: Iterable[Channel], view: View, run: Run) -> None:
         for channel in channels:
@@ -309,9 +319,16 @@ def _breach_to_answer(channel: Channel) -> Spend | None:
     return spend
 
 
-def _is_unanswered(channel: Channel) -> bool:
-    breach = _breach_to_answer(channel)
-    return breach is not None and not channel.bids_on(breach.txid)
+def _by_urgency(work: Sequence[Channel]) -> tuple[list[Channel], list[Channel], list[Channel]]:
+    """Breaches without a bid, breaches with one, and everything else; the order within each is that of `work`."""
+    unanswered: list[Channel] = []
+    answered: list[Channel] = []
+    others: list[Channel] = []
+    for channel in work:
+        breach = _breach_to_answer(channel)
+        group = others if breach is None else answered if channel.bids_on(breach.txid) else unanswered
+        group.append(channel)
+    return unanswered, answered, others
 
 
 def _places(spend: Spend) -> list[OutPoint]:
