@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(?:<!-- test: (?P<role>\w+) -->\n)?```(?P<kind>sh|text)\n(?
 CHANGING = re.compile(r"[0-9a-f]{8,}…?|(?<=#)[0-9a-z]{8}$|…")
 """What is different each time: identifiers, keys, the checksum of a descriptor, what the page leaves out."""
 COMMAND_SECONDS = 150
-FIXED_PORTS = (18443, 28332, 28333, 9815, 9816, 9825, 9826, 9735)
+FIXED_PORTS = (18443, 28332, 28333, 9815, 9816, 9825, 9826, 9735, 9736)
 
 
 class Block(NamedTuple):
@@ -85,7 +85,7 @@ class Reader:
 
     def type(self, commands: str) -> None:
         """The first terminal; the first command that fails ends the test with its words."""
-        script = f"set -a; source variables; set -eu\n{commands}\nexport -p > variables"
+        script = f"set -a; source variables; set -eu\n{self.with_own_ports(commands)}\nexport -p > variables"
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=self.home,
