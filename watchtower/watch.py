@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from watchtower.ports import (
     WatchtowerError,
     WrongChain,
 )
+from watchtower.responder.runs import Trouble
 from watchtower.telemetry.catalog import BLOCKING_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
@@ -87,6 +88,7 @@ class Watch:
         self._node_known = False
         self._node_asked = False
         self._core_started = False
+        self._troubled: frozenset[tuple[str, str]] = frozenset()
 
     def start(self) -> None:
         """Begin to pass."""
@@ -149,6 +151,7 @@ class Watch:
 
     def _passed(self, report: PassReport, turn: Turn, seconds: float) -> None:
         self.height = report.height
+        self._tell_of_troubles(report.respond.troubles)
         self._board.clear("store_read_only")
         self._count_blocks(report, turn, seconds)
         if report.error is not None:
@@ -164,6 +167,13 @@ class Watch:
             self._ask_node(report)
         if report.again:
             self._wake.ring(urgent=report.follow.moved_again, unfinished=True)
+
+    def _tell_of_troubles(self, troubles: Sequence[Trouble]) -> None:
+        """Channels that could not be served, when that begins and when its reason changes."""
+        now = frozenset((trouble.stream, f"{type(trouble.error).__name__}: {trouble.error}") for trouble in troubles)
+        for stream, reason in sorted(now - self._troubled):
+            _log.error("channel_not_served", channel=stream, reason=reason)
+        self._troubled = now
 
     def _ask_node(self, report: PassReport) -> None:
         try:

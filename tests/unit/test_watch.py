@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.chain import BlockHash
 from watchtower.chain.facts import FollowReport
@@ -22,7 +23,7 @@ from watchtower.ports import (
     WatchtowerError,
     WrongChain,
 )
-from watchtower.responder.runs import RespondReport
+from watchtower.responder.runs import RespondReport, Trouble
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import Hints, PassReport
@@ -234,3 +235,19 @@ def test_stopping_waits_for_the_present_turn() -> None:
 def test_unknown_slugs_mean_try_again() -> None:
     """The default is the reason that leads to another try."""
     assert "node_unreachable" == reason_of(NodeError("new"))
+
+
+def test_channels_that_are_not_served_are_logged_once() -> None:
+    """When it begins and when its reason changes, not with every pass; the tower watches on."""
+
+    def passed(*errors: WatchtowerError) -> PassReport:
+        troubles = tuple(Trouble("c" * 23, error) for error in errors)
+        return PassReport(FollowReport(), RespondReport(troubles=troubles), 100, None, again=False)
+
+    full, odd = StoreFull("no space"), NodeError("odd")
+    with capture_logs() as lines:
+        stage = Stage(passed(full), passed(full), passed(odd), passed(), passed(odd)).turns(5)
+
+    told = [line["reason"] for line in lines if line["event"] == "channel_not_served"]
+    assert ["StoreFull: no space", "NodeError: odd", "NodeError: odd"] == told
+    assert "watching" == stage.board.snapshot().phase

@@ -40,6 +40,7 @@ CHAIN_EVENTS: dict[str, tuple[str, ...]] = {
     "reorg_observed": ("height", "depth"),
     "catch_up_progressed": ("height", "target"),
     "pass_failed": ("reason", "retry_seconds"),
+    "channel_not_served": ("channel", "reason"),
 }
 
 EDGE_EVENTS: dict[str, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ PARTY_EVENTS: dict[str, tuple[str, ...]] = {
     "link_failed": ("peer", "slug", "reason"),
     "link_work_failed": ("peer", "error"),
     "message_refused": ("peer", "message", "slug"),
+    "party_failed": (),
     "party_started": ("address",),
     "peer_gone": ("peer", "reason"),
     "peer_refused": ("peer", "address"),
