@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: list setup demo check test bench format lock clean
+.PHONY: list setup demo check test bench format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,14 @@ $(VENV)/.bench: $(STAMP) requirements/bench.txt
 format: $(STAMP) ## Bring the sources into the one style
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
+
+pages: $(STAMP) ## Write the pages that are made from the program itself
+	@mkdir -p build
+	$(BIN)/python -m tests.support.reference docs/reference.md
+	$(BIN)/python -m tests.support.commands_page docs/cli.md
+	$(BIN)/python -m tests.support.scenarios > build/scenarios.md && mv build/scenarios.md docs/scenarios.md
+	$(BIN)/watchtower api openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
+	$(BIN)/watchtower config example > build/example && mv build/example deploy/watchtower.toml.example
 
 lock: $(STAMP) ## Lock all dependencies again (needs uv)
 	uv lock
