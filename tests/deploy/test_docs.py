@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from itertools import chain
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
+import watchtower.client
 from watchtower.cli import _main
 from watchtower.config.fields import all_fields
 from watchtower.http.app import ROUTES
@@ -86,6 +89,38 @@ def is_command(line: str) -> bool:
         found, words = inner, words[1:]
     known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
     return all(word in known for word in words if word.startswith("--"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_names_exist(page: Path) -> None:
+    """Every name with its module that a page has in its sentences."""
+    named = re.findall(r"`((?:domain|projections|watchtower)\.[\w.]+)(?:\([^`]*)?`", FENCE.sub("", page.read_text()))
+
+    assert [] == [name for name in named if not is_python(name)]
+
+
+def is_python(name: str) -> bool:
+    """True if the name can be imported, from the SDK if it has no module; fields of structs count."""
+    if name.split(".", maxsplit=1)[0] not in ("domain", "watchtower"):
+        return _leads(watchtower.client, name.split("."))
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        return _leads(module, parts[length:])
+    return False
+
+
+def _leads(found: object, parts: list[str]) -> bool:
+    for part in parts:
+        if isinstance(found, type) and issubclass(found, msgspec.Struct) and part in found.__struct_fields__:
+            return part == parts[-1]
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
 
 
 def test_named_tests_exist() -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import builtins
-import importlib
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
-import watchtower.client
-from tests.deploy.test_docs import is_command
+from tests.deploy.test_docs import is_command, is_python
 from watchtower.config.fields import all_fields
 
 PAGE = (Path(__file__).parents[2] / "docs" / "from-the-documentation.md").read_text()
@@ -71,30 +68,6 @@ def exists(name: str) -> bool:
     if name.startswith("STATE_CHANNEL_"):
         return name.removeprefix("STATE_CHANNEL_").lower().replace("__", ".") in SETTINGS
     return name in SETTINGS or hasattr(builtins, name) or is_python(name)
-
-
-def is_python(name: str) -> bool:
-    """True if the name can be imported, from the SDK if it has no module; fields of structs count."""
-    if name.split(".", maxsplit=1)[0] not in ("domain", "watchtower"):
-        return _leads(watchtower.client, name.split("."))
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
-            continue
-        return _leads(module, parts[length:])
-    return False
-
-
-def _leads(found: object, parts: list[str]) -> bool:
-    for part in parts:
-        if isinstance(found, type) and issubclass(found, msgspec.Struct) and part in found.__struct_fields__:
-            return part == parts[-1]
-        if not hasattr(found, part):
-            return False
-        found = getattr(found, part)
-    return True
 
 
 @pytest.mark.parametrize("name", [*f"{METHODS} {TYPES} {FIELDS} {OPTIONS} {DEBUGGING}".split(), *VARIABLES])

@@ -26,7 +26,8 @@ import watchtower.client.peer_errors
 import watchtower.client.wallet
 
 OWN = ("domain", "watchtower")
-WIDTH = 110
+WIDTH = 120
+_SINGLE, _DOUBLE = "'", '"'
 LONG = 24
 """Longest text of a default value; longer ones are shown as dots."""
 
@@ -224,7 +225,7 @@ def _text(found: object) -> str:
 
 
 def _code(text: str) -> str:
-    return f"```python\n{text}\n```\n\n"
+    return f"```python\n{text.replace(_SINGLE, _DOUBLE)}\n```\n\n"
 
 
 if __name__ == "__main__":
