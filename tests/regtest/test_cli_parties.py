@@ -19,6 +19,21 @@ from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import create
 
 
+def opened(node: RegtestNode, a: RunningParty, b: RunningParty) -> dict[str, Any]:
+    """A new channel in use between two running parties."""
+    words = ("channel", "create", "--home", str(a.home), "--peer", b.where["address"], "--wait", "60", "--json")
+    amounts = ("--balances", "500000,500000", "--challenge-period", "144", "--feerate", "5")
+    process = subprocess.Popen(
+        command(*words, *amounts), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN, cwd=ROOT
+    )
+    node.wait_until(lambda: node.mempool() or process.poll() is not None, seconds=60)
+    node.mine(1)
+    told, complaint = process.communicate(timeout=60)
+    assert 0 == process.returncode, complaint
+    found: dict[str, Any] = msgspec.json.decode(told)
+    return found
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Both parties, running; A has the node's wallet. `alone` is A's directory, whose party does not run."""
 
@@ -27,39 +42,51 @@ class Stage(msgspec.Struct, frozen=True):
     b: RunningParty
 
     def opened(self) -> dict[str, Any]:
-        """A new channel in use, T = 6."""
-        words = ("channel", "create", "--home", str(self.a.home), "--peer", self.b.where["address"], "--wait", "60")
-        amounts = ("--balances", "500000,500000", "--challenge-period", "144", "--feerate", "5", "--json")
-        process = subprocess.Popen(
-            command(*words, *amounts), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN, cwd=ROOT
-        )
-        self.node.wait_until(lambda: self.node.mempool() or process.poll() is not None, seconds=60)
-        self.node.mine(1)
-        told, complaint = process.communicate(timeout=60)
-        assert 0 == process.returncode, complaint
-        found: dict[str, Any] = msgspec.json.decode(told)
-        return found
+        """A channel that A opened."""
+        return opened(self.node, self.a, self.b)
 
 
-def make(tmp_path: Path, node: RegtestNode, run: Run, name: str, *options: str) -> Path:
-    """A tower that watches, and a party's directory that uses it."""
-    tower = create(tmp_path / f"tower-{name}", tmp_path / f"tower-{name}.toml", "regtest", settings_for(node))
-    service = run(tower.config_path)
-    service.wait_watching()
-    words = ("party", "init", "--home", str(tmp_path / name), "--network", "regtest", "--cost", "16")
-    reach = ("--tower", f"http://{service.address('api')}", "--token-file", str(tower.token_path))
-    document(*words, *reach, *options)
-    return tmp_path / name
+class Tower(msgspec.Struct, frozen=True):
+    """What a party needs to know of its tower."""
+
+    url: str
+    token: str
+
+
+def towers(tmp_path: Path, node: RegtestNode, run: Run, *names: str) -> list[Tower]:
+    """Towers that watch, started side by side."""
+    made = [
+        create(tmp_path / f"tower-{name}", tmp_path / f"{name}.toml", "regtest", settings_for(node)) for name in names
+    ]
+    services = [run(each.config_path) for each in made]
+    for service in services:
+        service.wait_watching()
+    return [
+        Tower(f"http://{service.address('api')}", str(each.token_path))
+        for each, service in zip(made, services, strict=True)
+    ]
+
+
+def make(home: Path, tower: Tower, *options: str) -> str:
+    """A party's directory; its key."""
+    words = ("party", "init", "--home", str(home), "--network", "regtest", "--cost", "16")
+    key: str = document(*words, "--tower", tower.url, "--token-file", tower.token, *options)["key"]
+    return key
+
+
+def purse(node: RegtestNode) -> tuple[str, ...]:
+    """Options for the node's wallet."""
+    return ("--node", node.rpc_url, "--wallet", "purse", "--cookie-file", str(node.cookie_path))
 
 
 @pytest.fixture
 def stage(node: RegtestNode, tmp_path: Path, run: Run) -> Iterator[Stage]:
     """B listens and lets A in, who is known by its key alone."""
     (port,) = free_ports(1)
-    wallet = ("--node", node.rpc_url, "--wallet", "purse", "--cookie-file", str(node.cookie_path))
-    alice = make(tmp_path, node, run, "alice", *wallet)
-    key = document("party", "info", "--home", str(alice))["key"]
-    bob = make(tmp_path, node, run, "bob", "--listen", f"127.0.0.1:{port}", "--peer", key)
+    alice, bob = tmp_path / "alice", tmp_path / "bob"
+    own, other = towers(tmp_path, node, run, "a", "b")
+    key = make(alice, own, *purse(node))
+    make(bob, other, "--listen", f"127.0.0.1:{port}", "--peer", key)
     with ExitStack() as stack:
         b = stack.enter_context(RunningParty(bob))
         yield Stage(node, stack.enter_context(RunningParty(alice)), b)
@@ -106,3 +133,38 @@ def test_a_party_that_does_not_run_is_opened_by_the_command(stage: Stage) -> Non
     assert [400_000, 600_000] == told["channels"][0]["balances"]
     assert (1, "invalid-state") == (refused.returncode, refused.stderr.partition(":")[0])
     assert ("UNILATERAL", 1) == (closed["kind"], closed["sequence"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_payments_and_swaps_by_commands(node: RegtestNode, tmp_path: Path, run: Run) -> None:
+    """Alice pays carol through bob, who keeps his fee; then bob swaps what he has with both of them."""
+    ports = free_ports(2)
+    first, second = towers(tmp_path, node, run, "a", "b")
+    alice, bob, carol = (tmp_path / name for name in ("alice", "bob", "carol"))
+    key_a = make(alice, first, *purse(node))
+    key_b = make(bob, second, *purse(node), "--listen", f"127.0.0.1:{ports[0]}", "--peer", key_a)
+    make(carol, first, "--listen", f"127.0.0.1:{ports[1]}", "--peer", key_b)
+    with RunningParty(carol) as c, RunningParty(bob, "--forward") as b, RunningParty(alice) as a:
+        near, far = opened(node, a, b)["channel_id"], opened(node, b, c)["channel_id"]
+
+        asked = c.ask("channel", "invoice", "--amount", "50000")["payment_hash"]
+        hop = ("--hop", f"{far},period=144,base_fee=1,fee_rate=1000")
+        paid = a.ask("channel", "pay", near, "--hash", asked, "--amount", "50000", *hop)
+
+        named = c.ask("channel", "invoice", "--amount", "40000")["payment_hash"]
+        swap = ("channel", "swap", "--give", f"{far},40000,+210", "--take", f"{near},41000,+800", "--hash", named)
+        begun = b.ask(*swap, "--begin")
+        given = a.ask("channel", "pay", near, "--hash", named, "--amount", "41000", "--expiry", "+800")
+        swapped = b.ask(*swap)
+
+        shown = [b.ask("channel", "state", name)["balances"] for name in (near, far)]
+        listed = [party.ask("channel", "payments")["payments"] for party in (a, b, c)]
+
+    assert (51, None, "paid") == (paid["fee"], begun["outcome"], swapped["outcome"])
+    assert given["proof"] == swapped["proof"]
+    assert [[408_949, 591_051], [410_000, 590_000]] == shown
+    assert [["pay", "pay"], ["forward", "swap"], ["invoice"] * 2] == [
+        [each["kind"] for each in found] for found in listed
+    ]
+    assert {"paid"} == {each["outcome"] for found in listed for each in found}

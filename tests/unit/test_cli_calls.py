@@ -204,7 +204,7 @@ USAGE = {
     "no invoice": ("channel", "pay", "3f9a", "--home", ".", "--amount", "5"),
     "hash": ("channel", "pay", "3f9a", "--home", ".", "--hash", "12", "--amount", "5"),
     "hop": ("channel", "pay", "3f9a", "--home", ".", "--hash", "00" * 32, "--amount", "5", "--hop", "ab,fee=much"),
-    "leg": ("channel", "swap", "--home", ".", "--give", "ab,5", "--take", "ab,5,+9"),
+    "leg": ("channel", "swap", "--home", ".", "--give", "ab,5", "--take", "ab,5,+9", "--hash", "00" * 32),
     "no home": ("party", "run"),
 }
 

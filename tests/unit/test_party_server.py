@@ -124,6 +124,18 @@ async def test_an_unknown_key_gets_no_link() -> None:
             await b.link(eve.key.public, 500)
 
 
+async def test_a_peer_may_be_met_later() -> None:
+    """An address that a running server hears of is dialed, its key let in; twice is once."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with bob.server(alice.address) as b, alice.server() as a:
+        for _ in range(2):
+            a.reach(bob.address)
+        link = await soon(a.link(bob.key.public))
+        back = await soon(b.link(alice.key.public))
+
+    assert (bob.key.public, alice.key.public) == (link.peer, back.peer)
+
+
 async def test_a_server_that_stops_ends_its_links() -> None:
     """Calls of the other side end at once; the port is free again."""
     alice, bob = Owner("alice"), Owner("bob")

@@ -49,6 +49,20 @@ class LegText(click.ParamType[tuple[str, int, int, bool]]):
         return channel, int(amount), int(expiry.removeprefix("+")), expiry.startswith("+")
 
 
+class ExpiryText(click.ParamType[tuple[int, bool]]):
+    """A block height, or +BLOCKS from now."""
+
+    name = "expiry"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, bool]:
+        """The number, and whether it counts from now."""
+        if isinstance(value, tuple):
+            return value
+        if not str(value).removeprefix("+").isdecimal():
+            self.fail("write a block height, or +BLOCKS from now", param, ctx)
+        return int(str(value).removeprefix("+")), str(value).startswith("+")
+
+
 LEG = LegText()
 
 
@@ -78,6 +92,7 @@ def invoice(context: Context, place: Place, amount: int, blocks: int, payment_ha
 @click.option(
     "--hop", "hops", type=HopText(), multiple=True, metavar="ID,period=N,…", help="Further channel; repeatable."
 )
+@click.option("--expiry", type=ExpiryText(), metavar="HEIGHT|+BLOCKS", help="Of the last HTLC. Default: the least.")
 @TIMEOUT
 @party_options
 def pay(
@@ -88,6 +103,7 @@ def pay(
     amount: int | None,
     bolt11: str | None,
     hops: tuple[dict[str, Any], ...],
+    expiry: tuple[int, bool] | None,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -111,6 +127,8 @@ def pay(
         seconds=timeout,
         payment_hash=_hash(payment_hash),
         amount=amount,
+        expiry=None if expiry is None else expiry[0],
+        relative=expiry is not None and expiry[1],
         bolt11=None if bolt11 is None else read_bytes(bolt11).decode("ascii", "replace").strip(),
         hops=tuple(_hop(hop) for hop in hops),
     )
@@ -122,8 +140,8 @@ def pay(
     "--give", type=LEG, required=True, metavar="ID,AMOUNT,EXPIRY", help="What this party pays, and until when."
 )
 @click.option("--take", type=LEG, required=True, metavar="ID,AMOUNT,EXPIRY", help="What it gets.")
-@click.option("--hash", "payment_hash", help="The other party's hash. Default: one is made here.")
-@click.option("--begin", is_flag=True, help="Do not wait for the end; prints the hash for the other party.")
+@click.option("--hash", "payment_hash", required=True, help="The payment hash that the receiver of --give made.")
+@click.option("--begin", is_flag=True, help="Do not wait for the end.")
 @TIMEOUT
 @party_options
 def swap(
@@ -131,19 +149,21 @@ def swap(
     place: Place,
     give: tuple[str, int, int, bool],
     take: tuple[str, int, int, bool],
-    payment_hash: str | None,
+    payment_hash: str,
     begin: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Swap an amount in one channel for an amount in another one: both happen, or neither.
 
-    EXPIRY is a block height, or +BLOCKS from now. Who makes the hash gives first and its leg ends last.
+    Who gets --give makes the hash (`watchtower channel invoice`); who pays --take pays under that hash with the same
+    expiry (`watchtower channel pay --expiry`), after this command has begun. EXPIRY is a block height, or +BLOCKS from
+    now; what is taken must expire later than what is given.
 
     \b
     Examples:
-      watchtower channel swap --home ./alice --give 3f9a,50000,+600 --take 77d0,50000,+300 --begin
-      watchtower channel swap --home ./bob --give 77d0,50000,+300 --take 3f9a,50000,+600 --hash HASH
+      watchtower channel swap --home ./bob --give 77d0,40000,+210 --take 3f9a,41000,+600 --hash HASH --begin
+      watchtower channel swap --home ./bob --give 77d0,40000,+210 --take 3f9a,41000,+600 --hash HASH
     """
     from watchtower.party.paying import SwapChannels, SwapLeg
 

@@ -40,7 +40,10 @@ class FurtherHop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PayInvoice(Call, tag="channel pay", frozen=True):
-    """Pay through the own channel `channel`, and on through `hops`. `bolt11` replaces hash and amount."""
+    """Pay through the own channel `channel`, and on through `hops`. `bolt11` replaces hash and amount.
+
+    `expiry` is that of the last HTLC, a height, or with `relative` that many blocks from now; None chooses the least.
+    """
 
     payments: ClassVar[bool] = True
 
@@ -48,7 +51,8 @@ class PayInvoice(Call, tag="channel pay", frozen=True):
     seconds: float
     payment_hash: Hex32 | None = None
     amount: int | None = None
-    payable_until: int = 0
+    expiry: int | None = None
+    relative: bool = False
     bolt11: str | None = None
     hops: tuple[FurtherHop, ...] = ()
 
@@ -58,7 +62,9 @@ class PayInvoice(Call, tag="channel pay", frozen=True):
         own = desk.channel(self.channel)
         channels = [RouteChannel(own.channel_id, own.params.challenge_period)]
         channels += [RouteChannel(bytes(hop.channel_id), hop.challenge_period, hop.terms) for hop in self.hops]
-        route = plan_route(channels, invoice.amount, await _height(desk))
+        height = await _height(desk)
+        expiry = None if self.expiry is None else self.expiry + (height if self.relative else 0)
+        route = plan_route(channels, invoice.amount, height, final_expiry=expiry)
         async with asyncio.timeout(self.seconds):
             proof = await desk.payments.pay(route, invoice)
         return {
@@ -72,7 +78,7 @@ class PayInvoice(Call, tag="channel pay", frozen=True):
         if self.bolt11 is None:
             if self.payment_hash is None or self.amount is None:
                 raise MalformedInput("a payment needs a payment hash and an amount, or a Lightning invoice")
-            return Invoice(bytes(self.payment_hash), self.amount, self.payable_until)
+            return Invoice(bytes(self.payment_hash), self.amount)
         read = read_bolt11(self.bolt11)
         if read.network != desk.client.config.network:
             raise MalformedInput(
@@ -94,21 +100,24 @@ class SwapLeg(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SwapChannels(Call, tag="channel swap", frozen=True):
-    """Give in one channel and take in another one, both or neither. Without a hash this party makes it."""
+    """Give in one channel and take in another one, both or neither, under a hash that the other side made.
+
+    Made here it would be offered before the other side can know it, and would come back at once.
+    """
 
     payments: ClassVar[bool] = True
 
     give: SwapLeg
     take: SwapLeg
+    payment_hash: Hex32
     seconds: float
-    payment_hash: Hex32 | None = None
     wait: bool = True
 
     async def answer(self, desk: Desk) -> Any:
         """See the class."""
         height = await _height(desk)
         give, take = (_leg(desk, leg, height) for leg in (self.give, self.take))
-        payment_hash = await asyncio.to_thread(desk.payments.begin_swap, give, take, self.payment_hash)
+        payment_hash = await asyncio.to_thread(desk.payments.begin_swap, give, take, bytes(self.payment_hash))
         document = {
             "payment_hash": payment_hash.hex(),
             "give": {"channel_id": give.channel_id.hex(), "amount": give.amount, "expiry": give.expiry},
