@@ -101,7 +101,7 @@ def test_python_names_exist(page: Path) -> None:
 
 def is_python(name: str) -> bool:
     """True if the name can be imported, from the SDK if it has no module; fields of structs count."""
-    if name.split(".", maxsplit=1)[0] not in ("domain", "watchtower"):
+    if name.split(".", maxsplit=1)[0] not in ("domain", "projections", "watchtower"):
         return _leads(watchtower.client, name.split("."))
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
