@@ -324,15 +324,15 @@ class Parts:
 
     def _standing(self) -> Standing:
         ready, tip = self.board.snapshot(), self._tip()
-        reasons = tuple(f"{reason.name}: {reason.detail or reason.sentence}" for reason in ready.reasons)
         return Standing(
             operational=ready.phase != "draining" and all(r.name != "store_read_only" for r in ready.reasons),
             watching=ready.watching,
             phase=ready.phase,
-            reasons=reasons,
+            reasons=tuple(f"{reason.name}: {reason.sentence}" for reason in ready.reasons),
             height=tip.height if tip else None,
             tip_hash=tip.hash if tip else None,
             lag=self.watch.lag,
+            details=tuple(f"{reason.name}: {reason.detail or reason.sentence}" for reason in ready.reasons),
         )
 
     def _tip(self) -> BlockRef | None:

@@ -88,7 +88,7 @@ def test_the_six_documented_variables_and_a_node_on_another_chain(node: RegtestN
     shown = json.loads(subprocess.run(command, env=SIX, cwd=ROOT, capture_output=True, check=True).stdout)
     values = {entry["source"]: entry["value"] for entry in shown.values() if entry["source"] in SIX}
     assert not ready["watching"]
-    assert "the node follows regtest" in ready["reasons"][0]
+    assert "wrong_chain: The node follows another chain" in ready["reasons"][0]
     assert ["mainnet", 30_000, 144, 10_000, 100_000_000, True] == [values[name] for name in SIX]
     assert 0 == service.terminate()
 

@@ -26,6 +26,7 @@ from watchtower.client.request_signing import PartySigner
 from watchtower.http import endpoints, routes
 from watchtower.http.app import create_admin_app
 from watchtower.http.nonces import Nonces, TooBusy
+from watchtower.http.services import Standing
 from watchtower.wire.hexes import to_json
 from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, read_headers, write_headers
 
@@ -420,3 +421,76 @@ def test_the_first_token_may_do_everything(tower: Bench) -> None:
 
     assert ALL_SCOPES == tower.gate.token_only(request).scopes
     assert json.loads('{"tokens": [], "parties": []}') == json.loads(to_json(tower.access.table()))
+
+
+@pytest.mark.asyncio
+async def test_the_tower_tells_parties_and_passers_by_less(tower: Bench, pair: Pair) -> None:
+    """Addresses and files, and the totals of the tower, are for the operator; a party hears of its own channels."""
+    tower.registered(pair)
+    where = "node_unreachable: no answer from 10.1.2.3:8332"
+    tower.standing = Standing(True, False, "degraded", ("node_unreachable: no answer",), details=(where,))
+
+    clients = tower.http(), party(tower, pair.secrets(Side.B).auth), party(tower, STRANGER)
+    told = [(await http.get("/v1/info")).json() for http in clients]
+    ready = (await clients[-1].get("/readyz")).json()
+
+    assert [(1, 1_000_000), (1, 1_000_000), (0, 0)] == [(info["channels"], info["capacity"]) for info in told]
+    assert [[where], *[["node_unreachable: no answer"]] * 3] == [info["reasons"] for info in (*told, ready)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/v1/channels/", "/v1/info/", "//v1/channels"])
+async def test_other_spellings_of_an_address_are_not_found(tower: Bench, path: str) -> None:
+    """No redirect: it would tell the address to whoever chose the Host header, and a signature is for one path."""
+    async with tower.http() as http:
+        answer = await http.get(path)
+
+    assert (404, "not-found") == slug_of(answer)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE", "PUT"])
+async def test_no_method_gets_around_the_signature(tower: Bench, pair: Pair, method: str) -> None:
+    """HEAD asks for the same key as GET, and there are no other methods."""
+    name = tower.registered(pair)
+    async with httpx.AsyncClient(transport=tower.transport(), base_url="http://tower") as nobody:
+        unsigned = await nobody.request(method, f"/v1/channels/{name}")
+    owned = await party(tower, pair.secrets(Side.B).auth).request(method, f"/v1/channels/{name}")
+    foreign = await party(tower, STRANGER).request(method, f"/v1/channels/{name}")
+
+    expected = (401, 200, 404) if method == "HEAD" else (405, 405, 405)
+    assert expected == (unsigned.status_code, owned.status_code, foreign.status_code)
+
+
+@pytest.mark.asyncio
+async def test_a_request_is_good_once_up_to_the_last_moment(tower: Bench, pair: Pair) -> None:
+    """Signed a minute ahead of the tower's clock it is timely for two minutes, and still known at their very end."""
+    request = httpx.Request("GET", "http://tower/v1/info")
+    PartySigner(pair.secrets(Side.B).auth, TOWER_ID, now=lambda: 1_700_000_060).sign(request)
+    async with httpx.AsyncClient(transport=tower.transport()) as plain:
+        first = await plain.send(request)
+        tower.clock.forward(120)
+        second = await plain.send(request)
+
+    assert 200 == first.status_code
+    assert 401 == second.status_code
+    assert "was received before" in second.json()["detail"]
+
+
+@pytest.mark.asyncio
+async def test_strangers_do_not_use_up_the_memory_for_owners(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests of made-up keys fill their room; who owns a channel, or was allowed to register one, gets in."""
+    monkeypatch.setattr("watchtower.http.auth.STRANGERS", 3)
+    bench, allowed = Bench(tmp_path), sha256(b"allowed").digest()
+    name = bench.registered(pair)
+    bench.access.allow(keys.xonly(keys.public_key(allowed)), "a party", 1)
+    owner = party(bench, pair.secrets(Side.B).auth)
+    early = await owner.get(f"/v1/channels/{name}")
+
+    crowd = [await party(bench, sha256(b"%d" % number).digest()).get("/v1/info") for number in range(4)]
+    late, other = await owner.get(f"/v1/channels/{name}"), await party(bench, allowed).get("/v1/info")
+
+    assert [200, 200, 503, 503] == [answer.status_code for answer in crowd]
+    assert [200, 200, 200] == [answer.status_code for answer in (early, late, other)]

@@ -83,11 +83,14 @@ def get_timeline(context: Context, stream: str, after: int = 0, limit: int = 100
     return TimelinePage(channel_id=Hex32(channel.params.channel_id), entries=entries, next=more)
 
 
-def totals(context: Context) -> tuple[int, int]:
-    """Number of channels and their capacity in satoshi, without those that are over."""
+def totals(context: Context, owner: bytes | None = None) -> tuple[int, int]:
+    """Number of channels and their capacity in satoshi, without those that are over.
+
+    `owner` (x-only auth key, 32 bytes): only channels that are watched for this key.
+    """
     count = capacity = 0
     after: Key | None = None
-    while rows := context.views.page(CHANNELS, after, MAX_PAGE):
+    while rows := _rows(context, None if after is None else str(after[0]), MAX_PAGE, None, owner):
         for row in rows:
             info: ChannelInfoRow = CHANNELS.read(row)
             if info.status not in (ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT):

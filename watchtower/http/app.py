@@ -42,7 +42,7 @@ def create_app(
 ) -> Starlette:
     """The client API behind a gate."""
     api = Api(services, gate, limits or Limits())
-    return Starlette(
+    app = Starlette(
         routes=api.routes(),
         exception_handlers={
             DomainError: _problem,
@@ -52,6 +52,9 @@ def create_app(
         },
         middleware=[Middleware(_Edge, observe=observe)],
     )
+    # A redirect to the address without the slash would be built from the Host header, which anybody chooses.
+    app.router.redirect_slashes = False
+    return app
 
 
 def create_admin_app(render: Callable[[], bytes], gate: Gate | None = None) -> Starlette:

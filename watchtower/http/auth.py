@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -24,6 +25,11 @@ from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, body_
 
 SCHEME = "bearer "
 MAX_TOKEN = 512
+OWNERS = 65_536
+STRANGERS = 16_384
+"""Keys that are remembered as owners of a channel, and requests of other keys that are remembered at a time. Anybody
+can make keys: who makes many must not use up the memory in which the requests of owners are kept."""
+
 PARTY_SCOPES: frozenset[Scope] = frozenset({"status:read", "channels:read", "channels:write"})
 """What a party may do, with its own channel only."""
 
@@ -63,7 +69,10 @@ class Gate:
         self._skew = skew
         self._now = now
         self._monotonic = monotonic
-        self._nonces = Nonces(2 * skew)
+        # A second more than a request can be timely: it may come at the first and at the last moment.
+        self._nonces = Nonces(2 * skew + 1)
+        self._strangers = Nonces(2 * skew + 1, STRANGERS)
+        self._owners: OrderedDict[bytes, None] = OrderedDict()
 
     def claim(self, request: Request) -> Claim:
         """Look at the headers: a token is checked at once, a signature's time and form."""
@@ -113,9 +122,25 @@ class Gate:
                 "unauthorized", "the signature is not one by keyid over this request for this tower (its tower_id)"
             )
         # Only good signatures are remembered, so that nobody can use up a stranger's nonces.
-        if not self._nonces.add(headers.key, headers.nonce, self._monotonic()):
+        nonces = self._nonces if self._is_known(headers.key) else self._strangers
+        if not nonces.add(headers.key, headers.nonce, self._monotonic()):
             raise EdgeRefusal("unauthorized", "this signed request was received before; sign it again")
         return Principal(key=headers.key, scopes=PARTY_SCOPES)
+
+    def note_owner(self, key: bytes) -> None:
+        """A channel is watched for this key: its requests have their own room."""
+        self._owners[key] = None
+        self._owners.move_to_end(key)
+        if len(self._owners) > OWNERS:
+            self._owners.popitem(last=False)
+
+    def _is_known(self, key: bytes) -> bool:
+        if key in self._owners:
+            return True
+        try:
+            return self._access is not None and self._access.allows(key)
+        except AccessFileBroken:  # an owner's requests need no list
+            return False
 
     def _scopes_of(self, header: str) -> frozenset[Scope]:
         if not header.lower().startswith(SCHEME) or len(header) > MAX_TOKEN:

@@ -234,10 +234,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/info",
         summary="The tower itself",
+        description="A party is told the number and capacity of its own channels, and no addresses in `reasons`.",
         scope="status:read",
         parties=True,
         answer=TowerBody,
-        call=lambda services, _call: services.get_tower(),
+        call=lambda services, call: services.get_tower(call.principal.key),
     ),
     Endpoint(
         name="health",

@@ -92,6 +92,8 @@ class Api:
         position = _last_event_id(request) if endpoint.is_stream else None
         call = Call(str(request.path_params.get("id", "")), query, body, position, principal)
         result = await run_in_threadpool(self._run, endpoint, call)
+        if principal.key is not None and endpoint.names_channel:
+            self._gate.note_owner(principal.key)
         if isinstance(result, Subscription):
             return self._stream(request, result)
         return _response(result if isinstance(result, Reply) else Reply(result), endpoint)

@@ -38,6 +38,7 @@ from watchtower.wire.liquidity import LiquidityBody, TotalLiquidityBody
 class Standing(msgspec.Struct, frozen=True):
     """What the process knows about itself. `operational` = states can be stored durably.
 
+    `reasons` may be told to anybody; `details` say more and name addresses and files: they are for the operator.
     `height` and `tip_hash` (internal order) are those of the tower's cursor; `lag` in blocks behind the node.
     """
 
@@ -48,6 +49,7 @@ class Standing(msgspec.Struct, frozen=True):
     height: int | None = None
     tip_hash: bytes | None = None
     lag: int | None = None
+    details: tuple[str, ...] = ()
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -69,7 +71,7 @@ class Services(msgspec.Struct, frozen=True):
     preimages: Preimages
     get_liquidity: Callable[[str], LiquidityBody]
     get_total_liquidity: Callable[[bytes | None], TotalLiquidityBody]
-    get_tower: Callable[[], TowerBody]
+    get_tower: Callable[[bytes | None], TowerBody]
     get_ready: Callable[[], ReadyBody]
     subscribe: Callable[[str | None, bytes | None, int | None], Subscription]
     disputes: Disputes
@@ -80,9 +82,9 @@ def bind(
 ) -> Services:
     """The services of a running tower. `tower_id` is its x-only public key."""
 
-    def tower() -> TowerBody:
+    def tower(owner: bytes | None) -> TowerBody:
         now = standing()
-        channels, capacity = queries.totals(context)
+        channels, capacity = queries.totals(context, owner)
         profile = context.policy.params.profile
         return TowerBody(
             version=version,
@@ -94,7 +96,7 @@ def bind(
             operational=now.operational,
             watching=now.watching,
             phase=now.phase,
-            reasons=now.reasons,
+            reasons=now.reasons if owner is not None else now.details or now.reasons,
             height=now.height,
             tip_hash=None if now.tip_hash is None else BlockHashHex(now.tip_hash),
             channels=channels,
