@@ -160,7 +160,7 @@ def test_every_hop_gets_its_fee_and_its_time(base: int, rate: int, amount: int, 
     terms = ForwardingPolicy(base_fee=base, fee_rate=rate)
     channels = [RouteChannel(name, period, terms) for name, period in zip(NAMES, periods, strict=False)]
     hops = plan_route(channels, amount, HEIGHT).hops
-    pairs: list[tuple[int, Hop, Hop]] = [(i, *hops[i : i + 2]) for i in range(len(hops) - 1)]
+    pairs: list[tuple[int, Hop, Hop]] = [(i, hops[i], hops[i + 1]) for i in range(len(hops) - 1)]
 
     assert [terms.fee(out.amount) for _, _, out in pairs] == [into.amount - out.amount for _, into, out in pairs]
     assert [least_delta(periods[i], periods[i + 1]) for i, _, _ in pairs] == [a.expiry - b.expiry for _, a, b in pairs]

@@ -182,6 +182,8 @@ class Round(msgspec.Struct, frozen=True):
     def _published(self, channel: PartyChannel, closing: OnChain | None) -> Content | None:
         if closing is None or closing.published is None:
             return None
+        if channel.state is not None and channel.sequence == closing.published:
+            return channel.state.content
         if channel.pending is not None and channel.pending.content.seq == closing.published:
             return channel.pending.content
         try:

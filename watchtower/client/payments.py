@@ -57,6 +57,7 @@ from watchtower.client.routing import (
     plan_route,
 )
 from watchtower.client.types import ChannelInfo, FundingStatus, ProtocolState
+from watchtower.ports import StoreBusy, StoreConflict, StoreFull
 
 __all__ = [
     "ForwardingPolicy",
@@ -79,6 +80,9 @@ __all__ = [
 RETRY_SECONDS = 5.0
 QUIET = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
 """Statuses of channels that do not close."""
+
+PASSING = (StateChannelError, DomainError, StoreBusy, StoreFull, StoreConflict)
+"""Trouble that another look may find gone."""
 
 LinkOf = Callable[[bytes], Awaitable[PeerLink]]
 """The living link to the peer of a channel (by channel id); raises a `PeerError` if there is none."""
@@ -145,6 +149,7 @@ class Payments:
         self._bell = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
         self._looking = asyncio.Lock()
         self._resolved: dict[bytes, OnChain] = {}
         self._jobs: dict[tuple[bytes | None, bytes], asyncio.Task[None]] = {}
@@ -185,15 +190,23 @@ class Payments:
         self._loop = asyncio.get_running_loop()
         while True:
             self._bell.clear()
+            if self._failure is not None:
+                self._fail_waiting(self._failure)
+                raise self._failure
             try:
                 await self.look()
-            except (StateChannelError, DomainError) as error:
+            except PASSING as error:
                 _log.warning("payment_delayed", reason=str(error))
             try:
                 async with asyncio.timeout(self._retry_seconds):
                     await self._bell.wait()
             except TimeoutError:
                 continue
+
+    async def wait(self) -> None:
+        """Run until `stop`; raises what made the payments end by themselves."""
+        assert self._running is not None, "enter the payments first"
+        await asyncio.shield(self._running)
 
     def wake(self) -> None:
         """Something may have changed: look again. From any thread."""
@@ -230,6 +243,7 @@ class Payments:
                 f"the last HTLC expires at {last.expiry}, the receiver asks for {invoice.final_expiry}"
             )
         known = self.party.payment(invoice.payment_hash)
+        self._require_unknown(known, invoice.payment_hash)
         if known is None and invoice.payable_until and height is not None and height > invoice.payable_until:
             raise MalformedInput(f"the invoice was payable until height {invoice.payable_until}, now is {height}")
         first = route.hops[0]
@@ -250,6 +264,7 @@ class Payments:
             raise SwapRefused("the height of the chain is not known here; tell it with note_height first")
         periods = [self.party.channel(leg.channel_id).params.challenge_period for leg in (give, take)]
         known = self.party.payment(payment_hash) if payment_hash is not None else None
+        self._require_unknown(known, payment_hash)
         if known is None:
             legs = (give, periods[0]), (take, periods[1])
             preemptive = self.policy is not None and self.policy.preemptive
@@ -283,6 +298,11 @@ class Payments:
         ended: Payment = await future
         return ended
 
+    def _require_unknown(self, planned: Payment | None, payment_hash: bytes | None) -> None:
+        """A preimage that is here already proves nothing, and the peers may have it, too."""
+        if planned is None and payment_hash is not None and self.party.preimage(payment_hash) is not None:
+            raise MalformedInput("the preimage of this payment hash is known here already; ask for a fresh one")
+
     # ── a look ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def look(self) -> None:
@@ -314,7 +334,14 @@ class Payments:
         key = (job.channel_id, job.payment_hash)
         task = asyncio.create_task(self._carry_out(job), name=f"payment {job.payment_hash.hex()[:8]}")
         self._jobs[key] = task
-        task.add_done_callback(lambda _: self._jobs.pop(key, None))
+        task.add_done_callback(lambda done: self._done(key, done))
+
+    def _done(self, key: tuple[bytes | None, bytes], task: asyncio.Task[None]) -> None:
+        """An error that is not one of passing trouble ends everything: this party cannot trust its own log any more."""
+        self._jobs.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._bell.set()
 
     async def _height(self) -> int | None:
         if self._tower is None:
@@ -339,7 +366,7 @@ class Payments:
                 continue
             try:
                 word = await self._word(self._tower, channel)
-            except (StateChannelError, DomainError) as error:
+            except PASSING as error:
                 _log.warning("payment_delayed", channel=name.hex()[:16], reason=str(error))
                 continue
             if word is not None:
@@ -369,7 +396,7 @@ class Payments:
     async def _carry_out(self, job: Job) -> None:
         try:
             await self._perform(job)
-        except (StateChannelError, DomainError) as error:
+        except PASSING as error:
             _log.warning("payment_delayed", payment=job.payment_hash.hex()[:16], reason=str(error))
         else:
             self.wake()
@@ -446,6 +473,12 @@ class Payments:
         said = self._reasons.pop(payment_hash, "")
         reason = said if end.outcome is PaymentOutcome.FAILED and said else end.reason
         self._tell(await asyncio.to_thread(self.party.end_payment, payment_hash, end.outcome, reason))
+
+    def _fail_waiting(self, failure: BaseException) -> None:
+        waiting = [future for futures in self._waiting.values() for future in futures if not future.done()]
+        self._waiting.clear()
+        for future in waiting:
+            future.set_exception(failure)
 
     def _tell(self, ended: Payment) -> None:
         for future in self._waiting.pop(ended.payment_hash, []):

@@ -1,0 +1,232 @@
+"""Legs and decisions: what counts as certain, what a crash must not bring back, when a channel must close."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import pytest
+
+from domain.errors import ChannelNotReady
+from domain.events import InvoiceMade, PaymentKind, PaymentOutcome, encode_payload
+from domain.expiry import claim_margin, closing_blocks
+from domain.status import ChannelStatus
+from domain.units import Side
+from tests.fakes.keystore import MemoryKeystore
+from tests.fakes.store import MemoryEventStore
+from tests.support.parties import Pair, make_party, open_pair
+from watchtower.client import exchange
+from watchtower.client.forwarding import must_close
+from watchtower.client.htlcs import Change, NewHtlc
+from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
+from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateOfferOk, UpdatePropose
+from watchtower.client.party import ChannelParty
+from watchtower.client.payment_log import Leg
+
+HASH = sha256(bytes(32)).digest()
+HEIGHT, EXPIRY, AMOUNT = 1_000, 1_400, 20_000
+ADD = Change(add=(NewHtlc(AMOUNT, HASH, EXPIRY),))
+TOWER = b"\x07" * 32
+
+
+def pair_with_height() -> Pair:
+    """Two parties that know the height."""
+    pair = open_pair()
+    for party in pair.parties:
+        party.note_height(HEIGHT)
+    return pair
+
+
+def until(*last: type[Message]) -> exchange.Carry:
+    """A wire that loses these messages."""
+
+    def carry(sender: ChannelParty, message: Message) -> Sequence[AnyMessage]:
+        return () if isinstance(message, last) else exchange.deliver(sender, message)
+
+    return carry
+
+
+def state_of(pair: Pair, strict: bool = False, **options: object) -> LegState:
+    """A's view of its own HTLC."""
+    return leg_view(pair.a.channel(pair.channel_id), HASH, Side.A, strict=strict, **options).state  # type: ignore[arg-type]
+
+
+def acknowledge(pair: Pair) -> None:
+    """A's tower has the newest state."""
+    pair.a.acknowledge(pair.channel_id, TOWER, pair.a.channel(pair.channel_id).sequence, bytes(32))
+
+
+# ── legs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("lost", [UpdateOfferOk, UpdatePropose, UpdateAccept])
+def test_a_leg_in_an_unfinished_update_is_neither_there_nor_gone(lost: type[Message]) -> None:
+    """Offered, proposed, accepted: nothing may be concluded."""
+    pair = pair_with_height()
+    before = state_of(pair)
+    exchange.run(pair.a, pair.b, pair.a.change(pair.channel_id, ADD), until(lost))
+
+    assert (LegState.ABSENT, LegState.MOVING) == (before, state_of(pair))
+
+
+def test_a_leg_is_held_once_the_tower_has_it() -> None:
+    """Rule U4: complete and revoked is not enough for a strict party, neither to hold it nor to call it gone."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    loose, strict = state_of(pair), state_of(pair, strict=True)
+    acknowledge(pair)
+    held = state_of(pair, strict=True)
+    (condition,) = pair.b.find_htlcs(pair.channel_id, HASH)
+    exchange.change(pair.b, pair.a, pair.channel_id, Change(fail=((condition.key, "no"),)))
+    dropped = state_of(pair, strict=True)
+    acknowledge(pair)
+
+    assert (LegState.HELD, LegState.MOVING, LegState.HELD) == (loose, strict, held)
+    assert (LegState.MOVING, LegState.ABSENT) == (dropped, state_of(pair, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("word", "height", "expected"),
+    [
+        (OnChain(ChannelStatus.UNILATERAL), 2_000, LegState.ON_CHAIN),
+        (OnChain(ChannelStatus.SETTLED, 1), 2_000, LegState.ON_CHAIN),
+        (OnChain(ChannelStatus.PUNISHED, 0), 2_000, LegState.OURS),
+        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_000, LegState.ON_CHAIN),
+        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_001, LegState.ON_CHAIN),
+        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_002, LegState.OURS),
+        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), False, 2_000),)), 2_000, LegState.THEIRS),
+        (OnChain(ChannelStatus.SETTLED, 0), 2_000, LegState.OURS),
+        (OnChain(ChannelStatus.SETTLED, None), 2_000, LegState.ON_CHAIN),
+    ],
+)
+def test_a_leg_in_a_channel_that_closes(word: OnChain, height: int, expected: LegState) -> None:
+    """Open until a block and two more; taken by a penalty; not there if an older state was published."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    published = None if word.published is None else pair.a.state(pair.channel_id, word.published).content
+
+    assert expected is state_of(pair, closing=word, published=published, height=height)
+
+
+def test_without_the_towers_word_a_closing_channel_says_nothing() -> None:
+    """The party saw a spend; what becomes of the HTLC is open."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    pair.a.sign_commitment(pair.channel_id, 1)
+
+    assert LegState.ON_CHAIN is state_of(pair)
+
+
+# ── when to close ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def closes_at(pair: Pair, side: Side, known: set[bytes], *, preemptive: bool = False) -> int:
+    """The first height at which a side must close."""
+    channel = pair.parties[side].channel(pair.channel_id)
+    heights = range(HEIGHT, 2 * EXPIRY)
+    return next(h for h in heights if must_close(channel, side, known, h, preemptive=preemptive))
+
+
+def test_when_a_channel_must_close() -> None:
+    """The receiver with the preimage 184 blocks early, the offerer two blocks late, a preemptive one 168 early."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+
+    assert EXPIRY - claim_margin(144) == closes_at(pair, Side.B, {HASH})
+    assert EXPIRY + 2 == closes_at(pair, Side.A, set())
+    assert EXPIRY - closing_blocks(144) == closes_at(pair, Side.A, set(), preemptive=True)
+    assert not must_close(pair.b.channel(pair.channel_id), Side.B, set(), EXPIRY + 100)
+
+
+def test_an_htlc_that_was_signed_for_counts_before_it_is_complete() -> None:
+    """The peer may finish the update at any time; it must not be able to do so behind the expiry."""
+    pair = pair_with_height()
+    exchange.run(pair.a, pair.b, pair.a.change(pair.channel_id, ADD), until(UpdateAccept))
+
+    assert () == pair.a.channel(pair.channel_id).conditions
+    assert EXPIRY + 2 == closes_at(pair, Side.A, set())
+
+
+# ── what a crash must not bring back ─────────────────────────────────────────────────────────────────────
+
+
+def opened(store: MemoryEventStore, keystore: MemoryKeystore) -> Pair:
+    """A pair whose A has this store and keystore."""
+    pair = open_pair(parties=(make_party("alice", store=store, keystore=keystore), make_party("bob")))
+    for party in pair.parties:
+        party.note_height(HEIGHT)
+    return pair
+
+
+@pytest.mark.parametrize("is_withdrawn", [True, False])
+def test_an_offered_htlc_without_a_signature_dies_with_the_process(is_withdrawn: bool) -> None:
+    """Its payment may have gone back to the hop before: made again it would be paid from this side's own money."""
+    store, keystore = MemoryEventStore(), MemoryKeystore()
+    pair = opened(store, keystore)
+    pair.a.change(pair.channel_id, ADD)
+    withdrawn = is_withdrawn and pair.a.withdraw_leg(pair.channel_id, HASH)
+    again = make_party("alice", store=store, keystore=keystore)
+
+    assert is_withdrawn == withdrawn
+    assert again.channel(pair.channel_id).pending is None
+    assert LegState.ABSENT is leg_view(again.channel(pair.channel_id), HASH, Side.A, strict=False).state
+
+
+def test_a_signed_for_htlc_stays() -> None:
+    """Rule U5: what was proposed can only be finished, so it is not forgotten and not withdrawn."""
+    store, keystore = MemoryEventStore(), MemoryKeystore()
+    pair = opened(store, keystore)
+    exchange.run(pair.a, pair.b, pair.a.change(pair.channel_id, ADD), until(UpdateAccept))
+    withdrawn = pair.a.withdraw_leg(pair.channel_id, HASH)
+    again = make_party("alice", store=store, keystore=keystore)
+    exchange.reconnect(again, pair.b, pair.channel_id)
+
+    assert not withdrawn
+    assert 1 == len(again.find_htlcs(pair.channel_id, HASH))
+
+
+def test_payments_are_read_from_the_log() -> None:
+    """Invoice, plan, attempt, end: a party made again knows them all, and can make the preimage of its invoice."""
+    store, keystore = MemoryEventStore(), MemoryKeystore()
+    pair = opened(store, keystore)
+    made = pair.a.make_invoice(5_000, 2_000)
+    pair.a.plan_payment(PaymentKind.PAY, HASH, outgoing=Leg(pair.channel_id, AMOUNT, EXPIRY), note=b"on")
+    pair.a.note_leg_offered(HASH)
+    pair.a.end_payment(HASH, PaymentOutcome.FAILED, "x" * 500)
+    again = make_party("alice", store=store, keystore=keystore)
+    again.reveal(pair.channel_id, made.payment_hash)
+    preimage = again.preimage(made.payment_hash)
+
+    assert pair.a.payments() == again.payments()
+    assert preimage is not None
+    assert made.payment_hash == sha256(preimage).digest()
+    assert "x" * 120 == again.payments()[1].reason
+
+
+def test_the_log_does_not_hold_the_preimage_of_an_unpaid_invoice() -> None:
+    """Only its salt: the seed is needed as well."""
+    store, keystore = MemoryEventStore(), MemoryKeystore()
+    pair = opened(store, keystore)
+    made = pair.a.make_invoice(5_000, 2_000)
+    events = [recorded.envelope.payload for recorded in store.read_log(0, 1_000)]
+    pair.a.reveal(pair.channel_id, made.payment_hash)
+    preimage = pair.a.preimage(made.payment_hash)
+
+    assert preimage is not None
+    assert [] == [event for event in events if preimage in encode_payload(event)]
+    assert 1 == sum(isinstance(event, InvoiceMade) for event in events)
+
+
+def test_a_leg_has_one_attempt() -> None:
+    """A second offer under one plan is refused, also for a payment that is over."""
+    pair = pair_with_height()
+    pair.a.plan_payment(PaymentKind.PAY, HASH, outgoing=Leg(pair.channel_id, AMOUNT, EXPIRY))
+    pair.a.note_leg_offered(HASH)
+    with pytest.raises(ChannelNotReady, match="fresh payment hash"):
+        pair.a.note_leg_offered(HASH)
+    pair.a.end_payment(HASH, PaymentOutcome.PAID)
+    with pytest.raises(ChannelNotReady, match="fresh payment hash"):
+        pair.a.note_leg_offered(HASH)
+    assert PaymentOutcome.PAID is pair.a.end_payment(HASH, PaymentOutcome.FAILED).outcome
+    with pytest.raises(ChannelNotReady, match="not made here"):
+        pair.a.reveal(pair.channel_id, HASH)
