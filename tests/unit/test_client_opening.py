@@ -16,12 +16,15 @@ from domain.contract.scripts import funding_descriptor
 from domain.errors import ChannelNotReady, InvalidParams, MalformedInput
 from domain.transaction import Transaction
 from tests.support.sdk import CONFIG, HALF, Desk, Ends, Killed, desk, tower_at
+from tests.support.towers import TOWER_ID
 from watchtower.client import (
     ChannelParams,
     ChannelParticipant,
+    PartyAuth,
     StateChannelClient,
     StateChannelConfig,
     StateChannelError,
+    StateUpdate,
     WalletError,
 )
 from watchtower.client.errors import NotConnected, TowerUnreachable
@@ -345,3 +348,27 @@ async def test_a_tower_that_is_another_one_is_refused(tmp_path: Path, changes: d
 
     with pytest.raises(StateChannelError, match=words):
         await client.connect()
+
+
+async def test_a_channel_may_be_opened_without_any_token(tmp_path: Path) -> None:
+    """The operator allows the party's next auth key; from then on every request is signed with the channel's key."""
+    tower = tower_at(tmp_path)
+    ends = Ends()
+    async with desk(tmp_path, ends=ends, tower=tower) as at:
+        auth = PartyAuth(at.alice, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
+        tower.access.allow(at.alice.next_auth_key(), "Alice", 1)
+        async with StateChannelClient(
+            CONFIG,
+            url="http://tower",
+            party=at.alice,
+            peer=at.two.a,
+            wallet=at.wallet,
+            auth=auth,
+            transport=tower.transport(),
+            tower_id=TOWER_ID,
+        ) as client:
+            created = await client.create_channel(at.params())
+            at.confirm(created.channel_id)
+            result = await client.update_state(StateUpdate(created.channel_id, 1, [HALF - 1, HALF + 1]))
+
+        assert (1, 1) == (result.sequence, result.final_sequence)

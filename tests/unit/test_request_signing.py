@@ -8,8 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from domain.errors import MalformedInput, UnknownChannel
+from domain.contract.params import KeyBlock
+from domain.errors import MalformedInput
 from domain.units import Side
+from tests.support.linking import TERMS
 from tests.support.parties import Pair, make_party, open_pair
 from tests.support.serving import served
 from tests.support.towers import TOWER_ID, Bench
@@ -72,12 +74,19 @@ async def test_a_client_follows_its_channel(tower: Bench, pair: Pair) -> None:
     assert first == of_all
 
 
-def test_a_party_without_channels_has_no_key() -> None:
-    """It is told what to do instead."""
-    auth = PartyAuth(make_party("zoe"), TOWER_ID)
+@pytest.mark.asyncio
+async def test_a_party_without_channels_signs_with_its_next_key(tower: Bench) -> None:
+    """It can ask the tower for its state, and tell the operator which key will register; nothing is used up."""
+    zoe = make_party("zoe")
+    auth = PartyAuth(zoe, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
+    before = zoe.next_auth_key()
+    async with StateChannelClient(
+        REGTEST, url="http://tower", party=zoe, auth=auth, transport=tower.transport()
+    ) as client:
+        assert [] == await client.list_channels()
 
-    with pytest.raises(UnknownChannel, match="use a token"):
-        auth.sign(httpx.Request("GET", "http://tower/v1/info"))
+    opened = zoe.open(TERMS)
+    assert before == KeyBlock.decode(bytes(opened.key_block)).auth
 
 
 @pytest.mark.parametrize("bad", [b"", bytes(32), TOWER_ID[:31]])

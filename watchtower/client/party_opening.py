@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domain.contract import keys
 from domain.contract.scripts import funding_output
 from domain.errors import ChannelNotReady, MalformedInput
 from domain.events import ChannelAbandoned, FundingBroadcast, Source
@@ -10,6 +11,7 @@ from domain.transaction import Transaction
 from watchtower.client import opening
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
+from watchtower.wire.signed_request import UnsignedRequest
 
 
 class PartyOpening(PartyCore):
@@ -22,6 +24,17 @@ class PartyOpening(PartyCore):
         """
         with self._mutex:
             return self._keys.upcoming().block.fund
+
+    def next_auth_key(self) -> bytes:
+        """The auth key (x-only, 32 bytes) of this party's next channel: what a tower's operator allows to register."""
+        with self._mutex:
+            return self._keys.upcoming().block.auth
+
+    def sign_early(self, request: UnsignedRequest) -> tuple[bytes, bytes]:
+        """As `sign_request`, with the auth key of the next channel: for requests before there is one."""
+        with self._mutex:
+            own = self._keys.upcoming()
+            return own.block.auth, keys.sign_schnorr(own.secrets.auth, request.hash, self._entropy())
 
     def note_prepared(self, channel_id: bytes, unsigned: bytes, vout: int) -> None:
         """Keep the funding transaction that a wallet has prepared, and with it fix the outpoint.

@@ -19,7 +19,7 @@ import httpx
 
 from domain.contract import keys
 from domain.contract.params import ChannelParams
-from domain.errors import MalformedInput, UnknownChannel
+from domain.errors import MalformedInput
 from watchtower.client.party import ChannelParty
 from watchtower.wire.api import RegisterRequest
 from watchtower.wire.hexes import from_json
@@ -126,24 +126,24 @@ class PartySigner(RequestAuth):
 class PartyAuth(RequestAuth):
     """Signs for a party with the key of the channel that a request is about.
 
-    Keys belong to channels: a list of channels or events shows those of the party's first channel only.
+    Keys belong to channels: a list of channels or events shows those of the party's first channel only. Before there is
+    one, the key of the next channel signs (`ChannelParty.next_auth_key`).
     """
 
     def __init__(self, party: ChannelParty, tower_id: bytes, *, now: Callable[[], float] = time.time) -> None:
         def sign(request: httpx.Request, unsigned: UnsignedRequest) -> tuple[bytes, bytes]:
-            return party.sign_request(_channel_of(request, party), unsigned)
+            name = _channel_of(request, party)
+            return party.sign_early(unsigned) if name is None else party.sign_request(name, unsigned)
 
         super().__init__(sign, tower_id, now=now)
 
 
-def _channel_of(request: httpx.Request, party: ChannelParty) -> bytes:
-    """Channel or proposal id of the channel that a request is about, else that of the party's first channel."""
+def _channel_of(request: httpx.Request, party: ChannelParty) -> bytes | None:
+    """Channel or proposal id of the channel that a request is about, else that of the party's first channel, if any."""
     named = _CHANNEL.match(request.url.path)
     if named is not None:
         return bytes.fromhex(named[1])
     if request.method == "POST" and request.url.path == "/v1/channels":
         return ChannelParams.decode(bytes(from_json(request.content, RegisterRequest).params)).proposal_id
     known = party.channels()
-    if not known:
-        raise UnknownChannel("a party without channels has no key to sign with; open a channel first, or use a token")
-    return known[0].params.proposal_id
+    return known[0].params.proposal_id if known else None

@@ -67,7 +67,10 @@ class UpdateCalls(TowerCalls):
         await asyncio.to_thread(approve)
 
     async def approve_close(self, channel_id: str, final_balances: Sequence[int]) -> None:
-        """Agree beforehand to a cooperative close with these balances of A and B in satoshi, though it gives less."""
+        """Agree beforehand to a cooperative close with these balances of A and B in satoshi, though it gives less.
+
+        Kept in memory, until the next state is complete.
+        """
         if len(final_balances) != 2:
             raise InvalidState(f"a channel has two balances, got {len(final_balances)}")
         pair = (final_balances[0], final_balances[1])
@@ -78,8 +81,9 @@ class UpdateCalls(TowerCalls):
     ) -> UpdateResult:
         """Offer the peer `amount` satoshi against the preimage of `payment_hash`, until height `expiry`.
 
-        An own HTLC that is pending with exactly these terms is not added again. `note` (≤ 4096 bytes) goes to the peer
-        unread. Refusals are those of `update_state`.
+        An own HTLC that is pending with exactly these terms is not added again; whether one was fulfilled meanwhile
+        tells `party.preimage`, so look before repeating a call whose outcome is unknown. `note` (≤ 4096 bytes) goes to
+        the peer unread. Refusals are those of `update_state`.
         """
         await self.get_state()  # tells the party the height
         wanted = NewHtlc(amount, hash_of(payment_hash), expiry, note)
@@ -95,9 +99,13 @@ class UpdateCalls(TowerCalls):
         return await self._change(name, offer)
 
     async def fulfil_htlc(self, channel_id: str, preimage: bytes) -> UpdateResult:
-        """Take every HTLC that the peer offers against this preimage (32 bytes); it is stored first."""
+        """Take every HTLC that the peer offers against this preimage (32 bytes); it is stored first.
+
+        `InvalidState` if none is pending, also when it was taken before.
+        """
+        payment_hash = sha256(preimage).digest()
         return await self._settle_htlcs(
-            channel_id, sha256(preimage).digest(), lambda keys: Change(fulfil=tuple((key, preimage) for key in keys))
+            channel_id, payment_hash, lambda keys: Change(fulfil=tuple((key, preimage) for key in keys))
         )
 
     async def fail_htlc(self, channel_id: str, payment_hash: str, reason: str = "") -> UpdateResult:
