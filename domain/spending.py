@@ -358,9 +358,7 @@ def _claims_undone(channel: Channel, block: BlockRef, now: int) -> list[Payload]
     return events
 
 
-def matured(
-    channel: Channel, tip: int, now: int, keeps_open: Callable[[], bool] = lambda: False
-) -> list[Payload]:
+def matured(channel: Channel, tip: int, now: int, keeps_open: Callable[[], bool] = lambda: False) -> list[Payload]:
     """Soft-final at 6 confirmations, resolved at 100 (or later: a comparison, never an equality).
 
     `keeps_open` says whether something besides the final transaction still has to be watched; it is asked only then.
