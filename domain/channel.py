@@ -184,7 +184,7 @@ class Channel(msgspec.Struct, frozen=True):
 
     `points` are the counterparty's per-commitment points of the states `highest_revoked` + 1 and + 2.
     `registered_at` is the height of the tower's cursor at the registration. `answer` is the last counter-proof
-    against the newest challenge.
+    against the newest challenge. `challenge_count` and `answer_count` are those of all stored ones.
     """
 
     stream: str
@@ -226,6 +226,8 @@ class Channel(msgspec.Struct, frozen=True):
     closings: tuple[Closing, ...] = ()
     challenges: tuple[Challenge, ...] = ()
     answer: bytes | None = None
+    challenge_count: int = 0
+    answer_count: int = 0
     equivocations: frozenset[int] = frozenset()
 
     @property

@@ -32,6 +32,7 @@ from domain.events import (
     BroadcastOutcome,
     ChallengeAnswered,
     ChallengeReceived,
+    ChallengeVerdict,
     ChannelAbandoned,
     ChannelErased,
     ChannelFrozen,
@@ -79,7 +80,8 @@ KEPT_STATES = 2
 
 
 KEPT_CHALLENGES = 16
-"""Proofs that are kept. A commitment needs one; only an owner who repeats himself shows more."""
+"""Proofs that are kept. A commitment needs one; only an owner who repeats himself shows more. Evidence goes first: the
+penalty may need a proof that can be enforced."""
 
 
 def fold(channel: Channel | None, events: Iterable[Envelope]) -> Channel | None:
@@ -397,10 +399,12 @@ def _apply_outcome(channel: Channel, payload: Payload) -> Channel | None:
     match payload:
         case ChallengeReceived():
             shown = Challenge(payload.sequence, payload.proof, payload.verdict, payload.published_txid)
-            kept = (*channel.challenges, shown)[-KEPT_CHALLENGES:]
-            return msgspec.structs.replace(channel, challenges=kept, answer=None)
+            count = channel.challenge_count + 1
+            kept = _kept_challenges((*channel.challenges, shown))
+            return msgspec.structs.replace(channel, challenges=kept, answer=None, challenge_count=count)
         case ChallengeAnswered():
-            return msgspec.structs.replace(channel, answer=payload.counter_proof)
+            count = channel.answer_count + 1
+            return msgspec.structs.replace(channel, answer=payload.counter_proof, answer_count=count)
         case SoftFinal():
             return msgspec.structs.replace(channel, soft_final=payload.txid)
         case ChannelErased():
@@ -408,3 +412,14 @@ def _apply_outcome(channel: Channel, payload: Payload) -> Channel | None:
         case ChannelResolved():
             return msgspec.structs.replace(channel, resolved=payload.outcome)
     return None
+
+
+def _kept_challenges(shown: tuple[Challenge, ...]) -> tuple[Challenge, ...]:
+    """At most `KEPT_CHALLENGES`, the newest one always among them."""
+    if len(shown) <= KEPT_CHALLENGES:
+        return shown
+    evidence = (
+        place for place, each in enumerate(shown[:-1]) if each.verdict is not ChallengeVerdict.VALID_ENFORCEABLE
+    )
+    dropped = next(evidence, 0)
+    return (*shown[:dropped], *shown[dropped + 1 :])

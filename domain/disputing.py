@@ -38,6 +38,10 @@ from domain.units import MAX_SEQUENCE, Side
 MAX_PROOF = 2048
 """Bytes of a proof; one with 16 rungs and evidence has 1,631."""
 
+MAX_CHALLENGES = 64
+"""Proofs, and counter-proofs, that are stored for a channel. Whoever signs states can make any number of them; a
+dispute needs a handful. A first proof that can be enforced against a commitment is always taken."""
+
 WHY_INVALID = {
     "BAD_LENGTH": "its length does not fit its kind",
     "BAD_MAGIC": "it does not start with PNS1",
@@ -91,7 +95,7 @@ def decide_challenge(channel: Channel, command: ShowProof) -> list[Payload]:
     head = ProofHead.read(proof)
     if len(proof) > MAX_PROOF:
         raise MalformedInput(f"a proof has at most {MAX_PROOF} bytes, got {len(proof)}")
-    if channel.challenges and channel.challenges[-1].proof == proof:
+    if any(known.proof == proof for known in channel.challenges):
         return []
     if head.accused_seq != command.sequence:
         raise ChallengeRefused(f"the proof accuses state {head.accused_seq}, the challenge names {command.sequence}")
@@ -107,6 +111,7 @@ def decide_challenge(channel: Channel, command: ShowProof) -> list[Payload]:
     challenge = Challenge(head.accused_seq, proof, ChallengeVerdict[result.verdict.name], head.published_txid)
     spend = channel.spend(published.txid)
     _check_accused(channel, challenge, spend)
+    _check_room(channel, challenge)
     received = ChallengeReceived(
         recorded_at=command.now,
         sequence=challenge.sequence,
@@ -135,6 +140,17 @@ def _check_accused(channel: Channel, challenge: Challenge, spend: Spend | None) 
         raise ChallengeRefused("the proof accuses the owner of this tower; only the counterparty can punish that")
 
 
+def _check_room(channel: Channel, challenge: Challenge) -> None:
+    """Another proof of what is known, or evidence, must not fill the log."""
+    known = channel.challenge_of(challenge.published_txid)
+    is_new = known is None and challenge.verdict is ChallengeVerdict.VALID_ENFORCEABLE
+    if channel.challenge_count >= MAX_CHALLENGES and not is_new:
+        raise ChallengeRefused(
+            f"{MAX_CHALLENGES} proofs are stored for this channel; only one that can be enforced against a commitment "
+            "without such a proof is taken now"
+        )
+
+
 def decide_answer(
     channel: Channel, counter: bytes, tip: int, now: int
 ) -> tuple[list[Payload], CounterOutcome, Challenge]:
@@ -152,6 +168,8 @@ def decide_answer(
     outcome = evaluate_counter_proof(channel.params, challenge.proof, counter, context)
     if channel.answer == counter:
         return [], outcome, challenge
+    if channel.answer_count >= MAX_CHALLENGES:
+        raise ChallengeRefused(f"{MAX_CHALLENGES} counter-proofs are stored for this channel; no more are taken")
     answered = ChallengeAnswered(
         recorded_at=now,
         counter_proof=counter,

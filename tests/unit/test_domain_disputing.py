@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain.channel import Channel
+from domain.channel_fold import KEPT_CHALLENGES
 from domain.contract.commitment import contest_key
 from domain.contract.penalty import build_penalty, sign_penalty, verify_penalty
 from domain.contract.proofs import (
@@ -15,7 +16,8 @@ from domain.contract.proofs import (
     encode_secret_proof,
 )
 from domain.contract.revocation import revocation_secret
-from domain.disputing import ShowProof, decide_answer, decide_challenge
+from domain.contract.state import sign_header
+from domain.disputing import MAX_CHALLENGES, ShowProof, decide_answer, decide_challenge
 from domain.errors import ChallengeRefused, MalformedInput
 from domain.events import AlertKind, BreachDetected, ChallengeReceived, ChallengeVerdict, SettleConfirmed, SpendKind
 from domain.ladder import Rung, encode_ladder_proof, read_rungs, rung_for, rung_penalty
@@ -87,6 +89,57 @@ def test_the_same_proof_again_is_nothing_new(scene: Scene) -> None:
     scene.then(decide_challenge(scene.channel, command))
 
     assert [] == decide_challenge(scene.channel, command)
+
+
+def evidence_again(scene: Scene, number: int) -> bytes:
+    """Evidence of state 4 that A signed once more: another proof of the same fact."""
+    state = scene.state(4)
+    sig_a = sign_header(state.header, secrets_of(Side.A).auth, number.to_bytes(32, "big"))
+    shown = encode_evidence(state.header, sig_a, state.sigs_b.state)
+    return encode_evidence_proof(scene.params.channel_id, STALE, PEER, scene.commitment(PEER, STALE).txid, shown)
+
+
+def test_evidence_does_not_push_out_what_can_be_enforced(scene: Scene) -> None:
+    """After any number of further proofs the secret is still there for the penalty."""
+    published = scene.commitment(PEER, STALE)
+    scene.then(decide_challenge(scene.channel, show(secret_proof(scene), published)))
+    for number in range(KEPT_CHALLENGES + 1):
+        scene.then(decide_challenge(scene.channel, show(evidence_again(scene, number), published)))
+
+    assert scene.secret(PEER, STALE) == scene.channel.revealed_secret(STALE)
+    assert KEPT_CHALLENGES == len(scene.channel.challenges)
+    assert evidence_again(scene, KEPT_CHALLENGES) == scene.channel.challenges[-1].proof
+
+
+def test_proofs_in_turns_store_nothing(scene: Scene) -> None:
+    """Two proofs that are shown again and again are two events."""
+    published, pair = scene.commitment(PEER, STALE), [evidence_again(scene, number) for number in range(2)]
+    events = [scene.then(decide_challenge(scene.channel, show(proof, published))) for proof in pair * 3]
+
+    assert [1, 1, 0, 0, 0, 0] == [len(each) for each in events]
+
+
+def test_a_dispute_cannot_fill_the_log(scene: Scene) -> None:
+    """Evidence and counter-proofs end at a limit; the proof that can be enforced is taken also behind it."""
+    published = scene.commitment(PEER, STALE)
+    for number in range(MAX_CHALLENGES):
+        scene.then(decide_challenge(scene.channel, show(evidence_again(scene, number), published)))
+    with pytest.raises(ChallengeRefused, match="64 proofs are stored"):
+        decide_challenge(scene.channel, show(evidence_again(scene, MAX_CHALLENGES), published))
+    txid, stated = published.txid, scene.state(5).header
+    counters = [
+        encode_counter_proof(
+            scene.params.channel_id, txid, STALE, encode_evidence(stated, number.to_bytes(64, "big"), bytes(64))
+        )
+        for number in range(MAX_CHALLENGES + 1)
+    ]
+    for counter_proof in counters[:-1]:
+        scene.then(decide_answer(scene.channel, counter_proof, 200, NOW)[0])
+    with pytest.raises(ChallengeRefused, match="64 counter-proofs are stored"):
+        decide_answer(scene.channel, counters[-1], 200, NOW)
+
+    scene.then(decide_challenge(scene.channel, show(secret_proof(scene), published)))
+    assert (SpendKind.BREACH, PEER, STALE) == _spend(scene.channel)
 
 
 def test_the_classifier_remembers_the_proof(scene: Scene) -> None:
