@@ -30,6 +30,7 @@ SIGNATURE_TAG = "state-channel-v1"
 LABEL = "sct"
 COVERED = '("@method" "@path" "@query" "content-digest")'
 NONCE_SIZE = 16
+LONGEST_TARGET = 2**16 - 1
 LONGEST = 1_000
 """Characters of one header; a good one has about 250."""
 
@@ -61,7 +62,7 @@ class UnsignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> bytes:
-        """The 32 bytes to sign."""
+        """The 32 bytes to sign; `MalformedInput` if the target is longer than two bytes can tell."""
         assert (len(self.tower_key), len(self.body_sha256), len(self.nonce)) == (32, 32, NONCE_SIZE)
         ends = _short(self.method.encode("ascii")) + self.tower_key + _short(self.target)
         return tagged_hash(HASH_TAG, ends + self.body_sha256 + self.created.to_bytes(8, "big") + self.nonce)
@@ -141,4 +142,6 @@ def _binary(raw: bytes) -> str:
 
 
 def _short(raw: bytes) -> bytes:
+    if len(raw) > LONGEST_TARGET:
+        raise MalformedInput(f"the address of a signed request has at most {LONGEST_TARGET} bytes, got {len(raw)}")
     return len(raw).to_bytes(2, "big") + raw
