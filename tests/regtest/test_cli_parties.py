@@ -103,6 +103,10 @@ def test_a_channel_lives_by_commands(stage: Stage) -> None:
     invoice = stage.b.ask("channel", "invoice", "--amount", "50000")
     paid = stage.a.ask("channel", "pay", channel, "--hash", invoice["payment_hash"], "--amount", "50000")
     shown = [party.ask("channel", "state", channel) for party in (stage.a, stage.b)]
+    worse = ("--balances", "410000,590000")
+    refused = shell("channel", "update", channel, *worse, "--home", str(stage.a.home))
+    stage.b.ask("channel", "approve", channel, *worse)
+    agreed = stage.a.ask("channel", "update", channel, *worse)
     closed = stage.a.ask("channel", "close", channel, "--balances", "400000,600000", "--yes")
     stage.node.mine(1)
 
@@ -110,6 +114,8 @@ def test_a_channel_lives_by_commands(stage: Stage) -> None:
     assert (1, 1) == (updated["sequence"], updated["final_sequence"])
     assert (50_000, 0) == (paid["amount"], paid["fee"])
     assert [[400_000, 600_000]] * 2 == [state["balances"] for state in shown]
+    assert (1, "peer-refused") == (refused.returncode, refused.stderr.partition(":")[0])
+    assert shown[0]["sequence"] + 1 == agreed["sequence"]
     assert b"payment_1".hex() == shown[0]["state_data"]
     assert "IN_MEMPOOL" == closed["outcome"]
     assert stage.node.confirmation(from_display(closed["txid"])) is not None

@@ -1,0 +1,190 @@
+"""The calls behind the commands, at a party that has a peer and a tower: what they fill in and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.chain import display
+from domain.errors import ChannelNotReady, InvalidState, MalformedInput, SelfBreach, UnknownChannel
+from tests.support.cheater import unsafe_commitment
+from tests.support.parties import seed_of
+from tests.support.sdk import HALF, desk
+from tests.support.sdk import Desk as Stage
+from tests.support.towers import TIP
+from watchtower.client.errors import ConfigurationError
+from watchtower.party.calls import (
+    AbandonChannel,
+    ApproveUpdate,
+    Call,
+    ChallengeState,
+    CloseChannel,
+    PublishState,
+    TellParty,
+    UpdateChannel,
+    plain,
+)
+from watchtower.party.desk import Desk
+from watchtower.party.paying import ListPayments, MakeInvoice, PayInvoice
+from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ShowState
+from watchtower.wire.hexes import Hex, Hex32, SecretHex
+
+pytestmark = pytest.mark.asyncio
+
+PREIMAGE = b"\x07" * 32
+HASH = sha256(PREIMAGE).hexdigest()
+
+
+class Asked:
+    """Alice's desk, and the channel that she opened."""
+
+    def __init__(self, at: Stage, channel: str) -> None:
+        self.at, self.channel = at, channel
+        self.desk = Desk(at.client, key=b"\xaa" * 32)
+
+    async def answer(self, call: Call) -> Any:
+        """The document of a call."""
+        return plain(await call.answer(self.desk))
+
+    async def paid(self, amount: int, **more: Any) -> Any:
+        """An update by which alice has paid so much in all."""
+        return await self.answer(
+            UpdateChannel(channel=self.channel[:6], balances=(HALF - amount, HALF + amount), **more)
+        )
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Asked]:
+    """A channel in use."""
+    async with desk(directory) as at:
+        yield Asked(at, await at.open())
+
+
+async def test_an_update_takes_the_next_number_and_keeps_the_data(tmp_path: Path) -> None:
+    """Unless both are given; the same number again changes nothing."""
+    async with opened(tmp_path) as asked:
+        first = await asked.paid(1_000, state_data=Hex(b"move 1"))
+        second = await asked.paid(2_000)
+        again = await asked.paid(2_000, sequence=2)
+        emptied = await asked.paid(3_000, state_data=Hex(b""))
+        shown = [asked.at.bob.state(bytes.fromhex(asked.channel), number).content.state_data for number in (1, 2, 3)]
+
+    assert [1, 2, 2, 3] == [each["sequence"] for each in (first, second, again, emptied)]
+    assert [False, True] == [second["duplicate"], again["duplicate"]]
+    assert [b"move 1", b"move 1", b""] == shown
+
+
+async def test_a_party_tells_its_channels(tmp_path: Path) -> None:
+    """From its own log, with the tower that it uses."""
+    async with opened(tmp_path) as asked:
+        await asked.paid(1_000)
+        told = await asked.answer(TellParty())
+
+    (channel,) = told["channels"]
+    assert ("aa" * 32, "regtest", TIP) == (told["key"], told["network"], told["height"])
+    assert (asked.channel, "A", 1, 1, "open") == (
+        channel["channel_id"],
+        channel["side"],
+        channel["sequence"],
+        channel["final_sequence"],
+        channel["state"],
+    )
+    assert [HALF - 1_000, HALF + 1_000] == channel["balances"]
+
+
+async def test_htlcs_are_named_by_their_hash(tmp_path: Path) -> None:
+    """One's own is the peer's to take or to give back."""
+    async with opened(tmp_path) as asked:
+        await asked.answer(AddHtlc(channel=asked.channel, amount=5_000, payment_hash=HASH, expiry=TIP + 300))
+        with pytest.raises(InvalidState, match="no HTLC of the peer"):
+            await asked.answer(FulfilHtlc(channel=asked.channel, preimage=SecretHex(PREIMAGE)))
+        with pytest.raises(InvalidState, match="no HTLC of the peer"):
+            await asked.answer(FailHtlc(channel=asked.channel, payment_hash=HASH))
+        shown = await asked.answer(ShowState(channel=asked.channel))
+
+    assert [(5_000, HASH)] == [(each["amount"], each["hash"]) for each in shown["conditions"]]
+
+
+async def test_a_close_takes_the_newest_balances(tmp_path: Path) -> None:
+    """If none are given."""
+    async with opened(tmp_path) as asked:
+        await asked.paid(1_000)
+        closed = await asked.answer(CloseChannel(channel=asked.channel, fee=500))
+
+    assert ("COOPERATIVE", "IN_MEMPOOL") == (closed["kind"], closed["outcome"])
+
+
+async def test_the_newest_state_is_published_and_no_revoked_one(tmp_path: Path) -> None:
+    """Without a number the newest one; an older one is a breach of one's own."""
+    async with opened(tmp_path) as asked:
+        await asked.paid(1_000)
+        with pytest.raises(SelfBreach):
+            await asked.answer(PublishState(channel=asked.channel, sequence=0))
+        published = await asked.answer(PublishState(channel=asked.channel))
+
+    assert ("UNILATERAL", 1) == (published["kind"], published["sequence"])
+
+
+async def test_a_challenge_makes_its_own_proof(tmp_path: Path) -> None:
+    """Bob published state 0: alice's own records accuse him by the txid alone."""
+    async with opened(tmp_path) as asked:
+        await asked.paid(1_000)
+        name = bytes.fromhex(asked.channel)
+        raw = unsafe_commitment(seed_of("bob"), asked.at.bob, name, 0)
+        asked.at.tower.node.add_spend(asked.at.bob.channel(name).params.funding_outpoint, raw.serialize())
+        txid = display(raw.txid)
+        with pytest.raises(MalformedInput, match="proof, or the txid"):
+            await asked.answer(ChallengeState(channel=asked.channel, sequence=0))
+        told = await asked.answer(ChallengeState(channel=asked.channel, sequence=0, txid=txid))
+
+    assert ("VALID_ENFORCEABLE", "B", txid) == (told["verdict"], told["party"], told["published_txid"])
+
+
+async def test_approvals_are_remembered(tmp_path: Path) -> None:
+    """For the next state, and for a close."""
+    async with opened(tmp_path) as asked:
+        worse = (HALF - 9_000, HALF + 9_000)
+        update = await asked.answer(ApproveUpdate(channel=asked.channel, balances=worse))
+        close = await asked.answer(ApproveUpdate(channel=asked.channel, balances=worse, closing=True))
+
+    assert {"channel_id": asked.channel, "approved": "update", "sequence": 1, "balances": list(worse)} == update
+    assert {"channel_id": asked.channel, "approved": "close", "balances": list(worse)} == close
+
+
+async def test_an_opening_with_money_is_not_abandoned(tmp_path: Path) -> None:
+    """It has to be closed."""
+    async with opened(tmp_path) as asked:
+        with pytest.raises(ChannelNotReady, match="close"):
+            await asked.answer(AbandonChannel(channel=asked.channel))
+
+
+async def test_channels_are_found_by_the_beginning_of_their_id(tmp_path: Path) -> None:
+    """One must fit, and nothing fits everything."""
+    async with opened(tmp_path) as asked:
+        found = asked.desk.channel(asked.channel[:4].upper()).channel_id.hex()
+        refused = 0
+        for text in ("", "zz"):
+            with pytest.raises(UnknownChannel, match="party info"):
+                asked.desk.channel(text)
+            refused += 1
+
+    assert (asked.channel, 2) == (found, refused)
+
+
+async def test_a_party_without_payments_says_so(tmp_path: Path) -> None:
+    """Its list of payments can be asked for all the same."""
+    async with opened(tmp_path) as asked:
+        for call in (
+            MakeInvoice(amount=5, blocks=5),
+            PayInvoice(channel=asked.channel, seconds=1, payment_hash=Hex32(PREIMAGE), amount=5_000),
+        ):
+            with pytest.raises(ConfigurationError, match="without payments"):
+                await asked.answer(call)
+        listed = await asked.answer(ListPayments())
+
+    assert {"payments": []} == listed
