@@ -14,9 +14,11 @@ import msgspec
 import pytest
 
 from projections.catalog import PROJECTIONS
+from projections.preimages import TABLE as PREIMAGES
 from projections.projector import Projector
 from tests.support.histories import OTHER_STREAM, History, interleaved
 from tests.support.stores import new_log
+from watchtower.ports import StoreError
 from watchtower.store import rebuild as rebuilding
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
@@ -129,6 +131,19 @@ def test_a_file_that_is_no_database_is_rebuilt(store: SqliteEventStore, path: Pa
     open_views(path, store).close()
 
     assert before == digest_of(path)
+
+
+def test_views_that_cannot_be_read_are_a_store_error(store: SqliteEventStore, path: Path) -> None:
+    """Whoever asks a damaged table gets an error of the port, as the one who writes to it: the responder goes on."""
+    rows = open_views(path, store)
+    with rows.datastore.raw(commit=True) as connection:
+        connection.execute(f"DROP TABLE {PREIMAGES.name}")
+
+    with pytest.raises(StoreError):
+        rows.find(PREIMAGES, "payment_hash", bytes(32))
+    with pytest.raises(StoreError):
+        rows.page(PREIMAGES, None, 1)
+    rows.close()
 
 
 def test_a_new_version_of_a_projection_rebuilds(store: SqliteEventStore, path: Path) -> None:

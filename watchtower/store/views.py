@@ -116,16 +116,25 @@ class SqliteRows:
     def quarantined(self, projection: str) -> dict[str, Stuck]:
         """Streams that a projection skips."""
         query = "SELECT stream, id, error FROM quarantine WHERE projection = ?"
-        with self.datastore.raw() as connection:
+        with self._reading() as connection:
             return {row[0]: Stuck(*row) for row in connection.execute(query, (projection,))}
 
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading; what the database cannot do is a `StoreError`, as for writing."""
+        try:
+            with self.datastore.raw() as connection:
+                yield connection
+        except (sqlite3.Error, PersistenceError) as error:
+            raise store_error(error) from error
+
     def find(self, table: Table, column: str, value: bytes | str | int) -> list[Row]:
-        """Rows with this value in an indexed column, in key order."""
+        """Rows with this value in an indexed column, in key order. Fails with `StoreError` kinds, as `page` does."""
         if column not in table.columns:
             raise ValueError(f"{table.name} has no column {column}")
         order = ", ".join(table.columns[: table.key])
         query = f"SELECT * FROM {table.name} WHERE {column} = ? ORDER BY {order}"  # noqa: S608
-        with self.datastore.raw() as connection:
+        with self._reading() as connection:
             return [tuple(row) for row in connection.execute(query, (value,))]
 
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
@@ -135,7 +144,7 @@ class SqliteRows:
         where = f"WHERE ({names}) > ({marks})" if bound else ""
         order = ", ".join(table.columns[: table.key])
         query = f"SELECT * FROM {table.name} {where} ORDER BY {order} LIMIT ?"  # noqa: S608
-        with self.datastore.raw() as connection:
+        with self._reading() as connection:
             return [tuple(row) for row in connection.execute(query, (*bound, limit))]
 
     def fits(self, log_id: bytes, projections: Sequence[Projection], last_id: int) -> bool:
