@@ -65,7 +65,7 @@ def overwrite(at: int, piece: bytes) -> Change:
     return lambda raw: raw[: _place(raw, at)] + piece + raw[_place(raw, at) + len(piece) :]
 
 
-places = st.integers(0, 5_000) | st.integers(0, 90)
+places = st.integers(0, 2**20) | st.integers(0, 90) | st.integers(0, 2_000)
 pieces = st.binary(max_size=40) | st.sampled_from(EXTREMES)
 changes = st.one_of(
     st.builds(flip, places, st.integers(1, 255)),

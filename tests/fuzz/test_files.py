@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.mutations import near, read_or_none
+from domain.events import CHAIN_STREAM, decode_payload, envelopes
+from tests.fuzz.mutations import changed, near, read_or_none
+from tests.support.golden import GOLDEN_FILE
 from watchtower.backup.errors import BackupCorrupt
 from watchtower.backup.sealed_file import SealedReader, SealedWriter
 from watchtower.keystore import FileKeystore, KeystoreCorrupt, KeystoreError, WrongPassphrase
 from watchtower.keystore.sealing import Header
+from watchtower.ports import StoreError
+from watchtower.store.create import create_store, open_store
+from watchtower.store.snapshot import check_snapshot, take_snapshot
 
 PASSPHRASE, NAME, SECRET = b"good words", b"\x01" * 32, b"\x02" * 32
 CONTENT = b"a line\n" + bytes(range(256)) * 4
 COST = 2
+BLOCKS = [
+    (topic, bytes.fromhex(forms[-1]))
+    for topic, forms in json.loads(GOLDEN_FILE.read_text()).items()
+    if topic.startswith("bk")
+]
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +127,33 @@ def test_changed_backups_never_give_other_content(sealed: bytes, folder: Path, d
     path = written(folder / "changed-backup", data.draw(near(sealed)))
     found = read_or_none(unsealed, path, (BackupCorrupt, WrongPassphrase))
     assert found in (None, CONTENT)
+
+
+@pytest.fixture(scope="module")
+def log(folder: Path) -> bytes:
+    """A log with an event of each kind about blocks, as a copy that nobody writes."""
+    create_store(
+        folder / "events.db",
+        origin="test/tower",
+        chain_hash=bytes(32),
+        log_id=bytes(16),
+        stream_key=bytes(32),
+        recorded_at=1_700_000_000_000_000,
+    )
+    store = open_store(folder / "events.db")
+    store.append(envelopes(CHAIN_STREAM, 0, [decode_payload(topic, form) for topic, form in BLOCKS]))
+    store.close()
+    take_snapshot(folder / "events.db", folder / "copy.db")
+    return (folder / "copy.db").read_bytes()
+
+
+@given(data=st.data())
+@settings(max_examples=max(60, settings().max_examples // 4))
+def test_changed_logs_are_refused_or_the_same(log: bytes, folder: Path, data: st.DataObject) -> None:
+    """A typed refusal that names what is wrong, or exactly the log that was copied."""
+    whole = check_snapshot(folder / "copy.db")
+    path = written(folder / "changed.db", data.draw(changed([log])))
+
+    found = read_or_none(check_snapshot, path, (StoreError,))
+
+    assert found in (None, whole)
