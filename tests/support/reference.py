@@ -24,8 +24,10 @@ import watchtower.client.payment_errors
 import watchtower.client.payments
 import watchtower.client.peer_errors
 import watchtower.client.wallet
+import watchtower.testing
 
 OWN = ("domain", "watchtower")
+FRONTS = (watchtower.client, watchtower.client.payments, watchtower.testing, domain.application)
 WIDTH = 120
 _SINGLE, _DOUBLE = "'", '"'
 LONG = 24
@@ -74,6 +76,9 @@ def _sections() -> Iterator[str]:
     yield "## Payments and swaps\n"
     yield "Names of `watchtower.client.payments`.\n"
     yield from _module(watchtower.client.payments)
+    yield "## For your own tests\n"
+    yield "Names of `watchtower.testing`.\n"
+    yield from _module(watchtower.testing)
     yield "## Applications\n"
     yield "Names of `domain.application` and `watchtower.applications`.\n"
     yield from _module(domain.application)
@@ -137,7 +142,9 @@ def _entry(name: str, found: Callable[..., object]) -> str:
 
 
 def _home(name: str, found: type) -> str:
-    return "watchtower.client" if name in watchtower.client.__all__ else found.__module__
+    """The module that a user imports it from."""
+    offering = (each.__name__ for each in FRONTS if getattr(each, name, None) is found)
+    return next(offering, found.__module__)
 
 
 def _fields(struct: type[msgspec.Struct]) -> Iterator[str]:
@@ -217,7 +224,7 @@ def _lines(shown: Iterable[inspect.Parameter]) -> str:
 
 def _is_own(found: object) -> bool:
     """True if our own code says what it does; the standard library's words are left out."""
-    return (getattr(found, "__module__", None) or "").split(".")[0] in OWN and bool(inspect.getdoc(found))
+    return (getattr(found, "__module__", None) or "").split(".")[0] in OWN and bool(found.__doc__)
 
 
 def _text(found: object) -> str:
