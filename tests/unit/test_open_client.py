@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from watchtower.client import (
     ServedPeer,
     StateChannelClient,
     StateChannelConfig,
+    StateChannelError,
     StateUpdate,
     SyncStateChannelClient,
     create_home,
@@ -160,6 +162,25 @@ async def test_an_address_that_cannot_be_read_is_refused(town: Town) -> None:
     """KEY@host:port, or a sentence."""
     with pytest.raises(ConfigurationError, match="@host:port, got 'localhost:9735'"):
         open_client(town.homes[0], CONFIG, peers=["localhost:9735"])
+
+
+async def test_a_port_that_is_taken_leaves_the_client_closed(town: Town) -> None:
+    """The error is typed; the same client connects once the port is free. Connecting twice is harmless."""
+    with socket.socket() as taken:
+        taken.bind(LOOPBACK)
+        taken.listen()
+        port = taken.getsockname()[1]
+        client = town.client(1, listen=("127.0.0.1", port), admission=everybody)
+        with pytest.raises(StateChannelError, match=str(port)):
+            await client.connect()
+        with pytest.raises(NotConnected):
+            await client.get_state()
+    await client.connect()
+    await client.connect()
+    address = address_of(client)
+    await client.disconnect()
+
+    assert port == address.port
 
 
 async def test_the_twin_of_an_opened_client(town: Town) -> None:

@@ -77,14 +77,11 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         await super().connect()
         if self.party is None or self.peer is None or self.finality is None:
             return
-        if self.wallet is not None:
-            await asyncio.to_thread(send_fundings, self.party, self.wallet)
-        for channel in await asyncio.to_thread(self.party.channels):
-            self.finality.touch(channel)
-        if isinstance(self.peer, ServedPeer):
-            await self.peer.start(self.finality)
-        elif self._uploading is None:
-            self._uploading = asyncio.create_task(self.finality.run(), name="uploads")
+        try:
+            await self._go_on(self.party, self.finality)
+        except BaseException:
+            await self.disconnect()
+            raise
 
     async def disconnect(self) -> None:
         """Bring to the tower what it lacks, and close the session; harmless if there is none."""
@@ -99,3 +96,14 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
                 async with asyncio.timeout(self.config.timeout_seconds):
                     await self.finality.flush()
         await super().disconnect()
+
+    async def _go_on(self, party: ChannelParty, finality: Finality) -> None:
+        """What a crash cut short, and the peers."""
+        if self.wallet is not None:
+            await asyncio.to_thread(send_fundings, party, self.wallet)
+        for channel in await asyncio.to_thread(party.channels):
+            finality.touch(channel)
+        if isinstance(self.peer, ServedPeer):
+            await self.peer.start(finality)
+        elif self._uploading is None:
+            self._uploading = asyncio.create_task(finality.run(), name="uploads")

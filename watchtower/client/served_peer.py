@@ -52,7 +52,9 @@ class ServedPeer:
         return self._server.address if self._server is not None else None
 
     async def start(self, finality: Finality) -> None:
-        """Listen and dial; `finality` brings what the peers move to the own tower."""
+        """Listen and dial; `finality` brings what the peers move to the own tower. Once is enough."""
+        if self._server is not None:
+            return
         self._server = PartyServer(
             self._home.party,
             self._home.book,

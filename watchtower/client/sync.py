@@ -48,7 +48,8 @@ def _twin(
 class SyncStateChannelClient:
     """Talks to one tower. Use as a context manager, or call `connect` and `close`.
 
-    `asynchronous` is the client behind it, for the event loop of this object only.
+    `asynchronous` is the client behind it, for the event loop of this object only. A `peer` lives in this loop, too:
+    that of `open_client` does, a `PeerLink` of another loop does not.
     """
 
     _thread: threading.Thread | None
