@@ -62,9 +62,13 @@ def conditional_outputs(channel: Channel, record: StateRecord | None) -> tuple[C
     return found if end is None or all(end.txid == output.settle_txid for output in found) else ()
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _outputs(params: ChannelParams, record: StateRecord, side: Side) -> tuple[ConditionalOutput, ...]:
-    """Kept, because every pass and every block asks again and each output costs operations on the curve."""
+    """Kept, because every pass and every block asks again and each output costs operations on the curve.
+
+    As many as folds are kept (`watchtower.repository`): with fewer, many closes at once would compute all of them anew
+    in every pass, before the answer to a breach.
+    """
     header, conditions = record.read_header(), record.read_conditions()
     onchain = onchain_state_hash(header) if params.has_onchain_state else None
     vouts = condition_vouts(params, *header.balances, conditions, onchain)

@@ -17,7 +17,7 @@ from watchtower.repository import Channels
 _log = structlog.get_logger(__name__)
 
 BATCH = 500
-"""Channels per commit and per rewriting of the keystore."""
+"""Channels per commit and per rewriting of the keystore, and in one pass: the next breach must not wait for them all."""
 
 
 class Erasing:
@@ -34,7 +34,7 @@ class Erasing:
         self._waiting: dict[str, tuple[bytes, ...]] = {}
 
     def run(self) -> None:
-        """Erase the keys of channels that were resolved since the last call; `StoreError` leaves them for the next.
+        """Erase the keys of one batch of resolved channels; the others, and a `StoreError`, are left for the next call.
 
         A keystore that cannot be written is logged; the next start tries again.
         """
@@ -43,15 +43,16 @@ class Erasing:
             held = tuple(name for name in names if self._keystore.get(name) is not None)
             if held:
                 self._waiting[stream] = held
-        while self._waiting:
-            batch = dict(sorted(self._waiting.items())[:BATCH])
-            self._announce(batch)
-            for stream in batch:
-                del self._waiting[stream]
-            try:
-                self._keystore.erase(name for names in batch.values() for name in names)
-            except KeystoreError as error:
-                _log.error("erase_failed", reason=str(error), channels=len(batch))
+        batch = dict(sorted(self._waiting.items())[:BATCH])
+        if not batch:
+            return
+        self._announce(batch)
+        for stream in batch:
+            del self._waiting[stream]
+        try:
+            self._keystore.erase(name for names in batch.values() for name in names)
+        except KeystoreError as error:
+            _log.error("erase_failed", reason=str(error), channels=len(batch))
 
     def _announce(self, streams: dict[str, tuple[bytes, ...]]) -> None:
         now, job = self._clock.wall_microseconds(), []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from threading import Lock
 
-CAPACITY = 1_000
-"""Channels. An owner closes few at a time; the oldest entry is dropped beyond that."""
+CAPACITY = 100_000
+"""Channels; more than a tower has, so that all can be closed at once while the node is away, at 500 bytes each. Beyond
+that the oldest entry is dropped."""
 
 
 class Outbox:

@@ -103,6 +103,25 @@ def test_what_becomes_resolved_later_is_erased_later(case: Case) -> None:
     assert [False, False] == case.keys(case.alive)
 
 
+def test_many_channels_are_erased_batch_by_batch(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rewrites the keystore: a pass does one batch, so that a breach waits for no more."""
+    monkeypatch.setattr("watchtower.erasing.BATCH", 1)
+    resolved = ChannelResolved(
+        recorded_at=2, outcome=ResolvedAs.PUNISHED, txid=bytes(32), block=BlockRef(100, bytes(32)), depth=101
+    )
+    stream = case.stream(case.alive)
+    version = case.bench.context.channels.load(stream).version
+    case.bench.store.append(envelopes(stream, version, [resolved]))
+    case.models.catch_up()
+
+    case.erasing.run()
+    first = sorted([case.keys(case.over), case.keys(case.alive)])
+    case.erasing.run()
+
+    assert [[False, False], [True, True]] == first
+    assert [[False, False]] * 2 == [case.keys(case.over), case.keys(case.alive)]
+
+
 def test_nothing_is_erased_before_it_is_said(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the log takes nothing the keys stay; the next call says it and erases."""
 
