@@ -17,7 +17,7 @@ from watchtower.repository import Channels
 _log = structlog.get_logger(__name__)
 
 BATCH = 500
-"""Channels per commit and per rewriting of the keystore, and in one pass: the next breach must not wait for them all."""
+"""Channels per commit, per rewriting of the keystore and per pass: the next breach must not wait for them all."""
 
 
 class Erasing:
