@@ -290,3 +290,17 @@ def test_a_directory_that_is_no_party_is_told(tmp_path: Path) -> None:
     """With the command that makes one."""
     fault = fault_of("party", "info", "--home", str(tmp_path))
     assert (2, True) == (fault.exit_code, "watchtower party init" in fault.text)
+
+
+def test_a_restored_party_has_its_settings_and_peers(desk: Desk, tmp_path: Path) -> None:
+    """Everything but the passphrase: it runs again as it did."""
+    home, back = tmp_path / "carol", tmp_path / "back"
+    told = made(home, desk.url, desk.token, "--peer", "ab" * 32)
+    cli("keys", "backup", str(tmp_path / "backup"), "--home", str(home))
+    passphrase = str(home / "keystore.passphrase")
+    cli("keys", "restore", str(tmp_path / "backup"), str(back), "--passphrase-file", passphrase)
+
+    info = json.loads(cli("party", "info", "--home", str(back), "--passphrase-file", passphrase, "--json").stdout)
+
+    assert (told["key"], desk.url) == (info["key"], info["tower"]["url"])
+    assert "ab" * 32 + "\n" == (back / "peers").read_text()

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from domain.errors import MalformedInput, SequenceGap, UnknownChannel
-from tests.support.commands import RunningParty, document, shell
+from tests.support.commands import ROOT, RunningParty, document, shell
 from tests.support.threads import tower_thread
 from tests.support.towers import TOKEN, Bench
+from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
 from watchtower.client.peer_errors import PeerRefused, PeerSilent
 from watchtower.client.routing import ForwardingPolicy
@@ -71,6 +72,18 @@ def test_variables_come_before_the_file_and_the_file_before_defaults() -> None:
         config.timeout_ms,
         config.funding_threshold,
     )
+
+
+def test_the_settings_on_the_page_can_be_used(tmp_path: Path) -> None:
+    """docs/configuration.md shows every one of them."""
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    text = page.partition("<!-- party.toml -->\n```toml\n")[2].partition("```")[0]
+    (tmp_path / "party.toml").write_text(text)
+    settings = read_settings(tmp_path)
+
+    assert settings.config({}) == StateChannelConfig()
+    assert [] == [name for name in PartyFile.__struct_fields__ if name not in text]
+    assert (64, 1) == (len(settings.tower.id), settings.forwarding.base_fee if settings.forwarding else None)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ Kind = Literal["tower", "party"]
 KEYSTORE_NAME = "keystore"
 LOG_NAMES: dict[Kind, str] = {"tower": "events.db", "party": "party.db"}
 TOWER_EXTRAS = ("tower.key", "api.token", "config.toml")
+PARTY_EXTRAS = ("party.toml", "peers")
 PIECE = 1 << 20
-_NAMES = frozenset({KEYSTORE_NAME, *LOG_NAMES.values(), *TOWER_EXTRAS})
+_NAMES = frozenset({KEYSTORE_NAME, *LOG_NAMES.values(), *TOWER_EXTRAS, *PARTY_EXTRAS})
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -81,7 +82,8 @@ def tower_sources(data_dir: Path, log: Path | None) -> Sources:
 
 def party_sources(directory: Path, *, with_log: bool = True) -> Sources:
     """The files of a party's home."""
-    return Sources("party", directory / KEYSTORE_NAME, directory / LOG_NAMES["party"] if with_log else None)
+    extras = tuple(directory / name for name in PARTY_EXTRAS if (directory / name).is_file())
+    return Sources("party", directory / KEYSTORE_NAME, directory / LOG_NAMES["party"] if with_log else None, extras)
 
 
 def backup(sources: Sources, path: Path, passphrase: bytes, made_at: int) -> Manifest:
