@@ -10,6 +10,7 @@ Parties agree to what does not cost them anything, as real ones do. Amounts are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -27,6 +28,7 @@ from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerUnreachable
 from watchtower.client.transport.memory import memory_pair
 from watchtower.devnode.purse import Funding
+from watchtower.ports import Failpoint
 
 T = 6
 HEIGHT = 1_000
@@ -41,6 +43,7 @@ class End:
         self._listener = listener
         self.store, self.keystore = MemoryEventStore(), MemoryKeystore()
         self._settings = settings_of(profile)
+        self.failpoint: Failpoint = lambda name: None
         self.party = self._make()
         self.book = PeerBook(self.keystore)
         self.links: dict[bytes, PeerLink] = {}
@@ -54,10 +57,12 @@ class End:
             settings=self._settings,
             consent=never_lose,
             listener=self._listener,
+            failpoint=lambda name: self.failpoint(name),
         )
 
     def revive(self) -> None:
-        """The party as it is after a crash: made again from its log."""
+        """The party as it is after a crash: made again from its log, without faults."""
+        self.failpoint = lambda name: None
         self.party = self._make()
 
     @property
@@ -119,11 +124,13 @@ class Row:
         return plan_route(channels, amount, height)
 
     async def until(self, reached: Callable[[], bool], seconds: float = 10) -> None:
-        """Wait for an effect: it is looked for after each piece of news of any party."""
+        """Wait for an effect: it is looked for after each piece of news of any party, and now and then without."""
         async with asyncio.timeout(seconds):
             while not reached():
                 self._changed.clear()
-                await self._changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await self._changed.wait()
 
     def _hear(self, news: HtlcNews) -> None:
         del news
