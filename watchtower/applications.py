@@ -17,7 +17,16 @@ from domain.application import Application, ApplicationRefused, ApplicationState
 from domain.contract.conditions import Condition
 from domain.contract.header import StateHeader
 from watchtower.ports import WatchtowerError
-from watchtower.worker import MEMORY, Answering, Worker, WorkerFailed, WorkerSlow, WorkerUnavailable, target_of
+from watchtower.worker import (
+    MEMORY,
+    Answering,
+    Worker,
+    WorkerBusy,
+    WorkerFailed,
+    WorkerSlow,
+    WorkerUnavailable,
+    target_of,
+)
 
 SECONDS = 1.0
 """For one verdict. An update waits for it, and so does every other update of the same application."""
@@ -65,9 +74,14 @@ class GuardedApplication:
         return self._app_id
 
     def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
-        """The verdict. Every failure of the validator is a reason too: an unclear state is not accepted."""
+        """The verdict. Every failure of the validator is a reason too: an unclear state is not accepted.
+
+        `WorkerBusy` if too many states wait for it: that says nothing about this one, which may come again.
+        """
         try:
             return _read_reason.decode(self._worker.ask(_encode(_Question(old, new))))
+        except WorkerBusy:
+            raise
         except WorkerUnavailable:
             return "its validator does not start; the operator finds the reason with `watchtower run`"
         except WorkerSlow:

@@ -22,7 +22,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import ClassVar
 
 from watchtower.ports import WatchtowerError
@@ -34,6 +34,9 @@ MAX_FRAME = 4 * 2**20
 """Bytes of a question or an answer: two states with the largest state data are far below."""
 START_SECONDS = 30.0
 """An interpreter starts and imports its target in well under a second; a loaded machine gets this long."""
+WAITING, PATIENCE = 4, 1.0
+"""Questions that wait for one process, the one that is being answered among them, and how many seconds others wait for
+such a place. Quick answers make room in time for all; slow ones must not hold every thread of the caller."""
 MEMORY = 512 * 2**20
 MAX_TEXT = 500
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME")
@@ -57,8 +60,14 @@ class WorkerUnavailable(WorkerFailed):
     slug: ClassVar[str] = "worker-unavailable"
 
 
+class WorkerBusy(WorkerUnavailable):
+    """Too many questions wait already. The question was not looked at."""
+
+    slug: ClassVar[str] = "too-busy"
+
+
 class Worker:
-    """One such process, started at the first question. Safe to use from several threads; questions queue up.
+    """One such process, started at the first question. Safe to use from several threads; a few questions queue up.
 
     `seconds` limits one question, `memory` (bytes) the address space of the process.
     """
@@ -69,13 +78,22 @@ class Worker:
         self.seconds = seconds
         self._inside = (repr(seconds), str(memory), target, *arguments)
         self._mutex = Lock()
+        self._places = BoundedSemaphore(WAITING)
         self._running: _Running | None = None
 
     def ask(self, question: bytes) -> bytes:
         """The answer; `WorkerSlow` after the time limit, `WorkerFailed` with the reason for anything else.
 
-        `WorkerUnavailable` if the process cannot be started.
+        `WorkerUnavailable` if the process cannot be started, `WorkerBusy` if too many questions wait.
         """
+        if not self._places.acquire(timeout=PATIENCE):
+            raise WorkerBusy(f"{WAITING} other questions wait for the process for {self._inside[2]}; try again")
+        try:
+            return self._ask(question)
+        finally:
+            self._places.release()
+
+    def _ask(self, question: bytes) -> bytes:
         with self._mutex:
             if self._running is not None and not self._running.is_alive:
                 self._end()  # it died between two questions: no fault of this one

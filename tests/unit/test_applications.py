@@ -18,6 +18,7 @@ from watchtower.applications import Applications, ApplicationUnusable, GuardedAp
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.register import register
 from watchtower.wire.hexes import to_json
+from watchtower.worker import WorkerBusy, WorkerUnavailable
 
 COUNTER = "tests.support.validators:Counter"
 
@@ -272,6 +273,28 @@ async def test_the_api_names_the_refusal(tower: Bench, pair: Pair) -> None:
     body = answer.json()
     assert (422, "urn:state-channel:application-refused") == (answer.status_code, body["type"])
     assert "the counter stands at 0, 7 is not the next number" in body["detail"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "slug"), [(WorkerBusy("full"), "too-busy"), (WorkerUnavailable("no memory"), "worker-unavailable")]
+)
+async def test_a_judge_without_time_is_no_refusal(
+    tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch, error: WorkerUnavailable, slug: str
+) -> None:
+    """503 and nothing stored: the same state may come again; what ails the tower is not told."""
+    name, stored = tower.registered(pair), tower.store.last_id()
+    pair.update(state_data=b"7")
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Applications, "check", failing)
+    async with tower.http() as http:
+        answer = await post_state(http, name, pair)
+
+    assert (503, f"urn:state-channel:{slug}") == (answer.status_code, answer.json()["type"])
+    assert (True, stored) == (str(error) not in answer.text, tower.store.last_id())
 
 
 async def post_state(http: httpx.AsyncClient, name: str, pair: Pair) -> httpx.Response:

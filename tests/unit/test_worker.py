@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from watchtower.worker import MAX_FRAME, Worker, WorkerFailed, WorkerSlow, WorkerUnavailable
+from watchtower.worker import MAX_FRAME, WAITING, Worker, WorkerBusy, WorkerFailed, WorkerSlow, WorkerUnavailable
 
 ECHO = "tests.support.answerers:echo"
 
@@ -99,6 +99,27 @@ def test_a_process_that_cannot_start_says_why(target: str, words: str) -> None:
         worker.ask(b"question")
 
     worker.close()
+
+
+def test_few_questions_wait_for_a_slow_answer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five at once: one is turned away soon, instead of holding a thread for the time of all others."""
+    monkeypatch.setattr("watchtower.worker.PATIENCE", 0.05)
+    errors: list[type[Exception]] = []
+
+    def ask() -> None:
+        with pytest.raises(WorkerFailed) as raised:
+            worker.ask(b"sleep")
+        errors.append(raised.type)
+
+    worker.ask(b"started")
+    threads = [threading.Thread(target=ask) for _ in range(WAITING + 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert [WorkerBusy, *[WorkerSlow] * WAITING] == errors
+    assert b"hello: again" == worker.ask(b"again")
 
 
 def test_threads_get_their_own_answers(worker: Worker) -> None:

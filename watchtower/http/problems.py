@@ -23,6 +23,7 @@ from watchtower.keystore import KeystoreError
 from watchtower.ports import NodeError, StoreError, WatchtowerError, WrongChain
 from watchtower.wire.api import Problem
 from watchtower.wire.hexes import to_json
+from watchtower.worker import WorkerUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ TITLES: dict[str, str] = {
     "forbidden": "This may not be done with this token or key",
     "rate-limited": "Too many requests",
     "too-busy": "The service is too busy",
+    "worker-unavailable": "The service cannot judge the state now",
     "access-file": "The service cannot check credentials now",
     "keystore-conflict": "Another secret is stored for this channel",
     "not-found": "There is nothing at this address",
@@ -90,6 +92,7 @@ STATUS: dict[str, int] = {
     "unsupported-media-type": 415,
     "rate-limited": 429,
     "too-busy": 503,
+    "worker-unavailable": 503,
     "access-file": 503,
     "store-full": 507,
 }
@@ -196,6 +199,8 @@ def _public_sentence(error: WatchtowerError) -> str:
         return "the bitcoin node cannot be asked now; nothing was stored, try again"
     if isinstance(error, TooBusy):
         return str(error)
+    if isinstance(error, WorkerUnavailable):
+        return "the part of the service that judges states cannot take this one now; nothing was stored, try again"
     if isinstance(error, AccessFileBroken):
         return "the list of tokens and parties of this tower cannot be read; tell its operator"
     if error.slug == "store-full":
