@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := domain projections watchtower examples tests
-FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz
+FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/typing tests/deploy
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
@@ -53,8 +53,8 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/fuzz $(PYTEST_ARGS)
-	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest tests/deploy $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -17,6 +17,7 @@ from domain.contract.conditions import Condition
 from domain.events import PaymentKind
 from domain.expiry import CONFIRM_BLOCKS, GRACE_BLOCKS, REORG_BLOCKS, closing_blocks, must_go_on_chain
 from domain.units import Side
+from tests.support.examples import examples
 from watchtower.client.forwarding import End, Expire, Fail, Fulfil, Offer, Sight, next_step
 from watchtower.client.legs import LegState, LegView
 from watchtower.client.payment_log import Leg, Payment
@@ -192,7 +193,7 @@ def _offered(payment: Payment) -> Payment:
     )
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=examples(1_500), deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_forwarder_never_loses(seed: int) -> None:
     """Nothing, or the fee, or both amounts from a hop that was careless: never less than nothing."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import MalformedInput
+from tests.support.examples import examples
 from tests.support.linking import ALICE, BOB, new_parties
 from watchtower.client.link import PeerLink
 from watchtower.client.link_messages import Refused, decode, encode
@@ -46,7 +47,7 @@ def outcome(raw: bytes) -> Message | None:
         return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(raw=ANYTHING)
 def test_every_byte_string_is_read_or_refused(raw: bytes) -> None:
     """No exception but `MalformedInput`; what is read is written and read again without a change."""
@@ -55,7 +56,7 @@ def test_every_byte_string_is_read_or_refused(raw: bytes) -> None:
     assert message == (None if message is None else decode(encode(message)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(raws=st.lists(ANYTHING, min_size=1, max_size=5))
 def test_a_link_survives_any_bytes_of_its_peer(raws: list[bytes]) -> None:
     """Messages are answered with refusals, others end the connection; the party stores nothing of either."""

@@ -18,6 +18,7 @@ from domain.liquidity import Holdings, dust_exposure, htlc_spendable, liquidity,
 from domain.units import Side
 from tests.contract_vectors.load import PARAMS
 from tests.contract_vectors.segwit import SEGWIT
+from tests.support.examples import examples
 
 P2TR, P2WPKH, LONG = PARAMS.keys_a.payout, b"\x00\x14" + bytes(20), b"\x52\x28" + bytes(40)
 amounts = st.one_of(st.integers(1, 700), st.integers(1, 60_000))
@@ -101,7 +102,7 @@ def after_htlc(holdings: Holdings, offerer: Side, amount: int) -> bool:
 
 
 @given(holdings(), st.sampled_from(list(Side)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_spendable_is_exact(state: Holdings, payer: Side) -> None:
     """The named amount passes the rules, one satoshi more does not."""
     most = spendable(state, payer)
@@ -109,7 +110,7 @@ def test_spendable_is_exact(state: Holdings, payer: Side) -> None:
 
 
 @given(holdings(), st.sampled_from(list(Side)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_htlc_spendable_is_exact(state: Holdings, offerer: Side) -> None:
     """The largest HTLC passes the rules (or none does, not even 1 satoshi), one satoshi more does not."""
     most = htlc_spendable(state, offerer)
@@ -117,7 +118,7 @@ def test_htlc_spendable_is_exact(state: Holdings, offerer: Side) -> None:
 
 
 @given(holdings(), st.sampled_from(list(Side)), st.integers(1, 130_000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_nothing_above_is_allowed(state: Holdings, side: Side, more: int) -> None:
     """No amount above the named one passes, however far above."""
     found = after_payment(state, side, spendable(state, side) + more)
@@ -126,7 +127,7 @@ def test_nothing_above_is_allowed(state: Holdings, side: Side, more: int) -> Non
 
 
 @given(holdings())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_view_adds_up(state: Holdings) -> None:
     """Balances and pending amounts are the capacity, one side's spendable is the other's receivable."""
     view = liquidity(state)

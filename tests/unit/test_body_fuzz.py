@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from domain.errors import MalformedInput
 from domain.units import Side
+from tests.support.examples import examples
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from watchtower.http.endpoint import read_query
@@ -44,7 +45,7 @@ def read_or_none(read: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 @given(raw=st.binary(max_size=200) | JSON_VALUES.map(msgspec.json.encode))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_bytes_are_read_or_refused(form: type[Any], raw: bytes) -> None:
     """Random bytes and random JSON are refused; only a form whose fields may all be missing takes the empty object."""
     assert read_or_none(lambda: from_json(raw, form)) in (None, *EMPTY.get(form, ()))
@@ -52,7 +53,7 @@ def test_any_bytes_are_read_or_refused(form: type[Any], raw: bytes) -> None:
 
 @pytest.mark.parametrize("form", QUERIES, ids=lambda form: form.__name__)
 @given(pairs=st.lists(st.tuples(st.sampled_from(["after", "limit", "status", "x"]), st.text(max_size=20)), max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_query_is_read_or_refused(form: type[Any], pairs: list[tuple[str, str]]) -> None:
     """Parameters of strangers give a struct within its bounds, or a sentence."""
     found = read_or_none(lambda: read_query(pairs, form))
@@ -78,7 +79,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(data=st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_good_body_with_one_odd_value(
     tower_with_channel: tuple[Bench, list[tuple[str, Any]]], data: st.DataObject
 ) -> None:

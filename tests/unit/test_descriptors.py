@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from domain.contract.params import is_witness_program
 from domain.errors import InvalidState
+from tests.support.examples import examples
 from tests.support.miniscripts import (
     DIGEST,
     INSANE,
@@ -122,7 +123,7 @@ def outcome(text: str) -> bytes | str:
         return str(refusal)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(PIECES, max_size=14).map("".join))
 @example("wsh(" + "or_i(0," * 60 + f"pk({A})" + ")" * 61)
 @example(f"tr({xonly(A)}," + "{" * 40 + f"pk({xonly(B)})" + "}" * 41)
@@ -140,7 +141,7 @@ def test_foreign_texts_are_resolved_or_refused_in_bounded_time(text: str) -> Non
     assert time.monotonic() - begun < WORST_SECONDS
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.text(max_size=600))
 def test_any_text_is_refused_without_the_engine_or_resolved(text: str) -> None:
     """Arbitrary Unicode never gets through and never raises anything else."""
@@ -148,7 +149,7 @@ def test_any_text_is_refused_without_the_engine_or_resolved(text: str) -> None:
         resolve(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_hint_never_blames_a_sane_descriptor(seed: int) -> None:
     """What the engine calls sane has no fault that is looked for; both kinds of locks may stand in two branches."""
