@@ -22,6 +22,7 @@ from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
 from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateOfferOk, UpdatePropose
 from watchtower.client.party import ChannelParty
 from watchtower.client.payment_log import Leg
+from watchtower.client.payment_rounds import Close, Round
 
 HASH = sha256(bytes(32)).digest()
 HEIGHT, EXPIRY, AMOUNT = 1_000, 1_400, 20_000
@@ -145,6 +146,18 @@ def test_an_htlc_that_was_signed_for_counts_before_it_is_complete() -> None:
 
     assert () == pair.a.channel(pair.channel_id).conditions
     assert EXPIRY + 2 == closes_at(pair, Side.A, set())
+
+
+def test_a_close_that_did_not_reach_the_tower_is_asked_for_again() -> None:
+    """The commitment is signed, and the tower knows of no close: the job stays until it does."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    pair.a.sign_commitment(pair.channel_id, 1)
+    look = Round(pair.a, HEIGHT, {}, {}, None, strict=True)
+    told = Round(pair.a, HEIGHT, {}, {pair.channel_id: OnChain(ChannelStatus.UNILATERAL)}, None, strict=True)
+
+    assert [Close(1)] == [job.what for job in look.jobs()]
+    assert [] == told.jobs()
 
 
 # ── what a crash must not bring back ─────────────────────────────────────────────────────────────────────

@@ -83,6 +83,10 @@ class Round(msgspec.Struct, frozen=True):
             known = {c.hash for c in channel.conditions if self.party.preimage(c.hash) is not None}
             if channel.channel_id in self.closing:
                 continue
+            if channel.published and not channel.spend_seen and any(c.is_htlc for c in channel.conditions):
+                # Signed, and not seen by the tower: the call may have been lost on its way. It may be repeated.
+                yield Job(channel.channel_id, NOBODY, Close(max(channel.published)))
+                continue
             if must_close(channel, channel.own_side, known, self.height, preemptive=preemptive):
                 yield Job(channel.channel_id, NOBODY, Close(channel.sequence))
 

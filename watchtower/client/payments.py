@@ -1,6 +1,6 @@
 """Payments over hops and swaps: the part that waits, sends and asks; what is done is decided in `forwarding`.
 
-    async with Payments(party, links_of(server, home), tower=client, policy=ForwardingPolicy()) as payments:
+    async with Payments(party, links_of(server, party, book), tower=client, policy=ForwardingPolicy()) as payments:
         invoice = payments.invoice(50_000, payable_until=height + 144)
         preimage = await payments.pay(route, invoice)
 
@@ -127,6 +127,7 @@ def links_of(server: PartyServer, party: ChannelParty, book: PeerBook) -> LinkOf
 class Payments:
     """All payments of one party. Use as an async context manager, in one event loop, once per party.
 
+    Make it before the links of the party run: the note of an HTLC that came earlier is lost, and the HTLC goes back.
     Without a `tower` heights come from `note_height`, a silent peer is only waited for, and `strict` must be False:
     then a state counts as soon as its predecessor is revoked. With a `policy` the party forwards for others.
     """
@@ -467,6 +468,11 @@ class Payments:
         if self._tower is None:
             raise PaymentFailed("a channel must go on chain, and there is no tower to publish its commitment")
         _log.warning("payment_goes_on_chain", channel=job.channel_id.hex()[:16], sequence=job.what.sequence)
+        try:
+            # A state that an update left half-way may not be at the tower yet, and it publishes only what it has.
+            await self._tower.synchronize(job.channel_id)
+        except PASSING as error:
+            _log.warning("payment_delayed", channel=job.channel_id.hex()[:16], reason=str(error))
         await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
 
     async def _end(self, payment_hash: bytes, end: End) -> None:
