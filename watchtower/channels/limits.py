@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from domain.contract.params import ChannelParams
 from domain.errors import Refusal
-from domain.status import ChannelStatus
-from projections.channel_info import TABLE as CHANNELS
-from projections.channel_info import ChannelInfoRow
-from projections.tables import Key
 from watchtower.channels.context import Context
-
-PAGE = 1000
-OVER = frozenset({ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT})
+from watchtower.channels.listing import every_channel, is_over
 
 
 class TowerFull(Refusal):
@@ -43,13 +37,9 @@ def _taken(context: Context) -> tuple[int, int]:
     """Channels and their capacity, with those that no view has seen yet."""
     seen: set[str] = set()
     count = capacity = 0
-    after: Key | None = None
-    while rows := context.views.page(CHANNELS, after, PAGE):
-        for row in rows:
-            info: ChannelInfoRow = CHANNELS.read(row)
-            seen.add(info.stream)
-            if info.status not in OVER:
-                count, capacity = count + 1, capacity + info.capacity
-        after = CHANNELS.key_of(rows[-1])
+    for channel in every_channel(context):
+        seen.add(channel.stream)
+        if not is_over(channel):
+            count, capacity = count + 1, capacity + channel.capacity
     fresh = [context.channels.load(stream) for stream in context.recent.streams() if stream not in seen]
-    return count + len(fresh), capacity + sum(channel.params.capacity for channel in fresh)
+    return count + len(fresh), capacity + sum(each.params.capacity for each in fresh)

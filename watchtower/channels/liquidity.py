@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from domain.channel import Channel
 from domain.economics import (
     ClaimCost,
@@ -16,11 +14,9 @@ from domain.economics import (
 from domain.fees import Market
 from domain.liquidity import Holdings, Liquidity, PendingOutput, SideLiquidity, liquidity, without_updates
 from domain.status import ChannelStatus
-from projections.channel_info import TABLE as CHANNELS
-from projections.channel_info import ChannelInfoRow
-from projections.tables import Key, Row
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.info import side_name, status
+from watchtower.channels.listing import every_channel, is_over
 from watchtower.ports import NodeError
 from watchtower.wire.hexes import Hex32
 from watchtower.wire.liquidity import (
@@ -37,9 +33,6 @@ from watchtower.wire.liquidity import (
 TARGETS = (1, 3, 6, 144)
 COST_TARGET = 6
 """Blocks of the estimate that costs are counted with: nobody hurries to close."""
-
-PAGE = 1000
-OVER = frozenset({ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT})
 
 
 def get_liquidity(context: Context, stream: str) -> LiquidityBody:
@@ -59,7 +52,9 @@ def get_total_liquidity(context: Context, owner: bytes | None = None) -> TotalLi
     channels = usable = capacity = exposure = 0
     own: list[SideLiquidity] = []
     counterparty: list[SideLiquidity] = []
-    for row in _rows(context, owner):
+    for row in every_channel(context, owner):
+        if is_over(row):
+            continue
         channel = context.channels.load(row.stream)
         figures, is_usable = _figures(channel, context.policy, context.tip_height())
         channels, usable = channels + 1, usable + is_usable
@@ -122,23 +117,6 @@ def _figures(channel: Channel, policy: ChannelPolicy, tip_height: int) -> tuple[
     if status(channel, policy, tip_height) is ChannelStatus.ACTIVE:
         return figures, True
     return without_updates(figures), False
-
-
-def _rows(context: Context, owner: bytes | None) -> Iterator[ChannelInfoRow]:
-    if owner is not None:
-        yield from _alive(context.views.find(CHANNELS, "owner_key", owner))
-        return
-    after: Key | None = None
-    while rows := context.views.page(CHANNELS, after, PAGE):
-        yield from _alive(rows)
-        after = CHANNELS.key_of(rows[-1])
-
-
-def _alive(rows: Iterable[Row]) -> Iterator[ChannelInfoRow]:
-    for row in rows:
-        info: ChannelInfoRow = CHANNELS.read(row)
-        if info.status not in OVER:
-            yield info
 
 
 def _feerate(market: Market) -> float:

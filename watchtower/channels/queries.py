@@ -14,6 +14,7 @@ from projections.timeline import TimelineRow
 from watchtower.channels.context import Context
 from watchtower.channels.info import channel_body
 from watchtower.channels.liquidity import liquidity_body
+from watchtower.channels.listing import every_channel, is_over
 from watchtower.wire.api import ChannelBody, ChannelPage, TimelineEntry, TimelinePage
 from watchtower.wire.hexes import Hex32
 
@@ -88,12 +89,5 @@ def totals(context: Context, owner: bytes | None = None) -> tuple[int, int]:
 
     `owner` (x-only auth key, 32 bytes): only channels that are watched for this key.
     """
-    count = capacity = 0
-    after: Key | None = None
-    while rows := _rows(context, None if after is None else str(after[0]), MAX_PAGE, None, owner):
-        for row in rows:
-            info: ChannelInfoRow = CHANNELS.read(row)
-            if info.status not in (ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT):
-                count, capacity = count + 1, capacity + info.capacity
-        after = CHANNELS.key_of(rows[-1])
-    return count, capacity
+    alive = [channel.capacity for channel in every_channel(context, owner) if not is_over(channel)]
+    return len(alive), sum(alive)
