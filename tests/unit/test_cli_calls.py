@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,6 +18,7 @@ from tests.support.proofs import secret_proof
 from tests.support.threads import tower_thread
 from tests.support.towers import TOKEN, TOWER_ID, Bench
 from watchtower.cli import _main
+from watchtower.client import ChannelInfo, ChannelState, FundingStatus
 from watchtower.party.faults import CallFailed, Fault
 
 REGTEST = {"STATE_CHANNEL_NETWORK": "regtest"}
@@ -50,6 +52,11 @@ class Desk:
 def cli(*words: str, text: str | bytes = "") -> Result:
     """Run a command in this process, with a clean environment."""
     return CliRunner().invoke(_main, words, env=REGTEST, input=text, catch_exceptions=False)
+
+
+def fields(form: type[msgspec.Struct]) -> set[str]:
+    """The names that a result has in JSON."""
+    return {field.encode_name for field in msgspec.structs.fields(form)}
 
 
 def fault_of(*words: str) -> Fault:
@@ -87,14 +94,14 @@ def test_the_newest_state_is_shown(desk: Desk) -> None:
 
     assert (desk.name, 1, [480_000, 520_000]) == (state["channel_id"], state["sequence"], state["balances"])
     assert {"A", "B"} == set(state["signatures"])
-    assert {"commit_txid_A", "header", "state_hash", "conditions", "final_sequence"} <= set(state)
+    assert fields(ChannelState) == set(state)
 
 
 def test_the_funding_is_shown(desk: Desk) -> None:
     """Status, depth and place."""
     funding = desk.document("channel", "funding", desk.name)
     assert ("CONFIRMED", True) == (funding["status"], funding["confirmed"])
-    assert {"channel_id", "confirmations", "funding_txid", "funding_vout", "funding_height"} <= set(funding)
+    assert fields(FundingStatus) == set(funding)
 
 
 def test_a_channel_is_shown_with_its_liquidity(desk: Desk) -> None:
@@ -102,6 +109,17 @@ def test_a_channel_is_shown_with_its_liquidity(desk: Desk) -> None:
     info = desk.document("channel", "info", desk.name)
     assert ("ACTIVE", 1_000_000, "B") == (info["status"], info["capacity"], info["own_side"])
     assert info["liquidity"]["usable"]
+    assert fields(ChannelInfo) == set(info)
+
+
+def test_events_are_told_line_by_line(desk: Desk) -> None:
+    """Each a document of its own; without --json in words."""
+    asked = ("channel", "follow", desk.name[:8], "--after", "0", "--count", "3")
+    lines = [json.loads(line) for line in desk.run(*asked, "--json").stdout.splitlines()]
+    told = desk.run(*asked).stdout.splitlines()
+
+    assert [1, 2, 3] == [each["version"] for each in lines]
+    assert [each["text"] for each in lines] == [line.split("  ", 4)[4] for line in told]
 
 
 def test_tables_have_no_blanks_at_the_end_of_lines(desk: Desk) -> None:
@@ -238,6 +256,20 @@ def test_a_new_party_tells_its_key_and_tower(desk: Desk, tmp_path: Path) -> None
     assert {"url": desk.url, "id": TOWER_ID.hex(), "watching": True} == info["tower"]
     assert {0o600} == {path.stat().st_mode & 0o777 for path in home.iterdir()}
     assert passphrase not in json.dumps([told, info])
+
+
+def test_a_party_is_shown_without_its_tower(tmp_path: Path) -> None:
+    """Its key and channels are its own; other calls end with 4."""
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    told = made(tmp_path / "carol", "http://127.0.0.1:1", token)
+    home = ("--home", str(tmp_path / "carol"))
+
+    info = json.loads(cli("party", "info", *home, "--json").stdout)
+    listed = json.loads(cli("channel", "payments", *home, "--json").stdout)
+
+    assert (told["key"], None, []) == (info["key"], info["tower"]["watching"], listed["payments"])
+    assert 4 == fault_of("channel", "update", "3f9a", "--balances", "1,2", *home).exit_code
 
 
 def test_a_party_is_never_overwritten(desk: Desk, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import click
 
 import watchtower
 from domain.errors import DomainError
-from watchtower.cli.output import Context, Group
+from watchtower.cli.output import Context, Group, printable
 from watchtower.config import ConfigError
 from watchtower.party.faults import CallFailed
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
@@ -84,7 +84,7 @@ def main() -> None:
             click.echo(f"configuration: {finding}", err=True)
         sys.exit(2)
     except CallFailed as error:
-        click.echo(f"{error.fault.slug}: {error.fault.text}", err=True)
+        click.echo(printable(f"{error.fault.slug}: {error.fault.text}"), err=True)
         sys.exit(error.fault.exit_code)
     except (WatchtowerError, DomainError) as error:
         click.echo(f"{error.slug}: {error}", err=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from itertools import islice
+
 import click
 
-from watchtower.cli.output import Context, emit_document
+from watchtower.cli.output import Context, emit_document, emit_line, printable
 from watchtower.cli.places import Place, tower_options
 
 
@@ -53,4 +56,29 @@ def funding(context: Context, place: Place, channel_id: str, as_json: bool) -> N
     emit_document(context, "funding", place.ask(ShowFunding(channel=channel_id)), as_json=as_json)
 
 
-COMMANDS = (info, state, funding)
+@click.command("follow")
+@click.argument("channel_id", required=False)
+@click.option("--after", type=click.IntRange(0), help="Begin behind the event with this id; 0 tells everything.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events. Default: with Ctrl-C.")
+@tower_options
+def follow(
+    _context: Context, place: Place, channel_id: str | None, after: int | None, count: int | None, as_json: bool
+) -> None:
+    """Tell the events of a channel, or of all channels, as the tower stores them. With --json one document per line.
+
+    \b
+    Examples:
+      watchtower channel follow
+      watchtower channel follow 3f9a --after 0 --json
+    """
+    with closing(place.follow(channel_id, after)) as events:
+        for event in islice(events, count):
+            if as_json:
+                emit_line(event)
+                continue
+            height = "-" if event["height"] is None else event["height"]
+            line = f"{event['id']}  {event['channel_id'][:16]}  {height}  {event['kind']}  {event['text']}"
+            click.echo(printable(line))
+
+
+COMMANDS = (info, state, funding, follow)

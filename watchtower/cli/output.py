@@ -38,6 +38,7 @@ class Context:
             return
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         drawn = Table(title=title, title_justify="left")
         for column in columns:
@@ -45,7 +46,7 @@ class Context:
                 column, justify="right" if _numeric(rows, columns.index(column)) else "left", overflow="fold"
             )
         for row in rows:
-            drawn.add_row(*(_text(cell) for cell in row))
+            drawn.add_row(*(Text(_text(cell)) for cell in row))  # a plain string would be read as markup
         Console(no_color=self.no_color).print(drawn)
 
 
@@ -63,7 +64,14 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _text(cell: Any) -> str:
     if cell is None:
         return "-"
-    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) and sys.stdout.isatty() else str(cell)
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}" if sys.stdout.isatty() else str(cell)
+    return printable(str(cell))
+
+
+def printable(text: str) -> str:
+    """Without control characters: a peer's words must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _numeric(rows: Sequence[Sequence[Any]], index: int) -> bool:
@@ -76,7 +84,9 @@ def emit_document(context: Context, title: str, document: dict[str, Any], *, as_
         emit_json(document)
         return
     flat = list(_flat(document))
-    context.table(title, ("field", "value"), [(name, value) for name, value in flat if not _is_list(value)])
+    fields = [(name, value) for name, value in flat if not _is_list(value)]
+    if fields or not flat:
+        context.table(title, ("field", "value"), fields)
     for name, value in flat:
         if _is_list(value):
             columns = list(value[0])
@@ -108,6 +118,12 @@ def _cell(value: Any) -> Any:
 def emit_json(document: Any) -> None:
     """Exactly one JSON document on stdout."""
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def emit_line(document: Any) -> None:
+    """One JSON document on one line, at once: for streams."""
+    click.echo(msgspec.json.encode(document).decode())
+    sys.stdout.flush()
 
 
 class Group(click.Group):

@@ -184,7 +184,7 @@ def payments(context: Context, place: Place, as_json: bool) -> None:
     """
     from watchtower.party.paying import ListPayments
 
-    emit_document(context, "party", place.ask_party(ListPayments()), as_json=as_json)
+    emit_document(context, "payments", place.ask_party(ListPayments()), as_json=as_json)
 
 
 def _hash(text: str | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,13 @@ class Place:
 
         if self.home is not None:
             return ask(PartyPlace(self.home, self.passphrase), call)
-        settings = self._context.load().settings
-        beside = Path(settings.data_dir) / "api.token"
-        token_file = self._token_file or (str(beside) if self._tower is None else "")
-        url = self._tower or f"http://{settings.api.listen}"
-        return ask_tower(settings.network, settings.timeout_ms, url, token_file, call)
+        return ask_tower(*self._tower_address(), call)
+
+    def follow(self, channel: str | None, after: int | None) -> Generator[dict[str, Any], None, None]:
+        """Events as the tower stores them; see `follow_tower`."""
+        from watchtower.party.program import follow_tower
+
+        return follow_tower(*self._tower_address(), channel, after)
 
     def ask_party(self, call: Call) -> Any:
         """As `ask`, for calls that a tower cannot answer."""
@@ -77,6 +79,21 @@ class Place:
         """From --passphrase-file, else the service's credential, else the file beside the keystore."""
         assert self.home is not None, "only a party has one here"
         return find_passphrase(self.home, self._passphrase_file)
+
+    def _tower_address(self) -> tuple[str, int, str, str]:
+        """Network, milliseconds, address and file with the token: as given, else those of the tower of the settings."""
+        if self.home is not None:
+            return self._tower_of_party(self.home)
+        settings = self._context.load().settings
+        beside = Path(settings.data_dir) / "api.token"
+        token_file = self._token_file or (str(beside) if self._tower is None else "")
+        url = self._tower or f"http://{settings.api.listen}"
+        return settings.network, settings.timeout_ms, url, token_file
+
+    def _tower_of_party(self, home: Path) -> tuple[str, int, str, str]:
+        from watchtower.party.program import PartyPlace, tower_of
+
+        return tower_of(PartyPlace(home, self.passphrase))
 
 
 def find_passphrase(home: Path, given: str | None) -> bytes:

@@ -12,17 +12,22 @@ import msgspec
 
 from domain.chain import from_display
 from domain.errors import InvalidParams, MalformedInput
+from watchtower.client.errors import NotConnected, TowerUnreachable
 from watchtower.client.proofs import newer_state_proof, revocation_proof
-from watchtower.client.types import ChannelParams, ChannelParticipant, StateUpdate
+from watchtower.client.types import ChannelParams, ChannelParticipant, ProtocolState, StateUpdate
 from watchtower.party.desk import Desk
 from watchtower.party.settings import WalletPlace
 from watchtower.wire.hexes import Hex, to_plain
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="call", kw_only=True):
-    """Base of all calls. One that is about `payments` needs them to run while it waits."""
+    """Base of all calls.
+
+    One about `payments` needs them to run while it waits; one that is `offline` can do without the tower.
+    """
 
     payments: ClassVar[bool] = False
+    offline: ClassVar[bool] = False
 
     async def answer(self, desk: Desk) -> Any:
         """Do it; raises what the SDK raises."""
@@ -32,16 +37,22 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="c
 class TellParty(Call, tag="party info", frozen=True):
     """The party's identity, its tower, and its channels as its own log has them."""
 
+    offline: ClassVar[bool] = True
+
     async def answer(self, desk: Desk) -> Any:
         """See the class."""
-        party, state = desk.party, await desk.client.get_state()
+        party, state = desk.party, await _tower(desk)
         return {
             "key": desk.key.hex(),
             "network": desk.client.config.network,
             "listen": desk.settings.listen or None,
             "next_funding_key": party.next_funding_key().hex(),
-            "tower": {"url": desk.settings.tower.url, "id": state.tower_id, "watching": state.watching},
-            "height": state.height,
+            "tower": {
+                "url": desk.settings.tower.url,
+                "id": state.tower_id if state else None,
+                "watching": state.watching if state else None,
+            },
+            "height": state.height if state else party.height,
             "channels": [
                 {
                     "channel_id": channel.channel_id.hex(),
@@ -220,6 +231,14 @@ def _update(
         balances=balances,
         state_data=kept if state_data is None else bytes(state_data),
     )
+
+
+async def _tower(desk: Desk) -> ProtocolState | None:
+    """The tower's state, None if nobody can ask it now."""
+    try:
+        return await desk.client.get_state()
+    except (TowerUnreachable, NotConnected):
+        return None
 
 
 def _standing(abandoned: bool, frozen: bool, closing: bool) -> str:

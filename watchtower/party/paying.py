@@ -133,6 +133,8 @@ class SwapChannels(Call, tag="channel swap", frozen=True):
 class ListPayments(Call, tag="channel payments", frozen=True):
     """All payments of the party."""
 
+    offline: ClassVar[bool] = True
+
     async def answer(self, desk: Desk) -> Any:
         """See the class."""
         return {"payments": [_told(payment) for payment in desk.party.payments()]}

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from watchtower.client.open_client import open_client
 from watchtower.client.payments import ForwardingPolicy, Payments
 from watchtower.client.request_signing import PartyAuth
 from watchtower.client.served_peer import ServedPeer
+from watchtower.client.sync import SyncStateChannelClient
 from watchtower.descriptors import resolve
 from watchtower.hygiene import forbid_core_dumps
 from watchtower.party import control
@@ -100,6 +101,34 @@ def ask_tower(network: str, timeout_ms: int, url: str, token_file: str, call: Ca
         raise CallFailed(fault_of(error)) from None
 
 
+def tower_of(place: PartyPlace) -> tuple[str, int, str, str]:
+    """Network, milliseconds, address and file with the token of a party's tower; raises `CallFailed`."""
+    try:
+        settings = place.settings()
+        config = settings.config(os.environ)
+    except control.REFUSALS as error:
+        raise CallFailed(fault_of(error)) from None
+    return config.network, config.timeout_ms, settings.tower.url, settings.tower.token_file
+
+
+def follow_tower(
+    network: str, timeout_ms: int, url: str, token_file: str, channel: str | None, after: int | None
+) -> Generator[dict[str, Any], None, None]:
+    """The events of a channel, or of all, as a tower stores them, for ever; raises `CallFailed`.
+
+    `after`: begin behind the event with this id, 0 for the whole history; None means from now on.
+    """
+    try:
+        config = StateChannelConfig(network=network, timeout_ms=timeout_ms)
+        token = read_secret(token_file).strip() if token_file else ""
+        with SyncStateChannelClient(config, url=url, token=token) as client:
+            name = None if channel is None else client.get_channel_info(channel).channel_id
+            for event in client.follow(name, after):
+                yield plain(event)
+    except control.REFUSALS as error:
+        raise CallFailed(fault_of(error)) from None
+
+
 def run(place: PartyPlace, started: Started) -> int:
     """Run until SIGTERM or SIGINT: 0. Raises `CallFailed` if it cannot start, or cannot trust its own log any more."""
     forbid_core_dumps()
@@ -115,8 +144,13 @@ def run(place: PartyPlace, started: Started) -> int:
 async def _alone(place: PartyPlace, call: Call) -> Any:
     """One call of a party that does not run: it dials its peers for this call only."""
     with _opened(place, payments=call.payments) as (_, desk):
-        async with desk.client, desk.paying():
-            return plain(await call.answer(desk))
+        try:
+            with contextlib.suppress(*(TowerUnreachable,) if call.offline else ()):
+                await desk.client.connect()
+            async with desk.paying():
+                return plain(await call.answer(desk))
+        finally:
+            await desk.client.disconnect()
 
 
 async def _serve(place: PartyPlace, started: Started) -> int:
