@@ -50,6 +50,7 @@ def tower(tmp_path: Path) -> Path:
     keystore.put(b"\x01" * 32, SECRET)
     keystore.close()
     (directory / "tower.key").write_text("11" * 32)
+    (directory / "access.json").write_text("{}")
     return directory
 
 
@@ -73,7 +74,7 @@ def test_a_tower_comes_back_whole(tower: Path) -> None:
         manifest.secrets,
         manifest.log and manifest.log.last_id,
     )
-    assert ["events.db", "keystore", "tower.key"] == sorted(file.name for file in again.iterdir())
+    assert ["access.json", "events.db", "keystore", "tower.key"] == sorted(file.name for file in again.iterdir())
     assert SECRET == FileKeystore.open_copy(again / "keystore", PASSPHRASE).get(b"\x01" * 32)
     with open_reader(again / "events.db") as log:
         assert [1] == [event.version for event in log.read_stream(LOG_STREAM)]

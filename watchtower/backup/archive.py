@@ -27,7 +27,7 @@ from watchtower.store.snapshot import SnapshotFacts, check_snapshot, take_snapsh
 Kind = Literal["tower", "party"]
 KEYSTORE_NAME = "keystore"
 LOG_NAMES: dict[Kind, str] = {"tower": "events.db", "party": "party.db"}
-TOWER_EXTRAS = ("tower.key", "api.token", "config.toml")
+TOWER_EXTRAS = ("tower.key", "api.token", "access.json", "config.toml")
 PARTY_EXTRAS = ("party.toml", "peers")
 PIECE = 1 << 20
 _NAMES = frozenset({KEYSTORE_NAME, *LOG_NAMES.values(), *TOWER_EXTRAS, *PARTY_EXTRAS})
