@@ -102,8 +102,10 @@ def make_party(
 
 
 def settings_of(profile: int) -> PartySettings:
-    """Settings of a party whose new channels have this profile."""
-    return PartySettings(network="regtest", taproot_enabled=profile == TAPROOT)
+    """Settings of a party whose new channels have this profile; it takes any T and any low reserve."""
+    return PartySettings(
+        network="regtest", taproot_enabled=profile == TAPROOT, max_challenge_period=65_535, min_reserve_sat=0
+    )
 
 
 class Pair:

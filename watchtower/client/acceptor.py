@@ -186,6 +186,11 @@ def _content_of_peer(seat: Seat, sequence: int) -> Content | None:
 
 
 def _equivocation(seat: Seat, signed: Content, second: Content) -> Step:
+    refusal = Equivocation(
+        f"the peer offers a second content for state {signed.seq}; nothing is signed and the channel is frozen"
+    )
+    if seat.channel.frozen is FreezeReason.EQUIVOCATION:
+        return Step(refusal=refusal)  # one piece of evidence is enough
     evidence = EquivocationFound(
         recorded_at=seat.now,
         sequence=signed.seq,
@@ -194,9 +199,6 @@ def _equivocation(seat: Seat, signed: Content, second: Content) -> Step:
         offered_sig=None,
     )
     frozen = ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.EQUIVOCATION, evidence=second.state_hash)
-    refusal = Equivocation(
-        f"the peer offers a second content for state {signed.seq}; nothing is signed and the channel is frozen"
-    )
     return Step((evidence, frozen), refusal=refusal)
 
 

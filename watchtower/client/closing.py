@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from domain.contract.closing import (
     build_cooperative_close,
+    close_weight,
     complete_close_by_key_path,
     complete_close_by_leaf,
     key_path_session,
@@ -19,7 +20,7 @@ from domain.contract.keys import MusigSession
 from domain.errors import ChannelClosed, ChannelNotReady, InvalidSignature, InvalidState
 from domain.events import CloseProposed, CloseSigned, Payload
 from domain.transaction import Transaction
-from domain.units import Side
+from domain.units import Side, vsize
 from watchtower.client.messages import (
     CloseAccept,
     CloseAcceptMusig,
@@ -31,6 +32,15 @@ from watchtower.client.party_channel import Close, Content
 from watchtower.client.resend import name_of
 from watchtower.client.seat import NOTHING, Seat, Step
 from watchtower.wire.hexes import Hex32, Hex64, NonceHex
+
+MAX_PEER_CLOSES = 100
+"""Versions of a close that a peer may propose in one channel: fee bumps are few, and each stays in the log."""
+
+KEY_PATH_WITNESS = 66
+"""WU of a witness with one signature: two counts and 64 bytes."""
+
+HEIGHT_SLACK = 6
+"""Blocks that the peer's node may be ahead: a close may not be valid later than that."""
 
 
 def propose_close(seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0) -> Step:
@@ -164,6 +174,8 @@ def _agreed_transaction(
 def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusig) -> Transaction:
     """The peer's close, if it gives this side what every signed state gives it, or if the owner approved of it."""
     tx = _agreed_transaction(seat, message.final_balances, seat.peer, message.fee, message.lock_time)
+    if _known(seat, tx) is None:
+        _require_useful(seat, tx, message)
     if seat.approved_close == message.final_balances:
         return tx
     if seat.channel.frozen is not None:
@@ -177,6 +189,20 @@ def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusi
             f"the close leaves this side {message.final_balances[seat.own]} sat, its balance is {owed} sat"
         )
     return tx
+
+
+def _require_useful(seat: Seat, tx: Transaction, message: ClosePropose | CloseProposeMusig) -> None:
+    """A signature on a close ends all updates (U6); it is not given for a transaction that cannot be mined soon."""
+    if sum(close.by is seat.peer for close in seat.channel.closes) >= MAX_PEER_CLOSES:
+        raise ChannelClosed(f"the peer has proposed {MAX_PEER_CLOSES} versions of its close; one of them must do")
+    if seat.height is not None and tx.lock_time > seat.height + HEIGHT_SLACK:
+        raise InvalidState(f"the lock time of the close is height {tx.lock_time}, now is {seat.height}")
+    weight = close_weight(seat.channel.params, tx)
+    if isinstance(message, CloseProposeMusig):
+        weight = 4 * len(tx.serialize(witness=False)) + 2 + KEY_PATH_WITNESS
+    paid = seat.channel.params.capacity - sum(output.value for output in tx.outputs)
+    if paid < vsize(weight):
+        raise InvalidState(f"the close pays a fee of {paid} sat, no node relays it for less than {vsize(weight)} sat")
 
 
 def _signed_contents(seat: Seat) -> list[Content]:

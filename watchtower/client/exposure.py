@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain.errors import Refusal
+from domain.contract.params import default_reserve
+from domain.errors import InvalidParams, Refusal
+from watchtower.client.messages import OpenChannel
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_settings import PartySettings
+
+MOST_RESERVE_PART = 5
+"""A reserve of a fifth of the capacity is the highest that a peer may ask for; the default is a hundredth."""
 
 
 class ExposureExceeded(Refusal):
@@ -27,6 +32,25 @@ def check_peer(settings: PartySettings, channels: Iterable[PartyChannel], capaci
     """Raise `ExposureExceeded` unless it fits under the limit for one peer; `channels` are those with this peer."""
     total = sum(channel.params.capacity for channel in channels if counts(channel)) + capacity
     _check_sum("the channels with this peer", total, settings.max_peer_capacity)
+
+
+def check_opening(settings: PartySettings, message: OpenChannel) -> None:
+    """Raise `InvalidParams` for constants of a peer's opening that would trap this side.
+
+    A long challenge period locks its money after a close, a low reserve leaves the peer nothing to lose by a breach,
+    a high one keeps balances from ever falling.
+    """
+    if message.challenge_period > settings.max_challenge_period:
+        raise InvalidParams(
+            f"challenge period {message.challenge_period} is above {settings.max_challenge_period} blocks, "
+            "the longest that is taken here"
+        )
+    most = max(message.capacity // MOST_RESERVE_PART, default_reserve(message.capacity))
+    if not settings.min_reserve_sat <= message.reserve_sat <= most:
+        raise InvalidParams(
+            f"reserve_sat {message.reserve_sat} is outside {settings.min_reserve_sat} … {most} sat, "
+            "which is taken here for this capacity"
+        )
 
 
 def counts(channel: PartyChannel) -> bool:

@@ -1,8 +1,8 @@
 """When a party must not sign, and when it may again (protocol 6.1).
 
 A log that came back from a backup may lack revocations that this side gave away. Until somebody who knows says
-which state is the newest, an own commitment could be a revoked one. Only `RESTORED` thaws: proven loss of data
-and equivocation stay, and end with the peer's close or a cooperative one.
+which state is the newest, an own commitment could be a revoked one. Only `RESTORED` thaws. Proven loss of data stays,
+and ends with the peer's close or a cooperative one; equivocation stays, but leaves the own close as well.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from watchtower.client.seat import NOTHING, Seat, Step
 
 
 def restored(seat: Seat) -> Step:
-    """Freeze after a restore, whatever the log says; nothing for a channel that is frozen or was given up."""
+    """Freeze after a restore, whatever the log says; nothing if the log counts as old already or was given up."""
     channel = seat.channel
-    if channel.frozen is not None or channel.abandoned:
+    if channel.old_copy or channel.abandoned:
         return NOTHING
     evidence = channel.sequence.to_bytes(8, "little", signed=True)
     return Step((ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.RESTORED, evidence=evidence),))

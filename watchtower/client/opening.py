@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.chain import make_outpoint
+from domain.chain import NULL_TXID, make_outpoint
 from domain.contract import keys
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.params import TAPROOT, ChannelParams, KeyBlock, ParamsPolicy, check_params, default_reserve
 from domain.contract.revocation import commitment_point
 from domain.contract.scripts import p2tr
-from domain.errors import ChannelNotReady, Equivocation, InvalidParams, InvalidState
+from domain.errors import ChannelNotReady, Equivocation, InvalidParams, InvalidState, MalformedInput
 from domain.events import ChannelProposed, FundingBroadcast, Source
 from domain.units import Side
 from watchtower.client.contents import first_content, offered
@@ -183,6 +183,9 @@ def offer_first(seat: Seat, state_data: bytes, app_id: bytes) -> Step:
 
 def _fix(seat: Seat, txid: bytes, vout: int) -> Step:
     params = seat.channel.params
+    if bytes(txid) == NULL_TXID:
+        # It stands for an unknown outpoint: fixed with it, the channel could be given another one later.
+        raise MalformedInput("a funding txid of zeros names no transaction")
     if params.is_funding_known:
         if params.funding_outpoint == make_outpoint(txid, vout):
             return NOTHING

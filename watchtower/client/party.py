@@ -22,7 +22,7 @@ from watchtower.client import closing, news, opening, proposer
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.contents import next_content
 from watchtower.client.deciding import decide
-from watchtower.client.exposure import check_total
+from watchtower.client.exposure import check_opening, check_total
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.messages import (
     AcceptChannel,
@@ -123,6 +123,8 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
             channel = self.channel(channel_id)
             if channel.state is None:
                 raise ChannelNotReady("state 0 is not complete; the funding transaction must not be signed yet")
+            if channel.abandoned:
+                raise ChannelNotReady("the opening was given up and its coins are free; do not send this transaction")
             if Transaction.parse(raw).txid != channel.params.funding_txid:
                 raise MalformedInput("this transaction is not the funding transaction of the channel")
             event = FundingBroadcast(
@@ -174,7 +176,8 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
     def approve_close(self, channel_id: bytes, final_balances: tuple[int, int]) -> None:
         """Agree beforehand to a cooperative close with these balances, though it gives less or the log is frozen.
 
-        Kept in memory; final balances of A and B in satoshi. The peer pays the fee of a close that it proposes.
+        Kept in memory until the next state is complete; final balances of A and B in satoshi. The peer pays the fee of
+        a close that it proposes.
         """
         with self._mutex:
             channel = self.channel(channel_id)
@@ -276,6 +279,7 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
 
     def _answer_opening(self, message: OpenChannel) -> list[Message]:
         check_total(self.settings, self._channels.values(), sum(message.balances))
+        check_opening(self.settings, message)
         own = self._keys.fresh()
         params = opening.agreed_params(message, own.block, self.settings.params_policy)
         now = self._clock.wall_microseconds()

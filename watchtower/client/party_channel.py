@@ -147,7 +147,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     that was ever `firm`. `confirmed` is the spend of the funding output in a block, as this party was told, `rescue`
     a joint settlement of it. `handed_over` names the state whose turn
     was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
-    preimage the counterparty has shown, or that are public. `funding_tx` is signed, `prepared_tx` is what the wallet
+    preimage the counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did
+    later, whatever else froze the channel. `funding_tx` is signed, `prepared_tx` is what the wallet
     made of it before.
     """
 
@@ -168,6 +169,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     buckets: Buckets = NO_SECRETS
     acknowledged: tuple[tuple[bytes, int], ...] = ()
     frozen: FreezeReason | None = None
+    old_copy: bool = False
     closes: tuple[Close, ...] = ()
     published: frozenset[int] = frozenset()
     spend_seen: bool = False

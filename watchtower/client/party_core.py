@@ -153,6 +153,8 @@ class PartyCore:
             self._learn(stored)
             if any(isinstance(event, StateOffered) for event in step.events):
                 self._withdrawn.pop(channel.stream, None)
+            if any(isinstance(event, StateCommitted) for event in step.events):
+                self._approved_closes.pop(channel.stream, None)  # it was given for the balances of that time
             self._keep(fold(channel, stored))
         if step.refusal is not None:
             raise step.refusal

@@ -162,9 +162,11 @@ def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
     match payload:
         case ChannelFrozen():
             lasting = channel.frozen is FreezeReason.EQUIVOCATION
-            return channel if lasting else msgspec.structs.replace(channel, frozen=payload.reason)
+            reason = FreezeReason.EQUIVOCATION if lasting else payload.reason
+            old_copy = channel.old_copy or payload.reason is not FreezeReason.EQUIVOCATION
+            return msgspec.structs.replace(channel, frozen=reason, old_copy=old_copy)
         case ChannelUnfrozen():
-            return msgspec.structs.replace(channel, frozen=None)
+            return msgspec.structs.replace(channel, frozen=None, old_copy=False)
         case EquivocationFound():
             return channel
         case CloseProposed():

@@ -24,13 +24,15 @@ from watchtower.client.seat import Seat, Step
 def sign_commitment(seat: Seat, sequence: int) -> tuple[Step, bytes]:
     """The own commitment of a publishable state with its complete witness, and the intent to store before.
 
-    Raises `SelfBreach` if the own secret of this state was released, `ChannelNotReady` while frozen,
-    `SequenceGap` if there is no such state.
+    Raises `SelfBreach` if the own secret of this state was released, `ChannelNotReady` while this log may be an old
+    copy, `SequenceGap` if there is no such state. A channel that is frozen only for the peer's equivocation can be
+    closed (rule U5): else one bad offer would leave the money to the peer's good will.
     """
     channel = seat.channel
-    if channel.frozen is not None:
+    if channel.frozen is not None and channel.old_copy:
         raise ChannelNotReady(
-            f"the channel is frozen ({channel.frozen.name.lower()}); a commitment from here could be a revoked one"
+            f"the channel is frozen ({channel.frozen.name.lower()}) and this log may be an old copy; "
+            "a commitment from here could be a revoked one"
         )
     if sequence <= channel.own_released:
         raise SelfBreach(

@@ -80,6 +80,8 @@ def _pending_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:
     pending = seat.channel.pending
     if pending is None or pending.by is not seat.own or pending.acceptance is not None:
         return ()
+    if seat.channel.is_closing:
+        return ()  # U6: neither signatures nor preimages for a state that must not come any more
     opening = (fixed_message(seat),) if pending.content.seq == 0 and seat.own is Side.A else ()
     if pending.proposal is not None and message.pending_state_hash == pending.content.state_hash:
         return (propose_message(seat, pending.content, pending.proposal),)
