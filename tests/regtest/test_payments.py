@@ -96,9 +96,10 @@ async def claim_on_chain(play: Play, name: bytes) -> Transaction:
     return Transaction.parse(raw)
 
 
-async def test_a_hop_silent_behind_the_preimage(node: RegtestNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+async def test_a_hop_silent_behind_the_preimage(node: RegtestNode, tmp_path: Path, profile: int) -> None:
     """Carol claims on chain: bob's tower reads the preimage in the mempool, and alice pays bob off chain."""
-    async with stage(node, tmp_path / "tower") as play:
+    async with stage(node, tmp_path / "tower", profile=profile) as play:
         row = play.row
         name = (await play.pending(PREIMAGE)).payment_hash
         claim = await claim_on_chain(play, name)
@@ -178,9 +179,12 @@ async def breach(play: Play, end: End, channel_id: bytes) -> Transaction:
     return penalty
 
 
-async def test_the_next_hop_breaches_in_the_middle_of_a_payment(node: RegtestNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+async def test_the_next_hop_breaches_in_the_middle_of_a_payment(
+    node: RegtestNode, tmp_path: Path, profile: int
+) -> None:
     """One penalty takes carol's whole channel with the HTLC in it; alice gets hers back, bob has lost nothing."""
-    async with stage(node, tmp_path / "tower", period=72) as play:
+    async with stage(node, tmp_path / "tower", profile=profile, period=72) as play:
         row = play.row
         name = (await play.pending(PREIMAGE)).payment_hash
         penalty = await breach(play, row.carol, row.second)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
+import msgspec
 import pytest
 
 from domain.errors import ChannelNotReady
-from domain.events import InvoiceMade, PaymentKind, PaymentOutcome, encode_payload
+from domain.events import FreezeReason, InvoiceMade, PaymentKind, PaymentOutcome, encode_payload
 from domain.expiry import claim_margin, closing_blocks
 from domain.status import ChannelStatus
 from domain.units import Side
@@ -16,7 +17,7 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
 from watchtower.client import exchange
-from watchtower.client.forwarding import must_close
+from watchtower.client.forwarding import Fail, must_close
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
 from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateOfferOk, UpdatePropose
@@ -116,6 +117,29 @@ def test_without_the_towers_word_a_closing_channel_says_nothing() -> None:
     pair.a.sign_commitment(pair.channel_id, 1)
 
     assert LegState.ON_CHAIN is state_of(pair)
+
+
+@pytest.mark.parametrize("closing", [None, OnChain(ChannelStatus.SETTLED, 0)])
+def test_a_frozen_channel_is_never_sure_that_a_leg_is_gone(closing: OnChain | None) -> None:
+    """The log may be an old copy: the peer may hold a state with the HTLC, also when the channel closes."""
+    pair = pair_with_height()
+    pair.a.note_restored()
+
+    assert LegState.MOVING is state_of(pair, closing=closing)
+
+
+def test_nothing_unknown_goes_back_while_the_log_may_be_an_old_copy() -> None:
+    """An HTLC without a plan may have been forwarded by the newer log; once thawed, it goes back."""
+    pair, other = pair_with_height(), open_pair(names=("carol", "dave"))
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    notes: dict[tuple[bytes, bytes], bytes | None] = {(pair.channel_id, HASH): None}
+    look = Round(pair.b, HEIGHT, notes, {}, None, strict=False)
+    channel = pair.b.channel(pair.channel_id)
+    frozen = msgspec.structs.replace(other.b.channel(other.channel_id), frozen=FreezeReason.RESTORED)
+    (condition,) = channel.conditions
+
+    assert [Fail] == [type(job.what) for job in look.jobs()]
+    assert look._judged(None, channel, condition, {b"": channel, b"x": frozen}) is None
 
 
 # ── when to close ────────────────────────────────────────────────────────────────────────────────────────

@@ -85,7 +85,11 @@ def leg_view(
     settled = _matching(channel.settled.read_conditions(), payment_hash, offerer) if channel.settled else ()
     anywhere = newest or offered or settled
     period = channel.params.challenge_period
-    if channel.is_closing or closing is not None:
+    is_closing = channel.is_closing or closing is not None
+    if channel.frozen is not None and not (is_closing and anywhere):
+        # This log may be an old copy: an HTLC that it does not have may be in a state that the peer has.
+        return LegView(LegState.MOVING, anywhere, period)
+    if is_closing:
         state, taken = _ended(channel.params, anywhere, offerer is channel.own_side, closing, published, height)
         return LegView(state, taken, period)
     is_final = channel.firm is not None and (not strict or channel.final_sequence == channel.sequence)
