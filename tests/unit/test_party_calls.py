@@ -18,6 +18,7 @@ from tests.support.sdk import HALF, desk
 from tests.support.sdk import Desk as Stage
 from tests.support.towers import TIP
 from watchtower.client.errors import ConfigurationError
+from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.party.calls import (
     AbandonChannel,
     ApproveUpdate,
@@ -108,6 +109,21 @@ async def test_htlcs_are_named_by_their_hash(tmp_path: Path) -> None:
         shown = await asked.answer(ShowState(channel=asked.channel))
 
     assert [(5_000, HASH)] == [(each["amount"], each["hash"]) for each in shown["conditions"]]
+
+
+async def test_htlcs_of_the_peer_are_taken_and_given_back(tmp_path: Path) -> None:
+    """One by its preimage, the other one by its hash and with a reason."""
+    other = sha256(b"unknown").digest()
+    async with opened(tmp_path) as asked:
+        name = bytes.fromhex(asked.channel)
+        asked.at.bob.note_height(TIP)
+        for payment_hash in (bytes.fromhex(HASH), other):
+            await asked.at.two.b.change(name, Change(add=(NewHtlc(5_000, payment_hash, TIP + 300, None),)))
+        taken = await asked.answer(FulfilHtlc(channel=asked.channel, preimage=SecretHex(PREIMAGE)))
+        back = await asked.answer(FailHtlc(channel=asked.channel, payment_hash=other.hex(), reason="not today"))
+        balances = asked.at.alice.channel(name).balances
+
+    assert (3, 4, (HALF + 5_000, HALF - 5_000)) == (taken["sequence"], back["sequence"], balances)
 
 
 async def test_a_close_takes_the_newest_balances(tmp_path: Path) -> None:

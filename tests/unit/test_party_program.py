@@ -7,11 +7,14 @@ import os
 import signal
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.errors import MalformedInput, SequenceGap, UnknownChannel
 from tests.support.commands import ROOT, RunningParty, document, shell
@@ -35,7 +38,7 @@ from watchtower.party.settings import (
     remember_peer,
     write_settings,
 )
-from watchtower.party.wire import KINDS, decode_call, encode_call, fault_of
+from watchtower.party.wire import KINDS, Answer, decode_answer, decode_call, encode_call, fault_of
 from watchtower.wire.hexes import Hex, SecretHex
 
 KEY = "ab" * 32
@@ -142,6 +145,14 @@ def test_a_line_that_is_no_call_is_refused(line: bytes) -> None:
     """With a type, never with what it holds."""
     with pytest.raises(MalformedInput):
         decode_call(line)
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=40).map(lambda tail: encode_call(CALL)[:-9] + tail))
+def test_no_bytes_do_more_than_be_refused(line: bytes) -> None:
+    """A call, or `MalformedInput`; also among answers."""
+    for read in (decode_call, decode_answer):
+        with suppress(MalformedInput):
+            assert isinstance(read(line), Call | Answer)
 
 
 def test_a_preimage_is_not_shown() -> None:
@@ -293,6 +304,19 @@ def test_a_running_party_does_the_work_of_commands(tmp_path: Path) -> None:
     assert (1, "not-connected") == (refused.returncode, refused.stderr.partition(":")[0])
     assert (f"{KEY}@127.0.0.1:1",) == read_peers(home)
     assert (0, False) == (ended, (home / "party.sock").exists())
+
+
+def test_a_party_loads_its_applications_or_does_not_start(tmp_path: Path) -> None:
+    """One that cannot be used is named before anybody connects."""
+    with tower_thread(Bench(tmp_path).app) as url:
+        home = made(tmp_path, url, "carol")
+        with RunningParty(home, "--application", "examples.tictactoe.rules:TicTacToe") as party:
+            key = party.ask("party", "info")["key"]
+        refused = shell("party", "run", "--home", str(home), "--application", "nothing:here")
+
+    assert party.where["key"] == key
+    assert (1, "application-unusable") == (refused.returncode, refused.stderr.splitlines()[-1].partition(":")[0])
+    assert "nothing:here" in refused.stderr
 
 
 def test_a_killed_party_leaves_nothing_in_the_way(tmp_path: Path) -> None:
