@@ -150,6 +150,18 @@ async def test_a_party_sees_its_own_channels(tower: Bench, pair: Pair, clients: 
     assert {pair.channel_id} == {each.channel_id for each in seen}
 
 
+def test_the_log_is_not_read_for_a_key_without_a_channel(tower: Bench, pair: Pair) -> None:
+    """Whoever makes a key reads on from where the view stands; an owner reads from where it wants."""
+    tower.registered(pair)
+    key, stranger = pair.params.keys(Side.B).auth, pair.params.keys(Side.A).auth
+    last = tower.store.last_id()
+
+    asked = [(key, 1), (key, None), (stranger, 1), (stranger, None), (stranger, last + 5), (None, 1)]
+    begun = [tower.services.subscribe(None, owner, after).after for owner, after in asked]
+
+    assert [1, None, last, None, last + 5, 1] == begun
+
+
 @pytest.mark.asyncio
 async def test_an_interrupted_client_misses_nothing(tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tower dies and comes back: every event arrives, each once and in order."""

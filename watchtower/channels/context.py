@@ -31,6 +31,9 @@ class Views(Protocol):
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows behind a key."""
 
+    def position(self, projection: str) -> int:
+        """Id of the last event that a projection has applied."""
+
 
 class ChannelPolicy(msgspec.Struct, frozen=True):
     """What this installation accepts. `confirmations` is the funding depth from which updates are taken.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from domain.contract.params import ChannelParams
 from domain.errors import Refusal, UnknownChannel
+from projections.channel_info import TABLE
+from projections.channels import ChannelViews
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
 from watchtower.channels.reading import side_of
@@ -35,6 +37,17 @@ def require_owner(context: Context, name: str, key: bytes) -> None:
     channel = context.channels.load(stream)
     if channel.params.keys(channel.own_side).auth != key:
         raise absent
+
+
+def first_of_own(context: Context, key: bytes, after: int | None) -> int | None:
+    """Position behind which events of this party's channels can lie, at least `after`; None stays: from now on.
+
+    Anybody can make a key: for one without a channel the log must not be read from its beginning.
+    """
+    if after is None:
+        return None
+    position = context.views.position(ChannelViews.name)  # asked first: what is stored in between is read
+    return after if context.views.find(TABLE, "owner_key", key) else max(after, position)
 
 
 def admit_registration(context: Context, request: RegisterRequest, key: bytes) -> None:
