@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from hashlib import sha256
+from typing import cast
 
 import pytest
 
 from domain.errors import MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
+from tests.fakes.keystore import MemoryKeystore
 from tests.support.hops import HEIGHT, POLICY, Row, three_parties
+from watchtower.client.link import PeerLink
 from watchtower.client.party_payments import PaymentConflict
+from watchtower.client.party_server import PartyServer
 from watchtower.client.payments import (
     ForwardingPolicy,
     Invoice,
@@ -21,8 +25,12 @@ from watchtower.client.payments import (
     SwapRefused,
     least_delta,
     least_expiry,
+    links_of,
     plan_route,
 )
+from watchtower.client.peer_book import PeerBook
+from watchtower.client.peer_errors import PeerUnreachable
+from watchtower.ports import StoreBroken
 
 pytestmark = pytest.mark.asyncio
 AMOUNT = 50_000
@@ -321,3 +329,52 @@ async def test_a_route_must_fit_the_invoice() -> None:
                 await row.alice.payments.pay(row.route(AMOUNT), invoice)
 
     assert () == row.alice.party.payments()
+
+
+# ── the edges ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class OneLink:
+    """A party server that knows one peer."""
+
+    def __init__(self, peer: bytes, link: PeerLink) -> None:
+        self._known = {peer: link}
+
+    async def link(self, peer: bytes) -> PeerLink:
+        """The link to a peer."""
+        return self._known[peer]
+
+
+async def test_links_are_found_by_channel() -> None:
+    """The book says whose channel it is; one that was opened otherwise has no peer to talk to."""
+    async with three_parties() as row:
+        server = cast("PartyServer", OneLink(row.bob.identity, row.alice.links[row.first]))
+        link_of = links_of(server, row.alice.party, row.alice.book)
+        found = await link_of(row.first)
+        stranger = links_of(server, row.alice.party, PeerBook(MemoryKeystore()))
+        with pytest.raises(PeerUnreachable, match="not opened over a transport"):
+            await stranger(row.first)
+
+    assert row.bob.identity == found.peer
+
+
+async def test_a_broken_log_ends_the_payments() -> None:
+    """Whoever waits is told, and so is the program around them; nothing goes on with a log that cannot be trusted."""
+
+    def broken(name: str) -> None:
+        raise StoreBroken(f"the disk is gone at {name}")
+
+    async with three_parties() as row:
+        name = row.alice.payments.begin(row.route(AMOUNT), Invoice(sha256(b"x").digest(), AMOUNT))
+        row.alice.failpoint = broken
+        with pytest.raises(StoreBroken):
+            await row.alice.payments.proof(name)
+        with pytest.raises(StoreBroken):
+            await row.alice.payments.wait()
+
+
+async def test_strict_payments_need_a_tower() -> None:
+    """Rule U4 asks for its word."""
+    async with three_parties() as row:
+        with pytest.raises(MalformedInput, match="strict=False"):
+            Payments(row.alice.party, row.alice.link_of)

@@ -119,7 +119,7 @@ def _ended(
         return LegState.OURS, conditions  # the penalty took the whole capacity
     outputs = {c.key for c in published.read_conditions() if not is_trimmed(params, c)} if published else None
     ends = [_end(c, closing, outputs, is_own, height) for c in conditions]
-    for state in (LegState.ON_CHAIN, LegState.THEIRS, LegState.ABSENT, LegState.OURS):
+    for state in (LegState.ON_CHAIN, LegState.THEIRS, LegState.OURS):
         if state in ends:
             return state, conditions
     return LegState.ON_CHAIN, conditions
@@ -135,5 +135,5 @@ def _end(
     settled = closing.status in (ChannelStatus.SETTLED, ChannelStatus.LOST, ChannelStatus.RESOLVED)
     if settled and outputs is not None and condition.key not in outputs:
         # The published state had no output for it: an older state, or an amount below dust.
-        return LegState.OURS if is_own else LegState.ABSENT
+        return LegState.OURS if is_own else LegState.THEIRS
     return LegState.ON_CHAIN
