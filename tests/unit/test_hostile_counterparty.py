@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import msgspec
 import pytest
 
 from domain.chain import NULL_TXID
@@ -15,6 +16,7 @@ from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair, preimage_of
 from watchtower.client import exchange
 from watchtower.client.closing import MAX_PEER_CLOSES
+from watchtower.client.consent import never_lose
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.messages import (
     ClosePropose,
@@ -23,11 +25,12 @@ from watchtower.client.messages import (
     OpenChannel,
     Reestablish,
     UpdateOffer,
+    UpdateOfferOk,
     UpdatePropose,
 )
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
-from watchtower.wire.hexes import Hex32, TxidHex
+from watchtower.wire.hexes import Hex32, Hex33, TxidHex
 
 
 def twin_of(party: ChannelParty, pair: Pair, side: Side, until: str = "StateCommitted") -> ChannelParty:
@@ -172,6 +175,21 @@ def test_an_acceptor_takes_terms_at_its_limits(terms: Terms) -> None:
     assert 1 == len(b.receive(message))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"capacity": 999_999}, {"flags": 64}, {"points": (Hex33(bytes(33)), Hex33(bytes(33)))}],
+    ids=["sum", "flags", "points"],
+)
+def test_a_refused_opening_uses_no_key_up(change: dict[str, object]) -> None:
+    """Every index that is used stays in the keystore for ever: a peer must not fill it with nonsense."""
+    message, b = asked(Terms(balances=(500_000, 500_000)))
+    key = b.next_funding_key()
+
+    with pytest.raises(InvalidParams):
+        b.receive(msgspec.structs.replace(message, **change))
+    assert key == b.next_funding_key()
+
+
 def test_on_mainnet_a_short_challenge_period_needs_a_setting() -> None:
     """With T = 1 a breach can be settled in the next block: no tower could punish it (protocol 2.2)."""
     assert 144 == PartySettings().params_policy.min_challenge_period
@@ -248,6 +266,36 @@ def test_the_versions_of_a_peers_close_are_counted() -> None:
     repeated = proposed(pair, fee=1_000)
     assert 1 == len(pair.a.receive(repeated))
     assert MAX_PEER_CLOSES == len(pair.a.channel(pair.channel_id).closes)
+
+
+# ── fees that the opener pays ────────────────────────────────────────────────────────────────────────────
+
+
+def costly_pair() -> Pair:
+    """A pays 50 sat/vB for every output of a settlement, and agrees to nothing that costs it."""
+    parties = (make_party("alice", consent=never_lose), make_party("bob", consent=never_lose))
+    return open_pair(parties=parties, static_feerate=50_000)
+
+
+@pytest.mark.parametrize(("amount", "agreed"), [(2_149, False), (2_150, True)])
+def test_an_htlc_that_burns_more_than_it_holds_is_refused(amount: int, agreed: bool) -> None:
+    """43 vB at 50 sat/vB: two hundred HTLCs of 330 sat would burn 430,000 sat of the opener."""
+    pair = costly_pair()
+    (offer,) = pair.b.change(pair.channel_id, Change(add=(NewHtlc(amount, bytes(32), 100_000),)))
+
+    answers = pair.a.receive(offer)
+
+    assert agreed is any(isinstance(each, UpdateOfferOk) for each in answers)
+    assert agreed is not any("cost this side 2150 sat" in getattr(each, "reason", "") for each in answers)
+
+
+def test_the_acceptor_pays_no_overhead() -> None:
+    """The opener may burn its own money."""
+    pair = costly_pair()
+    pair.update()
+    (offer,) = pair.a.change(pair.channel_id, Change(add=(NewHtlc(330, bytes(32), 100_000),)))
+
+    assert [UpdateOfferOk] == [type(each) for each in pair.b.receive(offer)]
 
 
 # ── after a close ────────────────────────────────────────────────────────────────────────────────────────

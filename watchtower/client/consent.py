@@ -27,6 +27,8 @@ class Deal(msgspec.Struct, frozen=True):
 
     `known` are payment hashes whose preimage this party holds, from any of its channels; `shown` those whose
     preimage the peer of this channel has shown or the chain has; `height` is the chain's, None if nobody told it.
+    `overhead_before` and `overhead` are what this side pays beside its balance when these states are settled on chain
+    (satoshi, protocol 3.4); A pays all of it, B nothing.
     """
 
     channel_id: bytes
@@ -41,6 +43,14 @@ class Deal(msgspec.Struct, frozen=True):
     known: Collection[bytes]
     shown: Collection[bytes]
     height: int | None
+    overhead_before: int = 0
+    overhead: int = 0
+
+    @property
+    def added(self) -> tuple[Condition, ...]:
+        """Conditions of this state that are not in the state before exactly as they are."""
+        before = set(self.conditions_before)
+        return tuple(condition for condition in self.conditions if condition not in before)
 
     @property
     def removed(self) -> tuple[Condition, ...]:
@@ -64,7 +74,8 @@ def never_lose(deal: Deal) -> str | None:
 
     That is its balance, its own HTLCs that are dropped although the peer never showed the preimage, and HTLCs to
     it that are dropped and whose preimage it knows. An HTLC to it is given up only when it has expired: until then
-    the preimage may still come from the next hop. Nobody adds an HTLC or a descriptor output at its cost.
+    the preimage may still come from the next hop. Nobody adds an HTLC or a descriptor output at its cost; outputs that
+    cost A more overhead than they hold would only burn its money.
     """
     due = deal.balances_before[deal.own]
     for condition in deal.removed:
@@ -74,7 +85,15 @@ def never_lose(deal: Deal) -> str | None:
         due += amount
     if deal.balances[deal.own] < due:
         return f"state {deal.sequence} leaves this side {deal.balances[deal.own]} sat, it is due {due} sat"
-    return None
+    return _burnt(deal)
+
+
+def _burnt(deal: Deal) -> str | None:
+    """An objection to new outputs that hold less than they cost this side on chain."""
+    held, cost = sum(condition.amount for condition in deal.added), deal.overhead - deal.overhead_before
+    if not deal.added or cost <= held:
+        return None
+    return f"the new conditions hold {held} sat and cost this side {cost} sat of fees when they go on chain"
 
 
 def _removal(deal: Deal, condition: Condition) -> tuple[str | None, int]:

@@ -280,10 +280,11 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
     def _answer_opening(self, message: OpenChannel) -> list[Message]:
         check_total(self.settings, self._channels.values(), sum(message.balances))
         check_opening(self.settings, message)
-        own = self._keys.fresh()
+        own = self._keys.upcoming()
         params = opening.agreed_params(message, own.block, self.settings.params_policy)
         now = self._clock.wall_microseconds()
         event = opening.proposed(params, Side.B, own, message.points, message.balances, now)
+        self._keys.fresh()  # an opening that is refused uses no index up
         self._create(params.proposal_id, event)
         return [opening.accept_message(message, own)]
 

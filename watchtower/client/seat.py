@@ -14,10 +14,12 @@ from domain.application import application_state, refused
 from domain.contract import keys
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.revocation import commitment_point, commitment_secret, derive_secret, index_of
+from domain.contract.settlement import overhead, settlement_fee
 from domain.contract.state import (
     PreviousState,
     StateTransactions,
     check_state,
+    onchain_state_hash,
     state_transactions,
     verify_header_signature,
     verify_settle_signature,
@@ -141,10 +143,20 @@ class Seat(msgspec.Struct, frozen=True):
             known=self.known.keys(),
             shown=self.channel.shown,
             height=self.height,
+            overhead_before=self._overhead(state.content),
+            overhead=self._overhead(content),
         )
         objection = self.rules.consent(deal)
         if objection is not None:
             raise ConsentRefused(objection)
+
+    def _overhead(self, content: Content) -> int:
+        """What this side pays beside its balance when a state is settled: A everything, B nothing (satoshi)."""
+        if self.own is Side.B:
+            return 0
+        params, header = self.channel.params, content.read_header()
+        onchain = onchain_state_hash(header) if params.has_onchain_state else None
+        return overhead(params, settlement_fee(params, *header.balances, content.read_conditions(), onchain))
 
     def _ask_application(self, content: Content) -> None:
         header = content.read_header()
