@@ -6,7 +6,7 @@ from functools import cache
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.chain import make_outpoint
@@ -41,7 +41,15 @@ def block() -> bytes:
     return bytes(range(80)) + compact_size(len(every)) + b"".join(each.serialize() for each in every)
 
 
+def with_script_length(length: bytes) -> bytes:
+    """The block with another length before the script of its coinbase."""
+    at = 80 + 1 + 4 + 1 + 36
+    return block()[:at] + length + block()[at + 1 :]
+
+
 @given(st.deferred(lambda: near(block())))
+@example(with_script_length(b"\xff" * 9))
+@example(with_script_length(b"\xfe\xff\xff\xff\xff"))
 def test_blocks_are_scanned_or_refused_as_a_whole(foreign: bytes) -> None:
     """Every hit is a transaction that the strict reader knows by the same id, or which it refuses with a type."""
     found = read_or_none(lambda each: scan_block(each, WATCHED), foreign, (BlockUnparseable,))

@@ -97,7 +97,7 @@ def scan_block(
     try:
         header = BlockHeader.parse(raw[:HEADER_BYTES])
         return _scan(raw, header, watched, set(also_watched), sieve, frozenset(find_outputs), follow)
-    except (IndexError, struct.error, MalformedInput) as error:
+    except (IndexError, OverflowError, struct.error, MalformedInput) as error:
         raise BlockUnparseable(f"the block of {len(raw)} bytes cannot be read: {error}") from error
 
 
@@ -128,8 +128,8 @@ def _scan(  # noqa: C901, PLR0912, PLR0915 - see its docstring
 ) -> BlockScan:
     """The pass itself: long, because calls per transaction and `range` loops would cost half as much again.
 
-    No count is trusted: behind the end the next read raises `IndexError` or `struct.error`. The sieve knows nothing
-    of the overlay, so it is laid aside as long as there is one.
+    No count is trusted: behind the end the next read raises `IndexError`, `struct.error` or, very far behind it,
+    `OverflowError`. The sieve knows nothing of the overlay, so it is laid aside as long as there is one.
     """
     hits: list[Hit] = []
     created: list[Created] = []
