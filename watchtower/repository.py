@@ -23,7 +23,8 @@ DEFAULT_CAPACITY = 4096
 OLDER_STATES = 256
 """Replaced states kept in memory: those of stale closes that were settled."""
 
-PAGE = 500
+FIRST_PAGE, PAGE = 4, 500
+"""Events read at once in search of a state: the next one is seldom further than its predecessor's revocation."""
 
 
 class Channels:
@@ -69,19 +70,17 @@ class Channels:
     def own_commitment_txid(self, channel: Channel, sequence: int) -> bytes | None:
         """Txid of our own commitment of a stored state, from the header that both parties signed.
 
-        Publishable states are in the fold; older ones are read from the stream. That happens only when an old
-        own commitment shows up on the network, so it may be slow.
+        Publishable states are in the fold, older ones in the stream. Both sides' old commitments are asked for, also
+        that of a breach, whose answer must not wait for a long stream.
         """
         record = channel.state(sequence)
         if record is not None:
             return record.read_header().commit_txid(channel.own_side)
-        if sequence > channel.sequence:
+        stored = self.stored_state(channel, sequence)
+        if stored is None:
             return None
         offset = COMMIT_TXID_OFFSET + 32 * channel.own_side
-        for event in self._store.read_stream(channel.stream):
-            if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
-                return event.payload.header[offset : offset + 32]
-        return None
+        return stored.header[offset : offset + 32]
 
     def closing_state(self, channel: Channel) -> StateRecord | None:
         """Content of the state whose commitment is the present spend, or None if it is not stored.
@@ -100,22 +99,45 @@ class Channels:
         with self._lock:
             if place in self._older:
                 return self._older[place]
-        found = self._read_state(*place)
+        stored = self.stored_state(channel, spend.sequence)
+        found = None if stored is None else state_record(stored)
         with self._lock:
             self._older[place] = found  # also None: an older state is never added later
             while len(self._older) > OLDER_STATES:
                 del self._older[next(iter(self._older))]
         return found
 
-    def _read_state(self, stream: str, sequence: int) -> StateRecord | None:
-        """A replaced state. Every state is one event, so it cannot stand before the version of its number."""
-        after = sequence
-        while page := self._store.read_stream(stream, after=after, limit=PAGE):
-            for event in page:
-                if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
-                    return state_record(event.payload)
-            after = page[-1].version
+    def stored_state(self, channel: Channel, sequence: int) -> StateUpdated | None:
+        """The event of a state, however old: a search by halves, because numbers grow with versions.
+
+        Every state is one event, so it cannot stand before the version of its number.
+        """
+        if sequence > channel.sequence:
+            return None
+        low, high = sequence, channel.version
+        while low < high:
+            middle = (low + high) // 2
+            version, found = self._next_state(channel.stream, middle, high)
+            if found is None or found.sequence > sequence:
+                high = middle
+            elif found.sequence == sequence:
+                return found
+            else:
+                low = version
         return None
+
+    def _next_state(self, stream: str, after: int, upto: int) -> tuple[int, StateUpdated | None]:
+        """The first state behind version `after` and its version; between two states there are few other events."""
+        limit = FIRST_PAGE
+        while after < upto:
+            page = self._store.read_stream(stream, after=after, limit=min(limit, upto - after))
+            for event in page:
+                if isinstance(event.payload, StateUpdated):
+                    return event.version, event.payload
+            if not page:
+                break
+            after, limit = page[-1].version, PAGE
+        return upto, None
 
     def _keep(self, stream: str, channel: Channel) -> None:
         with self._lock:

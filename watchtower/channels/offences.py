@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.channel import Channel
 from domain.contract.header import StateHeader
-from domain.events import Payload, StateUpdated
+from domain.events import Payload
 from domain.evidence import equivocation_found, inconsistent_secret
 from domain.opening import StateContent
 from domain.units import Side
@@ -49,7 +49,5 @@ def _stored_header(context: Context, stream: str, sequence: int) -> StateHeader 
     record = channel.state(sequence)
     if record is not None:
         return record.read_header()
-    for event in context.store.read_stream(stream):
-        if isinstance(event.payload, StateUpdated) and event.payload.sequence == sequence:
-            return StateHeader.decode(event.payload.header)
-    return None
+    stored = context.channels.stored_state(channel, sequence)
+    return None if stored is None else StateHeader.decode(stored.header)
