@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from domain.channel import Channel
-from domain.channel_fold import KEPT_CHALLENGES
 from domain.contract.commitment import contest_key
 from domain.contract.penalty import build_penalty, sign_penalty, verify_penalty
 from domain.contract.proofs import (
@@ -18,6 +17,7 @@ from domain.contract.proofs import (
 from domain.contract.revocation import revocation_secret
 from domain.contract.state import sign_header
 from domain.disputing import MAX_CHALLENGES, ShowProof, decide_answer, decide_challenge
+from domain.ending_fold import KEPT_CHALLENGES
 from domain.errors import ChallengeRefused, MalformedInput
 from domain.events import AlertKind, BreachDetected, ChallengeReceived, ChallengeVerdict, SettleConfirmed, SpendKind
 from domain.ladder import Rung, encode_ladder_proof, read_rungs, rung_for, rung_penalty
