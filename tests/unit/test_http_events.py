@@ -25,6 +25,7 @@ from watchtower.client.errors import ChannelNotFound, UnexpectedAnswer
 from watchtower.client.following import EventReader, follow
 from watchtower.client.request_signing import PartySigner
 from watchtower.http import feed
+from watchtower.http.nonces import TooBusy
 from watchtower.http.routes import EventStream, Limits
 from watchtower.wire.events import EventBody
 
@@ -160,6 +161,25 @@ def test_the_log_is_not_read_for_a_key_without_a_channel(tower: Bench, pair: Pai
     begun = [tower.services.subscribe(None, owner, after).after for owner, after in asked]
 
     assert [1, None, last, None, last + 5, 1] == begun
+
+
+@pytest.mark.asyncio
+async def test_strangers_do_not_take_the_places_of_owners(
+    tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One place for keys without a channel: the second one waits, the owner of a channel does not."""
+    monkeypatch.setattr(feed, "MAX_STRANGERS", 1)
+    tower.registered(pair)
+    key, strangers = pair.params.keys(Side.B).auth, [bytes([number]) * 32 for number in (1, 2)]
+    first, second, owner = (tower.services.subscribe(None, each, None) for each in (*strangers, key))
+
+    with first.feed.reading(first.owner, is_stranger=first.is_stranger):
+        with pytest.raises(TooBusy), second.feed.reading(second.owner, is_stranger=second.is_stranger):
+            pass
+        with owner.feed.reading(owner.owner, is_stranger=owner.is_stranger):
+            pass
+    with second.feed.reading(second.owner, is_stranger=second.is_stranger) as news:
+        assert not news.is_set()
 
 
 @pytest.mark.asyncio

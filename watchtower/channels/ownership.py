@@ -39,15 +39,13 @@ def require_owner(context: Context, name: str, key: bytes) -> None:
         raise absent
 
 
-def first_of_own(context: Context, key: bytes, after: int | None) -> int | None:
-    """Position behind which events of this party's channels can lie, at least `after`; None stays: from now on.
+def seen_until(context: Context, key: bytes) -> int | None:
+    """None for a party that has a channel; else the position up to which the log holds nothing of it.
 
     Anybody can make a key: for one without a channel the log must not be read from its beginning.
     """
-    if after is None:
-        return None
     position = context.views.position(ChannelViews.name)  # asked first: what is stored in between is read
-    return after if context.views.find(TABLE, "owner_key", key) else max(after, position)
+    return None if context.views.find(TABLE, "owner_key", key) else position
 
 
 def admit_registration(context: Context, request: RegisterRequest, key: bytes) -> None:

@@ -29,6 +29,8 @@ WAIT = 1.0
 
 MAX_READERS = 128
 MAX_PER_KEY = 4
+MAX_STRANGERS = 16
+"""Streams of keys without a channel: whoever makes keys must not take the places of owners."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class Feed:
         self._page: tuple[int, int, tuple[Told, ...]] = (-1, -1, ())
         self._readers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._keys: Counter[bytes] = Counter()
+        self._strangers = 0
         self._thread: threading.Thread | None = None
 
     def last_id(self) -> int:
@@ -70,18 +73,22 @@ class Feed:
             return end, told
 
     @contextmanager
-    def reading(self, key: bytes | None) -> Iterator[asyncio.Event]:
+    def reading(self, key: bytes | None, *, is_stranger: bool = False) -> Iterator[asyncio.Event]:
         """Be a reader: the event is set whenever something was stored. Raises `TooBusy` beyond the limits."""
-        if len(self._readers) >= MAX_READERS or (key is not None and self._keys[key] >= MAX_PER_KEY):
+        of_key = key is not None and self._keys[key] >= MAX_PER_KEY
+        of_strangers = is_stranger and self._strangers >= MAX_STRANGERS
+        if of_key or of_strangers or len(self._readers) >= MAX_READERS:
             raise TooBusy("too many event streams are open; close one, or try again")
         news = asyncio.Event()
         self._readers[news] = asyncio.get_running_loop()
         self._keys.update([key] if key is not None else [])
+        self._strangers += is_stranger
         self._ensure_thread()
         try:
             yield news
         finally:
             del self._readers[news]
+            self._strangers -= is_stranger
             self._keys.subtract([key] if key is not None else [])
             self._keys += Counter()  # forgets keys that have no stream left
 
@@ -117,12 +124,16 @@ class Feed:
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """Which events somebody wants: those of one stream, of one owner, or all; behind `after`, or from now on."""
+    """Which events somebody wants: those of one stream, of one owner, or all; behind `after`, or from now on.
+
+    `is_stranger` = the owner has no channel yet.
+    """
 
     feed: Feed
     stream: str | None = None
     owner: bytes | None = None
     after: int | None = None
+    is_stranger: bool = False
 
     def wants(self, told: Told) -> bool:
         """True for an event that belongs into this stream."""

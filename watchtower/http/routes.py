@@ -136,8 +136,9 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, if there is room for one more reader."""
         # A reader is counted before the answer begins: too many of them are a problem document.
-        with self._subscription.feed.reading(self._subscription.owner) as news:
-            self.body_iterator = frames(self._subscription, news, self._limits.heartbeat, self._allowed)
+        wanted = self._subscription
+        with wanted.feed.reading(wanted.owner, is_stranger=wanted.is_stranger) as news:
+            self.body_iterator = frames(wanted, news, self._limits.heartbeat, self._allowed)
             await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:

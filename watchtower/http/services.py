@@ -15,7 +15,7 @@ from watchtower.channels.disputes import Disputes, bind_disputes
 from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
 from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
-from watchtower.channels.ownership import admit_registration, first_of_own, require_owner
+from watchtower.channels.ownership import admit_registration, require_owner, seen_until
 from watchtower.channels.preimages import Preimages, bind_preimages
 from watchtower.channels.register import Registered, register
 from watchtower.channels.revoke import Revoked, revoke
@@ -113,7 +113,11 @@ def bind(
     def subscribe(name: str | None, owner: bytes | None, after: int | None) -> Subscription:
         if name is not None:
             return Subscription(feed, find_stream(context, name), owner, after)
-        return Subscription(feed, None, owner, after if owner is None else first_of_own(context, owner, after))
+        nothing_until = None if owner is None else seen_until(context, owner)
+        if nothing_until is None:
+            return Subscription(feed, None, owner, after)
+        begin = None if after is None else max(after, nothing_until)
+        return Subscription(feed, None, owner, begin, is_stranger=True)
 
     return Services(
         admit_registration=lambda request, key: admit_registration(context, request, key),
