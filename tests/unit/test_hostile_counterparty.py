@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 
 import msgspec
@@ -13,7 +14,8 @@ from domain.events import EquivocationFound, FreezeReason
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.store import MemoryEventStore
-from tests.support.parties import Pair, make_party, open_pair, preimage_of
+from tests.support.hops import HEIGHT, three_parties
+from tests.support.parties import Pair, made_up_funding, make_party, open_pair, preimage_of
 from watchtower.client import exchange
 from watchtower.client.closing import MAX_PEER_CLOSES
 from watchtower.client.consent import never_lose
@@ -266,6 +268,29 @@ def test_the_versions_of_a_peers_close_are_counted() -> None:
     repeated = proposed(pair, fee=1_000)
     assert 1 == len(pair.a.receive(repeated))
     assert MAX_PEER_CLOSES == len(pair.a.channel(pair.channel_id).closes)
+
+
+@pytest.mark.asyncio
+async def test_equivocation_in_one_channel_stops_no_payment_in_others() -> None:
+    """Dave freezes his own channel with bob; what alice pays to carol over bob goes on."""
+    async with three_parties() as row:
+        funding = made_up_funding(b"dave", 1_000_000)
+        store = MemoryEventStore()
+        dave, bob = make_party("dave", store=store), row.bob.party
+        terms = Terms(balances=(500_000, 500_000), challenge_period=row.period)
+        channel_id = exchange.open_channel(bob, dave, terms, lambda spk, amount: (funding.txid, funding.vout))
+        early = MemoryEventStore()
+        early.append(store.read_stream(dave.channel(channel_id).stream))
+        exchange.update(bob, dave, channel_id, (500_000, 500_000))
+        (second,) = make_party("dave", store=early).offer(channel_id, (500_001, 499_999))
+        with pytest.raises(Equivocation):
+            bob.receive(second)
+
+        invoice = row.carol.payments.invoice(50_000, HEIGHT + 1_000)
+        async with asyncio.timeout(20):
+            preimage = await row.alice.payments.pay(row.route(50_000), invoice)
+
+    assert invoice.payment_hash == sha256(preimage).digest()
 
 
 # ── fees that the opener pays ────────────────────────────────────────────────────────────────────────────

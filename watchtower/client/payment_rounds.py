@@ -133,7 +133,7 @@ class Round(msgspec.Struct, frozen=True):
         if payment is not None and payment.kind is PaymentKind.INVOICE:
             step = judge_incoming(payment, name, condition, self.height, period)
             return None if payment.salt is None and not isinstance(step, Fail) else step
-        if any(other.frozen is not None for other in channels.values()):
+        if any(other.old_copy for other in channels.values()):
             return None  # an old copy of the log may lack the plan, and the HTLC that was forwarded already
         note = self.notes[name, condition.hash]
         if (payment is not None and not may_retry(payment)) or note is None or self.policy is None:
