@@ -135,7 +135,7 @@ def test_nothing_unknown_goes_back_while_the_log_may_be_an_old_copy() -> None:
     notes: dict[tuple[bytes, bytes], bytes | None] = {(pair.channel_id, HASH): None}
     look = Round(pair.b, HEIGHT, notes, {}, None, strict=False)
     channel = pair.b.channel(pair.channel_id)
-    frozen = msgspec.structs.replace(other.b.channel(other.channel_id), frozen=FreezeReason.RESTORED)
+    frozen = msgspec.structs.replace(other.b.channel(other.channel_id), frozen=FreezeReason.RESTORED, old_copy=True)
     (condition,) = channel.conditions
 
     assert [Fail] == [type(job.what) for job in look.jobs()]
