@@ -42,9 +42,9 @@ def block() -> bytes:
 
 
 def with_script_length(length: bytes) -> bytes:
-    """The block with another length before the script of its coinbase."""
-    at = 80 + 1 + 4 + 1 + 36
-    return block()[:at] + length + block()[at + 1 :]
+    """The block with another length before the script of its coinbase, behind which a second input should stand."""
+    at = 80 + 1 + 4
+    return block()[:at] + b"\x02" + block()[at + 1 : at + 37] + length + block()[at + 38 :]
 
 
 @given(st.deferred(lambda: near(block())))
