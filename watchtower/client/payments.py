@@ -14,14 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import structlog
 
 from domain.errors import DomainError, MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
-from domain.status import ChannelStatus
-from watchtower.client.dispute_types import ClosureResult
 from watchtower.client.errors import StateChannelError
 from watchtower.client.forwarding import (
     Decision,
@@ -36,15 +34,14 @@ from watchtower.client.forwarding import (
 )
 from watchtower.client.htlcs import Change
 from watchtower.client.invoices import Invoice, LightningInvoice, read_bolt11
-from watchtower.client.legs import ClaimEnd, OnChain
 from watchtower.client.link import PeerLink
 from watchtower.client.news import HtlcAdded, HtlcNews, HtlcRemoved
 from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_server import PartyServer
 from watchtower.client.payment_errors import PaymentFailed, SwapRefused
 from watchtower.client.payment_log import Leg, Payment
 from watchtower.client.payment_rounds import Close, Job, Round
+from watchtower.client.payment_tower import PASSING, PaymentTower, TowerWatch
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerUnreachable
 from watchtower.client.routing import (
@@ -56,8 +53,6 @@ from watchtower.client.routing import (
     least_expiry,
     plan_route,
 )
-from watchtower.client.types import ChannelInfo, FundingStatus, ProtocolState
-from watchtower.ports import StoreBusy, StoreConflict, StoreFull
 
 __all__ = [
     "ForwardingPolicy",
@@ -66,6 +61,7 @@ __all__ = [
     "Leg",
     "LightningInvoice",
     "PaymentFailed",
+    "PaymentTower",
     "Payments",
     "Route",
     "RouteChannel",
@@ -78,38 +74,10 @@ __all__ = [
 ]
 
 RETRY_SECONDS = 5.0
-QUIET = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
-"""Statuses of channels that do not close."""
-
-PASSING = (StateChannelError, DomainError, StoreBusy, StoreFull, StoreConflict)
-"""Trouble that another look may find gone."""
-
 LinkOf = Callable[[bytes], Awaitable[PeerLink]]
 """The living link to the peer of a channel (by channel id); raises a `PeerError` if there is none."""
 
 _log = structlog.get_logger(__name__)
-
-
-class PaymentTower(Protocol):
-    """What payments ask of the own tower: `StateChannelClient` with the same party."""
-
-    async def get_state(self) -> ProtocolState:
-        """Height of the chain."""
-
-    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
-        """Status and claims."""
-
-    async def get_funding_status(self, channel_id: str) -> FundingStatus:
-        """Which state was published."""
-
-    async def synchronize(self, channel_id: bytes) -> object:
-        """Bring the tower what the party has (rule U4)."""
-
-    async def exchange_preimages(self, channel_id: bytes) -> None:
-        """Preimages of the chain come in, own ones go to the tower."""
-
-    async def close_channel_unilateral(self, channel_id: str, sequence: int) -> ClosureResult:
-        """Publish the own commitment."""
 
 
 def links_of(server: PartyServer, party: ChannelParty, book: PeerBook) -> LinkOf:
@@ -152,7 +120,7 @@ class Payments:
         self._running: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._looking = asyncio.Lock()
-        self._resolved: dict[bytes, OnChain] = {}
+        self._watch = TowerWatch(party, tower)
         self._jobs: dict[tuple[bytes | None, bytes], asyncio.Task[None]] = {}
         self._waiting: dict[bytes, list[asyncio.Future[Payment]]] = {}
         self._reasons: dict[bytes, str] = {}
@@ -314,10 +282,10 @@ class Payments:
     async def _look(self) -> None:
         # What a job was changing while the facts were gathered is left for the next look.
         busy = set(self._jobs)
-        height = await self._height()
+        height = await self._watch.height()
         if height is None:
             return
-        closing = await self._closing()
+        closing = await self._watch.closing()
         look = Round(self.party, height, dict(self._notes), closing, self.policy, self._strict)
         for job in await asyncio.to_thread(look.jobs):
             self._start(job, busy)
@@ -343,54 +311,6 @@ class Payments:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._bell.set()
-
-    async def _height(self) -> int | None:
-        if self._tower is None:
-            return self.party.height
-        height = (await self._tower.get_state()).height
-        if height is not None:
-            await asyncio.to_thread(self.party.note_height, height)
-        return height
-
-    async def _closing(self) -> dict[bytes, OnChain]:
-        """What the tower says about channels with HTLCs; brings it up to date where rule U4 waits for it."""
-        found: dict[bytes, OnChain] = {}
-        if self._tower is None:
-            return found
-        legs = _open_legs(self.party)
-        for channel in await asyncio.to_thread(self.party.channels):
-            name = channel.channel_id
-            if name in self._resolved:
-                found[name] = self._resolved[name]
-                continue
-            if channel.state is None or not (_is_behind(channel) or _has_htlcs(channel) or name in legs):
-                continue
-            try:
-                word = await self._word(self._tower, channel)
-            except PASSING as error:
-                _log.warning("payment_delayed", channel=name.hex()[:16], reason=str(error))
-                continue
-            if word is not None:
-                found[name] = word
-            if word is not None and word.status is ChannelStatus.RESOLVED:
-                self._resolved[name] = word
-        return found
-
-    async def _word(self, tower: PaymentTower, channel: PartyChannel) -> OnChain | None:
-        name = channel.channel_id.hex()
-        info = await tower.get_channel_info(name)
-        if info.status in QUIET:
-            if _is_behind(channel):
-                await tower.synchronize(channel.channel_id)
-            return None
-        await tower.exchange_preimages(channel.channel_id)
-        spent = (await tower.get_funding_status(name)).spent_by
-        claims = tuple(
-            ClaimEnd((claim.type, claim.id), claim.status == "OURS", claim.height)
-            for claim in info.claims
-            if claim.status in ("OURS", "THEIRS") and claim.height is not None
-        )
-        return OnChain(info.status, None if spent is None else spent.sequence, claims)
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -514,21 +434,3 @@ def _heard(party: ChannelParty) -> dict[tuple[bytes, bytes], bytes | None]:
         for condition in channel.conditions
         if condition.is_htlc
     }
-
-
-def _open_legs(party: ChannelParty) -> set[bytes]:
-    """The channels that open payments go through."""
-    legs = (leg for payment in party.payments() if payment.is_open for leg in (payment.incoming, payment.outgoing))
-    return {leg.channel_id for leg in legs if leg is not None}
-
-
-def _is_behind(channel: PartyChannel) -> bool:
-    """Whether the newest state is complete and the tower has not acknowledged it."""
-    return not channel.is_closing and channel.firm is not None and channel.final_sequence < channel.sequence
-
-
-def _has_htlcs(channel: PartyChannel) -> bool:
-    contents = (channel.settled, channel.pending.content if channel.pending else None)
-    return any(c.is_htlc for c in channel.conditions) or any(
-        c.is_htlc for content in contents if content is not None for c in content.read_conditions()
-    )
