@@ -11,7 +11,15 @@ from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
 from watchtower.client import exchange
-from watchtower.client.messages import Reestablish, UpdateReject
+from watchtower.client.messages import (
+    AnyMessage,
+    Reestablish,
+    UpdateAccept,
+    UpdateCommit,
+    UpdatePropose,
+    UpdateReject,
+    UpdateRevoke,
+)
 from watchtower.client.party import ChannelParty
 from watchtower.wire.hexes import Hex32
 
@@ -112,6 +120,78 @@ def test_a_peer_that_stands_elsewhere_does_not_thaw_it(change: dict[str, object]
     copy.receive(msgspec.structs.replace(hello(pair.b, pair), **change))
 
     assert copy.channel(pair.channel_id).frozen is FreezeReason.RESTORED
+
+
+@pytest.mark.parametrize("updates", [0, 1, 2, 3])
+def test_a_restored_party_does_not_say_where_it_stands(updates: int) -> None:
+    """Neither its greeting nor its answer to one shows a number that a hostile peer could mirror."""
+    pair = open_pair()
+    pair.updates(updates)
+    copy = restored_copy(pair, Side.A)
+    wrong = msgspec.structs.replace(hello(pair.b, pair), current_seq=9)
+
+    said = hello(copy, pair)
+    shown = (said.current_seq, said.pending_seq, said.pending_state_hash)
+
+    assert shown == (None, None, None)
+    assert (said.last_peer_secret_seq, said.last_peer_secret) == (None, None)
+    assert copy.receive(wrong) == []
+
+
+def test_a_restored_party_is_silent_to_repetitions() -> None:
+    """Every message of every update gets the same refusal, whether it repeats what the log holds or not."""
+    pair = open_pair()
+    sent = exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, (499_000, 501_000)))
+    copy = restored_copy(pair, Side.A)
+    numbered = [each for each in sent if isinstance(each, UpdatePropose | UpdateAccept | UpdateCommit | UpdateRevoke)]
+
+    texts = {refusal_of(copy, msgspec.structs.replace(m, seq=n)) for m in numbered for n in (0, 1, 2, 9)}
+
+    assert len(numbered) == 4
+    assert texts == {"the channel is frozen (restored); close cooperatively or let the peer close"}
+
+
+def test_a_peer_may_not_guess_twice() -> None:
+    """After a wrong number the right one does not thaw, also after a restart; the owner still can."""
+    pair = open_pair()
+    pair.updates(2)
+    copy = restored_copy(pair, Side.A)
+    right = hello(pair.b, pair)
+
+    copy.receive(msgspec.structs.replace(right, current_seq=1))
+    copy.receive(right)
+    again = make_party(pair.names[Side.A], store=copy._store)
+    again.receive(right)
+    guessed = again.channel(pair.channel_id).frozen
+    again.unfreeze(pair.channel_id, 2)
+
+    assert guessed is FreezeReason.RESTORED
+    assert again.channel(pair.channel_id).frozen is None
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_an_honest_peer_answers_a_restored_one_with_its_numbers(updates: int) -> None:
+    """It repeats nothing, not even an offer in flight; its own greeting thaws, and then what was cut goes on."""
+    pair = open_pair()
+    pair.updates(updates)
+    (offer,) = pair.b.offer(pair.channel_id, pair.balances)
+    pair.a.receive(offer)
+    copy = restored_copy(pair, Side.A)
+    greeting = hello(copy, pair)
+
+    answer = pair.b.receive(greeting)
+
+    assert answer == [hello(pair.b, pair)]
+    exchange.run(pair.b, copy, answer)
+    assert copy.channel(pair.channel_id).frozen is None
+    assert copy.channel(pair.channel_id).sequence == updates + 1
+
+
+def refusal_of(party: ChannelParty, message: AnyMessage) -> str:
+    """What a party says against a message."""
+    with pytest.raises(ChannelNotReady) as caught:
+        party.receive(message)
+    return str(caught.value)
 
 
 def test_with_a_tower_the_word_of_the_peer_is_not_enough() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from domain.contract.state import StateHeader
 from domain.errors import MalformedInput
-from watchtower.client import acceptor, closing, htlcs, opening, proposer, reestablish, rescuing
+from watchtower.client import acceptor, closing, freezing, htlcs, opening, proposer, reestablish, rescuing
 from watchtower.client.messages import (
     AnyMessage,
     CloseAccept,
@@ -26,7 +27,19 @@ from watchtower.client.messages import (
     UpdateRevoke,
     UpdateYield,
 )
+from watchtower.client.resend import reject_message
 from watchtower.client.seat import Seat, Step
+
+UPDATES = (
+    UpdateOffer,
+    UpdateOfferOk,
+    UpdateYield,
+    UpdateReject,
+    UpdatePropose,
+    UpdateAccept,
+    UpdateCommit,
+    UpdateRevoke,
+)
 
 
 def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR0912 - one line per message
@@ -34,6 +47,8 @@ def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR
 
     `CloseAcceptMusig` is not among them: it needs the signing session, which lives in the party's memory.
     """
+    if seat.channel.old_copy and isinstance(message, UPDATES):
+        return _unsaid(seat, message)
     match message:
         case FundingFixed():
             return opening.on_funding_fixed(seat, message)
@@ -74,3 +89,17 @@ def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR
         case RescueAccept():
             return rescuing.on_rescue_accept(seat, message)
     raise MalformedInput(f"{type(message).__name__} is not expected in an open channel")
+
+
+def _unsaid(seat: Seat, message: AnyMessage) -> Step:
+    """The answer of an old copy, the same for every number: no repetition and no other error betrays its own.
+
+    Only equivocation is said: whoever finds the number that way has frozen the channel for good.
+    """
+    refusal = freezing.refuse_quietly(seat)
+    if isinstance(message, UpdateOffer):
+        found = acceptor.on_offer(seat, message)
+        if found.refusal is not None:
+            return found
+        return Step(messages=(reject_message(seat, StateHeader.decode(message.header), str(refusal)),))
+    return Step(refusal=refusal)

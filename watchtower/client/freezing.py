@@ -1,7 +1,8 @@
 """When a party must not sign, and when it may again (protocol 6.1).
 
 A log that came back from a backup may lack revocations that this side gave away. Until somebody who knows says
-which state is the newest, an own commitment could be a revoked one. Only `RESTORED` thaws. Proven loss of data stays,
+which state is the newest, an own commitment could be a revoked one; and until then nobody hears which state this log
+holds, or a hostile peer would simply confirm it. Only `RESTORED` thaws. Proven loss of data stays,
 and ends with the peer's close or a cooperative one; equivocation stays, but leaves the own close as well.
 """
 
@@ -60,19 +61,36 @@ def unfreeze(seat: Seat, sequence: int, reported_by: ReportedBy) -> Step:
 def thaw_by_peer(seat: Seat, message: Reestablish) -> Step:
     """Thaw if the peer stands exactly where this log does; else nothing.
 
-    A peer that lies about this could have a revoked state published. Where a tower ever acknowledged a state, the
-    peer's word counts only together with the tower's (`reported`).
+    A peer that lies about this could have a revoked state published. It has one guess: after a wrong number its word
+    does not count any more, only that of the owner. Where a tower ever acknowledged a state, the peer's word counts
+    only together with the tower's (`reported`). Without a tower this still trusts the peer.
     """
     channel = seat.channel
-    if channel.frozen is not FreezeReason.RESTORED or message.current_seq != channel.sequence:
+    if channel.frozen is not FreezeReason.RESTORED or channel.peer_doubted or message.current_seq is None:
         return NOTHING
     released = -1 if message.last_peer_secret_seq is None else message.last_peer_secret_seq
+    if (message.current_seq, released) != (channel.sequence, channel.own_released):
+        return contradicted(seat, message.current_seq)
     own = channel.pending.content.state_hash if channel.pending is not None else None
     same_offer = message.pending_state_hash is None or message.pending_state_hash == own
     tower_agrees = not channel.acknowledged or seat.reported == channel.sequence
-    if released != channel.own_released or not same_offer or not tower_agrees or not _is_consistent(channel):
+    if not same_offer or not tower_agrees or not _is_consistent(channel):
         return NOTHING
     return unfreeze(seat, channel.sequence, ReportedBy.PEER)
+
+
+def contradicted(seat: Seat, named: int) -> Step:
+    """The peer named another newest state than this log holds: a peer that may guess on would hit it in the end."""
+    evidence = named.to_bytes(8, "little")
+    return Step((ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.RESTORED, evidence=evidence),))
+
+
+def refuse_quietly(seat: Seat) -> ChannelNotReady:
+    """The one refusal of an old copy: it says the same whatever the peer names, and no number."""
+    assert seat.channel.frozen is not None, "an old copy is frozen"
+    return ChannelNotReady(
+        f"the channel is frozen ({seat.channel.frozen.name.lower()}); close cooperatively or let the peer close"
+    )
 
 
 def _is_consistent(channel: PartyChannel) -> bool:

@@ -148,8 +148,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     a joint settlement of it. `handed_over` names the state whose turn
     was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
     preimage the counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did
-    later, whatever else froze the channel. `funding_tx` is signed, `prepared_tx` is what the wallet
-    made of it before.
+    later, whatever else froze the channel, `peer_doubted` that the peer then named another state than this log.
+    `funding_tx` is signed, `prepared_tx` is what the wallet made of it before.
     """
 
     stream: str
@@ -170,6 +170,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     acknowledged: tuple[tuple[bytes, int], ...] = ()
     frozen: FreezeReason | None = None
     old_copy: bool = False
+    peer_doubted: bool = False
     closes: tuple[Close, ...] = ()
     published: frozenset[int] = frozenset()
     spend_seen: bool = False

@@ -164,9 +164,12 @@ def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
             lasting = channel.frozen is FreezeReason.EQUIVOCATION
             reason = FreezeReason.EQUIVOCATION if lasting else payload.reason
             old_copy = channel.old_copy or payload.reason is not FreezeReason.EQUIVOCATION
-            return msgspec.structs.replace(channel, frozen=reason, old_copy=old_copy)
+            # Frozen as restored once more: the peer named another state (`freezing.contradicted`).
+            again = channel.frozen is FreezeReason.RESTORED and payload.reason is FreezeReason.RESTORED
+            doubted = channel.peer_doubted or again
+            return msgspec.structs.replace(channel, frozen=reason, old_copy=old_copy, peer_doubted=doubted)
         case ChannelUnfrozen():
-            return msgspec.structs.replace(channel, frozen=None, old_copy=False)
+            return msgspec.structs.replace(channel, frozen=None, old_copy=False, peer_doubted=False)
         case EquivocationFound():
             return channel
         case CloseProposed():

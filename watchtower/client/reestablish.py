@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import secrets
 
+import msgspec
+
 from domain.errors import ChannelNotReady, InvalidSecret
-from domain.events import ChannelFrozen, FreezeReason
+from domain.events import ChannelFrozen, ChannelUnfrozen, FreezeReason
 from domain.units import Side
 from watchtower.client import freezing
 from watchtower.client.messages import Message, Reestablish
 from watchtower.client.opening import fixed_message
 from watchtower.client.party_channel import PartyChannel
-from watchtower.client.resend import commit_message, offer_messages, propose_message, revoke_message, yield_message
+from watchtower.client.resend import (
+    commit_message,
+    offer_messages,
+    propose_message,
+    reestablish_message,
+    revoke_message,
+    yield_message,
+)
 from watchtower.client.seat import Seat, Step
 
 
@@ -24,11 +33,38 @@ def on_reestablish(seat: Seat, message: Reestablish) -> Step:
     lost = _lost_data(seat, message)
     if lost is not None:
         return lost
+    if seat.channel.old_copy:
+        return _thawed(seat, message)
+    if _is_unsure(seat, message):
+        return Step(messages=(*_first_again(seat), reestablish_message(seat)))
     again = _complete_again(seat, message)
     if seat.channel.frozen is None:
         return Step(messages=(*again, *_yield_again(seat), *_pending_again(seat, message)))
-    # What is complete was signed and released before; anything newer waits until the channel is thawed.
-    return Step(freezing.thaw_by_peer(seat, message).events, again)
+    return Step(messages=again)  # what is complete was signed and released before; nothing newer leaves
+
+
+def _thawed(seat: Seat, message: Reestablish) -> Step:
+    """Silence of an old copy, or all that it kept back once the peer stands exactly where its log does."""
+    step = freezing.thaw_by_peer(seat, message)
+    if not any(isinstance(event, ChannelUnfrozen) for event in step.events):
+        return step
+    thawed = msgspec.structs.replace(seat.channel, frozen=None, old_copy=False)
+    sure = msgspec.structs.replace(seat, channel=thawed)
+    again = (*_complete_again(sure, message), *_yield_again(sure), *_pending_again(sure, message))
+    return Step(step.events, (reestablish_message(sure), *again))
+
+
+def _is_unsure(seat: Seat, message: Reestablish) -> bool:
+    """Whether the peer does not say where it stands, though state 0 is complete here: its log is an old copy."""
+    return seat.channel.state is not None and message.current_seq is None
+
+
+def _first_again(seat: Seat) -> tuple[Message, ...]:
+    """Message 3 of state 0, which revokes nothing: an acceptor that never got it does not know any state either."""
+    state = seat.channel.state
+    if state is None or state.seq > 0 or state.by is not seat.own:
+        return ()
+    return (commit_message(seat, 0, state.signatures(seat.own).commit_peer),)
 
 
 def _lost_data(seat: Seat, message: Reestablish) -> Step | None:

@@ -114,8 +114,21 @@ def revoke_message(seat: Seat, seq: int) -> UpdateRevoke:
 
 
 def reestablish_message(seat: Seat) -> Reestablish:
-    """Where this side stands. Until state 0 is complete the proposal id names the channel on both sides."""
+    """Where this side stands. Until state 0 is complete the proposal id names the channel on both sides.
+
+    An old copy of a log does not say where it stands: a hostile peer would say the same and so thaw the channel.
+    """
     channel, pending = seat.channel, seat.channel.pending
+    if channel.old_copy:
+        name = channel.channel_id if channel.state else channel.params.proposal_id
+        return Reestablish(
+            channel_id=Hex32(name),
+            current_seq=None,
+            pending_seq=None,
+            pending_state_hash=None,
+            last_peer_secret_seq=None,
+            last_peer_secret=None,
+        )
     revoked = channel.peer_revoked
     secret = derive_secret(channel.buckets, index_of(revoked)) if revoked >= 0 else None
     name = channel.channel_id if channel.state else channel.params.proposal_id
