@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -17,13 +19,15 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
 from watchtower.client import exchange
-from watchtower.client.forwarding import Fail, must_close
+from watchtower.client.errors import TowerUnreachable
+from watchtower.client.forwarding import Fail, Reveal, must_close
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
 from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateOfferOk, UpdatePropose
 from watchtower.client.party import ChannelParty
 from watchtower.client.payment_log import Leg
 from watchtower.client.payment_rounds import Close, Round
+from watchtower.client.payment_tower import TowerWatch
 
 HASH = sha256(bytes(32)).digest()
 HEIGHT, EXPIRY, AMOUNT = 1_000, 1_400, 20_000
@@ -108,6 +112,95 @@ def test_a_leg_in_a_channel_that_closes(word: OnChain, height: int, expected: Le
     published = None if word.published is None else pair.a.state(pair.channel_id, word.published).content
 
     assert expected is state_of(pair, closing=word, published=published, height=height)
+
+
+@pytest.mark.parametrize("status", [ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST])
+def test_what_the_peer_promises_counts_once_the_funding_is_deep(status: ChannelStatus) -> None:
+    """An incoming HTLC of a channel that is not active is not HELD: a double spend would take it away."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    incoming, waiting = pair.b.channel(pair.channel_id), OnChain(status)
+
+    assert LegState.HELD is leg_view(incoming, HASH, Side.A, strict=False).state
+    assert LegState.MOVING is leg_view(incoming, HASH, Side.A, strict=False, closing=waiting).state
+    assert LegState.HELD is state_of(pair, closing=waiting)
+
+
+@pytest.mark.parametrize(
+    ("status", "incoming", "outgoing"),
+    [
+        (ChannelStatus.DOUBLE_SPENT, LegState.THEIRS, LegState.ON_CHAIN),
+        (ChannelStatus.RESOLVED, LegState.THEIRS, LegState.OURS),
+    ],
+)
+def test_a_double_spent_funding_ends_its_legs(status: ChannelStatus, incoming: LegState, outgoing: LegState) -> None:
+    """What came in is lost at once; what went out is safe when no reorg can bring the channel back."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    word = OnChain(status, double_spent=True)
+
+    assert incoming is leg_view(pair.b.channel(pair.channel_id), HASH, Side.A, strict=False, closing=word).state
+    assert outgoing is state_of(pair, closing=word, height=HEIGHT)
+
+
+class DepthTower:
+    """A tower that answers with this status and depth, or not at all."""
+
+    def __init__(self, status: ChannelStatus, *, confirmed: bool) -> None:
+        self.status, self.confirmed, self.silent = status, confirmed, False
+
+    async def get_channel_info(self, name: str) -> SimpleNamespace:
+        """Status only."""
+        if self.silent:
+            raise TowerUnreachable("no answer")
+        return SimpleNamespace(status=self.status, claims=())
+
+    async def get_funding_status(self, name: str) -> SimpleNamespace:
+        """Whether it is deep."""
+        return SimpleNamespace(confirmed=self.confirmed, spent_by=None, status="CONFIRMED")
+
+    async def synchronize(self, channel_id: bytes) -> None:
+        """Nothing to bring."""
+
+    async def exchange_preimages(self, channel_id: bytes) -> None:
+        """Nothing to bring."""
+
+
+def test_a_channel_is_active_when_the_tower_calls_its_funding_deep() -> None:
+    """One block is not enough; once deep it stays so while the tower is silent, until the tower takes it back."""
+    pair = pair_with_height()
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    tower = DepthTower(ChannelStatus.ACTIVE, confirmed=False)
+    watch = TowerWatch(pair.b, tower)  # type: ignore[arg-type]
+
+    tower.silent = True
+    unknown = asyncio.run(watch.closing())
+    tower.silent = False
+    shallow = asyncio.run(watch.closing())
+    tower.confirmed = True
+    deep = asyncio.run(watch.closing())
+    tower.silent = True
+    silent = asyncio.run(watch.closing())
+    tower.silent, tower.status = False, ChannelStatus.FUNDING_BROADCAST
+    back = asyncio.run(watch.closing())
+
+    assert (True, True, True) == tuple(word[pair.channel_id].is_unripe for word in (unknown, shallow, back))
+    assert ({}, {}) == (deep, silent)
+
+
+def test_an_invoice_shows_its_preimage_in_an_active_channel_only() -> None:
+    """The same HTLC waits while the funding is shallow and is paid once it is deep."""
+    pair = pair_with_height()
+    invoice = pair.b.make_invoice(AMOUNT, EXPIRY)
+    exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(NewHtlc(AMOUNT, invoice.payment_hash, EXPIRY),)))
+    notes = {(pair.channel_id, invoice.payment_hash): None}
+    waiting = {pair.channel_id: OnChain(ChannelStatus.FUNDING_BROADCAST)}
+
+    shallow = Round(pair.b, HEIGHT, notes, waiting, None, strict=False).jobs()
+    deep = Round(pair.b, HEIGHT, notes, {}, None, strict=False).jobs()
+
+    assert [] == shallow
+    assert [Reveal] == [type(job.what) for job in deep]
 
 
 def test_without_the_towers_word_a_closing_channel_says_nothing() -> None:

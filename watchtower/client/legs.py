@@ -48,6 +48,10 @@ class LegView(msgspec.Struct, frozen=True):
         return tuple(condition.key for condition in self.conditions)
 
 
+UNRIPE = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST)
+"""Statuses of channels whose funding may still come to nothing, and with it whatever they promise."""
+
+
 class ClaimEnd(msgspec.Struct, frozen=True):
     """Who took a conditional output in a block."""
 
@@ -57,11 +61,20 @@ class ClaimEnd(msgspec.Struct, frozen=True):
 
 
 class OnChain(msgspec.Struct, frozen=True):
-    """What the own tower says about a channel that closes. `published` is the number of the state in the chain."""
+    """What the own tower says about a channel that closes, or whose funding is not deep enough (`UNRIPE`).
+
+    `published` is the number of the state in the chain. `double_spent`: the funding lost its coins in a block.
+    """
 
     status: ChannelStatus
     published: int | None = None
     claims: tuple[ClaimEnd, ...] = ()
+    double_spent: bool = False
+
+    @property
+    def is_unripe(self) -> bool:
+        """Whether the channel is still waiting for its funding."""
+        return self.status in UNRIPE
 
 
 def leg_view(
@@ -77,7 +90,7 @@ def leg_view(
     """The HTLCs with this hash that `offerer` offered.
 
     `strict` asks the tower's acknowledgement (U4). `closing` is the tower's word about a channel that closes, None for
-    one that does not as far as it knows; `published` the content of the state in the chain, if it is known here.
+    one that is active as far as it knows; `published` the content of the state in the chain, if it is known here.
     """
     newest = _matching(channel.conditions, payment_hash, offerer)
     pending = channel.pending.content.read_conditions() if channel.pending else None
@@ -85,7 +98,8 @@ def leg_view(
     settled = _matching(channel.settled.read_conditions(), payment_hash, offerer) if channel.settled else ()
     anywhere = newest or offered or settled
     period = channel.params.challenge_period
-    is_closing = channel.is_closing or closing is not None
+    is_unripe = closing is not None and closing.is_unripe
+    is_closing = channel.is_closing or (closing is not None and not is_unripe)
     if channel.frozen is not None and not (is_closing and anywhere):
         # This log may be an old copy: an HTLC that it does not have may be in a state that the peer has.
         return LegView(LegState.MOVING, anywhere, period)
@@ -93,6 +107,8 @@ def leg_view(
         state, taken = _ended(channel.params, anywhere, offerer is channel.own_side, closing, published, height)
         return LegView(state, taken, period)
     is_final = channel.firm is not None and (not strict or channel.final_sequence == channel.sequence)
+    if is_unripe and newest and offerer is channel.peer:
+        return LegView(LegState.MOVING, anywhere, period)  # promised by a funding that may never be
     if is_final and newest == offered == settled:
         return LegView(LegState.HELD if newest else LegState.ABSENT, newest, period)
     # A state whose predecessor can still be published says nothing for certain, not even that a leg is gone.
@@ -117,12 +133,21 @@ def _ended(
         return LegState.ON_CHAIN, conditions
     if closing.status is ChannelStatus.PUNISHED:
         return LegState.OURS, conditions  # the penalty took the whole capacity
+    if closing.double_spent:
+        return _unfunded(closing, is_own), conditions
     outputs = {c.key for c in published.read_conditions() if not is_trimmed(params, c)} if published else None
     ends = [_end(c, closing, outputs, is_own, height) for c in conditions]
     for state in (LegState.ON_CHAIN, LegState.THEIRS, LegState.OURS):
         if state in ends:
             return state, conditions
     return LegState.ON_CHAIN, conditions
+
+
+def _unfunded(closing: OnChain, is_own: bool) -> LegState:
+    """What the peer promised is lost at once; what this side promised is safe only when no reorg brings it back."""
+    if not is_own:
+        return LegState.THEIRS
+    return LegState.OURS if closing.status is ChannelStatus.RESOLVED else LegState.ON_CHAIN
 
 
 def _end(

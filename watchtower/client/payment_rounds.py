@@ -53,8 +53,8 @@ class Round(msgspec.Struct, frozen=True):
     """What a look needs.
 
     `notes` are those of incoming HTLCs by (channel id, payment hash); an HTLC that is not among them has not been
-    heard of yet and waits. `closing` holds the tower's word on channels that close. Without `policy` nothing is
-    forwarded.
+    heard of yet and waits. `closing` holds the tower's word on channels that close or wait for their funding. Without
+    `policy` nothing is forwarded.
     """
 
     party: ChannelParty
@@ -81,7 +81,8 @@ class Round(msgspec.Struct, frozen=True):
         preemptive = self.policy is not None and self.policy.preemptive
         for channel in channels:
             known = {c.hash for c in channel.conditions if self.party.preimage(c.hash) is not None}
-            if channel.channel_id in self.closing:
+            word = self.closing.get(channel.channel_id)
+            if word is not None and not word.is_unripe:
                 continue
             if channel.published and not channel.spend_seen and any(c.is_htlc for c in channel.conditions):
                 # Signed, and not seen by the tower: the call may have been lost on its way. It may be repeated.

@@ -14,13 +14,13 @@ from domain.errors import DomainError
 from domain.status import ChannelStatus
 from watchtower.client.dispute_types import ClosureResult
 from watchtower.client.errors import StateChannelError
-from watchtower.client.legs import ClaimEnd, OnChain
+from watchtower.client.legs import UNRIPE, ClaimEnd, OnChain
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.types import ChannelInfo, FundingStatus, ProtocolState
 from watchtower.ports import StoreBusy, StoreConflict, StoreFull
 
-QUIET = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
+QUIET = (*UNRIPE, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
 """Statuses of channels that do not close."""
 
 PASSING = (StateChannelError, DomainError, StoreBusy, StoreFull, StoreConflict)
@@ -39,7 +39,7 @@ class PaymentTower(Protocol):
         """Status and claims."""
 
     async def get_funding_status(self, channel_id: str) -> FundingStatus:
-        """Which state was published."""
+        """Whether the funding is deep enough, which state was published."""
 
     async def synchronize(self, channel_id: bytes) -> object:
         """Bring the tower what the party has (rule U4)."""
@@ -57,6 +57,7 @@ class TowerWatch:
     def __init__(self, party: ChannelParty, tower: PaymentTower | None) -> None:
         self._party, self._tower = party, tower
         self._resolved: dict[bytes, OnChain] = {}
+        self._ripe: set[bytes] = set()
 
     async def height(self) -> int | None:
         """The height of the chain, which the party then knows, too."""
@@ -68,7 +69,10 @@ class TowerWatch:
         return height
 
     async def closing(self) -> dict[bytes, OnChain]:
-        """What the tower says about channels with HTLCs; brings it up to date where rule U4 waits for it."""
+        """What the tower says about channels with HTLCs; brings it up to date where rule U4 waits for it.
+
+        A channel that it never called deep enough counts as unfunded while it does not answer.
+        """
         found: dict[bytes, OnChain] = {}
         if self._tower is None:
             return found
@@ -84,6 +88,8 @@ class TowerWatch:
                 word = await self._word(self._tower, channel)
             except PASSING as error:
                 _log.warning("payment_delayed", channel=name.hex()[:16], reason=str(error))
+                if name not in self._ripe:
+                    found[name] = OnChain(ChannelStatus.PROPOSED)
                 continue
             if word is not None:
                 found[name] = word
@@ -97,15 +103,25 @@ class TowerWatch:
         if info.status in QUIET:
             if _is_behind(channel):
                 await tower.synchronize(channel.channel_id)
-            return None
+            return await self._waiting(tower, channel.channel_id, info.status)
         await tower.exchange_preimages(channel.channel_id)
-        spent = (await tower.get_funding_status(name)).spent_by
+        funding = await tower.get_funding_status(name)
+        spent, double_spent = funding.spent_by, funding.status == "DOUBLE_SPENT"
         claims = tuple(
             ClaimEnd((claim.type, claim.id), claim.status == "OURS", claim.height)
             for claim in info.claims
             if claim.status in ("OURS", "THEIRS") and claim.height is not None
         )
-        return OnChain(info.status, None if spent is None else spent.sequence, claims)
+        return OnChain(info.status, None if spent is None else spent.sequence, claims, double_spent)
+
+    async def _waiting(self, tower: PaymentTower, name: bytes, status: ChannelStatus) -> OnChain | None:
+        """Word of a funding that is not deep enough; None once it is, which is asked until it was said once."""
+        if status in UNRIPE:
+            self._ripe.discard(name)
+        elif name in self._ripe or (await tower.get_funding_status(name.hex())).confirmed:
+            self._ripe.add(name)
+            return None
+        return OnChain(status if status in UNRIPE else ChannelStatus.FUNDING_BROADCAST)
 
 
 def _open_legs(party: ChannelParty) -> set[bytes]:
