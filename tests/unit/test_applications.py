@@ -10,13 +10,16 @@ import httpx
 import pytest
 
 from domain.application import ApplicationRefused, ApplicationState, application_state, require_accepted
+from domain.errors import ChannelNotReady
 from domain.units import Side
-from tests.support.parties import Pair, open_pair
+from tests.support.parties import Pair, made_up_funding, make_party, open_pair
 from tests.support.towers import Bench
-from tests.support.validators import COUNTER_ID, Counter
+from tests.support.validators import COUNTER_ID, Counter, Mute
 from watchtower.applications import Applications, ApplicationUnusable, GuardedApplication, load_applications
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.register import register
+from watchtower.client import exchange
+from watchtower.client.opening import Terms
 from watchtower.wire.hexes import to_json
 from watchtower.worker import WorkerBusy, WorkerUnavailable
 
@@ -313,3 +316,47 @@ def test_views_of_states_are_what_was_signed(pair: Pair) -> None:
     view = application_state(content.read_header(), content.read_conditions(), content.state_data)
 
     assert view == ApplicationState(0, pair.balances, (), b"0")
+
+
+class Dropout(Counter):
+    """Raises what it is told to, in the party's own process."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
+        """Accept state 0 only."""
+        if old is not None:
+            raise self.error
+        return None
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(3), WorkerBusy("full"), RecursionError()])
+def test_a_validator_that_raises_refuses_and_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a guard as well it is a refusal, on the own side and towards the peer, and the program goes on."""
+    parties = make_party("Alice"), make_party("Bob", applications=[Dropout(error)])
+    channel_id = exchange.open_channel(
+        *parties, Terms(balances=(500_000, 500_000)), outpoint, state_data=b"0", app_id=COUNTER_ID
+    )
+
+    with pytest.raises(ApplicationRefused, match="its validator failed"):
+        parties[1].offer(channel_id, (500_000, 500_000), (), b"1")
+    with pytest.raises(ChannelNotReady, match=f"its validator failed .{type(error).__name__}"):
+        exchange.run(parties[0], parties[1], parties[0].offer(channel_id, (500_000, 500_000), (), b"1"))
+    assert 2 == sum("application_failed" in record.message for record in caplog.records)
+
+
+def test_a_party_takes_no_answer_that_is_no_verdict() -> None:
+    """A number is neither None nor a text; what it means is unknown, so the state is refused."""
+    parties = make_party("Alice"), make_party("Bob", applications=[Mute()])
+
+    with pytest.raises(ChannelNotReady, match="neither None nor a text"):
+        exchange.open_channel(
+            *parties, Terms(balances=(500_000, 500_000)), outpoint, state_data=b"0", app_id=Mute.app_id
+        )
+
+
+def outpoint(spk: bytes, value: int) -> tuple[bytes, int]:
+    """A funding outpoint that exists nowhere."""
+    made = made_up_funding(spk, value)
+    return made.txid, made.vout

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from domain.application import application_state, refused
+from domain.application import application_state
 from domain.contract import keys
 from domain.contract.derivation import ChannelSecrets
 from domain.contract.revocation import commitment_point, commitment_secret, derive_secret, index_of
@@ -31,6 +31,7 @@ from watchtower.client.consent import ConsentRefused, Deal
 from watchtower.client.messages import Message
 from watchtower.client.party_channel import Content, PartyChannel, proposer_of
 from watchtower.client.rules import PartyRules
+from watchtower.client.verdicts import require_verdict
 
 __all__ = [
     "NOTHING",
@@ -169,9 +170,7 @@ class Seat(msgspec.Struct, frozen=True):
             old = state.content
             before = application_state(old.read_header(), old.read_conditions(), old.state_data)
         after = application_state(header, content.read_conditions(), content.state_data)
-        reason = application.validate(before, after)
-        if reason is not None:
-            raise refused(header.app_id, header.seq, reason)
+        require_verdict(application, before, after)
 
 
 def require_open(channel: PartyChannel) -> None:

@@ -1,0 +1,41 @@
+"""The verdict of an application that runs inside the party, without a guard around it (`watchtower.applications`).
+
+Its code is somebody else's. What it raises says nothing about the party's log, so it must not end the party: a state
+without a verdict is refused, and the log of the program says why.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from domain.application import Application, ApplicationState, refused
+from domain.errors import DomainError
+
+_log = logging.getLogger(__name__)
+
+
+def require_verdict(application: Application, old: ApplicationState | None, new: ApplicationState) -> None:
+    """Raise `ApplicationRefused` unless the application accepts `new` after `old` (None: `new` is state 0)."""
+    reason = _verdict(application, old, new)
+    if reason is not None:
+        raise refused(application.app_id, new.sequence, reason)
+
+
+def _verdict(application: Application, old: ApplicationState | None, new: ApplicationState) -> str | None:
+    try:
+        # What a foreign validator returns is looked at: its annotation promises nothing.
+        answer: object = application.validate(old, new)
+    except DomainError as refusal:
+        return str(refusal)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to foreign code
+        _log.exception("application_failed app=%s state=%d", application.app_id.hex()[:16], new.sequence)
+        return f"its validator failed ({type(error).__name__})"
+    if answer is None or isinstance(answer, str):
+        return answer
+    _log.error(
+        "application_failed app=%s state=%d answer=%s",
+        application.app_id.hex()[:16],
+        new.sequence,
+        type(answer).__name__,
+    )
+    return "its validator answered neither None nor a text"
