@@ -74,6 +74,8 @@ async def test_both_may_dial_and_keep_one_link() -> None:
     async with alice.server(bob.address) as a, bob.server(alice.address) as b:
         channel_id = await soon(opened(a, bob))
         there = await b.link(alice.key.public)
+        # The opener is done one message before the acceptor.
+        await soon(there.wait_for(channel_id, lambda channel: channel.sequence >= 0, 8_000))
         made = await soon(_patiently(b, alice, channel_id))
 
         assert alice.key.public == there.peer
