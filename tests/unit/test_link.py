@@ -169,6 +169,23 @@ async def test_silence_after_a_signature_binds(lost: type[Message]) -> None:
         assert 1 == await two.b.update(channel_id, NEXT)
 
 
+async def test_a_refusal_after_a_signature_binds() -> None:
+    """The peer's no to a proposal does not take the signatures back: the error says finish or close."""
+    near, far = sieves()
+    async with linked((near, far), timeout_ms=5_000) as two:
+        channel_id = await two.open()
+        near.lost = far.lost = (UpdatePropose,)
+        waiting = asyncio.create_task(two.b.update(channel_id, NEXT))
+        await two.b.wait_for(channel_id, lambda channel: channel.pending is not None and channel.pending.is_bound)
+        no = Refused(channel_id=Hex32(channel_id), about="update-propose", slug="refused", reason="not today")
+        await near.send(encode(no))
+
+        with pytest.raises(PeerRefused, match=r"not today.*close the channel; no other content.*\(rule U5\)"):
+            await waiting
+        near.lost = far.lost = ()
+        assert 1 == await two.b.update(channel_id, NEXT)
+
+
 @pytest.mark.parametrize("lost", [UpdateCommit, UpdateRevoke])
 async def test_a_lost_end_of_an_update_is_sent_again(lost: type[Message]) -> None:
     """Messages 3 and 4 come back with the next connection; both sides hold the state."""

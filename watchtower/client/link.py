@@ -225,7 +225,7 @@ class PeerLink:
     async def _take(self, message: AnyLinkMessage) -> None:
         """One message of the peer."""
         if isinstance(message, Refused):
-            self._calls.fail(message.channel_id, PeerRefused(message.reason, message.slug))
+            self._calls.refuse(message.channel_id, message.reason, message.slug)
             return
         try:
             await self._perform(lambda: self._work.receive(message))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from watchtower.client.party_channel import PartyChannel
-from watchtower.client.peer_errors import PeerSilent
+from watchtower.client.peer_errors import PeerRefused, PeerSilent
 
 Reached = Callable[[PartyChannel], bool]
 """Whether the channel stands where a call wants it."""
@@ -54,11 +54,21 @@ class Call:
         pending = self._channel.pending if self._channel is not None else None
         if pending is None or not pending.is_bound:
             return PeerSilent(f"{text}, and the call may be repeated")
-        number = pending.content.seq
-        return PeerSilent(
-            f"{text}. Signatures for state {number} were given away: repeat the same call to finish it, "
-            f"or close the channel; no other content can become state {number} (rule U5)"
-        )
+        return PeerSilent(f"{text}. {_bound(pending.content.seq)}")
+
+    def refusal(self, reason: str, slug: str) -> PeerRefused:
+        """The error of a peer that said no: if the own proposal is out, that does not take it back (rule U5)."""
+        pending = self._channel.pending if self._channel is not None else None
+        if self._channel is None or pending is None or not pending.is_bound or pending.by is self._channel.peer:
+            return PeerRefused(reason, slug)
+        return PeerRefused(reason, slug, _bound(pending.content.seq))
+
+
+def _bound(number: int) -> str:
+    return (
+        f"Signatures for state {number} were given away: repeat the same call to finish it, "
+        f"or close the channel; no other content can become state {number} (rule U5)"
+    )
 
 
 class Calls:
@@ -105,6 +115,11 @@ class Calls:
         """Something went wrong in a channel; without a call nobody is told."""
         for call in self._calls.get(self.key(name), ()):
             call.fail(error)
+
+    def refuse(self, name: bytes, reason: str, slug: str) -> None:
+        """The peer does not take a message of this channel; each call hears what that leaves it."""
+        for call in self._calls.get(self.key(name), ()):
+            call.fail(call.refusal(reason, slug))
 
     def end(self, error: Exception) -> None:
         """The connection ended: all calls fail, and all that come."""

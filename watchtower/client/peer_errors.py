@@ -36,10 +36,13 @@ class PeerSilent(PeerError):
 
 
 class PeerRefused(PeerError):
-    """The peer refused; `reason` is its own text and `slug` the kind of refusal, both untrusted."""
+    """The peer refused; `reason` is its own text and `slug` the kind of refusal, both untrusted.
 
-    def __init__(self, reason: str, slug: str = "") -> None:
-        super().__init__(f"the peer refuses: {reason}")
+    `advice` is this side's: what is left if the refused state is bound by own signatures already.
+    """
+
+    def __init__(self, reason: str, slug: str = "", advice: str = "") -> None:
+        super().__init__(f"the peer refuses: {reason}" + (f". {advice}" if advice else ""))
         self.reason = reason
         self.slug = slug
 
