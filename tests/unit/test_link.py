@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
 from tests.support.parties import make_party, settings_of
+from watchtower.client.allowance import HOUR, AllowanceExceeded, PeerAllowance
 from watchtower.client.consent import never_lose
 from watchtower.client.errors import TowerUnreachable
 from watchtower.client.finality import Finality
@@ -33,7 +35,7 @@ from watchtower.client.messages import (
     UpdateRevoke,
 )
 from watchtower.client.opening import Terms
-from watchtower.client.party import PartySettings
+from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import Overtaken, PeerRefused, PeerSilent, TransportClosed
 from watchtower.client.transport.memory import MemoryTransport, memory_pair
@@ -384,6 +386,77 @@ async def test_openings_that_nobody_finishes_are_bounded() -> None:
             await two.a.propose_channel(TERMS)
 
         assert OPENING_LIMIT == len(two.parties[1].channels())
+
+
+async def test_offers_that_come_to_nothing_are_bounded() -> None:
+    """A peer that offers, takes back and offers again fills its share only; a new connection does not help it."""
+    (alice, bob), books = new_parties()
+    async with linked(None, (alice, bob), books) as two:
+        channel_id = await two.open()
+    allowance = PeerAllowance(limit=20_000)
+    offers = tuple(next_offer(bob, channel_id, number) for number in range(1, 60))
+
+    first = await stored_until_the_end(alice, books[0], allowance, offers)
+    second = await stored_until_the_end(alice, books[0], allowance, offers)
+
+    assert 5 < first < 25
+    assert 0 == second
+
+
+async def test_exchanges_that_end_with_a_state_cost_nothing() -> None:
+    """An honest peer may make any number of states, in and out of turn."""
+    near, far = memory_pair(ALICE, BOB)
+    ends, books = new_parties()
+    allowance = PeerAllowance(limit=10_000)
+    a = PeerLink(ends[0], near, books[0], allowance=allowance)
+    async with a, PeerLink(ends[1], far, books[1]) as b:
+        channel_id = await a.open_channel(TERMS, fund)
+        await b.wait_for(channel_id, lambda channel: channel.sequence == 0)
+        for number in range(1, 21):
+            await b.update(channel_id, (500_000 - number, 500_000 + number))
+
+    assert allowance.is_untouched
+
+
+async def test_an_allowance_is_given_anew_each_hour() -> None:
+    """Spent is spent until the hour is over; what was finished is given back."""
+    now = [0.0]
+    allowance = PeerAllowance(limit=1_000, clock=lambda: now[0])
+    allowance.charge(ALICE, 300, replaces=True)
+    allowance.charge(ALICE, 300, replaces=True)
+    with pytest.raises(AllowanceExceeded, match="1600 bytes"):
+        allowance.require()
+    allowance.refund(ALICE)
+    allowance.require()
+    allowance.charge(ALICE, 300, replaces=True)
+    now[0] = HOUR
+
+    allowance.require()
+
+    assert allowance.is_untouched
+
+
+def next_offer(party: ChannelParty, channel_id: bytes, number: int) -> Message:
+    """An offer for state 1, withdrawn at once so that another one can follow."""
+    (offer,) = party.offer(channel_id, (500_000 - number, 500_000 + number))
+    party.withdraw(channel_id)
+    return offer
+
+
+async def stored_until_the_end(
+    party: ChannelParty, book: PeerBook, allowance: PeerAllowance, offers: Sequence[Message]
+) -> int:
+    """Events that a connection with these offers leaves in the party's log; it must be ended by the party."""
+    near, far = memory_pair(ALICE, BOB)
+    before = party.channels()[0].version
+    link = PeerLink(party, near, book, allowance=allowance)
+    running = asyncio.create_task(link.run())
+    for offer in offers:
+        with contextlib.suppress(TransportClosed):
+            await far.send(encode(offer))
+    with pytest.raises(AllowanceExceeded, match="without a completed state"):
+        await soon(running)
+    return party.channels()[0].version - before
 
 
 async def test_an_answer_to_no_opening_is_refused() -> None:

@@ -23,6 +23,7 @@ from typing import Self
 from domain.contract.conditions import Condition
 from domain.contract.params import TAPROOT
 from domain.errors import DomainError, MalformedInput
+from watchtower.client.allowance import AllowanceExceeded, PeerAllowance
 from watchtower.client.exchange import Fund
 from watchtower.client.finality import Finality
 from watchtower.client.htlcs import Change
@@ -46,7 +47,10 @@ _log = logging.getLogger(__name__)
 
 
 class PeerLink:
-    """See the module. `finality` brings complete states to the own tower before an update counts (rule U4)."""
+    """See the module. `finality` brings complete states to the own tower before an update counts (rule U4).
+
+    `allowance` limits what the peer may have stored for nothing; who makes links anew passes the one of the peer.
+    """
 
     def __init__(
         self,
@@ -56,10 +60,11 @@ class PeerLink:
         *,
         timeout_ms: int = TIMEOUT_MS,
         finality: Finality | None = None,
+        allowance: PeerAllowance | None = None,
     ) -> None:
         self.party = party
         self._transport = transport
-        self._work = LinkWork(party, book, transport.peer)
+        self._work = LinkWork(party, book, transport.peer, allowance or PeerAllowance())
         self._seconds = timeout_ms / 1000
         self._finality = finality
         self._calls = Calls()
@@ -103,7 +108,8 @@ class PeerLink:
     async def run(self) -> None:
         """Say where all channels stand, then take messages until the connection ends (`TransportClosed`).
 
-        Raises `MalformedInput` for what no party sends, and the errors of the store.
+        Raises `MalformedInput` for what no party sends, `AllowanceExceeded` for a peer that fills the disk with offers
+        that come to nothing, and the errors of the store.
         """
         try:
             with self._finality.telling(self._look_again) if self._finality else contextlib.nullcontext():
@@ -229,6 +235,10 @@ class PeerLink:
             return
         try:
             await self._perform(lambda: self._work.receive(message))
+        except AllowanceExceeded as error:
+            _log.warning("peer_over_allowance peer=%s reason=%s", self.peer.hex(), error)
+            await self._transport.send(encode(refused(message, error)))
+            raise
         except DomainError as error:
             await self._refuse(message, error)
         finally:

@@ -8,8 +8,17 @@ import msgspec
 
 from domain.contract.params import KeyBlock, ParamsPolicy
 from domain.errors import ChannelNotReady, UnknownChannel
+from watchtower.client.allowance import PeerAllowance
 from watchtower.client.exposure import check_peer
-from watchtower.client.messages import AcceptChannel, AnyMessage, Message, OpenChannel
+from watchtower.client.messages import (
+    AcceptChannel,
+    AnyMessage,
+    Message,
+    OpenChannel,
+    UpdateOffer,
+    UpdateYield,
+    encode_message,
+)
 from watchtower.client.opening import Terms, agreed_params
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
@@ -30,8 +39,9 @@ class Done(msgspec.Struct, frozen=True):
 class LinkWork:
     """One party and one peer. Every method may wait for the disk."""
 
-    def __init__(self, party: ChannelParty, book: PeerBook, peer: bytes) -> None:
+    def __init__(self, party: ChannelParty, book: PeerBook, peer: bytes, allowance: PeerAllowance) -> None:
         self._party = party
+        self._allowance = allowance
         self._book = book
         self._peer = peer
         self._openings: dict[bytes, OpenChannel] = {}
@@ -58,12 +68,20 @@ class LinkWork:
         return Done(messages, self._party.channel(channel_id))
 
     def receive(self, message: AnyMessage) -> Done:
-        """Let the party take a message; `UnknownChannel` for a channel of somebody else."""
+        """Let the party take a message; `UnknownChannel` for a channel of somebody else.
+
+        `AllowanceExceeded` for offers of a peer that has filled its share of the disk with such that came to nothing.
+        """
         if isinstance(message, OpenChannel):
             return self._answer_opening(message)
         if isinstance(message, AcceptChannel):
             return self._take_acceptance(message)
-        return self.act(message.channel_id, lambda: self._party.receive(message))
+        if isinstance(message, UpdateOffer | UpdateYield):
+            self._allowance.require()
+        before = self._party.channel(message.channel_id)
+        done = self.act(message.channel_id, lambda: self._party.receive(message))
+        self._account(message, before)
+        return done
 
     def channels(self) -> list[PartyChannel]:
         """All channels with this peer."""
@@ -72,6 +90,15 @@ class LinkWork:
     def alive(self) -> list[bytes]:
         """Proposal ids of the channels about which there is something to say."""
         return [each.params.proposal_id for each in self.channels() if not (each.abandoned or each.spend_seen)]
+
+    def _account(self, message: AnyMessage, before: PartyChannel) -> None:
+        """Only what may be replaced is charged; everything else is bounded by the state that it belongs to."""
+        after = self._party.channel(message.channel_id)
+        name = after.params.proposal_id
+        if after.sequence > before.sequence:
+            self._allowance.refund(name)
+        elif isinstance(message, UpdateOffer | UpdateYield) and after.version > before.version:
+            self._allowance.charge(name, len(encode_message(message)), replaces=isinstance(message, UpdateOffer))
 
     def _answer_opening(self, message: OpenChannel) -> Done:
         unfinished = sum(1 for channel in self.channels() if channel.state is None and not channel.abandoned)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from domain.errors import DomainError
+from watchtower.client.allowance import PeerAllowance
 from watchtower.client.finality import Finality
 from watchtower.client.link import TIMEOUT_MS, PeerLink
 from watchtower.client.party import ChannelParty
@@ -66,6 +67,7 @@ class PartyServer:
         allowed = admission or self._is_known
         self._listener = CurveListener(key, *listen, allowed, timing) if listen is not None else None
         self._links: dict[bytes, tuple[PeerLink, bool]] = {}
+        self._allowances: dict[bytes, PeerAllowance] = {}
         self._changed = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -182,7 +184,15 @@ class PartyServer:
             return
         if known is not None:
             await known[0].stop()
-        link = PeerLink(self._party, transport, self._book, timeout_ms=self._timeout_ms, finality=self._finality)
+        allowance = self._allowances.setdefault(peer, PeerAllowance())
+        link = PeerLink(
+            self._party,
+            transport,
+            self._book,
+            timeout_ms=self._timeout_ms,
+            finality=self._finality,
+            allowance=allowance,
+        )
         await self._keep(peer, link, dialed)
         try:
             await link.run()
@@ -192,6 +202,8 @@ class PartyServer:
         finally:
             await link.stop()
             await self._forget(peer, link)
+            if allowance.is_untouched and peer not in self._links:
+                self._allowances.pop(peer, None)
 
     def _prefers_dialed(self, peer: bytes) -> bool:
         return self._key.public < peer
