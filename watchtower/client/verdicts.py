@@ -7,6 +7,7 @@ without a verdict is refused, and the log of the program says why.
 from __future__ import annotations
 
 import logging
+import sys
 
 from domain.application import Application, ApplicationState, refused
 from domain.errors import DomainError
@@ -28,14 +29,14 @@ def _verdict(application: Application, old: ApplicationState | None, new: Applic
     except DomainError as refusal:
         return str(refusal)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to foreign code
-        _log.exception("application_failed app=%s state=%d", application.app_id.hex()[:16], new.sequence)
-        return f"its validator failed ({type(error).__name__})"
+        return _without_verdict(application, new, f"its validator failed ({type(error).__name__})")
     if answer is None or isinstance(answer, str):
         return answer
-    _log.error(
-        "application_failed app=%s state=%d answer=%s",
-        application.app_id.hex()[:16],
-        new.sequence,
-        type(answer).__name__,
-    )
-    return "its validator answered neither None nor a text"
+    return _without_verdict(application, new, "its validator answered neither None nor a text")
+
+
+def _without_verdict(application: Application, new: ApplicationState, reason: str) -> str:
+    """The reason, with what was raised in the log: only the author of the validator can mend it."""
+    name, raised = application.app_id.hex()[:16], sys.exc_info()[0] is not None
+    _log.error("application_failed app=%s state=%d reason=%s", name, new.sequence, reason, exc_info=raised)
+    return reason

@@ -59,6 +59,7 @@ STORE_EVENTS: dict[str, tuple[str, ...]] = {
 
 PARTY_EVENTS: dict[str, tuple[str, ...]] = {
     "admission_failed": ("peer",),
+    "application_failed": ("app", "state", "reason"),
     "call_dropped": ("reason",),
     "call_failed": (),
     "funding_not_sent": ("txid", "reason"),
@@ -69,6 +70,7 @@ PARTY_EVENTS: dict[str, tuple[str, ...]] = {
     "party_failed": (),
     "party_started": ("address",),
     "peer_gone": ("peer", "reason"),
+    "peer_over_allowance": ("peer", "reason"),
     "peer_refused": ("peer", "address"),
     "peer_unreachable": ("peer", "reason"),
     "tower_behind": ("channel", "reason"),
