@@ -154,6 +154,17 @@ async def test_params_outside_the_limits_are_refused(tmp_path: Path, changes: di
         assert ((), []) == (at.alice.channels(), at.wallet.calls)
 
 
+@pytest.mark.parametrize("balance", [0.5, 500_000.0, "500000"])
+async def test_amounts_that_are_no_whole_satoshi_are_refused(tmp_path: Path, balance: Any) -> None:
+    """By name, before the peer hears of them: it would end the connection."""
+    async with desk(tmp_path) as at:
+        wrong = [ChannelParticipant("", balance), ChannelParticipant("", HALF)]
+        with pytest.raises(MalformedInput, match="initial_balance: whole satoshi as int, got"):
+            await at.client.create_channel(at.params(participants=wrong))
+
+        assert ((), []) == (at.alice.channels(), at.wallet.calls)
+
+
 async def test_a_repetition_changes_nothing(tmp_path: Path) -> None:
     """The same request again finds the channel; another balance for the same keys is refused."""
     async with desk(tmp_path) as at:

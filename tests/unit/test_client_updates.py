@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -296,3 +298,47 @@ async def test_waiting_for_a_status_is_woken_by_the_tower(tmp_path: Path) -> Non
         channel_id = await at.open()
 
         assert "ACTIVE" == (await at.client.wait_for_status(channel_id, "ACTIVE", timeout_ms=2_000)).status
+
+
+@pytest.mark.parametrize("balances", [(HALF - 1_000.0, HALF + 1_000.0), (0.5, 0.5), (str(HALF), str(HALF)), (True, 0)])
+async def test_amounts_that_are_no_whole_satoshi_change_nothing(tmp_path: Path, balances: Any) -> None:
+    """They are refused by name before anything is built, and the same balances in satoshi are taken afterwards."""
+    async with desk(tmp_path) as at:
+        channel_id = await at.open()
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: at.client.update_state(StateUpdate(channel_id, 1, balances, "payment")),
+            lambda: at.client.approve_close(channel_id, balances),
+            lambda: at.client.close_channel_cooperative(channel_id, balances),
+            lambda: at.client.add_htlc(channel_id, balances[0], HASH, TIP + 500),
+        )
+        for call in calls:
+            with pytest.raises(MalformedInput, match="whole satoshi as int, got"):
+                await call()
+        made = await at.client.update_state(update(channel_id, 1))
+
+        assert 1 == made.final_sequence
+
+
+async def test_waiting_says_what_the_channel_is_and_which_statuses_there_are(tmp_path: Path) -> None:
+    """A misspelt status would be waited for without end."""
+    async with desk(tmp_path) as at:
+        channel_id = await at.open()
+
+        with pytest.raises(TimeoutError, match=f"channel {channel_id[:16]} is ACTIVE after 50 ms, not SETTLED"):
+            await at.client.wait_for_status(channel_id, "SETTLED", timeout_ms=50)
+        with pytest.raises(TimeoutError, match="is not known to the tower after 50 ms"):
+            await at.client.wait_for_status("ab" * 32, "ACTIVE", timeout_ms=50)
+        for wrong in (("active",), ()):
+            with pytest.raises(ConfigurationError, match="a status is one of PROPOSED, "):
+                await at.client.wait_for_status(channel_id, *wrong)
+
+
+async def test_a_close_with_a_pending_htlc_says_so(tmp_path: Path) -> None:
+    """Its balances cannot add up; what helps is to end the HTLC."""
+    async with desk(tmp_path) as at:
+        channel_id = await at.open()
+        await at.client.add_htlc(channel_id, 20_000, HASH, TIP + 500)
+        balances = (await at.client.get_channel_info(channel_id)).balances
+
+        with pytest.raises(InvalidState, match="conditions are pending: 1 hold 20000 sat; fulfil, fail or expire"):
+            await at.client.close_channel_cooperative(channel_id, balances)

@@ -45,9 +45,13 @@ KNOWN = (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ALREADY_KNOWN)
 
 
 class BitcoindWallet:
-    """See the module; safe to use from several threads."""
+    """A wallet of bitcoind as `FundingWallet`; safe to use from several threads."""
 
     def __init__(self, transport: RpcTransport) -> None:
+        """`transport` is `watchtower.node.transport.RpcTransport(url, user, password)` or `(url, cookie_path=Path(…))`.
+
+        `url` is that of the wallet itself: `http://127.0.0.1:8332/wallet/<name>`.
+        """
         self._transport = transport
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from domain.contract.state import NO_HASH, StateTransactions, build_header, sign
 from domain.errors import InvalidState, MalformedInput
 from domain.events import StateOffered, StateProposed
 from domain.units import Side
+from watchtower.client.amounts import require_whole
 from watchtower.client.messages import UpdateOffer
 from watchtower.client.party_channel import Content
 from watchtower.client.rules import Resolve
@@ -49,6 +50,8 @@ def build_content(
     app_id: bytes,
 ) -> Content:
     """Header with recomputed txids, records in order with resolved descriptors, and the application's bytes."""
+    require_whole("balances", *balances)
+    require_whole("amounts of conditions", *(condition.amount for condition in conditions))
     if min(balances) < 0:
         raise InvalidState(f"balances must not be negative, got {balances[0]} and {balances[1]} sat")
     ordered = in_order(resolved(conditions, seat.rules.resolve))

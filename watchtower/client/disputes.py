@@ -17,6 +17,7 @@ from domain.errors import InvalidSignature, InvalidState, MalformedInput
 from domain.joint import funding_signatures, signs_funding
 from domain.transaction import Transaction
 from domain.units import Side, ceil_div
+from watchtower.client.amounts import require_whole
 from watchtower.client.dispute_types import (
     ChallengeResult,
     ChannelState,
@@ -159,6 +160,7 @@ class DisputeCalls(TowerSession):
         balances = tuple(final_balances)
         if len(balances) != 2:
             raise InvalidState(f"a channel has two balances, got {len(balances)}")
+        require_whole("final_balances", *balances)
         if transaction is None:
             transaction = (await self._agree(channel_id_of(channel_id), (balances[0], balances[1]), fee)).hex()
         body = CooperativeCloseRequest(
@@ -170,7 +172,13 @@ class DisputeCalls(TowerSession):
     async def _agree(self, channel_id: bytes, balances: tuple[int, int], fee: int | None) -> bytes:
         if self.closer is None:
             raise NotConnected("a cooperative close needs the peer: set `closer`, or give a transaction both signed")
-        params = self._own_party().channel(channel_id).params
+        channel = self._own_party().channel(channel_id)
+        params, pending = channel.params, channel.conditions
+        if pending:
+            raise InvalidState(
+                f"conditions are pending: {len(pending)} hold {sum(each.amount for each in pending)} sat; "
+                "fulfil, fail or expire them before a cooperative close, or use `close_channel_unilateral`"
+            )
         if sum(balances) != params.capacity:
             raise InvalidState(
                 f"final balances of {balances[0]} and {balances[1]} sat do not add up to the capacity of "

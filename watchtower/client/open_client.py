@@ -31,7 +31,9 @@ def open_client(
 ) -> StateChannelClient:
     """A client of the tower at `url` that dials `peers` (KEY@host:port) and answers those that dial `listen`.
 
-    Without `admission` only `peers` may connect. The client is not connected yet: use it as an async context manager,
+    Without `admission` only `peers` may connect; for a peer that only dials, and so has no address, give
+    `watchtower.client.transport.admission.only([key])`, its key as 32 bytes (`PartyHome.transport_key.public`), or
+    `everybody` from there. The client is not connected yet: use it as an async context manager,
     or give it to `SyncStateChannelClient.of`. `home` stays open as long as the client is used; its owner closes it.
     Raises `ConfigurationError` for an address that cannot be read.
     """

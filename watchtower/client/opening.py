@@ -21,6 +21,7 @@ from domain.contract.scripts import p2tr
 from domain.errors import ChannelNotReady, Equivocation, InvalidParams, InvalidState, MalformedInput
 from domain.events import ChannelProposed, FundingBroadcast, Source
 from domain.units import Side
+from watchtower.client.amounts import require_whole
 from watchtower.client.contents import first_content, offered
 from watchtower.client.messages import AcceptChannel, FundingFixed, OpenChannel
 from watchtower.client.resend import offer_message
@@ -73,6 +74,7 @@ def own_script(secret: bytes) -> bytes:
 
 def open_message(name: bytes, terms: Terms, chain_hash: bytes, own: OwnKeys) -> OpenChannel:
     """The first message; `name` is 32 random bytes."""
+    require_whole("balances", *terms.balances)
     if min(terms.balances) < 0:
         raise InvalidState("initial balances must not be negative")
     reserve = default_reserve(terms.capacity) if terms.reserve_sat is None else terms.reserve_sat

@@ -14,6 +14,7 @@ from domain.contract.params import check_params
 from domain.contract.scripts import funding_descriptor
 from domain.contract.state import StateHeader
 from domain.errors import InvalidParams
+from watchtower.client.amounts import require_whole
 from watchtower.client.creating import Asked, FundedOpening, Propose, check_agreed
 from watchtower.client.errors import NotConnected
 from watchtower.client.ids import channel_id_of
@@ -102,6 +103,7 @@ class OpeningCalls(TowerCalls):
         if len(params.participants) != 2:
             raise InvalidParams(f"a channel has two participants, got {len(params.participants)}")
         first, second = params.participants
+        require_whole("initial_balance", first.initial_balance, second.initial_balance)
         terms = self.config.terms((first.initial_balance, second.initial_balance))
         if params.challenge_period is not None:
             terms = msgspec.structs.replace(terms, challenge_period=params.challenge_period)

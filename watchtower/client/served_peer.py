@@ -35,7 +35,7 @@ class ServedPeer:
         admission: Admission | None = None,
         timeout_ms: int = TIMEOUT_MS,
     ) -> None:
-        """Without `admission` only `peers` may connect."""
+        """Without `admission` only `peers` may connect, see `open_client`."""
         self._home = home
         self._peers = tuple(peers)
         self._listen = listen

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, SequenceConflict
+from domain.status import ChannelStatus
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ConfigurationError, SequenceConflict
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.preimages import PreimageCalls
 from watchtower.client.session import is_replayed, read
@@ -96,27 +97,38 @@ class TowerCalls(PreimageCalls):
         """The channel once it has one of these statuses ("ACTIVE": its funding is confirmed and updates are taken).
 
         It is looked at whenever the tower tells an event of it; a channel that the tower does not know yet is waited
-        for, too. Raises `TimeoutError` after `timeout_ms`; None waits for ever.
+        for, too. Raises `TimeoutError` after `timeout_ms`, which says what the channel is; None waits for ever.
         """
-        news = asyncio.Event()
-        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-            info = await self._find_channel(channel_id)
-            # One that is not known has no stream of its own yet.
-            events = self.follow(None if info is None else channel_id, 0)
-            listener = asyncio.create_task(_ring(events, news))
-            try:
-                while info is None or info.status not in status:
-                    ringing = asyncio.create_task(news.wait())
-                    await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
-                    ringing.cancel()
-                    if listener.done():
-                        listener.result()
-                    news.clear()
-                    info = await self._find_channel(channel_id)
-                return info
-            finally:
-                listener.cancel()
-                await asyncio.gather(listener, return_exceptions=True)
+        unknown = set(status) - set(ChannelStatus)
+        if unknown or not status:
+            raise ConfigurationError(f"a status is one of {', '.join(ChannelStatus)}; got {sorted(unknown) or 'none'}")
+        news, info = asyncio.Event(), None
+        limit = asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000)
+        try:
+            async with limit:
+                info = await self._find_channel(channel_id)
+                # One that is not known has no stream of its own yet.
+                events = self.follow(None if info is None else channel_id, 0)
+                listener = asyncio.create_task(_ring(events, news))
+                try:
+                    while info is None or info.status not in status:
+                        ringing = asyncio.create_task(news.wait())
+                        await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
+                        ringing.cancel()
+                        if listener.done():
+                            listener.result()
+                        news.clear()
+                        info = await self._find_channel(channel_id)
+                    return info
+                finally:
+                    listener.cancel()
+                    await asyncio.gather(listener, return_exceptions=True)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            found = "not known to the tower" if info is None else info.status
+            wanted = " or ".join(status)
+            raise TimeoutError(f"channel {channel_id[:16]} is {found} after {timeout_ms} ms, not {wanted}") from None
 
     async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
         """Bring the tower to where the party stands: registration, states, revocations; then they are final.

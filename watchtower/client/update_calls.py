@@ -11,6 +11,7 @@ from domain.contract.conditions import Condition, ConditionKey
 from domain.contract.state import StateHeader, StateSignatures
 from domain.errors import ChannelNotReady, Equivocation, InvalidState, SequenceGap
 from domain.status import ChannelStatus
+from watchtower.client.amounts import require_whole
 from watchtower.client.errors import NotConnected, StateChannelError
 from watchtower.client.finality import Finality
 from watchtower.client.htlcs import Change, NewHtlc
@@ -73,6 +74,7 @@ class UpdateCalls(TowerCalls):
         """
         if len(final_balances) != 2:
             raise InvalidState(f"a channel has two balances, got {len(final_balances)}")
+        require_whole("final_balances", *final_balances)
         pair = (final_balances[0], final_balances[1])
         await asyncio.to_thread(self._own_party().approve_close, channel_id_of(channel_id), pair)
 
@@ -85,6 +87,7 @@ class UpdateCalls(TowerCalls):
         tells `party.preimage`, so look before repeating a call whose outcome is unknown. `note` (≤ 4096 bytes) goes to
         the peer unread. Refusals are those of `update_state`.
         """
+        require_whole("amount", amount)
         await self.get_state()  # tells the party the height
         wanted = NewHtlc(amount, hash_of(payment_hash), expiry, note)
         party, name = self._own_party(), channel_id_of(channel_id)
@@ -233,6 +236,7 @@ def _conditions(party: ChannelParty, channel_id: bytes, update: StateUpdate) -> 
 def _balances(update: StateUpdate) -> tuple[int, int]:
     if len(update.balances) != 2:
         raise InvalidState(f"a channel has two balances, got {len(update.balances)}")
+    require_whole("balances", *update.balances)
     return update.balances[0], update.balances[1]
 
 

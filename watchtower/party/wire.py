@@ -73,7 +73,7 @@ def fault_of(error: StateChannelError | DomainError | WatchtowerError | TimeoutE
     if isinstance(error, CallFailed):
         return error.fault
     if isinstance(error, TimeoutError):
-        return Fault("timed-out", "it did not happen in time; what was begun goes on")
+        return Fault("timed-out", f"{str(error) or 'it did not happen in time'}; what was begun goes on")
     return Fault(_slug(error), str(error), _exit_code(error))
 
 
