@@ -71,3 +71,35 @@ def test_an_empty_table_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) ->
     Context(None).table("channels", ("a",), [])
     told = capsys.readouterr()
     assert ("", "no channels\n") == (told.out, told.err)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (60, "│ 3f9a    │ 100,000,000 │ 40,000,000 │"),
+        (30, "channel   capacity      here\n3f9a     100000000  40000000\n"),
+        (20, "channel   3f9a\ncapacity  100,000,000\nhere      40,000,000\n\nchannel   77\n"),
+    ],
+)
+def test_no_number_is_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, width: int, shown: str) -> None:
+    """A frame if there is room, else aligned text, else one field per line."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    rows = [("3f9a", 100_000_000, 40_000_000), ("77", 5_000_000, 1_000_000)]
+    Context(None, no_color=True).table("channels", ("channel", "capacity", "here"), rows)
+
+    assert shown in terminal.getvalue()
+
+
+def test_long_words_are_folded_within_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One column of words may be: ids and descriptors are wider than any terminal."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "60")
+
+    Context(None, no_color=True).table("channel", ("field", "value"), [("channel_id", "ab" * 32), ("capacity", 1_000)])
+
+    assert ["abab" in line for line in terminal.getvalue().splitlines() if "│" in line][:2] == [True, True]
+    assert max(map(len, terminal.getvalue().splitlines())) <= 60 + len("\x1b[1m\x1b[0m") * 8

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from watchtower.config import Loaded, load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEAST = 20
+"""Characters per line to which the widest column of a table may be folded."""
 
 
 class Context:
@@ -29,43 +35,94 @@ class Context:
         return load(os.environ, config_path=self.config_path, flags=named)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table on a terminal, aligned text elsewhere; empty is said in words on stderr."""
+        """A table on a terminal, aligned text elsewhere; empty is said in words on stderr.
+
+        A terminal that is too narrow for the table gets the aligned text, or one field per line: no number is broken.
+        """
         if not rows:
             click.echo(f"no {title}", err=True)
             return
+        plain = _aligned(columns, rows)
         if not sys.stdout.isatty():
-            click.echo(_aligned(columns, rows))
+            click.echo(plain)
             return
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        drawn = Table(title=title, title_justify="left")
-        for column in columns:
-            drawn.add_column(
-                column, justify="right" if _numeric(rows, columns.index(column)) else "left", overflow="fold"
-            )
-        for row in rows:
-            drawn.add_row(*(Text(_text(cell)) for cell in row))  # a plain string would be read as markup
-        Console(no_color=self.no_color).print(drawn)
+        console = Console(no_color=self.no_color)
+        if _table_width(columns, rows) <= console.width:
+            console.print(_drawn(title, columns, rows))
+        elif max(map(len, plain.splitlines())) <= console.width:
+            click.echo(plain)
+        else:
+            click.echo(_upright(columns, rows))
+
+
+def _drawn(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    foldable = _foldable(columns, rows)
+    drawn = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        drawn.add_column(
+            column,
+            justify="right" if _numeric(rows, place) else "left",
+            overflow="fold",
+            min_width=None if place == foldable else _widths(columns, rows, separated=True)[place],
+        )
+    for row in rows:
+        drawn.add_row(*(Text(_text(cell, separated=True)) for cell in row))  # a plain string would be read as markup
+    return drawn
+
+
+def _table_width(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """What the drawn table needs at least: one column of words may be folded, frames are three wide."""
+    widths, foldable = _widths(columns, rows, separated=True), _foldable(columns, rows)
+    return 1 + sum(min(width, LEAST) + 3 if place == foldable else width + 3 for place, width in enumerate(widths))
+
+
+def _foldable(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int | None:
+    """The widest column, if it holds words."""
+    widths = _widths(columns, rows, separated=True)
+    widest = widths.index(max(widths))
+    return None if _numeric(rows, widest) else widest
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, separated: bool) -> list[int]:
+    return [
+        max(len(column), *(len(_text(row[place], separated=separated)) for row in rows))
+        for place, column in enumerate(columns)
+    ]
 
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns two blanks apart, numbers to the right, nothing behind the last word of a line."""
-    lines = [[_text(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    widths = _widths(columns, rows, separated=False)
     adjusted = [str.rjust if _numeric(rows, place) else str.ljust for place in range(len(columns))]
     return "\n".join(
-        "  ".join(adjust(cell, width) for adjust, cell, width in zip(adjusted, line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(
+            adjust(_text(cell), width) for adjust, cell, width in zip(adjusted, line, widths, strict=True)
+        ).rstrip()
+        for line in (columns, *rows)
     )
 
 
-def _text(cell: Any) -> str:
+def _upright(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """One field per line, an empty line between rows."""
+    width = max(map(len, columns))
+    return "\n\n".join(
+        "\n".join(
+            f"{column.ljust(width)}  {_text(cell, separated=True)}" for column, cell in zip(columns, row, strict=True)
+        )
+        for row in rows
+    )
+
+
+def _text(cell: Any, *, separated: bool = False) -> str:
     if cell is None:
         return "-"
     if isinstance(cell, int) and not isinstance(cell, bool):
-        return f"{cell:,}" if sys.stdout.isatty() else str(cell)
+        return f"{cell:,}" if separated else str(cell)
     return printable(str(cell))
 
 
