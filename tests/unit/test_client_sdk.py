@@ -420,3 +420,13 @@ def test_every_refusal_of_the_api_has_its_exception() -> None:
 def test_a_client_does_not_show_its_token() -> None:
     """The repr names network and address only."""
     assert TOKEN not in repr(StateChannelClient(REGTEST, token=TOKEN))
+
+
+def test_what_cannot_be_a_tower_is_refused_at_once() -> None:
+    """An address without its scheme, and a key that is still a text."""
+    for url in ("127.0.0.1:9815", "ftp://tower.example"):
+        with pytest.raises(ConfigurationError, match="begins with http:// or https://, got"):
+            StateChannelClient(url=url)
+    for key in (b"short", "11" * 32):
+        with pytest.raises(ConfigurationError, match="tower_id has 32 bytes"):
+            StateChannelClient(tower_id=key)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from watchtower.party import control
 from watchtower.party.calls import Call, UpdateChannel
 from watchtower.party.control import ControlServer
 from watchtower.party.faults import CallFailed, Fault
+from watchtower.party.making import make_party
 from watchtower.party.questions import FulfilHtlc
 from watchtower.party.settings import (
     PartyFile,
@@ -103,6 +104,24 @@ def test_settings_that_cannot_be_used_are_told(tmp_path: Path, text: str, words:
     (tmp_path / "party.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=words):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["abc", "zz" * 32, "ab" * 33])
+def test_the_id_of_a_tower_has_64_digits(text: str) -> None:
+    """Anything else is told when the settings are used, and without an id nothing is pinned."""
+    with pytest.raises(ConfigurationError, match="64 hexadecimal digits"):
+        _ = PartyFile(tower=TowerPlace(id=text)).tower_id
+
+    assert (None, b"\xab" * 32) == (PartyFile().tower_id, PartyFile(tower=TowerPlace(id="ab" * 32)).tower_id)
+
+
+@pytest.mark.parametrize("tower", [TowerPlace(id="abc"), TowerPlace(url="127.0.0.1:9815")])
+def test_nothing_is_made_for_a_tower_that_cannot_be(tmp_path: Path, tower: TowerPlace) -> None:
+    """It would be noticed only when the party runs."""
+    with pytest.raises(CallFailed) as refused:
+        make_party(tmp_path / "eve", PartyFile(network="regtest", tower=tower), {}, passphrase=b"secret", cost=2)
+
+    assert (2, False) == (refused.value.fault.exit_code, (tmp_path / "eve").exists())
 
 
 @pytest.mark.parametrize("listen", ["9735", ":9735", "host:port", "host:99999"])

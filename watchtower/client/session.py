@@ -49,6 +49,11 @@ class TowerSession:
         tower_id: bytes | None = None,
     ) -> None:
         """`auth` signs requests instead of a token, for example `PartySigner`; `tower_id` (32 bytes) pins the tower."""
+        if not url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"a tower's address begins with http:// or https://, got {url[:100]!r}")
+        pinned: object = tower_id
+        if pinned is not None and not (isinstance(pinned, bytes) and len(pinned) == 32):
+            raise ConfigurationError("tower_id has 32 bytes; `bytes.fromhex` makes them of the text that a tower shows")
         self.config = config or StateChannelConfig()
         self.party = party
         self._url = url

@@ -242,7 +242,7 @@ def _opened(place: PartyPlace, *, payments: bool) -> Iterator[tuple[PartyHome, D
             admission=lambda key: settings.anyone or key in admitted,
             wallet=open_wallet(settings.wallet),
             auth=_auth(home, settings),
-            tower_id=bytes.fromhex(settings.tower.id) if settings.tower.id else None,
+            tower_id=settings.tower_id,
         )
         paying = _payments(home, client, settings) if payments else None
         yield home, Desk(client, place.home, settings, home.transport_key.public, admitted.add, paying)
@@ -262,6 +262,5 @@ def _application(stack: ExitStack, name: str) -> GuardedApplication:
 
 def _auth(home: PartyHome, settings: PartyFile) -> httpx.Auth | None:
     """Without a token requests are signed with the keys of the channels that they are about."""
-    if settings.tower.token_file or not settings.tower.id:
-        return None
-    return PartyAuth(home.party, bytes.fromhex(settings.tower.id))
+    tower = settings.tower_id
+    return None if settings.tower.token_file or tower is None else PartyAuth(home.party, tower)

@@ -90,6 +90,15 @@ class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise ConfigurationError(f"listen is host:port, for example 127.0.0.1:9735; got {self.listen!r}")
         return host.strip("[]"), int(port)
 
+    @property
+    def tower_id(self) -> bytes | None:
+        """The key of the tower that is pinned, None if none is."""
+        if self.tower.id and _KEY.fullmatch(self.tower.id) is None:
+            raise ConfigurationError(
+                f"the id of a tower has 64 hexadecimal digits, `watchtower init` tells it; got {self.tower.id[:100]!r}"
+            )
+        return bytes.fromhex(self.tower.id) or None
+
 
 def read_settings(home: Path) -> PartyFile:
     """The file in `home`; raises `ConfigurationError` with what is wrong and where."""
