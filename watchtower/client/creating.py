@@ -173,7 +173,8 @@ def check_agreed(protocol: ProtocolParams, balances: tuple[int, int], params: Ch
         )
     if params.funding_script not in {TAPROOT, *own_descriptors(protocol)}:
         raise InvalidParams(
-            f"funding_script is {params.funding_script[:SHOWN]!r}; this channel has {funding_descriptor(protocol)!r}"
+            f"funding_script is {params.funding_script[:SHOWN]!r}; this channel has {funding_descriptor(protocol)!r}. "
+            f"Give {TAPROOT!r} to take whatever the channel has"
         )
 
 

@@ -34,7 +34,7 @@ PARTY_SCOPES: frozenset[Scope] = frozenset({"status:read", "channels:read", "cha
 """What a party may do, with its own channel only."""
 
 HOW = (
-    "send the header Authorization: Bearer wt_… with a token of this tower, "
+    "send the header Authorization: Bearer wt_… with a token of this tower (clients: token, commands: --token-file), "
     "or sign the request with the auth key of the channel"
 )
 

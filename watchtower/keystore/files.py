@@ -83,7 +83,8 @@ def _open(path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         raise KeystoreMissing(
-            f"there is no keystore at {path}; restore it from a backup, or make a new tower with `watchtower init`"
+            f"there is no keystore at {path}; restore it from a backup, or make a new one "
+            "(`watchtower init` for a tower, `watchtower party init` for a party)"
         ) from None
     except OSError as error:
         raise KeystoreError(f"{path} cannot be opened ({error.strerror})") from None
