@@ -46,15 +46,12 @@ async def test_a_channel_lives_in_a_fake_town(taproot: bool) -> None:
 async def test_an_application_is_tried_in_a_fake_town() -> None:
     """Both parties keep its rules; a state that costs Bob something needs his consent."""
     async with FakeTown(applications=[Countdown()]) as town:
-        params = town.params((HALF, HALF))
-        created = await town.alice.create_channel(params, state_data="9", app_id=Countdown.app_id)
-        await town.bob.synchronize(bytes.fromhex(created.channel_id))
-        town.confirm(created.channel_id)
+        channel_id = await town.open((HALF, HALF), state_data="9", app_id=Countdown.app_id)
         with pytest.raises(ApplicationRefused, match="must fall"):
-            await town.alice.update_state(StateUpdate(created.channel_id, 1, (HALF, HALF), "10"))
+            await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "10"))
         with pytest.raises(PeerRefused, match="leaves this side"):
-            await town.alice.update_state(StateUpdate(created.channel_id, 1, (HALF + 1, HALF - 1), "8"))
-        result = await town.alice.update_state(StateUpdate(created.channel_id, 1, (HALF, HALF), "8"))
+            await town.alice.update_state(StateUpdate(channel_id, 1, (HALF + 1, HALF - 1), "8"))
+        result = await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "8"))
 
         assert 1 == result.final_sequence
 

@@ -13,6 +13,7 @@ from domain.application import Application
 from watchtower.client import ChannelParams, ChannelParticipant, PeerLink, StateChannelClient, StateChannelConfig
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.home import PartyHome, create_home, open_home
+from watchtower.client.opening import NO_APP
 from watchtower.client.transport.memory import memory_pair
 from watchtower.testing.fake_tower import FakeTower
 from watchtower.testing.fake_wallet import FakeWallet
@@ -59,13 +60,13 @@ class FakeTown:
         return ChannelParams([ChannelParticipant("", balance) for balance in balances])
 
     def confirm(self, channel_id: str) -> None:
-        """The funding is confirmed, for both towers that know the channel by now."""
+        """The funding is confirmed, for both towers; `open` does all that brings the channel to them."""
         for tower in self._towers:
             tower.confirm(channel_id)
 
-    async def open(self, balances: tuple[int, int]) -> str:
-        """An active channel; its id."""
-        created = await self.alice.create_channel(self.params(balances))
+    async def open(self, balances: tuple[int, int], *, state_data: str | bytes = "", app_id: bytes = NO_APP) -> str:
+        """An active channel; its id. `state_data` and `app_id` are those of `create_channel`."""
+        created = await self.alice.create_channel(self.params(balances), state_data=state_data, app_id=app_id)
         channel_id = bytes.fromhex(created.channel_id)
         await self._links[1].wait_for(channel_id, lambda channel: channel.sequence == 0)
         await self.bob.synchronize(channel_id)
