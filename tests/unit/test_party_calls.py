@@ -19,6 +19,7 @@ from tests.support.sdk import Desk as Stage
 from tests.support.towers import TIP
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.htlcs import Change, NewHtlc
+from watchtower.client.wallet import WalletError
 from watchtower.party.calls import (
     AbandonChannel,
     ApproveUpdate,
@@ -33,6 +34,7 @@ from watchtower.party.calls import (
 from watchtower.party.desk import Desk
 from watchtower.party.paying import ListPayments, MakeInvoice, PayInvoice
 from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ShowState
+from watchtower.party.settings import PartyFile, WalletPlace
 from watchtower.wire.hexes import Hex, Hex32, SecretHex
 
 pytestmark = pytest.mark.asyncio
@@ -96,6 +98,33 @@ async def test_a_party_tells_its_channels(tmp_path: Path) -> None:
         channel["state"],
     )
     assert [HALF - 1_000, HALF + 1_000] == channel["balances"]
+
+
+async def test_a_channel_without_a_state_is_an_opening_until_it_is_given_up(tmp_path: Path) -> None:
+    """So that a failed opening does not look like a channel."""
+    async with opened(tmp_path) as asked:
+        asked.at.wallet.broken.add("prepare")
+        with pytest.raises(WalletError):
+            await asked.at.client.create_channel(asked.at.params())
+        begun = (await asked.answer(TellParty()))["channels"][1]
+        await asked.answer(AbandonChannel(channel=begun["channel_id"]))
+        ended = (await asked.answer(TellParty()))["channels"][1]
+
+    assert ("opening", "abandoned") == (begun["state"], ended["state"])
+
+
+async def test_a_wallet_that_was_named_once_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next opening pays from that of the settings again; without one in the settings it stays as it is."""
+    used: list[WalletPlace] = []
+    monkeypatch.setattr("watchtower.party.desk.open_wallet", used.append)
+    place = WalletPlace(node="http://127.0.0.1:1", name="purse")
+    async with desk(tmp_path) as at:
+        table = Desk(at.client, settings=PartyFile(wallet=place))
+        table.use_wallet(WalletPlace(name="other"))
+        table.use_wallet(WalletPlace())
+        Desk(at.client).use_wallet(WalletPlace())
+
+    assert [WalletPlace(node="http://127.0.0.1:1", name="other"), place] == used
 
 
 async def test_htlcs_are_named_by_their_hash(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from domain.chain import from_display
 from domain.errors import InvalidParams, MalformedInput
 from watchtower.client.errors import NotConnected, TowerUnreachable
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.proofs import newer_state_proof, revocation_proof
 from watchtower.client.types import ChannelParams, ChannelParticipant, ProtocolState, StateUpdate
 from watchtower.party.desk import Desk
@@ -61,7 +62,7 @@ class TellParty(Call, tag="party info", frozen=True):
                     "final_sequence": channel.final_sequence,
                     "capacity": channel.params.capacity,
                     "balances": list(channel.balances if channel.sequence >= 0 else channel.initial_balances),
-                    "state": _standing(channel.abandoned, channel.frozen is not None, channel.is_closing),
+                    "state": _standing(channel),
                 }
                 for channel in party.channels()
             ],
@@ -241,9 +242,11 @@ async def _tower(desk: Desk) -> ProtocolState | None:
         return None
 
 
-def _standing(abandoned: bool, frozen: bool, closing: bool) -> str:
-    if abandoned:
+def _standing(channel: PartyChannel) -> str:
+    if channel.abandoned:
         return "abandoned"
-    if closing:
+    if channel.is_closing:
         return "closing"
-    return "frozen" if frozen else "open"
+    if channel.frozen is not None:
+        return "frozen"
+    return "open" if channel.sequence >= 0 else "opening"

@@ -92,9 +92,9 @@ class Desk:
         return key
 
     def use_wallet(self, chosen: WalletPlace) -> None:
-        """Take this wallet from now on; what is empty comes from the settings."""
+        """Take this wallet until the next call that opens a channel; what is empty comes from the settings."""
         given = {name: value for name, value in msgspec.structs.asdict(chosen).items() if value}
-        if given:
+        if given or self.settings.wallet.node:
             self.client.wallet = open_wallet(msgspec.structs.replace(self.settings.wallet, **given))
 
 
