@@ -351,9 +351,10 @@ class SlowKeystore:
         self._meanwhile = meanwhile
 
     def put(self, proposal_id: bytes, revocation_secret: bytes) -> None:
-        """Store, then let blocks pass."""
+        """Store, then let blocks pass, once: a registration may bring several secrets."""
         self._world.keystore.put(proposal_id, revocation_secret)
-        self._meanwhile()
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
 
     def get(self, proposal_id: bytes) -> bytes | None:
         """As the real one."""
