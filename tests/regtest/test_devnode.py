@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from domain.chain import make_outpoint
 from domain.transaction import Transaction, TxIn, TxOut
 from tests.regtest.conftest import StartNode
-from watchtower.devnode import debian
-from watchtower.devnode.launch import NodeDied
+from watchtower.devnode import debian, regtest
+from watchtower.devnode.launch import NodeDied, free_ports
 from watchtower.devnode.provision import Found
 from watchtower.devnode.regtest import ANCHOR_SAT, ANCHOR_SPK, RegtestNode, RpcRefused
 
@@ -210,3 +211,17 @@ def test_unsigned_archive_is_refused(
         debian.unpack(debian.Request(("bitcoin-knots",), mirror=local_archive(release)), target)
 
     assert [] == list(target.parent.iterdir())
+
+
+def test_a_port_that_was_taken_meanwhile_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program listens on the chosen RPC port: the node starts on others."""
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        taken = thief.getsockname()[1]
+        choices = [[taken, *free_ports(2)], free_ports(3)]
+        monkeypatch.setattr(regtest, "free_ports", lambda _: choices.pop(0))
+
+        with RegtestNode.start(tmp_path / "node") as node:
+            assert taken != node.rpc_port
+            assert node.height() > 100

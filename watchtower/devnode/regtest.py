@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import zmq
 
 from domain.chain import Txid
-from watchtower.devnode.launch import Process, free_ports
+from watchtower.devnode.launch import NodeDied, Process, free_ports
 from watchtower.devnode.moves import Confirmation
 from watchtower.devnode.provision import Found, find
 from watchtower.devnode.purse import ANCHOR_SAT, ANCHOR_SPK, Coin, Funding, Purse
@@ -28,6 +28,10 @@ __all__ = ["ANCHOR_SAT", "ANCHOR_SPK", "Coin", "Confirmation", "Funding", "Regte
 Value = TypeVar("Value")
 
 ZMQ_TOPICS = ("sequence", "rawtx", "hashblock")
+START_ATTEMPTS = 3
+PORT_TAKEN = ("Unable to bind", "in use", "Unable to start HTTP server", "ZMQ")
+"""What bitcoind says when another program took a port between our choice and its start."""
+
 _RESCAN_SECONDS = 0.25  # `wait_until` looks again after this time even if no message came
 
 
@@ -78,26 +82,37 @@ class RegtestNode(Purse):
         Knots' own relay policy in place; otherwise `-corepolicy=1` makes Knots relay as Bitcoin Core does.
         `listen` accepts connections from other nodes. Raises `NodeNotFound`, `NodeDied`.
         """
-        node = cls(
-            datadir,
-            binary=binary,
-            extra_args=extra_args,
-            knots_default_policy=knots_default_policy,
-            rest=rest,
-            listen=listen,
-            zmq_topics=zmq_topics,
-        )
         fresh = not (datadir / "regtest").exists()
         if fresh and prepared is not None:
             shutil.copytree(prepared, datadir, dirs_exist_ok=True)
+        for attempt in range(1, START_ATTEMPTS + 1):
+            node = cls(
+                datadir,
+                binary=binary,
+                extra_args=extra_args,
+                knots_default_policy=knots_default_policy,
+                rest=rest,
+                listen=listen,
+                zmq_topics=zmq_topics,
+            )
+            try:
+                node.begin(with_wallet=fresh and prepared is None)
+            except NodeDied as died:
+                if attempt == START_ATTEMPTS or not any(text in str(died) for text in PORT_TAKEN):
+                    raise
+            else:
+                return node
+        raise AssertionError("the loop returns or raises")
+
+    def begin(self, *, with_wallet: bool) -> None:
+        """First start; `with_wallet` makes a chain and a funded wallet. Ends the process again if it fails."""
         try:
-            node.launch()
-            if fresh and prepared is None:
-                node.prepare_chain()
+            self.launch()
+            if with_wallet:
+                self.prepare_chain()
         except BaseException:
-            node.close()
+            self.close()
             raise
-        return node
 
     @classmethod
     def make_prepared(cls, target: Path, binary: Found | None = None) -> Path:
