@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.application import ApplicationRefused, ApplicationState
-from watchtower.client import StateChannelClient, StateChannelConfig, StateUpdate, SyncStateChannelClient
+from watchtower.client import StateChannelClient, StateChannelConfig, StateUpdate, SyncStateChannelClient, UpdateResult
 from watchtower.client.errors import WrongTower
 from watchtower.client.peer_errors import PeerRefused
 from watchtower.testing import FakeTower, FakeTown
@@ -54,6 +54,27 @@ async def test_an_application_is_tried_in_a_fake_town() -> None:
         result = await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "8"))
 
         assert 1 == result.final_sequence
+
+
+@pytest.mark.asyncio
+async def test_a_state_that_comes_while_the_tower_is_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tower is told of a release only after it has the state that follows."""
+    async with FakeTown() as town:
+        channel_id = await town.open((HALF, HALF))
+        deliver = town.bob._deliver
+
+        async def overtaken(name: bytes, first: int, stored: UpdateResult) -> UpdateResult:
+            result = await deliver(name, first, stored)
+            monkeypatch.undo()
+            await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "meanwhile"))
+            return result
+
+        monkeypatch.setattr(town.bob, "_deliver", overtaken)
+        town.bob._delivered.clear()
+        first = await town.bob.synchronize(bytes.fromhex(channel_id))
+        second = await town.bob.synchronize(bytes.fromhex(channel_id))
+
+        assert (0, 1, 1) == (first.sequence, second.sequence, second.final_sequence)
 
 
 def test_a_fake_tower_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

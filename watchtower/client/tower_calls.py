@@ -156,7 +156,8 @@ class TowerCalls(PreimageCalls):
         stored = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
         result = await self._deliver(channel_id, info.current_sequence, stored)
-        released = party.channel(channel_id).own_released
+        # A release that came meanwhile waits for its successor: the tower is told of both the next time.
+        released = min(party.channel(channel_id).own_released, result.sequence - 1)
         if released >= 0:
             await self.revoke_state(channel_id.hex(), party.release_body(channel_id, released))
         await self.exchange_preimages(channel_id)
