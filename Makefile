@@ -49,7 +49,7 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n $(WORKERS) -m 'not slow' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m 'not slow' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)

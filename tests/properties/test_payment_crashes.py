@@ -82,6 +82,7 @@ async def second_life(row: Row, victim: str) -> None:
         await row.until(lambda: settled(row))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["alice", "bob", "carol"])
 @pytest.mark.parametrize("offset", range(4))
 async def test_a_party_that_dies_at_any_step_of_a_payment(victim: str, offset: int) -> None:

@@ -36,11 +36,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
+@pytest.mark.slow
 def test_a_users_program_is_typed(cache: Path) -> None:
     """No complaint under --strict."""
     assert "" == mypy(HERE / "user_program.py", cache)
 
 
+@pytest.mark.slow
 def test_a_users_mistakes_are_found(cache: Path) -> None:
     """Each wrong line has its error: nothing on the way is `Any`."""
     path = HERE / "wrong_program.py"

@@ -30,6 +30,7 @@ def without_node() -> tuple[Part, ...]:
     )
 
 
+@pytest.mark.slow
 def test_the_json_names_every_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

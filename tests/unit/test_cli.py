@@ -183,6 +183,7 @@ BAD_STARTS: dict[str, tuple[Callable[[Path], object], dict[str, str], int, str]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BAD_STARTS)
 def test_a_tower_that_cannot_start_says_why_and_changes_nothing(
     made: dict[str, object], tmp_path: Path, fault: str

@@ -91,6 +91,7 @@ def test_credential_of_the_service_manager(tower: NewTower, tmp_path: Path, monk
     assert 0 == document(cli(tower, "check", "--json"))["secrets"]
 
 
+@pytest.mark.slow
 def test_backup_restore_and_check(tower: NewTower, tmp_path: Path) -> None:
     """One file that opens with the passphrase, unpacks to a new directory, and is described without secrets."""
     saved, again = str(tmp_path / "saved"), tmp_path / "again"

@@ -97,7 +97,7 @@ FOR_OPERATOR = schemathesis.openapi.from_asgi("/openapi.json", OPERATOR, config=
 FOR_PARTY = schemathesis.openapi.from_asgi("/openapi.json", PARTY, config=CONFIG)
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 FEW = settings(max_examples=1, **QUIET)  # type: ignore[arg-type]
-MANY = settings(max_examples=int(os.environ.get("SCHEMATHESIS_EXAMPLES", "60")), **QUIET)  # type: ignore[arg-type]
+MANY = settings(max_examples=int(os.environ.get("SCHEMATHESIS_EXAMPLES", "75")), **QUIET)  # type: ignore[arg-type]
 TOKEN_HEADER = {"Authorization": f"Bearer {TOKEN}"}
 IDS: list[str] = []
 

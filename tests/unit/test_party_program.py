@@ -305,6 +305,7 @@ def made(tmp_path: Path, url: str, name: str, *options: str) -> Path:
     return tmp_path / name
 
 
+@pytest.mark.slow
 def test_a_running_party_does_the_work_of_commands(tmp_path: Path) -> None:
     """A second one is refused with 3; SIGTERM ends it with 0; its peers file gets whom a command met."""
     with tower_thread(Bench(tmp_path).app) as url:
@@ -325,6 +326,7 @@ def test_a_running_party_does_the_work_of_commands(tmp_path: Path) -> None:
     assert (0, False) == (ended, (home / "party.sock").exists())
 
 
+@pytest.mark.slow
 def test_a_party_loads_its_applications_or_does_not_start(tmp_path: Path) -> None:
     """One that cannot be used is named before anybody connects."""
     with tower_thread(Bench(tmp_path).app) as url:
@@ -338,6 +340,7 @@ def test_a_party_loads_its_applications_or_does_not_start(tmp_path: Path) -> Non
     assert "nothing:here" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_party_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     """The socket that it left is no running party: commands open the directory, and it starts again."""
     with tower_thread(Bench(tmp_path).app) as url:

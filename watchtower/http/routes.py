@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -169,11 +170,15 @@ def _response(reply: Reply, endpoint: Endpoint) -> Response:
     return Response(to_json(reply.body), status, headers, JSON)
 
 
-def _openapi_route() -> Route:
-    raw = to_json(document())
+@cache
+def _openapi() -> bytes:
+    """Made once per process, at the first request: the table does not change while it runs."""
+    return to_json(document())
 
+
+def _openapi_route() -> Route:
     async def served(request: Request) -> Response:
         del request
-        return Response(raw, 200, media_type=JSON)
+        return Response(_openapi(), 200, media_type=JSON)
 
     return Route(OPENAPI_PATH, served, methods=["GET"])
