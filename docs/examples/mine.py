@@ -18,7 +18,7 @@ async def main(count: int) -> None:
     height = node.height()
     try:
         async with stage.client() as client:
-            while ((await client.get_state()).height or 0) < height:  # noqa: ASYNC110 - the API has no event stream
+            while ((await client.get_state()).height or 0) < height:  # noqa: ASYNC110 - blocks have no event stream
                 await asyncio.sleep(0.05)
         print(f"block {height}, the tower has seen it")
     except TowerUnreachable:

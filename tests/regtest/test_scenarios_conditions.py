@@ -36,6 +36,7 @@ from tests.support.parties import Pair, htlc, preimage_of
 from watchtower.channels.preimages import add_preimage, get_preimages
 from watchtower.channels.register import register
 from watchtower.devnode.regtest import RegtestNode
+from watchtower.wire.api import RegisterRequest
 from watchtower.wire.conditions import PreimageRequest
 from watchtower.wire.hexes import SecretHex
 
@@ -301,13 +302,13 @@ def test_without_the_key_the_owner_is_told_and_may_add_it(world: World) -> None:
     """An old registration has no HTLC key: an alert, until exactly the same registration brings it."""
     condition = incoming(1, world.node.height() + 200)
     complete = Pair.registration
-    try:
-        Pair.registration = lambda *args, **named: msgspec.structs.replace(  # type: ignore[method-assign]
-            complete(*args, **named), htlc_secret=None
-        )
+
+    def without_key(*arguments: Any) -> RegisterRequest:
+        return msgspec.structs.replace(complete(*arguments), htlc_secret=None)
+
+    with pytest.MonkeyPatch.context() as old:
+        old.setattr(Pair, "registration", without_key)
         pair = holding(world, condition)
-    finally:
-        Pair.registration = complete  # type: ignore[method-assign]
     give(world, pair, preimage_of(1))
     settle(world, pair)
     told, sent = world.channel(pair).alerts, claim_of(world, pair, condition)

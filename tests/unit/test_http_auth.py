@@ -265,7 +265,7 @@ async def test_every_part_of_a_request_is_signed(tower: Bench, pair: Pair) -> No
     ]
     for pattern, other in (
         (r"created=\d+", "created=1700000001"),
-        (r'nonce="..', 'nonce="00'),
+        (r'nonce="[0-9a-f]+', 'nonce="' + "5a" * (len(re.findall(r'nonce="([0-9a-f]+)', lines)[0]) // 2)),
         (r'keyid="..', 'keyid="00'),
     ):
         altered = dict(good.headers) | {"signature-input": re.sub(pattern, other, lines)}
