@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import shutil
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from domain.chain import make_outpoint
 from domain.transaction import Transaction, TxIn, TxOut
 from tests.regtest.conftest import StartNode
-from watchtower.devnode import debian, regtest
+from watchtower.devnode import debian, launch, regtest
 from watchtower.devnode.launch import NodeDied, free_ports
 from watchtower.devnode.provision import Found
 from watchtower.devnode.regtest import ANCHOR_SAT, ANCHOR_SPK, RegtestNode, RpcRefused
@@ -225,3 +228,22 @@ def test_a_port_that_was_taken_meanwhile_is_no_failure(tmp_path: Path, monkeypat
         with RegtestNode.start(tmp_path / "node") as node:
             assert taken != node.rpc_port
             assert node.height() > 100
+
+
+def test_a_reserved_port_is_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Between choosing a port and listening on it, another process that asks for ports gets others."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(launch, "PORTS", range(20_000, 20_100))
+    mine = free_ports(10)
+    script = f"""
+import tempfile
+from watchtower.devnode import launch
+tempfile.tempdir, launch.PORTS = {str(tmp_path)!r}, {launch.PORTS!r}
+print(*launch.free_ports(10))
+"""
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    theirs = [int(port) for port in other.stdout.split()]
+    assert 10 == len(theirs)
+    assert set() == set(mine) & set(theirs)
+    assert sorted(map(str, mine)) == sorted(place.name for place in tmp_path.glob("state-channel-ports-*/*"))

@@ -109,9 +109,9 @@ class Terminals:
         assert 0 == self._tower.wait(30), self.log_tail()
 
     def log_tail(self) -> str:
-        """The last lines of the second terminal."""
-        log = self.home / "tower.log"
-        return log.read_text()[-3000:] if log.exists() else "the tower was not started yet"
+        """The last lines of the second terminal, and of the node's log."""
+        logs = (self.home / "tower.log", self.home / "build/tutorial/node/regtest/debug.log")
+        return "\n".join(log.read_text()[-3000:] if log.exists() else f"no {log.name} yet" for log in logs)
 
     def use_own_ports(self) -> None:
         """Other ports than the page's defaults in bitcoin.conf."""

@@ -120,9 +120,9 @@ class Reader:
         self._last = "second"
 
     def second(self) -> str:
-        """What the second terminal shows."""
-        log = self.home / "second.log"
-        return log.read_text()[-3000:] if log.exists() else ""
+        """What the second terminal shows, and the end of the node's log."""
+        logs = (self.home / "second.log", self.home / "build/workflow/node/regtest/debug.log")
+        return "\n".join(log.read_text()[-3000:] for log in logs if log.exists())
 
     def compare(self, block: Block) -> None:
         """Each line of the page is there, in this order; identifiers and dots stand for anything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import select
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,26 +33,72 @@ PORTS = range(12_000, 32_000)
 """Below the range from which systems take the local ports of outgoing connections (Linux 32768, others 49152): a
 port that a stopped program will want again must not be lent to somebody's connection meanwhile."""
 
+_reserved: list[Path] = []
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports on the loopback interface that nobody listens on now; all different."""
+    """Ports on the loopback interface that nobody listens on now; all different.
+
+    They stay reserved until this process ends: no other process of this user is given them by this function, also
+    while the program that shall listen on them has not started yet or is being restarted.
+    """
     found: list[int] = []
-    sockets: list[socket.socket] = []
-    try:
-        for port in random.sample(PORTS, len(PORTS)):
-            each = socket.socket()
-            sockets.append(each)
-            try:
-                each.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        if _is_free(port) and _reserve(port):
             found.append(port)
-            if len(found) == count:
-                return found
-    finally:
-        for each in sockets:
-            each.close()
-    raise OSError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
+    if len(found) < count:
+        raise OSError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _reserve(port: int) -> bool:
+    """Put our process id into the port's file, unless a living process was faster."""
+    folder = Path(tempfile.gettempdir()) / f"state-channel-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    place = folder / str(port)
+    for _ in range(2):
+        try:
+            with place.open("x") as mine:
+                mine.write(str(os.getpid()))
+        except FileExistsError:
+            if _is_held(place):
+                return False
+            place.unlink(missing_ok=True)
+        else:
+            if not _reserved:
+                atexit.register(_release, os.getpid())
+            _reserved.append(place)
+            return True
+    return False
+
+
+def _is_held(place: Path) -> bool:
+    """A living process has reserved it; a file without a number is being written this moment."""
+    try:
+        os.kill(int(place.read_text()), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
+
+
+def _release(pid: int) -> None:
+    """Give the reservations back, but not those of a parent process."""
+    if os.getpid() == pid:
+        for place in _reserved:
+            place.unlink(missing_ok=True)
 
 
 class Process:
