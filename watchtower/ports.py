@@ -218,6 +218,9 @@ class Node(Protocol):
     def broadcast(self, raw: bytes) -> Answer:
         """`sendrawtransaction` with maxfeerate 0. A refusal is an answer, not an error."""
 
+    def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
+        """`broadcast` of each, in order and in one request; an error says nothing about any of them."""
+
     def submit_package(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
         """`submitpackage` with maxfeerate 0; one answer per transaction."""
 

@@ -37,6 +37,18 @@ def test_new_and_repeated_transactions_are_accepted(node: RegtestNode, ours: Bit
     assert [BroadcastOutcome.ACCEPTED] * 2 == [ours.broadcast(raw).outcome for _ in range(2)]
 
 
+def test_a_refusal_among_many_stops_none_of_the_others(node: RegtestNode, ours: BitcoindNode) -> None:
+    """One answer per transaction, in order, also behind one that is refused."""
+    coin = node.wallet_coin()
+    raws = [spend(node, coin, 2_000), spend(node, coin, 1_000), spend(node, node.wallet_coin(), 1_000), b"\x00garbage"]
+
+    outcomes = [answer.outcome for answer in ours.broadcast_many(raws)]
+
+    expected = [BroadcastOutcome.ACCEPTED, BroadcastOutcome.INSUFFICIENT_FEE, BroadcastOutcome.ACCEPTED]
+    assert [*expected, BroadcastOutcome.REJECTED] == outcomes
+    assert () == ours.broadcast_many([])
+
+
 def test_replacement_has_to_pay_more(node: RegtestNode, ours: BitcoindNode) -> None:
     """A lower bid and one that is too little higher are both outbid; a sufficient one is accepted."""
     coin = node.wallet_coin()

@@ -86,6 +86,10 @@ class CoinNode:
         self.sent.append(raw)
         return self.answer
 
+    def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
+        """One after the other."""
+        return tuple(self.broadcast(raw) for raw in raws)
+
     def test_accept(self, raw: bytes) -> Answer:
         """Answers as set."""
         del raw

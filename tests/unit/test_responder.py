@@ -52,6 +52,10 @@ class QuietNode:
         self.sent.append(Transaction.parse(raw))
         return Answer(BroadcastOutcome.ACCEPTED)
 
+    def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
+        """One after the other."""
+        return tuple(self.broadcast(raw) for raw in raws)
+
 
 class Models:
     """Two contested channels, the claiming one first; the view of preimages cannot be read."""

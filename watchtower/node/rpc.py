@@ -252,6 +252,11 @@ class BitcoindNode:
             return answers.refused(error.code, error.text)
         return answers.accepted()
 
+    def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
+        """See the port. The node works through a batch in order and goes on behind a refusal."""
+        calls = [("sendrawtransaction", (raw.hex(), 0)) for raw in raws]
+        return tuple(_broadcast_answer(reply) for reply in self._transport.batch(calls, self._seconds))
+
     def submit_package(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
         """See the port."""
         try:
@@ -321,6 +326,12 @@ def _utxo(reply: Any) -> Utxo | None:
             confirmations=_int(reply["confirmations"]),
             best_block=_block_hash(reply["bestblock"]),
         )
+
+
+def _broadcast_answer(reply: object) -> Answer:
+    if isinstance(reply, RpcRefused):
+        return answers.refused(reply.code, reply.text)
+    return answers.accepted()
 
 
 def _block_hash(text: Any) -> BlockHash:

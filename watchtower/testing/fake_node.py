@@ -41,6 +41,10 @@ class FakeNode:
             self.add_coin(make_outpoint(tx.txid, number), output.value, output.spk)
         return Answer(BroadcastOutcome.ACCEPTED)
 
+    def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
+        """One after the other."""
+        return tuple(self.broadcast(raw) for raw in raws)
+
     def test_accept(self, raw: bytes) -> Answer:
         """Everything would be taken."""
         Transaction.parse(raw)
