@@ -16,6 +16,7 @@ import msgspec
 
 from domain.chain import display, make_outpoint
 from domain.channel import Channel
+from domain.channel_fold import fold
 from domain.events import (
     CHAIN_STREAM,
     BlockConnected,
@@ -31,7 +32,6 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.parties import Pair
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.repository import Channels
 from watchtower.store.create import open_reader
 from watchtower.store.event_store import LogReader
 from watchtower.store.rebuild import replay
@@ -100,8 +100,10 @@ def assert_tower_healthy(
 
 def _load(log: LogReader, watched: Watched) -> Channel:
     """The channel folded afresh from the log; fails if the registration was lost."""
-    stream = log.stream_id("c", watched.pair.params.proposal_id)
-    return Channels(log).load(stream)
+    events = log.read_stream(log.stream_id("c", watched.pair.params.proposal_id))
+    channel = fold(None, events)
+    assert channel is not None, "the registration is not in the log"
+    return channel
 
 
 # ── O4: the cursor ───────────────────────────────────────────────────────────────────────────────────────────
