@@ -30,7 +30,7 @@ from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.outbox import Outbox
-from watchtower.ports import Failpoint, Node
+from watchtower.ports import Clock, Failpoint, Node
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.rebuild import open_views
@@ -63,11 +63,13 @@ class World:
         failpoint: Failpoint = no_failpoint,
         spendable: float = 1.0,
         profile: int = TAPROOT,
+        clock: Clock | None = None,
     ) -> None:
         self.node = node
         self.directory = directory
         self._node_port = node_port
         self._failpoint = failpoint
+        self._clock = SystemClock() if clock is None else clock
         self._spendable = spendable
         self._profile = profile
         self._pairs = 0
@@ -90,7 +92,7 @@ class World:
             raise
 
     def _open(self) -> None:
-        clock = SystemClock()
+        clock = self._clock
         adapter = BitcoindNode(self.node.rpc_url, cookie_path=self.node.cookie_path, rest_url=self.node.rest_url)
         self.port = self._node_port(adapter)
         self.store = open_store(self.directory / "events.db")
