@@ -143,6 +143,22 @@ class HeaderInfo(msgspec.Struct, frozen=True):
     raw: bytes
 
 
+class DecodedTransaction(msgspec.Struct, frozen=True):
+    """A transaction of a block as the node reads it: outpoints that it spends, scripts of its outputs, its bytes."""
+
+    txid: Txid
+    spends: tuple[OutPoint, ...]
+    scripts: tuple[bytes, ...]
+    raw: bytes
+
+
+class DecodedBlock(msgspec.Struct, frozen=True):
+    """A block as the node reads it: 80 bytes of header, and the transactions in order."""
+
+    header: bytes
+    transactions: tuple[DecodedTransaction, ...]
+
+
 class Utxo(msgspec.Struct, frozen=True):
     """An unspent output; `confirmations` 0 = in the mempool. `best_block` is the tip the answer is about."""
 
@@ -190,6 +206,12 @@ class Node(Protocol):
 
     def block(self, block_hash: bytes) -> bytes:
         """Serialized block; raises `BlockNotAvailable`."""
+
+    def decoded_block(self, block_hash: bytes) -> DecodedBlock:
+        """The same block read by the node (`getblock` 2), a second way to it; raises `BlockNotAvailable`."""
+
+    def fetch_from_peers(self, block_hash: bytes) -> None:
+        """Let the node ask some of its peers for a block that it has no longer; it arrives later, or never."""
 
     def utxos(self, outpoints: Sequence[OutPoint], include_mempool: bool) -> list[Utxo | None]:
         """One answer per outpoint, batched."""

@@ -8,14 +8,14 @@ restricted to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from domain.chain import BlockHash, OutPoint, Txid, display, from_display, outpoint_txid, outpoint_vout
+from domain.chain import BlockHash, OutPoint, Txid, display, from_display, make_outpoint, outpoint_txid, outpoint_vout
 from domain.errors import MalformedInput
 from domain.fees import Market
 from domain.units import MAX_MONEY
@@ -25,6 +25,8 @@ from watchtower.ports import (
     Answer,
     BlockNotAvailable,
     ChainInfo,
+    DecodedBlock,
+    DecodedTransaction,
     HeaderInfo,
     MempoolEntry,
     NodeError,
@@ -32,6 +34,9 @@ from watchtower.ports import (
 )
 
 BLOCK_SECONDS = 60.0
+PEERS_ASKED = 3
+"""Peers that are asked for a missing block; each sends it in full."""
+
 BATCH = 1000
 """Questions per request: about 0.1 MB each way, and 20 ms of the node's time."""
 
@@ -145,16 +150,28 @@ class BitcoindNode:
             raw = self._transport.get(self._rest_url, f"/block/{name}.bin", "getblock", BLOCK_SECONDS)
             if raw is not None:
                 return raw
-        try:
+        with _block_errors(name):
             text = self._transport.call_text("getblock", name, 0, seconds=BLOCK_SECONDS)
-        except RpcRefused as error:
-            if (
-                error.code == _MISC
-            ):  # "Block not available (pruned data)", "(not fully downloaded)", "not found on disk"
-                raise BlockNotAvailable(f"block {name}: {error.text}") from error
-            raise
         with _decoding("getblock"):
             return bytes.fromhex(text.decode("ascii"))
+
+    def decoded_block(self, block_hash: bytes) -> DecodedBlock:
+        """See the port."""
+        name = display(block_hash)
+        with _block_errors(name):
+            header = self._transport.call("getblockheader", name, False, seconds=self._seconds)
+            reply = self._transport.call("getblock", name, 2, seconds=BLOCK_SECONDS)
+        with _decoding("getblock"):
+            return DecodedBlock(bytes.fromhex(header), tuple(_decoded(tx) for tx in reply["tx"]))
+
+    def fetch_from_peers(self, block_hash: bytes) -> None:
+        """See the port. A peer that cannot be asked is passed over; what counts is whether the block arrives."""
+        peers = self._call("getpeerinfo")
+        with _decoding("getpeerinfo"):
+            numbers = [_int(peer["id"]) for peer in peers]
+        for number in numbers[:PEERS_ASKED]:
+            with suppress(RpcRefused):
+                self._call("getblockfrompeer", display(block_hash), number)
 
     # --- outputs and the mempool --------------------------------------------------------------------------------
 
@@ -296,6 +313,27 @@ def satoshi(amount: object) -> int:
     if not 0 <= scaled <= MAX_MONEY or scaled != scaled.to_integral_value():
         raise ValueError("an amount out of range, or with a part of a satoshi")
     return int(scaled)
+
+
+@contextmanager
+def _block_errors(name: str) -> Iterator[None]:
+    """Name what a node says about a block that it knows and cannot hand over: pruned, not downloaded, not on disk."""
+    try:
+        yield
+    except RpcRefused as error:
+        if error.code == _MISC:
+            raise BlockNotAvailable(f"block {name}: {error.text}") from error
+        raise
+
+
+def _decoded(tx: Any) -> DecodedTransaction:
+    spends = [source for source in tx["vin"] if "txid" in source]  # a coinbase spends nothing
+    return DecodedTransaction(
+        txid=Txid(from_display(tx["txid"])),
+        spends=tuple(make_outpoint(from_display(source["txid"]), _int(source["vout"])) for source in spends),
+        scripts=tuple(bytes.fromhex(output["scriptPubKey"]["hex"]) for output in tx["vout"]),
+        raw=bytes.fromhex(tx["hex"]),
+    )
 
 
 @contextmanager
