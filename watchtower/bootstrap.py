@@ -42,10 +42,11 @@ from watchtower.node.transport import RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
-from watchtower.ports import ChainInfo, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
+from watchtower.ports import ChainInfo, Failpoint, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.store.create import open_store
+from watchtower.store.datastore import no_failpoint
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
 from watchtower.store.summary import summary
@@ -90,10 +91,11 @@ class TowerKeyMissing(WatchtowerError):
 class Parts:
     """Everything that one running service consists of; made by `open_parts`, closed once by `close`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, stack: ExitStack, failpoint: Failpoint) -> None:
         self.settings = settings
         self.metrics = metrics
         self._stack = stack
+        self._failpoint = failpoint
         self._thread_end: Callable[[], object] = lambda: None
         self.board = ReadinessBoard(metrics)
         self.wake = Wake()
@@ -158,7 +160,9 @@ class Parts:
 
         path = Path(self.settings.event_log_path)
         try:
-            store = open_store(path, chain_hash=chain_hash(self.settings.network), observe=observe)
+            store = open_store(
+                path, chain_hash=chain_hash(self.settings.network), observe=observe, failpoint=self._failpoint
+            )
         except StoreLocked as error:
             _log.critical("store_locked_out", reason=str(error))
             raise
@@ -168,7 +172,7 @@ class Parts:
         return store
 
     def _open_views(self) -> SqliteRows:
-        rows = open_views(Path(self.settings.views_path), self.store)
+        rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
         self._stack.callback(rows.close)
         return rows
 
@@ -220,7 +224,7 @@ class Parts:
             keystore=self.keystore,
             clock=SystemClock(),
             rng=system_random,
-            failpoint=_no_failpoint,
+            failpoint=self._failpoint,
             settings=TowerSettings(
                 self.settings.network, spendable=self.settings.fees.max_ratio, blocks_per_pass=BLOCKS_PER_PASS
             ),
@@ -286,6 +290,7 @@ class Parts:
             may_register=self._may_register,
             applications=self._load_applications(),
             outbox=self.outbox,
+            failpoint=self._failpoint,
         )
         services = bind(
             context,
@@ -390,7 +395,7 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-def start(loaded: Loaded) -> Parts:
+def start(loaded: Loaded, failpoint: Failpoint = no_failpoint) -> Parts:
     """Logging first, then everything else; raises a typed error that says what to do."""
     settings = loaded.settings
     metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, "sqlite"), routes=ROUTES)
@@ -403,14 +408,14 @@ def start(loaded: Loaded) -> Parts:
     _log.info("config_loaded", path=loaded.path or "defaults and environment")
     for warning in loaded.warnings:
         _log.warning("config_questioned", reason=warning)
-    return open_parts(settings, metrics)
+    return open_parts(settings, metrics, failpoint)
 
 
-def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open everything; closes what is open again if a step fails."""
+def open_parts(settings: Settings, metrics: Metrics, failpoint: Failpoint = no_failpoint) -> Parts:
+    """Open everything; closes what is open again if a step fails. `failpoint` is for tests: named points may fail."""
     stack = ExitStack()
     try:
-        return Parts(settings, metrics, stack)
+        return Parts(settings, metrics, stack, failpoint)
     except BaseException:
         stack.close()
         raise
@@ -438,8 +443,3 @@ def _tower_key(settings: Settings) -> bytes:
     if not keys.secret_in_range(secret):
         raise TowerKeyMissing(f"{path} holds no secret key")
     return keys.public_key(secret)
-
-
-def _no_failpoint(name: str) -> None:
-    """Nothing fails on purpose here."""
-    del name

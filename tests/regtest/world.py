@@ -61,6 +61,7 @@ class World:
         *,
         node_port: Callable[[BitcoindNode], Node] = lambda adapter: adapter,
         failpoint: Failpoint = no_failpoint,
+        views_failpoint: Failpoint = no_failpoint,
         spendable: float = 1.0,
         profile: int = TAPROOT,
         clock: Clock | None = None,
@@ -69,6 +70,7 @@ class World:
         self.directory = directory
         self._node_port = node_port
         self._failpoint = failpoint
+        self._views_failpoint = views_failpoint
         self._clock = SystemClock() if clock is None else clock
         self._spendable = spendable
         self._profile = profile
@@ -97,7 +99,7 @@ class World:
         self.port = self._node_port(adapter)
         self.store = open_store(self.directory / "events.db")
         self.keystore = FileKeystore.open(self.directory / "keystore", PASSPHRASE)
-        self.rows = open_views(self.directory / "views.db", self.store)
+        self.rows = open_views(self.directory / "views.db", self.store, failpoint=self._views_failpoint)
         self.channels = Channels(self.store)
         self.outbox = Outbox()
         self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
@@ -125,6 +127,7 @@ class World:
             ),
             tip_height=lambda: self.tower.follower.cursor.height,
             outbox=self.outbox,
+            failpoint=self._failpoint,
         )
 
     # ── the tower ─────────────────────────────────────────────────────────────────────────────────────────

@@ -48,7 +48,7 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         return events
 
     try:
-        stored = store_decision(context, stream, decide)
+        stored = store_decision(context, stream, decide, point="state_commit")
     except Equivocation:
         note_equivocation(context, stream, content)
         raise

@@ -15,7 +15,7 @@ from domain.events import Payload, envelopes
 from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
 from watchtower.outbox import Outbox
-from watchtower.ports import Clock, EventStore, Keystore, Node, StoreConflict
+from watchtower.ports import Clock, EventStore, Failpoint, Keystore, Node, StoreConflict
 from watchtower.repository import Channels
 
 ATTEMPTS = 3
@@ -52,6 +52,11 @@ class ChannelPolicy(msgspec.Struct, frozen=True):
 def nobody(stream: str) -> None:
     """No one listens."""
     del stream
+
+
+def nothing_fails(name: str) -> None:
+    """Every point is passed."""
+    del name
 
 
 def any_node() -> None:
@@ -113,6 +118,7 @@ class Context(msgspec.Struct, frozen=True):
     recent: RecentNames = msgspec.field(default_factory=RecentNames)
     outbox: Outbox = msgspec.field(default_factory=Outbox)
     applications: Applications = msgspec.field(default_factory=Applications)
+    failpoint: Failpoint = nothing_fails
 
 
 def store_decision(
@@ -120,11 +126,12 @@ def store_decision(
     stream: str,
     decide: Callable[[Channel | None], Sequence[Payload]],
     before: Callable[[], None] = lambda: None,
+    point: str = "decision_commit",
 ) -> bool:
     """Load, decide, store; decide again if another writer was faster. Returns whether anything was stored.
 
-    `before` runs after a decision with events and before they are stored. After a failed store the cached fold
-    is dropped; refusals of `decide` come out unchanged.
+    `before` runs after a decision with events and before they are stored; `point` names the failpoints around the
+    store. After a failed store the cached fold is dropped; refusals of `decide` come out unchanged.
     """
     for attempt in range(1, ATTEMPTS + 1):
         channel = context.channels.find(stream)
@@ -133,7 +140,9 @@ def store_decision(
             return False
         before()
         try:
+            context.failpoint(f"{point}:before")
             context.store.append(envelopes(stream, channel.version if channel else 0, events))
+            context.failpoint(f"{point}:after")
         except StoreConflict:
             context.channels.forget(stream)
             if attempt == ATTEMPTS:

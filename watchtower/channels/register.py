@@ -84,7 +84,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
         _keep_secrets(context, params, request)
 
     stream = context.channels.stream_of(params.proposal_id)
-    created = store_decision(context, stream, decide, before=keep_secrets)
+    created = store_decision(context, stream, decide, before=keep_secrets, point="register_commit")
     # Where the keystore is an old copy, or the HTLC key comes later, the owner's repetition adds what is missing.
     is_over = context.channels.load(stream).resolved is not None
     if not created and not is_over and _keep_secrets(context, params, request):

@@ -164,6 +164,7 @@ class LogDatastore(SQLiteDatastore):
         failpoint: Failpoint = no_failpoint,
     ) -> None:
         self.path = path
+        self.failpoint = failpoint
         self.single_row_tracking = True
         self.originator_id_type = "text"
         self.pool = _Pool(  # type: ignore[assignment]

@@ -142,6 +142,7 @@ class SqliteEventStore(LogReader):
     def __init__(self, log: Log, meta: LogMeta, lock: InstanceLock, observe: Observe = ignore_observation) -> None:
         super().__init__(log, meta, observe)
         self._lock = lock
+        self._failpoint = log.datastore.failpoint
         self._committed = threading.Condition()
         self._last_id = log.recorder.max_notification_id() or 0
         self._versions = StreamVersions(super().version)
@@ -186,7 +187,9 @@ class SqliteEventStore(LogReader):
 
     def close(self) -> None:
         """Drain the queues, fold the write-ahead log, close, give the lock back."""
+        self._failpoint("shutdown_drain:before")
         self._writer.close()
+        self._failpoint("shutdown_drain:after")
         try:
             if not self.broken.is_set():
                 self._checkpoint_if_free()

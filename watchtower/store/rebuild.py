@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,7 @@ def open_views(
         if rows.fits(log.meta.log_id, projections, log.last_id()):
             return rows
         rows.close()
-    rebuild(path, log, projections)
+    rebuild(path, log, projections, failpoint=failpoint)
     return SqliteRows(path, failpoint=failpoint)
 
 
@@ -49,24 +50,50 @@ def open_views_reader(path: Path) -> SqliteRows:
 
 
 def rebuild(
-    path: Path, log: LogReader, projections: Sequence[Projection] = PROJECTIONS, until: int | None = None
+    path: Path,
+    log: LogReader,
+    projections: Sequence[Projection] = PROJECTIONS,
+    until: int | None = None,
+    failpoint: Failpoint = no_failpoint,
 ) -> None:
-    """Fold the log from position 0 (up to event `until`) into a fresh file and put it in place of `path`."""
+    """Fold the log from position 0 (up to event `until`) into a fresh file and put it in place of `path`.
+
+    This is the upgrade of the views: each step passes the failpoint `migration_step`.
+    """
     building = path.with_name(path.name + ".rebuild")
-    _remove(building)
-    rows = new_views_file(building, log.meta.log_id, projections)
+    with _step(failpoint):
+        _remove(building)
+        rows = new_views_file(building, log.meta.log_id, projections)
     try:
         for _ in Projector(log, rows, projections, page=PAGE).catch_up(until):
-            pass
+            with _step(failpoint):
+                pass
         rows.fold_wal()
     finally:
         rows.close()
-    _remove(path, keep_main=True)  # a write-ahead log of the old file must not be applied to the new one
-    building.rename(path)
+    _put_in_place(building, path, failpoint)
 
 
-def _remove(path: Path, *, keep_main: bool = False) -> None:
-    for suffix in ("-wal", "-shm") if keep_main else ("", "-wal", "-shm"):
+def _put_in_place(building: Path, path: Path, failpoint: Failpoint = no_failpoint) -> None:
+    """Replace the old file. It goes first and as a whole; no file at all means another rebuild.
+
+    Its write-ahead log must not be applied to the new file, and without that it may be half of what it was.
+    """
+    with _step(failpoint):
+        _remove(path)
+    with _step(failpoint):
+        building.rename(path)
+
+
+@contextmanager
+def _step(failpoint: Failpoint) -> Iterator[None]:
+    failpoint("migration_step:before")
+    yield
+    failpoint("migration_step:after")
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -134,8 +161,7 @@ def replay(store_path: Path, views_path: Path, scratch: Path, *, replace: bool =
         finally:
             fresh.close()
         if replace:
-            _remove(views_path, keep_main=True)
-            scratch.rename(views_path)
+            _put_in_place(scratch, views_path)
         _remove(scratch)
     compared = live.tables if live is not None else {}
     differing = tuple(name for name, digest in made.tables.items() if name in compared and compared[name] != digest)
