@@ -111,8 +111,8 @@ class RpcProxy:
     """Listens on a free port of loopback from its creation until `close`.
 
     `before_call`, if set, runs before each call of a request is judged (with the proxy's rules unlocked): the place for
-    a reorg between two calls. `transcript` has the last calls in order; `connections` and `most_in_flight` count what the
-    tower opened and asked at the same time.
+    a reorg between two calls. `transcript` has the last calls in order; `connections` and `most_in_flight` count what
+    the tower opened and asked at the same time.
     """
 
     def __init__(self, target: str, *, seed: int = 0) -> None:
