@@ -21,7 +21,7 @@ import uvicorn
 
 from watchtower.bootstrap import Parts
 from watchtower.config import Settings
-from watchtower.http.connection import ConnectionLimits, Doorman, protocol
+from watchtower.http.connection import HEAD_BYTES, ConnectionLimits, Doorman, protocol
 from watchtower.hygiene import forbid_core_dumps
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
@@ -33,6 +33,9 @@ HTTP_SECONDS = 2
 
 PASS_SECONDS = 12.0
 """Time for the present pass: one RPC limit of 10 s and a commit."""
+
+FRAMING = 8
+"""A body in chunks of one byte is six times as long on the wire."""
 
 TICK = 1.0
 STALL = 60.0
@@ -76,6 +79,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         seconds=chosen.request_deadline_seconds,
         total=chosen.max_connections,
         per_address=chosen.max_connections_per_ip,
+        request_bytes=FRAMING * chosen.max_body_bytes + HEAD_BYTES,
     )
 
 

@@ -8,6 +8,7 @@ relies on inner names of uvicorn; tests hold sockets open in every way against b
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,13 +27,26 @@ GRACE = 1.0
 HARD_LIMIT = 2
 """Beyond so many times the limit a connection is cut without an answer."""
 
+HEAD_BYTES = 16_384
+"""Request line and header fields. h11 has this limit itself, httptools has none."""
+
+USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+"""Linux: how long sent bytes may stay unacknowledged, or a peer's window closed. Without it a reader that takes nothing
+would hold its place for ever: closing a connection waits for what is still to be sent."""
+
 
 class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds for a request to arrive; connections at once, all and of one address."""
+    """Seconds for a request to arrive; connections at once, all and of one address.
+
+    `request_bytes` may arrive for one request with all its framing, refused or not; `unread` is for how many seconds
+    a client may leave an answer lying.
+    """
 
     seconds: float = 5.0
     total: int = 512
     per_address: int = 16
+    request_bytes: int = 2**21
+    unread: float = 30.0
 
 
 class Doorman:
@@ -75,9 +89,13 @@ class _Timed:
     _timer: asyncio.TimerHandle | None = None
     _group: bytes | None = None
     _entered = False
+    _received = 0
 
     def admit(self) -> None:
         """Count the connection and start its timer; too many are answered 503, far too many are cut."""
+        own = self.transport.get_extra_info("socket")
+        if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
+            own.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, round(self.doorman.limits.unread * 1000))
         self._group, used = self.doorman.enter(self.client[0] if self.client else "")
         self._entered = True
         self.arm()
@@ -97,12 +115,25 @@ class _Timed:
             self._timer.cancel()
             self._timer = None
 
+    def weigh(self, size: int, *, incomplete: bool) -> None:
+        """Note that bytes of a request have arrived, and whether it is complete with them; cut what has no end.
+
+        The application counts the body itself. What it does not see counts here: framing, trailers, and all that
+        comes after its refusal.
+        """
+        self._received = self._received + size if incomplete else 0
+        if self._received > self.doorman.limits.request_bytes:
+            self.transport.abort()
+
     def end(self) -> None:
         """The connection is gone."""
         self.disarm()
         if self._entered:
             self._entered = False
             self.doorman.leave(self._group)
+
+
+_LONG_HEAD = f"The head of a request may have at most {HEAD_BYTES} bytes."
 
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,19 +157,21 @@ def h11_protocol(doorman: Doorman) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            self._look()
+            self.weigh(len(data), incomplete=self._look())
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._look()
 
-        def _look(self) -> None:
+        def _look(self) -> bool:
+            """Whether a request is on its way."""
             state = self.conn.their_state
             is_begun = state is h11.IDLE and bool(self.conn.trailing_data[0])
             if is_begun or state is h11.SEND_BODY:
                 self.arm()
-            else:
-                self.disarm()
+                return True
+            self.disarm()
+            return False
 
     TimedH11Protocol.doorman = doorman
     return TimedH11Protocol
@@ -149,6 +182,9 @@ def httptools_protocol(doorman: Doorman) -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: PLC0415 - an extra
 
     class TimedHttpToolsProtocol(_Timed, HttpToolsProtocol):
+        _in_head = False
+        _in_request = False
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.admit()
@@ -157,11 +193,25 @@ def httptools_protocol(doorman: Doorman) -> type[asyncio.Protocol]:
             self.end()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.weigh(len(data), incomplete=self._in_request)
+            if self._in_head and self._received > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(_LONG_HEAD)
+
         def on_message_begin(self) -> None:
+            self._in_head = self._in_request = True
             self.arm()
             super().on_message_begin()
 
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+                raise ValueError(_LONG_HEAD)  # the parser turns it into a 400
+            super().on_headers_complete()
+
         def on_message_complete(self) -> None:
+            self._in_request = False
             self.disarm()
             super().on_message_complete()
 

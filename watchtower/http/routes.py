@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from domain.errors import MalformedInput
 from watchtower.http.auth import Claim, Gate, require_scope
-from watchtower.http.body import BODY_SECONDS, MAX_BODY, check_announced, read_body
+from watchtower.http.body import BODY_SECONDS, MAX_BODY, check_announced, read_body, refuse_repeated_names
 from watchtower.http.buckets import Buckets, group_of
 from watchtower.http.endpoint import Call, Endpoint, Reply, read_query
 from watchtower.http.endpoints import ENDPOINTS
@@ -89,7 +89,7 @@ class Api:
             raw = await read_body(request, self._limits.max_body, self._limits.body_seconds)
         principal = NOBODY if claim is None else self._admit(claim, request, raw, endpoint)
         query = read_query(request.query_params.multi_items(), endpoint.query)
-        body = None if endpoint.body is None else from_json(raw, endpoint.body)
+        body = None if endpoint.body is None else _read_document(raw, endpoint.body)
         position = _last_event_id(request) if endpoint.is_stream else None
         call = Call(str(request.path_params.get("id", "")), query, body, position, principal)
         result = await run_in_threadpool(self._run, endpoint, call)
@@ -153,6 +153,12 @@ class EventStream(StreamingResponse):
             await super().stream_response(in_time)
         except TimeoutError:
             _log.info("event_stream_ended", reason="the reader takes nothing")
+
+
+def _read_document(raw: bytes, form: type[Any]) -> Any:
+    document = from_json(raw, form)
+    refuse_repeated_names(raw)
+    return document
 
 
 def _last_event_id(request: Request) -> int | None:
