@@ -17,6 +17,9 @@ _log = structlog.get_logger(__name__)
 PATIENCE = 30.0
 """Seconds without a connection until silence is reported; libzmq tries again every 5 s at most."""
 
+UNHEARD_LIMIT = 2
+"""Times in a row that the timer found blocks until silence is reported; a single lost message is no silence."""
+
 _MESSAGES = frozenset({BellKind.TIP, BellKind.MEMPOOL, BellKind.TOUCHED, BellKind.REMOVED})
 
 
@@ -30,19 +33,21 @@ class Bells:
         wake: Wake,
         metrics: Metrics,
         board: ReadinessBoard,
-        breach_open: Callable[[], bool],
         is_ours: Callable[[bytes], bool] = lambda _txid: False,
     ) -> None:
-        """`endpoints` are the addresses by topic; `is_ours` tells transactions that we sent: news that can wait."""
+        """`endpoints` are the addresses by topic; `is_ours` tells transactions that we sent.
+
+        That one of them entered the mempool is news that can wait; that one left it is not.
+        """
         self._endpoints = endpoints
         self._wake = wake
         self._metrics = metrics
         self._board = board
-        self._breach_open = breach_open
         self._is_ours = is_ours
         self._lost_since: dict[str, float | None] = dict.fromkeys(endpoints, time.monotonic())
         self._known: set[str] = set()
         self._unpublished = ""
+        self._unheard = 0
 
     def ring(self, bell: Bell) -> None:
         """Set the wake flag as urgently as the bell asks for."""
@@ -55,10 +60,10 @@ class Bells:
                 captured = {txid: bell.raw} if txid else {}
                 self._wake.ring(urgent=not self._is_ours(txid), touched=bell.touched, captured=captured)
             case BellKind.TIP:
+                self._unheard = 0
                 self._wake.ring(urgent=True)
             case BellKind.REMOVED:
-                # One of ours may have been evicted; which one is asked over RPC.
-                self._wake.ring(urgent=self._breach_open())
+                self._wake.ring(urgent=self._is_ours(bytes(bell.txid or b"")))
             case BellKind.MEMPOOL:
                 self._wake.ring()
             case BellKind.GAP | BellKind.RESTART:
@@ -72,6 +77,10 @@ class Bells:
             _log.error("zmq_topic_missing", topic="sequence,rawtx", reason=text)
         self._unpublished = text
 
+    def missed_block(self) -> None:
+        """The timer found a block that no message announced; may be called from any thread."""
+        self._unheard += 1
+
     def look(self) -> None:
         """Report or take back the silence."""
         now = time.monotonic()
@@ -81,6 +90,9 @@ class Bells:
         elif unheard:
             lines = " and ".join(f"zmqpub{topic}={self._endpoints[topic]}" for topic in sorted(unheard))
             self._board.set("zmq_silent", f"no connection; does bitcoin.conf say {lines}? Else set node.zmq_… right")
+        elif self._unheard >= UNHEARD_LIMIT:
+            text = "connected, but the last blocks came without a message; do node.zmq_… lead to this node?"
+            self._board.set("zmq_silent", text)
         else:
             self._board.clear("zmq_silent")
 

@@ -7,6 +7,7 @@ prepared; it may be away. Whatever was opened is closed again if a later step fa
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -100,6 +101,8 @@ class Parts:
         self.board = ReadinessBoard(metrics)
         self.wake = Wake()
         self.deferred = 0
+        self.chain_stored_at = 0.0
+        """Monotonic time of the pass thread's last commit."""
         require_private(Path(settings.data_dir), PRIVATE_FILES)
         self.store = self._open_store()
         self.rows = self._open_views()
@@ -123,7 +126,6 @@ class Parts:
             wake=self.wake,
             metrics=metrics,
             board=self.board,
-            breach_open=lambda: self.watch.breach_open,
             is_ours=self.tower.is_ours,
         )
         self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
@@ -154,7 +156,9 @@ class Parts:
         self._stack.close()
 
     def _open_store(self) -> SqliteEventStore:
-        def observe(operation: str, seconds: float, _kind: str) -> None:
+        def observe(operation: str, seconds: float, kind: str) -> None:
+            if operation == "append" and kind == "chain":
+                self.chain_stored_at = time.monotonic()
             if operation in STORE_OPERATIONS:
                 self.metrics.observe("event_store_operation_seconds", STORE_OPERATIONS[operation], value=seconds)
 
@@ -246,10 +250,14 @@ class Parts:
             metrics=self.metrics,
             poll_seconds=self.settings.node.poll_seconds,
             on_end=self._thread_ended,
+            missed_by_zmq=self._missed_by_zmq,
         )
         cursor = self.tower.follower.load()
         watch.height = cursor.height if cursor is not None else 0
         return watch
+
+    def _missed_by_zmq(self) -> None:
+        self.bells.missed_block()
 
     def _check_node(self) -> ChainInfo:
         """The right chain, or an error; missing notifications are only a readiness reason, because the timer works."""

@@ -24,14 +24,12 @@ class Door:
         self.wake = Wake()
         self.metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
         self.board = ReadinessBoard(self.metrics)
-        self.breach_open = False
         self.own: set[bytes] = set()
         self.bells = Bells(
             endpoints={"sequence": "tcp://127.0.0.1:28332", "rawtx": "tcp://127.0.0.1:28333"},
             wake=self.wake,
             metrics=self.metrics,
             board=self.board,
-            breach_open=lambda: self.breach_open,
             is_ours=self.own.__contains__,
         )
 
@@ -80,10 +78,12 @@ def test_only_what_concerns_us_is_urgent(door: Door, kind: BellKind, urgent: boo
     assert (True, urgent, False) == (turn.rung, turn.urgent, turn.hints.full_sweep)
 
 
-def test_an_eviction_is_urgent_while_a_breach_is_open(door: Door) -> None:
-    """It may be our penalty that left the mempool."""
-    door.breach_open = True
-    assert door.turn(BellKind.REMOVED).urgent
+def test_only_the_eviction_of_our_own_transaction_is_urgent(door: Door) -> None:
+    """A penalty that left the mempool is sent again at once; replacements of others must not use up urgent starts."""
+    foreign = door.turn(BellKind.REMOVED, txid=TXID)
+    door.own.add(bytes(TXID))
+    ours = door.turn(BellKind.REMOVED, txid=TXID)
+    assert (False, True) == (foreign.urgent, ours.urgent)
 
 
 @pytest.mark.parametrize("kind", [BellKind.GAP, BellKind.RESTART, BellKind.CONNECTED])
@@ -114,6 +114,18 @@ def test_silence_is_a_reason_until_both_topics_are_connected(door: Door, monkeyp
     half = door.reasons()
     door.turn(BellKind.CONNECTED, "rawtx")
     assert (["zmq_silent"], ["zmq_silent"], []) == (silent, half, door.reasons())
+
+
+def test_blocks_without_messages_are_silence_although_connected(door: Door) -> None:
+    """One message may get lost; two blocks in a row that only the timer found are a reason, until one is heard of."""
+    for topic in ("sequence", "rawtx"):
+        door.turn(BellKind.CONNECTED, topic)
+    door.bells.missed_block()
+    once = door.reasons()
+    door.bells.missed_block()
+    twice = door.reasons()
+    door.turn(BellKind.TIP)
+    assert ([], ["zmq_silent"], []) == (once, twice, door.reasons())
 
 
 def test_a_topic_that_the_node_does_not_publish_is_a_reason(door: Door) -> None:

@@ -218,3 +218,17 @@ def test_missing_topic_is_named_with_its_line() -> None:
     with pytest.raises(ZmqTopicMissing, match=r"zmqpubrawtx=tcp://127\.0\.0\.1:2$"):
         require_topics(published, addresses)
     require_topics([*published, ZmqNotification("pubrawtx", "tcp://127.0.0.1:1", 1000)], addresses)
+
+
+def test_swapped_addresses_are_named() -> None:
+    """Both ports are alive, so both connections would stand and say nothing: the error names them and where to go."""
+    published = [
+        ZmqNotification("pubsequence", "tcp://0.0.0.0:1", 1000),
+        ZmqNotification("pubrawtx", "tcp://0.0.0.0:2", 1000),
+    ]
+    swapped = {"sequence": "tcp://127.0.0.1:2", "rawtx": "tcp://127.0.0.1:1"}
+
+    with pytest.raises(ZmqTopicMissing, match=r"node\.zmq_sequence is .*:2, where the node publishes rawtx; .*:1; "):
+        require_topics(published, swapped)
+    with pytest.raises(ZmqTopicMissing, match=r"node\.zmq_hashblock is .*:1, .* publishes sequence, and .* nowhere"):
+        require_topics(published, {"hashblock": "tcp://127.0.0.1:1"})

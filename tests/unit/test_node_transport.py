@@ -241,6 +241,12 @@ def test_warming_up_is_its_own_error(serve: Serve) -> None:
         rpc(serve(refusal(-28, "Loading banlist…"))).call("x")
 
 
+def test_initial_download_means_later(serve: Serve) -> None:
+    """-10 says that the node cannot tell yet."""
+    with pytest.raises(NodeUnavailable, match="downloading"):
+        rpc(serve(refusal(-10, "Bitcoin Core is in initial sync"))).call("getblock")
+
+
 def test_forbidden_method_is_named(serve: Serve) -> None:
     """403 with an empty body says which method the whitelist lacks."""
     with pytest.raises(NodeAuthError, match=r"getpeerinfo.*rpcwhitelist"):
@@ -412,6 +418,18 @@ def test_rest_needs_no_credentials(serve: Serve) -> None:
     assert client.get(node.url + "/rest", "/block/aa.bin", "getblock") is None
     assert b"GET /rest/block/aa.bin" in node.heads[0]
     assert b"Authorization" not in node.heads[0]
+
+
+def test_a_silent_rest_request_is_given_up_sooner_than_a_slow_one(serve: Serve) -> None:
+    """`silence` bounds the wait for bytes, not the whole exchange."""
+    whole = reply(b"block" * 4)
+    node = serve(SILENCE, lambda _head, _body: [whole[n : n + 4] for n in range(0, len(whole), 4)])
+    client = rpc(node)
+
+    with pytest.raises(NodeUnavailable):
+        client.get(node.url, "/block/aa.bin", "getblock", seconds=30.0, silence=0.1)
+
+    assert b"block" * 4 == client.get(node.url, "/block/aa.bin", "getblock", seconds=30.0, silence=0.1)
 
 
 def test_every_try_is_observed(serve: Serve) -> None:

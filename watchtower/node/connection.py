@@ -55,12 +55,12 @@ class NodeConnection(http.client.HTTPConnection):
         """A thread that ends takes its connection along."""
         self.close()
 
-    def allow(self, seconds: float) -> None:
-        """Give the next exchange this much time: for each wait on the socket, and in total for the reply."""
-        self.timeout = seconds
+    def allow(self, seconds: float, silence: float | None = None) -> None:
+        """Give the next exchange this much time in total, and for each wait on the socket `silence` if that is less."""
+        self.timeout = seconds if silence is None else min(seconds, silence)
         self.deadline = time.monotonic() + seconds
         if self.sock is not None:
-            self.sock.settimeout(seconds)
+            self.sock.settimeout(self.timeout)
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """As in the base class, with our credentials and status 0 until an answer comes."""

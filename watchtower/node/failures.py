@@ -11,6 +11,7 @@ from watchtower.node.connection import REPLY_LIMIT, ReplyTooLarge
 from watchtower.ports import NodeAuthError, NodeError, NodeUnavailable, NodeWarmingUp
 
 WARMING_UP = -28
+IN_INITIAL_DOWNLOAD = -10
 _MADE_BY_LIBRARY = (-342, -343)
 """Codes of python-bitcoinrpc itself: no JSON, no result."""
 
@@ -80,4 +81,6 @@ def refusal(method: str, error: object) -> NodeError:
         return NodeError(f"{method}: the node answered with an error object that cannot be read")
     if code == WARMING_UP:
         return NodeWarmingUp(f"{method}: the node is starting: {text}")
+    if code == IN_INITIAL_DOWNLOAD:
+        return NodeUnavailable(f"{method}: the node is still downloading the chain: {text}")
     return RpcRefused(method, code, text)

@@ -18,6 +18,7 @@ import msgspec
 from domain.chain import BlockHash, OutPoint, Txid, display, from_display, make_outpoint, outpoint_txid, outpoint_vout
 from domain.errors import MalformedInput
 from domain.fees import Market
+from domain.transaction import TxOut
 from domain.units import MAX_MONEY
 from watchtower.node import answers
 from watchtower.node.transport import CALL_SECONDS, Observer, RpcRefused, RpcTransport
@@ -146,10 +147,8 @@ class BitcoindNode:
     def block(self, block_hash: bytes) -> bytes:
         """See the port. REST first where it is configured (6 times cheaper), else `getblock` as text."""
         name = display(block_hash)
-        if self._rest_url is not None:
-            raw = self._transport.get(self._rest_url, f"/block/{name}.bin", "getblock", BLOCK_SECONDS)
-            if raw is not None:
-                return raw
+        if (raw := self._over_rest(name)) is not None:
+            return raw
         with _block_errors(name):
             text = self._transport.call_text("getblock", name, 0, seconds=BLOCK_SECONDS)
         with _decoding("getblock"):
@@ -172,6 +171,20 @@ class BitcoindNode:
         for number in numbers[:PEERS_ASKED]:
             with suppress(RpcRefused):
                 self._call("getblockfrompeer", display(block_hash), number)
+
+    def _over_rest(self, name: str) -> bytes | None:
+        """The quick way to a block. Whatever is wrong with it, `getblock` decides and gets all the time it needs.
+
+        So a request that hangs costs the time of one call, and a node with a slow disk is still waited for.
+        """
+        if self._rest_url is None:
+            return None
+        try:
+            return self._transport.get(
+                self._rest_url, f"/block/{name}.bin", "getblock", BLOCK_SECONDS, silence=self._seconds
+            )
+        except NodeError:
+            return None
 
     # --- outputs and the mempool --------------------------------------------------------------------------------
 
@@ -331,7 +344,9 @@ def _decoded(tx: Any) -> DecodedTransaction:
     return DecodedTransaction(
         txid=Txid(from_display(tx["txid"])),
         spends=tuple(make_outpoint(from_display(source["txid"]), _int(source["vout"])) for source in spends),
-        scripts=tuple(bytes.fromhex(output["scriptPubKey"]["hex"]) for output in tx["vout"]),
+        outputs=tuple(
+            TxOut(satoshi(output["value"]), bytes.fromhex(output["scriptPubKey"]["hex"])) for output in tx["vout"]
+        ),
         raw=bytes.fromhex(tx["hex"]),
     )
 

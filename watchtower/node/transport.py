@@ -118,11 +118,17 @@ class RpcTransport:
         result: bytes = self._perform(method, work, seconds, self._place)
         return result
 
-    def get(self, base_url: str, path: str, name: str, seconds: float = CALL_SECONDS) -> bytes | None:
-        """Body of a GET without credentials (the node's REST interface), None unless the status is 200."""
+    def get(
+        self, base_url: str, path: str, name: str, seconds: float = CALL_SECONDS, silence: float | None = None
+    ) -> bytes | None:
+        """Body of a GET without credentials (the node's REST interface), None unless the status is 200.
+
+        `seconds` bound the whole exchange, `silence` bounds each wait for the next bytes.
+        """
         parts = _http_url(base_url)
 
         def work(connection: NodeConnection) -> bytes | None:
+            connection.allow(seconds, silence)
             connection.request("GET", parts.path.rstrip("/") + path)
             body = connection.getresponse().read()
             return body if connection.status == http.client.OK else None
