@@ -21,6 +21,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import ClassVar
@@ -160,7 +161,8 @@ class _Running:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        # Looked at and not reaped: until `end` the number of the process, and of its group, stays its own.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def send(self, question: bytes, deadline: float) -> None:
         if len(question) > MAX_FRAME:
@@ -190,7 +192,9 @@ class _Running:
 
 def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
     ours.close()
-    process.kill()
+    # The whole group, which has the number of its first member: what foreign code started must not outlive it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

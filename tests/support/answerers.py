@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 
 def echo(greeting: str) -> Callable[[bytes], bytes]:
@@ -13,6 +16,12 @@ def echo(greeting: str) -> Callable[[bytes], bytes]:
     def answer(question: bytes) -> bytes:
         if question == b"sleep":
             threading.Event().wait()
+        if question.startswith(b"child"):
+            child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+            if question == b"child and death":
+                Path(os.environ["HOME"], "pid").write_text(str(child.pid))
+                os._exit(9)
+            return str(child.pid).encode()
         if question == b"much":
             return bytes(5 * 2**20)
         said = str(os.getpid()).encode() if question == b"pid" else question

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,37 @@ def test_a_process_that_died_between_questions_is_replaced(worker: Worker) -> No
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     assert b"hello: again" == worker.ask(b"again")
+
+
+def test_children_of_foreign_code_end_with_it(worker: Worker) -> None:
+    """A validator that started a process of its own and is closed leaves nobody behind."""
+    child = int(worker.ask(b"child").split()[-1])
+    worker.close()
+
+    assert ends(child)
+
+
+def test_children_of_foreign_code_end_when_it_dies(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same if the process in the middle ends by itself, during a question."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(WorkerFailed, match="died"):
+        worker.ask(b"child and death")
+
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+def ends(pid: int) -> bool:
+    """Whether a process that is not our child ends within some seconds."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 5.0)[0])
+    finally:
+        os.close(handle)
 
 
 def test_the_time_limit_holds_and_ends_the_process(worker: Worker) -> None:
