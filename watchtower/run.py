@@ -39,7 +39,7 @@ FRAMING = 8
 
 TICK = 1.0
 STALL = 60.0
-"""Seconds without progress of the pass thread until it counts as stalled; a quiet tower passes every 15 s."""
+"""Seconds without progress of a thread until it counts as stalled; a quiet tower passes every 15 s."""
 
 START_EXTENSION = 30
 
@@ -92,7 +92,6 @@ class Process:
         self._stop = asyncio.Event()
         self._failure = ""
         self._ready = False
-        self._progress = (time.monotonic(), 0)
 
     async def serve(self) -> int:
         """Run until a signal or a failure; returns the exit code."""
@@ -141,41 +140,58 @@ class Process:
             try:
                 await work
             except asyncio.CancelledError:
+                self._ended(name, "CancelledError")
                 raise
             except BaseException as error:  # noqa: BLE001 - the border of the task: the process ends loudly
-                _log.critical("task_ended", task=name, reason=type(error).__name__, exc_info=error)
+                self._ended(name, type(error).__name__, error)
+            else:
+                self._ended(name, "it returned")
             finally:
                 if known:
                     self._parts.metrics.set("task_up", name, value=0)
-            if not self._stop.is_set():
-                self._fail(f"task {name} ended")
 
         return asyncio.get_running_loop().create_task(guarded(), name=name)
 
+    def _ended(self, name: str, reason: str, error: BaseException | None = None) -> None:
+        """The end of a task is in order after the stop only, whoever ended it."""
+        if not self._stop.is_set():
+            _log.critical("task_ended", task=name, reason=reason, exc_info=error)
+            self._fail(f"task {name} ended")
+
     async def _ticks(self) -> None:
-        """Heartbeats: silence of ZMQ, stalled passes, the manager's watchdog."""
+        """Heartbeats: silence of ZMQ, stalled threads, a log that failed, the manager's watchdog."""
         while True:
             self._parts.bells.look()
             for task in ("zmq", "api", "admin"):
                 self._parts.metrics.set("task_last_progress_timestamp_seconds", task, value=time.time())
-            moving = self._is_moving()
-            if moving:
-                self._parts.board.clear("task_stalled")
+            if self._parts.store.broken.is_set():
+                # Without this the process would live on until the pass thread next has something to write.
+                _log.critical("task_ended", task="store-writer", reason="the log failed")
+                self._fail("task store-writer ended")
+                return
+            stalled = self._stalled()
+            if stalled:
+                self._parts.board.set("task_stalled", stalled)
             else:
-                self._parts.board.set("task_stalled", "the pass thread has made no progress for a minute")
+                self._parts.board.clear("task_stalled")
             if not self._ready:
                 self._supervisor.waiting(START_EXTENSION)
-            if moving:
+            if not stalled:
                 self._supervisor.alive()
             await asyncio.sleep(min(TICK, self._supervisor.watchdog_seconds / 2 or TICK))
 
-    def _is_moving(self) -> bool:
-        """The pass thread finished a turn or stored a block lately; a long catch-up is progress."""
-        since, position = self._progress
-        last_id = self._parts.store.last_id()
-        latest = time.monotonic() if last_id != position else max(since, self._parts.watch.last_progress)
-        self._progress = (latest, last_id)
-        return time.monotonic() - latest < STALL
+    def _stalled(self) -> str:
+        """Which thread has made no progress for long, in words; empty if all do.
+
+        The pass thread moves with each turn that ends and with each commit of its own, so that a long catch-up counts
+        as progress. What clients store does not count: it is no sign that anybody looks at the chain.
+        """
+        moved = max(self._parts.watch.last_progress, self._parts.chain_stored_at)
+        if time.monotonic() - moved > STALL:
+            return f"the pass thread has made no progress for {STALL:g} seconds"
+        if self._parts.store.writing_for() > STALL:
+            return f"the log has been writing one commit for {STALL:g} seconds; is the disk all right?"
+        return ""
 
     def _phase_changed(self, state: Readiness) -> None:
         names = ", ".join(reason.name for reason in state.reasons)

@@ -154,6 +154,10 @@ class SqliteEventStore(LogReader):
         """Set when the file failed for good."""
         return self._writer.broken
 
+    def writing_for(self) -> float:
+        """Seconds since the present commit began; a minute means that the disk hangs."""
+        return self._writer.writing_for()
+
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
         """Store all envelopes or none; returns the last notification id once they are durable."""
         return self.submit(job, chain=chain).result()

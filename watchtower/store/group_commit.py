@@ -72,6 +72,7 @@ class GroupCommit:
         self._clients: deque[PendingJob] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._busy_since: float | None = None
         self.broken = threading.Event()
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="store-writer")
@@ -92,6 +93,11 @@ class GroupCommit:
             self._wake.notify()
         return job.future
 
+    def writing_for(self) -> float:
+        """Seconds since the present commit began, 0 while the writer waits for work."""
+        since = self._busy_since
+        return 0.0 if since is None else perf_counter() - since
+
     def close(self, timeout: float = 10.0) -> None:
         """Refuse new jobs, write the queued ones, end the thread."""
         with self._wake:
@@ -108,10 +114,13 @@ class GroupCommit:
                 return
             if not group and not dirty:
                 continue
+            self._busy_since = perf_counter()
             try:
                 self._commit(group) if group else self._on_idle()
             except Exception as error:  # noqa: BLE001 - the border of the writer task: nothing is written after it
                 self._break(group, error)
+            finally:
+                self._busy_since = None
             if self.broken.is_set():
                 return
             dirty = bool(group)
