@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: list setup demo check test bench format pages lock clean
+.PHONY: list setup demo check test chaos soak bench format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,16 @@ test: check ## Everything that CI runs: the fast gate, then the tests on a real 
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest $(PYTEST_ARGS)
+
+RUNS ?= 100
+FIRST ?= 0
+MINUTES ?= 30
+
+chaos: $(STAMP) ## Random schedules on two real nodes: make chaos RUNS=300 FIRST=1000; writes build/chaos.json
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.chaos.run --runs $(RUNS) --first $(FIRST) --workers $(WORKERS)
+
+soak: $(STAMP) ## The service under faults for a while: make soak MINUTES=30; writes build/soak.json and build/soak.csv
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.chaos.soak --minutes $(MINUTES)
 
 bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
