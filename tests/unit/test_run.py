@@ -6,13 +6,21 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from watchtower.config import Settings
+from domain.events import AlertCleared, AlertKind, Envelope, envelopes
+from watchtower import run
+from watchtower.bootstrap import Parts, open_parts
+from watchtower.config import Settings, load
+from watchtower.new_tower import create
 from watchtower.run import Process
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.metrics import Metrics
@@ -37,7 +45,9 @@ class FakeParts(SimpleNamespace):
 
     def __init__(self) -> None:
         metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
-        threads = SimpleNamespace(start=lambda: None, stop=lambda _seconds: True, last_progress=0.0, height=7)
+        threads = SimpleNamespace(
+            start=lambda: None, stop=lambda _seconds: True, last_progress=time.monotonic(), height=7
+        )
         super().__init__(
             metrics=metrics,
             board=ReadinessBoard(metrics),
@@ -45,7 +55,9 @@ class FakeParts(SimpleNamespace):
             watch=threads,
             reporter=threads,
             bells=SimpleNamespace(look=lambda: None),
-            store=SimpleNamespace(last_id=lambda: 1),
+            store=SimpleNamespace(last_id=lambda: 1, broken=threading.Event(), writing_for=lambda: self.writing),
+            chain_stored_at=0.0,
+            writing=0.0,
             settings=Settings(),
             sockets={name: self._bound() for name in ("api", "admin")},
             facts={"version": "0", "network": "regtest"},
@@ -77,9 +89,12 @@ class FakeParts(SimpleNamespace):
 
 
 @pytest.fixture
-def parts() -> FakeParts:
+def parts() -> Iterator[FakeParts]:
     """Parts that a test may break."""
-    return FakeParts()
+    made = FakeParts()
+    yield made
+    for sock in made.sockets.values():
+        sock.close()
 
 
 async def served(parts: FakeParts, then: Callable[[], object]) -> int:
@@ -119,3 +134,175 @@ async def test_a_pass_that_does_not_end_is_told_by_the_exit_code(parts: FakePart
     """The stop is not clean then, and the service manager hears of it."""
     parts.watch.stop = lambda _seconds: False
     assert 1 == await served(parts, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+# ── death of a task ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def ended(logs: list[Any]) -> list[str]:
+    """The names of what died, as the log tells them."""
+    return [line["task"] for line in logs if line["event"] == "task_ended"]
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["api", "admin", "zmq", "ticks", "threads"])
+async def test_fault_P12_a_task_that_is_killed(parts: FakeParts, name: str) -> None:
+    """Each task of the loop, cancelled from outside: exit code 1, and the log names it."""
+
+    def kill() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() == name:
+                task.cancel()
+
+    with capture_logs() as logs:
+        code = await served(parts, kill)
+
+    assert (1, 1, [name]) == (code, parts.closed, ended(logs))
+    assert [f"task {name} ended"] == [line["reason"] for line in logs if line["event"] == "service_failed"]
+
+
+@pytest.mark.asyncio
+async def test_fault_P12_a_log_that_failed(parts: FakeParts) -> None:
+    """The writer ended: the process does not wait until the pass thread has something to write."""
+    parts.store.broken.set()
+    with capture_logs() as logs:
+        code = await served(parts, lambda: None)
+
+    assert (1, ["store-writer"]) == (code, ended(logs))
+
+
+# ── stalls ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Manager(Supervisor):
+    """Counts the signs of life."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.watchdog_seconds = 0.02
+        self.pings = 0
+
+    def alive(self) -> None:
+        """One more."""
+        self.pings += 1
+
+
+def pass_thread(parts: FakeParts, *, stands: bool) -> None:
+    """The pass thread makes no progress any more, or made some just now."""
+    parts.watch.last_progress = time.monotonic() - (1.0 if stands else 0.0)
+
+
+def writer(parts: FakeParts, *, stands: bool) -> None:
+    """The same for the thread that writes the log."""
+    parts.writing = 1.0 if stands else 0.0
+
+
+def only_clients_store(parts: FakeParts, *, stands: bool) -> None:
+    """The log grows, and nothing of it comes from the pass thread."""
+    pass_thread(parts, stands=stands)
+    numbers = iter(range(10**6))
+    parts.store.last_id = lambda: next(numbers)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("stall", [pass_thread, writer, only_clients_store])
+async def test_fault_P12_a_stalled_thread(
+    parts: FakeParts, stall: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a reason, the manager hears nothing while it holds, and it clears by itself."""
+    monkeypatch.setattr(run, "STALL", 0.5)
+    manager = Manager()
+    task = asyncio.create_task(Process(parts, manager).serve())  # type: ignore[arg-type]
+    stall(parts, stands=True)
+    await asyncio.sleep(0.05)
+    reasons, silent = [reason.name for reason in parts.board.snapshot().reasons], manager.pings
+    stall(parts, stands=False)
+    await asyncio.sleep(0.05)
+    after, heard = parts.board.snapshot().reasons, manager.pings
+    os.kill(os.getpid(), signal.SIGTERM)
+    code = await asyncio.wait_for(task, 10)
+
+    assert (["task_stalled"], ()) == (reasons, after)
+    assert silent == 0
+    assert heard > 0
+    assert code == 0
+
+
+@pytest.mark.asyncio
+async def test_fault_P12_a_long_catch_up_is_no_stall(parts: FakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that lasts and stores block after block moves."""
+    monkeypatch.setattr(run, "STALL", 0.5)
+    pass_thread(parts, stands=True)
+    parts.chain_stored_at = time.monotonic()
+    process = Process(parts, Supervisor({}))  # type: ignore[arg-type]
+
+    assert process._stalled() == ""
+
+
+@pytest.mark.asyncio
+async def test_fault_P12_a_stalled_loop(parts: FakeParts) -> None:
+    """Signs of life come from the loop itself: when it hangs, the manager hears nothing."""
+    manager = Manager()
+    task = asyncio.create_task(Process(parts, manager).serve())  # type: ignore[arg-type]
+    await asyncio.sleep(0.05)
+    before = manager.pings
+    threading.Event().wait(0.1)  # the loop hangs in here
+    after = manager.pings
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(task, 10)
+
+    assert before == after > 0
+
+
+# ── the real threads ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def kill_pass(parts: Parts) -> None:
+    """The core raises what nobody expects."""
+    parts.watch.take_turn = fail  # type: ignore[method-assign]
+    parts.wake.ring(urgent=True)
+
+
+def kill_reporter(parts: Parts) -> None:
+    """The reader of the log fails."""
+    parts.reporter.catch_up = fail  # type: ignore[method-assign]
+
+
+def kill_writer(parts: Parts) -> None:
+    """A commit fails with a mistake of the program."""
+    parts.store._writer._recorder.insert_jobs = fail  # type: ignore[method-assign]
+    job = parts.store.submit(block_job())
+    job.add_done_callback(lambda done: done.exception())
+
+
+def fail(*_: object) -> Any:
+    """Whatever it is asked."""
+    raise ZeroDivisionError("boom")
+
+
+def block_job() -> list[Envelope]:
+    """A job that the store takes."""
+    return envelopes("c" + "x" * 22, 0, [AlertCleared(recorded_at=1, kind=AlertKind.SELF_BREACH, height=1)])
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("kill", "name"), [(kill_pass, "pass"), (kill_reporter, "reporter"), (kill_writer, "store-writer")]
+)
+async def test_fault_P12_a_thread_of_the_service_dies(tmp_path: Path, kill: Callable[[Parts], None], name: str) -> None:
+    """With the parts of a real service whose node is away: the process ends with 1, and the log names the thread."""
+    anywhere = {"listen": "127.0.0.1:0"}
+    settings = {"node": {"rpc_url": "http://127.0.0.1:9"}, "api": anywhere, "admin": anywhere}
+    made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", settings)
+    with capture_logs() as logs:
+        real = open_parts(
+            load({}, config_path=str(made.config_path)).settings, Metrics(build=("0", "0", "regtest", "sqlite"))
+        )
+        task = asyncio.create_task(Process(real, Supervisor({})).serve())
+        await asyncio.sleep(0.1)
+        kill(real)
+        code = await asyncio.wait_for(task, 20)
+
+    assert (1, name) == (code, ended(logs)[0])
