@@ -82,11 +82,11 @@ def test_hang_truncate_status_and_errors(node: RegtestNode, proxy: RpcProxy) -> 
     proxy.garble(b"{}", "getbestblockhash", times=2)
     with pytest.raises(NodeError):
         ours.best_hash()
-    proxy.status(503, times=2)
+    proxy.status(503, times=4)
     with pytest.raises(NodeUnavailable, match="503"):
         ours.best_hash()
     assert node.tip() == ours.best_hash()
-    assert [Break.HANG, *[Break.TRUNCATE] * 2, Break.ERROR, *[Break.GARBLE] * 2, *[Break.STATUS] * 2, None] == [
+    assert [Break.HANG, *[Break.TRUNCATE] * 2, Break.ERROR, *[Break.GARBLE] * 2, *[Break.STATUS] * 4, None] == [
         line.fault for line in proxy.transcript
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from domain.chain import from_display, make_outpoint
+from domain.chain import display, from_display, make_outpoint, outpoint_txid, outpoint_vout
 from domain.fees import Market
 from watchtower.node import rpc
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
@@ -136,7 +136,8 @@ def test_confirmed_transaction_is_not_in_the_mempool(answering: Replies) -> None
 
 def test_confirmed_spender_is_not_in_the_mempool(answering: Replies) -> None:
     """A node with -txospenderindex names confirmed spenders too."""
-    pending, confirmed = {"spendingtxid": HASH}, {"spendingtxid": HASH, "blockhash": HASH}
+    pending = {"txid": display(outpoint_txid(OUTPOINT)), "vout": outpoint_vout(OUTPOINT), "spendingtxid": HASH}
+    confirmed = pending | {"blockhash": HASH}
 
     assert {OUTPOINT: from_display(HASH)} == answering([pending]).mempool_spenders([OUTPOINT])
     assert {} == answering([confirmed]).mempool_spenders([OUTPOINT])
@@ -146,6 +147,20 @@ def test_too_few_answers_are_an_error(answering: Replies) -> None:
     """An answer for each question, or none counts."""
     with pytest.raises(NodeError):
         answering([]).mempool_spenders([OUTPOINT])
+
+
+@pytest.mark.parametrize("replies", ["x", [{"spendingtxid": HASH}], [{"txid": HASH, "vout": 9}], {"a": 1}, [None], 5])
+def test_answers_about_other_outpoints_are_an_error(answering: Replies, replies: object) -> None:
+    """What does not name the outpoint asked for says nothing about it, not even that nobody spends it."""
+    with pytest.raises(NodeError):
+        answering(replies).mempool_spenders([OUTPOINT])
+
+
+@pytest.mark.parametrize("result", [None, "", 5, [HASH], "00" * 31])
+def test_only_a_txid_means_accepted(answering: Replies, result: object) -> None:
+    """Another answer to a broadcast tells nothing; the responder tries again."""
+    with pytest.raises(NodeError):
+        answering(result).broadcast(b"\x00")
 
 
 def test_absent_and_refused_estimates_are_left_out(answering: Replies) -> None:

@@ -295,6 +295,16 @@ def test_broken_exchange_is_repeated_once_on_a_new_connection(serve: Serve, brok
     assert (2, 2) == (len(node.bodies), node.connections)
 
 
+def test_a_full_work_queue_is_asked_four_times(serve: Serve) -> None:
+    """It drains within milliseconds; after three more tries the pass ends."""
+    node = serve(FULL_503, FULL_503, FULL_503, ok("fine"), FULL_503)
+
+    assert "fine" == rpc(node).call("getbestblockhash")
+    with pytest.raises(NodeUnavailable, match="503"):
+        rpc(node).call("getbestblockhash")
+    assert 4 + 4 == len(node.bodies)
+
+
 @pytest.mark.parametrize("method", ["sendrawtransaction", "submitpackage"])
 def test_broadcast_is_not_repeated(serve: Serve, method: str) -> None:
     """The transport never sends a transaction twice by itself."""

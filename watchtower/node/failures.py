@@ -12,6 +12,9 @@ from watchtower.ports import NodeAuthError, NodeError, NodeUnavailable, NodeWarm
 
 WARMING_UP = -28
 IN_INITIAL_DOWNLOAD = -10
+QUEUE_TRIES = 3
+"""Further tries while the node's work queue is full: it drains within milliseconds, and a pass that fails waits longer."""
+
 _MADE_BY_LIBRARY = (-342, -343)
 """Codes of python-bitcoinrpc itself: no JSON, no result."""
 
@@ -40,18 +43,18 @@ class RpcRefused(NodeError):
 
 
 class Failure(NamedTuple):
-    """The error to raise, the outcome to count, and whether the same call on a new connection may be tried."""
+    """The error to raise, the outcome to count, and how often the same call on a new connection may be tried."""
 
     error: NodeError
     outcome: str
-    again: bool = False
+    again: int = 0
 
 
 def failure(method: str, error: Exception, status: int, where: str, seconds: float) -> Failure:
     """Judge what `work` raised; `status` is the HTTP status, 0 if there was no answer."""
     if status == http.client.UNAUTHORIZED:
         text = "the node refused the credentials (401); check rpc_user and rpc_password, or rpc_cookie_path"
-        return Failure(NodeAuthError(f"{method}: {text}"), "auth_error", again=True)
+        return Failure(NodeAuthError(f"{method}: {text}"), "auth_error", again=1)
     if status == http.client.FORBIDDEN:
         text = "the node does not allow this user the method (403); add it to rpcwhitelist"
         return Failure(NodeAuthError(f"{method}: {text}"), "auth_error")
@@ -59,18 +62,19 @@ def failure(method: str, error: Exception, status: int, where: str, seconds: flo
         refused = refusal(method, error.error)
         return Failure(refused, "rpc_error")
     if status == http.client.SERVICE_UNAVAILABLE:
-        return Failure(NodeUnavailable(f"{method}: the node's work queue is full (503)"), "transport_error", again=True)
+        text = f"{method}: the node's work queue is full (503)"
+        return Failure(NodeUnavailable(text), "transport_error", again=QUEUE_TRIES)
     if isinstance(error, NodeError):
         return Failure(error, "transport_error")
     if isinstance(error, TimeoutError):
         return Failure(NodeUnavailable(f"{method}: no answer from {where} within {seconds:g} s"), "timeout")
     if isinstance(error, (OSError, http.client.HTTPException)):
         text = f"{method}: no answer from {where}: {type(error).__name__} {error}".rstrip()
-        return Failure(NodeUnavailable(text), "transport_error", again=True)
+        return Failure(NodeUnavailable(text), "transport_error", again=1)
     if isinstance(error, ReplyTooLarge):
         return Failure(NodeError(f"{method}: the reply is larger than {REPLY_LIMIT} bytes"), "transport_error")
     text = f"{method}: the reply (HTTP {status}) cannot be read: {type(error).__name__}"
-    return Failure(NodeError(text), "transport_error", again=True)
+    return Failure(NodeError(text), "transport_error", again=1)
 
 
 def refusal(method: str, error: object) -> NodeError:

@@ -124,6 +124,8 @@ class BitcoindNode:
                     return None
                 raise reply
         with _decoding("getblockheader"):
+            if known["hash"] != name:
+                raise ValueError("an answer about another block")
             return HeaderInfo(
                 hash=_block_hash(known["hash"]),
                 prev=_block_hash(known.get("previousblockhash", "00" * 32)),  # absent for the genesis block
@@ -206,7 +208,9 @@ class BitcoindNode:
             places = [dict(zip(("txid", "vout"), _place(outpoint), strict=True)) for outpoint in chunk]
             replies = self._call("gettxspendingprevout", places)
             with _decoding("gettxspendingprevout"):
-                for outpoint, reply in zip(chunk, replies, strict=True):
+                for outpoint, place, reply in zip(chunk, places, replies, strict=True):
+                    if (reply["txid"], reply["vout"]) != (place["txid"], place["vout"]):
+                        raise ValueError("an answer about another outpoint")
                     if "spendingtxid" in reply and "blockhash" not in reply:
                         spenders[outpoint] = Txid(from_display(reply["spendingtxid"]))
         return spenders
@@ -277,10 +281,10 @@ class BitcoindNode:
     def broadcast(self, raw: bytes) -> Answer:
         """See the port. `maxfeerate` 0: the default guard would refuse late bids of large channels."""
         try:
-            self._call("sendrawtransaction", raw.hex(), 0)
+            reply = self._call("sendrawtransaction", raw.hex(), 0)
         except RpcRefused as error:
-            return answers.refused(error.code, error.text)
-        return answers.accepted()
+            reply = error
+        return _broadcast_answer(reply)
 
     def broadcast_many(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
         """See the port. The node works through a batch in order and goes on behind a refusal."""
@@ -381,9 +385,11 @@ def _utxo(reply: Any) -> Utxo | None:
         )
 
 
-def _broadcast_answer(reply: object) -> Answer:
+def _broadcast_answer(reply: Any) -> Answer:
     if isinstance(reply, RpcRefused):
         return answers.refused(reply.code, reply.text)
+    with _decoding("sendrawtransaction"):
+        from_display(reply)  # anything else than a txid is no acceptance
     return answers.accepted()
 
 

@@ -144,24 +144,27 @@ class RpcTransport:
         self._connections().clear()
 
     def _perform(self, method: str, work: Callable[[NodeConnection], Any], seconds: float, place: _Place) -> Any:
-        """Run `work`; run it once more on a new connection where that can help and can do no harm."""
+        """Run `work`; run it again on a new connection where that can help and can do no harm."""
         if not self._slots.acquire(timeout=seconds):
             raise NodeUnavailable(f"{method}: {IN_FLIGHT} other calls to the node are under way")
         try:
             result = self._attempt(method, work, seconds, place)
-            if isinstance(result, Failure) and self._may_repeat(method, result):
-                time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - spreads callers, so that a full queue drains
+            tries = 1
+            while isinstance(result, Failure) and self._may_repeat(method, result, tries):
+                # Spreads the callers, so that a full queue drains.
+                time.sleep(random.uniform(0.005, 0.05) * tries)  # noqa: S311 - guards nothing
                 result = self._attempt(method, work, seconds, place)
+                tries += 1
         finally:
             self._slots.release()
         if isinstance(result, Failure):
             raise result.error
         return result
 
-    def _may_repeat(self, method: str, failed: Failure) -> bool:
-        if failed.outcome == "auth_error":
-            return failed.again and self._cookie_path is not None
-        return failed.again and method not in NOT_TWICE
+    def _may_repeat(self, method: str, failed: Failure, tries: int) -> bool:
+        if tries > failed.again:
+            return False
+        return self._cookie_path is not None if failed.outcome == "auth_error" else method not in NOT_TWICE
 
     def _attempt(self, method: str, work: Callable[[NodeConnection], Any], seconds: float, place: _Place) -> Any:
         """The result of `work`, or a `Failure`. Observed once; after a failure the connection is gone."""
