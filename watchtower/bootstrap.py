@@ -23,6 +23,7 @@ from domain.contract import keys
 from domain.contract.params import ParamsPolicy, profile_for
 from domain.contract.state_rules import StatePolicy
 from projections.catalog import PROJECTIONS
+from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
 from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
@@ -317,7 +318,11 @@ class Parts:
     def _build_gate(self) -> Gate:
         chosen = self.settings.api
         return Gate(
-            bytes.fromhex(chosen.token_hash), self.access, tower_key=self.tower_key[1:], skew=chosen.clock_skew_seconds
+            bytes.fromhex(chosen.token_hash),
+            self.access,
+            tower_key=self.tower_key[1:],
+            skew=chosen.clock_skew_seconds,
+            is_owner=lambda key: bool(self.rows.find(CHANNEL_INFO, "owner_key", key)),
         )
 
     def _may_register(self, key: bytes) -> bool:

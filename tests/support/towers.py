@@ -23,6 +23,7 @@ from domain.fees import Market
 from domain.spending import funding_confirmed
 from domain.transaction import Transaction
 from projections.catalog import PROJECTIONS
+from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
@@ -148,6 +149,7 @@ class Bench:
             sha256(TOKEN.encode()).digest(),
             self.access,
             tower_key=TOWER_ID,
+            is_owner=lambda key: bool(self.rows.find(CHANNEL_INFO, "owner_key", key)),
             now=lambda: self.clock.wall_microseconds() / 1e6,
             monotonic=self.clock.monotonic,
         )

@@ -494,3 +494,30 @@ async def test_strangers_do_not_use_up_the_memory_for_owners(
 
     assert [200, 200, 503, 503] == [answer.status_code for answer in crowd]
     assert [200, 200, 200] == [answer.status_code for answer in (early, late, other)]
+
+
+@pytest.mark.asyncio
+async def test_an_owner_comes_back_through_a_crowd_of_strangers(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart nobody is known: an owner is looked up when the room of strangers is full."""
+    monkeypatch.setattr("watchtower.http.auth.STRANGERS", 2)
+    bench = Bench(tmp_path)
+    name = bench.registered(pair)
+    crowd = [await party(bench, sha256(b"%d" % number).digest()).get("/v1/info") for number in range(3)]
+    back = await party(bench, pair.secrets(Side.B).auth).get(f"/v1/channels/{name}")
+
+    assert [200, 200, 503] == [answer.status_code for answer in crowd]
+    assert 200 == back.status_code
+
+
+@pytest.mark.asyncio
+async def test_a_request_is_good_once_when_its_key_becomes_known(tower: Bench, pair: Pair) -> None:
+    """A stranger's first request makes it an owner; the same bytes are remembered all the same."""
+    name = tower.registered(pair)
+    request = httpx.Request("GET", f"http://tower/v1/channels/{name}")
+    signer(tower, pair.secrets(Side.B).auth).sign(request)
+    async with httpx.AsyncClient(transport=tower.transport()) as http:
+        answers = [await http.send(request) for _ in range(2)]
+
+    assert [200, 401] == [answer.status_code for answer in answers]

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from domain.contract import keys
 from domain.errors import MalformedInput
 from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, Scope
-from watchtower.http.nonces import Nonces
+from watchtower.http.nonces import Nonces, TooBusy
 from watchtower.http.principal import Principal
 from watchtower.http.problems import ClockSkew, EdgeRefusal
 from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, body_digest, read_headers
@@ -50,7 +50,8 @@ class Gate:
     """Checks credentials. `token_sha256` is the token of `watchtower init`, `access` the file with all others.
 
     `tower_key` (x-only) is what parties sign their requests for; without it only tokens are taken. `skew` is the
-    accepted difference of clocks in seconds, `now` tells Unix seconds.
+    accepted difference of clocks in seconds, `now` tells Unix seconds. `is_owner` looks a key up among those of all
+    channels; it is asked only while the room for strangers is full.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Gate:
         *,
         tower_key: bytes = b"",
         skew: int = 60,
+        is_owner: Callable[[bytes], bool] = lambda _key: False,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +69,7 @@ class Gate:
         self._access = access
         self._tower_key = tower_key
         self._skew = skew
+        self._is_owner = is_owner
         self._now = now
         self._monotonic = monotonic
         # A second more than a request can be timely: it may come at the first and at the last moment.
@@ -122,8 +125,7 @@ class Gate:
                 "unauthorized", "the signature is not one by keyid over this request for this tower (its tower_id)"
             )
         # Only good signatures are remembered, so that nobody can use up a stranger's nonces.
-        nonces = self._nonces if self._is_known(headers.key) else self._strangers
-        if not nonces.add(headers.key, headers.nonce, self._monotonic()):
+        if not self._is_new(headers.key, headers.nonce):
             raise EdgeRefusal("unauthorized", "this signed request was received before; sign it again")
         return Principal(key=headers.key, scopes=PARTY_SCOPES)
 
@@ -133,6 +135,22 @@ class Gate:
         self._owners.move_to_end(key)
         if len(self._owners) > OWNERS:
             self._owners.popitem(last=False)
+
+    def _is_new(self, key: bytes, nonce: bytes) -> bool:
+        """Remember a request; False if it was here before, whoever its key was taken for then. Raises `TooBusy`."""
+        now = self._monotonic()
+        if self._is_known(key):
+            return not self._strangers.has(key, nonce, now) and self._nonces.add(key, nonce, now)
+        if self._nonces.has(key, nonce, now):
+            return False
+        try:
+            return self._strangers.add(key, nonce, now)
+        except TooBusy:
+            # An owner that was not here since the start must not be shut out by a crowd of made-up keys.
+            if not self._is_owner(key):
+                raise
+            self.note_owner(key)
+            return self._nonces.add(key, nonce, now)
 
     def _is_known(self, key: bytes) -> bool:
         if key in self._owners:

@@ -28,14 +28,17 @@ class Nonces:
         self._capacity = capacity
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
-    def add(self, key: bytes, nonce: bytes, now: float) -> bool:
-        """Remember the pair; False if it is known. `now` in monotonic seconds. Raises `TooBusy`."""
+    def has(self, key: bytes, nonce: bytes, now: float) -> bool:
+        """Whether the pair is remembered. `now` in monotonic seconds."""
         while self._seen and next(iter(self._seen.values())) <= now:
             self._seen.popitem(last=False)
-        pair = key + nonce
-        if pair in self._seen:
+        return key + nonce in self._seen
+
+    def add(self, key: bytes, nonce: bytes, now: float) -> bool:
+        """Remember the pair; False if it is known. Raises `TooBusy`."""
+        if self.has(key, nonce, now):
             return False
         if len(self._seen) >= self._capacity:
             raise TooBusy("too many signed requests at once; try again")
-        self._seen[pair] = now + self._lifetime
+        self._seen[key + nonce] = now + self._lifetime
         return True
