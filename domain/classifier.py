@@ -6,6 +6,8 @@ that accuses somebody is bound to a recomputed txid.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from domain.channel import Channel
@@ -71,3 +73,20 @@ def revoked_txid(channel: Channel, sequence: int) -> bytes | None:
     if secret is None:
         return None
     return build_commitment(channel.params, channel.counterparty, sequence, public_key(secret)).txid
+
+
+def possible_spends(channel: Channel) -> Iterator[Transaction]:
+    """Every spend of the funding output that can be computed, without witnesses unless they are stored.
+
+    Our own commitments and closes, the counterparty's publishable commitments, then its revoked ones, newest first.
+    """
+    params = channel.params
+    for record in reversed(channel.states):
+        yield build_commitment(params, channel.own_side, record.sequence, record.own_point)
+    yield from (Transaction.parse(closing.raw) for closing in reversed(channel.closings) if closing.raw is not None)
+    for offset, point in enumerate(channel.points or (), 1):
+        yield build_commitment(params, channel.counterparty, channel.highest_revoked + offset, point)
+    for number in range(channel.highest_revoked, -1, -1):
+        secret = derive_secret(channel.buckets, index_of(number))
+        if secret is not None:
+            yield build_commitment(params, channel.counterparty, number, public_key(secret))

@@ -113,7 +113,8 @@ def next_move(
         return Move.STAY
     if is_active(cursor.hash):
         return Move.CONNECT
-    if newest_active(cursor.trail, is_active) is None:
+    # Without the tip itself: should the chain flip back between two questions, there is still a block to return to.
+    if newest_active(cursor.trail[:-1], is_active) is None:
         return Move.UNKNOWN
     return Move.NODE_BEHIND if node_work < cursor.chainwork else Move.DISCONNECT
 

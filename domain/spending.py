@@ -136,9 +136,12 @@ def spend_gone(channel: Channel, txid: bytes, by: bytes | None, tip: int, now: i
 
 
 def spend_confirmed(
-    channel: Channel, tx: Transaction, raw: bytes, verdict: Verdict, block: BlockRef, source: Source, now: int
+    channel: Channel, tx: Transaction, raw: bytes | None, verdict: Verdict, block: BlockRef, source: Source, now: int
 ) -> list[Payload]:
-    """A spend of the funding outpoint is in this block; rivals in the mempool are void."""
+    """A spend of the funding outpoint is in this block; rivals in the mempool are void.
+
+    `raw` is None where only the txid was found, by computing it.
+    """
     known = channel.spend(tx.txid)
     if known is not None and known.block == block:
         return []

@@ -14,6 +14,7 @@ import msgspec
 from domain.chain import BlockHash, OutPoint, Txid
 from domain.events import BroadcastOutcome, Envelope, Recorded
 from domain.fees import Market
+from domain.transaction import TxOut
 
 ALLOWED_METHODS = (
     "getbestblockhash",
@@ -144,11 +145,11 @@ class HeaderInfo(msgspec.Struct, frozen=True):
 
 
 class DecodedTransaction(msgspec.Struct, frozen=True):
-    """A transaction of a block as the node reads it: outpoints that it spends, scripts of its outputs, its bytes."""
+    """A transaction of a block as the node reads it: outpoints that it spends, its outputs, its bytes."""
 
     txid: Txid
     spends: tuple[OutPoint, ...]
-    scripts: tuple[bytes, ...]
+    outputs: tuple[TxOut, ...]
     raw: bytes
 
 

@@ -12,13 +12,15 @@ import msgspec
 
 from domain.events import Source
 from watchtower.chain.arm import Arming
+from watchtower.chain.audit import Audit, AuditReport
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import FollowReport
-from watchtower.chain.follow import Follower
+from watchtower.chain.follow import CursorUnknown, Follower
 from watchtower.chain.mempool import Hints, MempoolWatch
 from watchtower.erasing import Erasing
 from watchtower.outbox import Outbox
 from watchtower.ports import (
+    BlockNotAvailable,
     Clock,
     EventStore,
     Failpoint,
@@ -34,6 +36,9 @@ from watchtower.repository import Channels
 from watchtower.responder.publish import Publisher
 from watchtower.responder.respond import Responder
 from watchtower.responder.runs import RespondReport
+
+FIRST_SLICES = 100
+"""Steps of the audit before the start is over: a hundred thousand channels, in about two seconds."""
 
 __all__ = ["Hints", "PassReport", "Tower", "TowerSettings"]
 
@@ -59,6 +64,7 @@ class PassReport(msgspec.Struct, frozen=True):
     height: int
     error: NodeError | StoreError | None
     again: bool
+    audit: AuditReport = AuditReport()
 
 
 class Tower:
@@ -106,6 +112,16 @@ class Tower:
             conditions=self._conditions,
             clock=clock,
         )
+        self.audit = Audit(
+            node=node,
+            store=store,
+            channels=channels,
+            models=models,
+            follower=self.follower,
+            conditions=self._conditions,
+            clock=clock,
+            failpoint=failpoint,
+        )
         self.arming = Arming(
             node=node,
             store=store,
@@ -114,7 +130,10 @@ class Tower:
             follower=self.follower,
             conditions=self._conditions,
             clock=clock,
+            hand_over=self.audit.suspect,
         )
+        self._passed_over = 0
+        self._doubted = False
         self.responder = Responder(
             node=node,
             store=store,
@@ -138,7 +157,16 @@ class Tower:
         self.arming.add(self.models.young_funding())
         self.responder.resend()
         self._caught_up = False
-        return self.run_pass(Hints(full_sweep=True))
+        self.audit.request()
+        report = self.run_pass(Hints(full_sweep=True))
+        # Nobody should believe that we watch before everything was compared; a large tower goes on in its next passes.
+        error = report.error
+        for _ in range(FIRST_SLICES):
+            if error is not None or not self.audit.in_round:
+                break
+            error = self._audit()
+        again = report.again or self.audit.pending
+        return msgspec.structs.replace(report, error=error, again=again, audit=self.audit.report)
 
     def run_pass(self, hints: Hints) -> PassReport:
         """Follow, look, respond. What stops the follower is reported after responding; `StoreBroken` is raised."""
@@ -160,9 +188,10 @@ class Tower:
             error = failure
         height = self.follower.cursor.height
         responded = self.responder.respond(height)
-        error = error or self._publish() or self._erase()
-        again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending
-        report = PassReport(followed, responded, height, error, again)
+        self._doubted |= isinstance(error, CursorUnknown | BlockNotAvailable)
+        error = error or self._publish() or self._audit() or self._erase()
+        again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending or self.audit.pending
+        report = PassReport(followed, responded, height, error, again, self.audit.report)
         self._observe(report)
         return report
 
@@ -171,6 +200,19 @@ class Tower:
         try:
             self._publisher.publish()
         except NodeError as failure:
+            return failure
+        return None
+
+    def _audit(self) -> NodeError | StoreError | None:
+        """One step; a whole round begins when the follower had to pass over a block or did not know where it stood."""
+        if self._doubted or self.follower.blocks_passed_over != self._passed_over:
+            self._doubted, self._passed_over = False, self.follower.blocks_passed_over
+            self.audit.request()
+        try:
+            self.audit.step()
+        except StoreBroken:
+            raise
+        except (NodeError, StoreError) as failure:
             return failure
         return None
 

@@ -7,7 +7,7 @@ transaction are gone that no block showed: its block came before the registratio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from domain.chain import BlockRef, OutPoint
 from domain.channel import Channel
@@ -17,7 +17,8 @@ from domain.transaction import Transaction
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
 from watchtower.chain.scan import BlockScan
-from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels, StoreConflict
+from watchtower.node.blocks import BlockUnparseable
+from watchtower.ports import BlockNotAvailable, Clock, EventStore, Node, NodeError, ReadModels, StoreConflict
 from watchtower.repository import Channels
 
 UNSPENT, SPENT = 1, 2
@@ -39,7 +40,9 @@ class Arming:
         follower: Follower,
         conditions: Conditions,
         clock: Clock,
+        hand_over: Callable[[Channel], None],
     ) -> None:
+        """`hand_over` gets channels whose spend stands in a block that cannot be read."""
         self._node = node
         self._store = store
         self._channels = channels
@@ -47,6 +50,7 @@ class Arming:
         self._follower = follower
         self._conditions = conditions
         self._clock = clock
+        self._hand_over = hand_over
         self._waiting: set[str] = set()
 
     def add(self, streams: Iterable[str]) -> None:
@@ -106,8 +110,11 @@ class Arming:
             block=cursor.tip,
         )
         self._follower.note(envelopes("chain", cursor.version, [mismatch]))
-        for block in self._blocks_from(first):
-            self._look_through(block, now)
+        try:
+            for block in self._blocks_from(first):
+                self._look_through(block, now)
+        except (BlockNotAvailable, BlockUnparseable):
+            self._hand_over(channel)
 
     def _blocks_from(self, first: int) -> Iterator[BlockRef]:
         """The blocks of our own walk, which a reorg in the meantime does not change; below it those of the node."""

@@ -7,21 +7,36 @@ makes the append fail as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from domain import cursor as cursors
 from domain.chain import BlockHeader, BlockRef, chain_hash, display
 from domain.contract.scripts import funding_output
 from domain.cursor import ChainCursor, Move, next_move
-from domain.events import CHAIN_STREAM, Envelope, Source, envelopes
+from domain.events import (
+    CHAIN_STREAM,
+    BlockConnected,
+    BlockUnavailable,
+    BreachDetected,
+    ChannelResolved,
+    Envelope,
+    Payload,
+    PenaltyConfirmed,
+    Source,
+    UnavailableReason,
+    envelopes,
+)
 from domain.spending import disconnected, funding_seen
 from domain.units import FINAL_DEPTH
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import Facts, FollowReport
+from watchtower.chain.fetch import Fetch
+from watchtower.chain.gap import Gap
 from watchtower.chain.scan import BlockScan
 from watchtower.node.blocks import scan_block
 from watchtower.ports import (
+    BlockNotAvailable,
     Clock,
     EventStore,
     Failpoint,
@@ -53,7 +68,10 @@ class CursorUnknown(NodeError):
 
 
 class Follower:
-    """Owns the cursor. Called from one thread only."""
+    """Owns the cursor. Called from one thread only.
+
+    `blocks_passed_over` counts blocks of this run that nobody could hand over.
+    """
 
     def __init__(
         self,
@@ -80,6 +98,11 @@ class Follower:
         self._limit = limit
         self._blocks_per_run = blocks_per_run
         self._cursor: ChainCursor | None = None
+        self._in_doubt = False
+        self._fetch = Fetch(node, failpoint)
+        self._gap = Gap(node, channels, models, conditions)
+        self._noted_gone: BlockRef | None = None
+        self.blocks_passed_over = 0
 
     @property
     def cursor(self) -> ChainCursor:
@@ -93,7 +116,7 @@ class Follower:
         cursor: ChainCursor | None = None
         for event in self._store.read_stream(CHAIN_STREAM):
             cursor = cursors.evolve(cursor, event, self._limit)
-        self._cursor = cursor
+        self._cursor, self._in_doubt = cursor, False
         return cursor
 
     def start(self) -> ChainCursor:
@@ -104,12 +127,18 @@ class Follower:
                 f"the node follows {info.network}, this tower watches {self._network}; point it at another node"
             )
         known = self.load()
+        if known is None and self._knows_channels():
+            raise StoreError("the log has channels and no cursor: it is damaged, or written by another program")
         if known is not None:
             if known.chain_hash != chain_hash(self._network):
                 raise WrongChain("the store belongs to another chain than the configured network")
             return known
         self._append(self._first_blocks(info.best_hash))
         return self.cursor
+
+    def _knows_channels(self) -> bool:
+        models = self._models
+        return bool(models.contested() or models.pending_funding() or models.funding_outpoints(b"", 1))
 
     def _first_blocks(self, tip: bytes) -> list[Envelope]:
         """The cursor at a block below the tip and the headers up to it: a reorg may reach below our first block.
@@ -144,6 +173,8 @@ class Follower:
 
         Raises `NodeError` kinds; what was connected stays connected.
         """
+        if self._in_doubt:  # a commit failed, or only its answer was lost: the log knows where we stand
+            self.load()
         connected = undone = 0
         while (tip := self._node.best_hash()) != self.cursor.hash:
             if connected >= self._blocks_per_run:
@@ -181,28 +212,56 @@ class Follower:
         header = self._node.header(block_hash)
         if header is None or header.prev != self.cursor.hash:
             return False
-        self._failpoint("block_fetch:before")
-        raw = self._node.block(block_hash)
-        self._failpoint("block_fetch:after")
         block = BlockRef(self.cursor.height + 1, block_hash)
-        while True:
-            try:
-                self._connect(raw, block, source)
-                return True
-            except StoreConflict as conflict:
-                # A client's upload was faster on one of the block's channels: work the whole block out again.
-                self._retry(conflict)
+        try:
+            raw = self._fetch.raw(block)
+        except BlockNotAvailable:
+            if not self._fetch.is_gone(block):
+                raise
+            self._pass_over(block, BlockHeader.parse(header.raw))
+            return True
+        self._until_written(lambda now: self._read(raw, block, source, now))
+        return True
 
-    def _connect(self, raw: bytes, block: BlockRef, source: Source) -> None:
-        now = self._clock.wall_microseconds()
+    def _read(self, raw: bytes, block: BlockRef, source: Source, now: int) -> tuple[BlockConnected, Facts]:
         scan = BlockScan(self._channels, self._models, self._conditions, now)
-        header, facts, _ = scan.facts(raw, block, source)
-        connected = cursors.connect(self.cursor, header, source, now)
-        job = envelopes(CHAIN_STREAM, self.cursor.version, [connected]) + facts.job
-        self._failpoint("connect:before")
-        self._append(job)
-        self._conditions.note(facts.streams)
-        self._failpoint("connect:after")
+        header, facts = self._fetch.read(scan, raw, block, source)
+        return cursors.connect(self.cursor, header, source, now), facts
+
+    def _pass_over(self, block: BlockRef, header: BlockHeader) -> None:
+        """A block that nobody can hand over: it is recorded as such, and passed only with a proof of its content."""
+        if self._noted_gone != block:
+            why = UnavailableReason.PRUNED if self._node.chain_info().pruned_height else UnavailableReason.NODE_ERROR
+            gone = BlockUnavailable(recorded_at=self._clock.wall_microseconds(), block=block, reason=why)
+            self.note(envelopes(CHAIN_STREAM, self.cursor.version, [gone]))
+            self._noted_gone = block
+
+        def proved(now: int) -> tuple[BlockConnected, Facts]:
+            return cursors.connect(self.cursor, header, Source.AUDIT, now), self._gap.facts(block, now)
+
+        self._until_written(proved)
+        self.blocks_passed_over += 1
+        self._fetch.give_up_next(BlockRef(block.height + 1, self._node.hash_at(block.height + 1) or b""))
+
+    def _until_written(self, work: Callable[[int], tuple[BlockConnected, Facts]]) -> None:
+        """Work a block out and write it; again as a whole if a client's upload was faster on one of its channels."""
+        while True:
+            connected, facts = work(self._clock.wall_microseconds())
+            job = envelopes(CHAIN_STREAM, self.cursor.version, [connected]) + facts.job
+            points = ("connect", *commit_points(facts.job))
+            self._pass_points(points, "before")
+            try:
+                self._append(job)
+            except StoreConflict as conflict:
+                self._retry(conflict)
+                continue
+            self._conditions.note(facts.streams)
+            self._pass_points(points, "after")
+            return
+
+    def _pass_points(self, names: Sequence[str], when: str) -> None:
+        for name in names:
+            self._failpoint(f"{name}:{when}")
 
     def _disconnect(self) -> None:
         """Step back one block along our own walk and undo what our log says happened in it."""
@@ -258,8 +317,27 @@ class Follower:
         self._append(job)
 
     def _append(self, job: list[Envelope]) -> None:
-        self._store.append(job, chain=True)
+        try:
+            self._store.append(job, chain=True)
+        except StoreConflict:
+            raise
+        except StoreError:
+            self._in_doubt = True
+            raise
         for event in job:
             if event.stream == CHAIN_STREAM:
                 self._cursor = cursors.evolve(self._cursor, event, self._limit)
         self._models.catch_up()
+
+
+def commit_points(job: Sequence[Envelope]) -> tuple[str, ...]:
+    """Names of the failpoints around a commit that holds these events."""
+    kinds = {type(event.payload) for event in job}
+    return tuple(name for name, kind in _COMMIT_POINTS.items() if kind in kinds)
+
+
+_COMMIT_POINTS: dict[str, type[Payload]] = {
+    "breach_commit": BreachDetected,
+    "confirm_commit": PenaltyConfirmed,
+    "resolve_commit": ChannelResolved,
+}

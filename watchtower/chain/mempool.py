@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from domain.chain import BlockRef, OutPoint, Txid
-from domain.channel import Channel
-from domain.classifier import classify, encoded_number
+from domain.channel import Channel, Spend
+from domain.classifier import classify, encoded_number, possible_spends
 from domain.conditional import ConditionalOutput, conditional_outputs, preimages_learned
 from domain.events import Payload, Source, SpendKind
 from domain.spending import funding_confirmed, funding_seen, reclassified, spend_gone, spend_seen
@@ -191,9 +191,11 @@ class MempoolWatch:
         """A secret that was uploaded after the close turns an honest close into a breach."""
         channel = self._channels.load(stream)
         spend = channel.present_spend
-        if spend is None or spend.raw is None or spend.kind in _SETTLED_VERDICTS:
+        if spend is None or spend.kind in _SETTLED_VERDICTS:
             return
-        tx = Transaction.parse(spend.raw)
+        tx = _transaction_of(channel, spend)
+        if tx is None:
+            return
         own = self._channels.own_commitment_txid(channel, encoded_number(channel.params, tx))
         tip, now = self._follower.cursor.height, self._clock.wall_microseconds()
         events = reclassified(channel, spend, tx, classify(channel, tx, own), tip, now)
@@ -253,6 +255,13 @@ class MempoolWatch:
         if block_hash is None or self._node.best_hash() != cursor.hash:
             return None
         return BlockRef(height, block_hash)
+
+
+def _transaction_of(channel: Channel, spend: Spend) -> Transaction | None:
+    """From its bytes; one that was found by its txid alone is computed again."""
+    if spend.raw is not None:
+        return Transaction.parse(spend.raw)
+    return next((tx for tx in possible_spends(channel) if tx.txid == spend.txid), None)
 
 
 _SETTLED_VERDICTS = frozenset({SpendKind.BREACH, SpendKind.COOP, SpendKind.OWN_CLOSE, SpendKind.SELF_BREACH})

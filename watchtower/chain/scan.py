@@ -18,9 +18,11 @@ from domain.spending import (
     spend_confirmed,
 )
 from domain.transaction import Transaction
+from watchtower.chain.decoded import scan_decoded
 from watchtower.chain.facts import Facts
+from watchtower.node.blocks import BlockScan as Found
 from watchtower.node.blocks import Hit, scan_block
-from watchtower.ports import ReadModels
+from watchtower.ports import DecodedBlock, ReadModels
 from watchtower.repository import Channels
 
 
@@ -36,9 +38,20 @@ class BlockScan:
 
     def facts(self, raw: bytes, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts, int]:
         """Header, collected events and number of transactions of a serialized block."""
+        scripts = self._funding_scripts()
+        scan = scan_block(raw, self._models.watched, scripts, self._follow, self._conditions, self._models.sieve)
+        return scan.header, self._facts(scan, block, source), scan.tx_count
+
+    def facts_decoded(self, decoded: DecodedBlock, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts]:
+        """The same of a block that the node has read for us."""
+        scan = scan_decoded(decoded, self._models.watched, self._funding_scripts(), self._follow, self._conditions)
+        return scan.header, self._facts(scan, block, source)
+
+    def _funding_scripts(self) -> tuple[bytes, ...]:
+        return tuple(dict.fromkeys(p.spk for p in self._models.pending_funding()))
+
+    def _facts(self, scan: Found, block: BlockRef, source: Source) -> Facts:
         facts = Facts(self._channels)
-        pending = {p.spk for p in self._models.pending_funding()}
-        scan = scan_block(raw, self._models.watched, tuple(pending), self._follow, self._conditions, self._models.sieve)
         for created in scan.created:
             for stream in self._models.streams_of(created.outpoint):
                 facts.add(stream, funding_confirmed(facts.channel(stream), block, self._now))
@@ -47,11 +60,15 @@ class BlockScan:
             for outpoint in hit.outpoints:
                 for stream in self._streams(outpoint):
                     self._spent(facts, stream, tx, hit.raw, outpoint, block, source)
+        self.mature(facts, block)
+        return facts
+
+    def mature(self, facts: Facts, block: BlockRef) -> None:
+        """What becomes final because of the block's height alone."""
         for stream in self._models.contested():
             channel = facts.channel(stream)
             facts.add(stream, matured(channel, block.height, self._now, partial(self._keeps_open, channel, block)))
         self._mature_void_channels(facts, block)
-        return scan.header, facts, scan.tx_count
 
     def _follow(self, hit: Hit) -> Iterable[bytes]:
         """The outputs of a hit are interesting for the rest of the same block.
