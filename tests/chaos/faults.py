@@ -310,6 +310,11 @@ def upload(stage: Stage, rng: random.Random) -> None:
         stage.acknowledge(pair)
 
 
+def bells_broken(stage: Stage, rng: random.Random) -> None:
+    """Notifications are lost, doubled, late, forged, or stop; until the schedule has to repair them."""
+    stage.break_bells(rng.randrange(8))
+
+
 ACTS: dict[str, Act] = {
     act.__name__: act
     for act in (
@@ -340,5 +345,6 @@ ACTS: dict[str, Act] = {
         disk_full,
         clock_jump,
         upload,
+        bells_broken,
     )
 }

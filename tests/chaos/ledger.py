@@ -46,11 +46,17 @@ class Ledger:
         self._base = base
         self._blocks: dict[int, tuple[str, dict[bytes, bytes]]] = {}
         self._spends: dict[bytes, Spent] = {}
+        self._tip = ""
+        self._stale: dict[tuple[bytes, int], dict[bytes, int]] = {}
         self.height = base
 
     def refresh(self) -> None:
         """Bring the picture to the network's tip."""
-        height = self._node.height()
+        tip = self._node.rpc("getbestblockhash")
+        if tip == self._tip:
+            return
+        self._tip = tip
+        height = int(self._node.rpc("getblockheader", tip)["height"])
         for number in [each for each in self._blocks if each > height]:
             del self._blocks[number]
         for number in range(height, self._base, -1):
@@ -78,12 +84,17 @@ class Ledger:
         spent = self.spender(pair.params.funding_outpoint)
         if spent is None:
             return None
-        stale = {pair.commitment_txid(Side.A, number): number for number in range(newest)}
-        number = stale.get(spent.txid)
+        number = self._stale_txids(pair, newest).get(spent.txid)
         if number is None:
             return None
         due = deadline(spent.height, pair.params.challenge_period)
         return Breach(pair, number, spent.txid, spent.height, due, self.spender(make_outpoint(spent.txid, 0)))
+
+    def _stale_txids(self, pair: Pair, newest: int) -> dict[bytes, int]:
+        key = (pair.channel_id, newest)
+        if key not in self._stale:
+            self._stale[key] = {pair.commitment_txid(Side.A, number): number for number in range(newest)}
+        return self._stale[key]
 
 
 def least_remaining(breaches: Iterable[Breach], tip: int, fork: int | None = None) -> int:

@@ -99,7 +99,7 @@ def honest_close(stage: Stage, rng: random.Random) -> None:
     pair = _open_pair(stage, rng)
     if pair is None:
         return
-    raw = rng.choice([lambda: pair.commitment(Side.A, stage.newest(pair)), lambda: stage.joint_close(pair)])()
+    raw = stage.joint_close(pair) if rng.random() < 0.5 else pair.commitment(Side.A, stage.newest(pair))
     if raw is not None and pair.sequence == stage.newest(pair) and stage.send(raw):
         stage.counts["honest closes"] += 1
         stage.tell(f"honest close of {named(pair.channel_id)}")

@@ -21,7 +21,7 @@ CALLS_PER_PASS = 150
 
 def assert_agrees(stage: Stage) -> None:
     """O3 and O4 at once, without a further block: cursor and log tell what the tower's node tells."""
-    assert stage.nodes.own.tip() == stage.world.tower.follower.cursor.hash
+    assert stage.nodes.own.tip() == stage.cursor_hash()
     if stage.nodes.own.tip() != stage.nodes.network.tip():
         return  # a branch of the same work: the next block decides
     for pair in stage.pairs:
@@ -34,7 +34,7 @@ def assert_all_is_well(stage: Stage) -> None:
     for pair in stage.pairs:
         assert (due_status(stage, pair), []) == (stage.world.status(pair), too_dear(stage, pair))
     watched = [Watched(pair, acknowledged=stage.newest(pair)) for pair in stage.pairs]
-    assert_tower_healthy(stage.nodes.network, stage.world.directory, watched, said=stage.told)
+    assert_tower_healthy(stage.nodes.network, stage.world.directory, watched, said=stage.said())
     passes = max(1, stage.counts["passes"])
     assert len(stage.proxy.transcript) <= CALLS_PER_PASS * passes, "the tower asks too much"
 

@@ -163,6 +163,8 @@ class NodePair:
 
     def relay(self) -> None:
         """Each node is offered what the other's mempool holds, parents first, children as packages; no is an answer."""
+        if sorted(self.own.rpc("getrawmempool")) == sorted(self.network.rpc("getrawmempool")):
+            return
         mine, theirs = mempool_of(self.own), mempool_of(self.network)
         if mine.keys() != theirs.keys():
             _offer(self.own, mine, theirs, self.network)

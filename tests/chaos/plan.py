@@ -58,6 +58,10 @@ FAULTS = {
 }
 """What goes wrong, by weight."""
 
+ONLY_PASS_BY_PASS = {"chain_moves_in_pass", "disk_full", "clock_jump", "tower_killed"}
+ONLY_AS_PROCESS = {"bells_broken": 6, "tower_restart": 6}
+"""A process cannot be stopped at a point, has no clock or disk of its own here, but has bells and can be killed."""
+
 
 class ChannelPlan(msgspec.Struct, frozen=True):
     """One channel: revoked states, HTLCs in its newest one, capacity in satoshi."""
@@ -103,7 +107,9 @@ def draw(seed: int, *, service: bool | None = None) -> Plan:
     )
     count = rng.randint(10, 16)
     faults: list[list[str]] = [[] for _ in range(count)]
-    for name in rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(3, 8)):
+    table = {name: weight for name, weight in FAULTS.items() if name not in ONLY_PASS_BY_PASS} | ONLY_AS_PROCESS
+    table = table if as_process else FAULTS
+    for name in rng.choices(list(table), list(table.values()), k=rng.randint(3, 8)):
         faults[rng.randrange(count)].append(name)
     for place in {0, 1, *(at for at in range(count) if rng.random() < 0.15)}:
         faults[place] += rng.choices(list(MISCHIEF), list(MISCHIEF.values()))

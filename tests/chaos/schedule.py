@@ -16,6 +16,7 @@ from tests.chaos import faults, mischief
 from tests.chaos.oracles import assert_agrees, assert_all_is_well
 from tests.chaos.pair import NodePair
 from tests.chaos.plan import CHALLENGE_PERIOD, Plan, Step
+from tests.chaos.service import ServiceStage
 from tests.chaos.stage import Stage
 
 ACTS = faults.ACTS | mischief.ACTS
@@ -24,7 +25,7 @@ LIVENESS_BLOCKS = CHALLENGE_PERIOD + 10
 
 def play(plan: Plan, nodes: NodePair, directory: Path, told: list[str] | None = None) -> Counter[str]:
     """The whole schedule; returns counts of what happened. `told` takes the story, also of a failure."""
-    stage = Stage(nodes, directory, plan.seed)
+    stage = (ServiceStage if plan.service else Stage)(nodes, directory, plan.seed)
     if told is not None:
         stage.told = told
     try:

@@ -71,6 +71,7 @@ class Stage:
 
     def __init__(self, nodes: NodePair, directory: Path, seed: int) -> None:
         self.nodes = nodes
+        self.seed = seed
         self.told: list[str] = []
         self.counts: Counter[str] = Counter()
         self.cuts = PowerCuts()
@@ -84,15 +85,18 @@ class Stage:
         self.is_disk_full = False
         self._closes: dict[bytes, bytes] = {}
         self._conditions: dict[bytes, tuple[Condition, ...]] = {}
-        self.world = World(
-            nodes.network,
+        self.world = self._make_world(directory)
+        self.world_base = nodes.network.height()
+        self.ledger = Ledger(nodes.network, self.world_base)
+
+    def _make_world(self, directory: Path) -> World:
+        return World(
+            self.nodes.network,
             directory / "tower",
             node_port=lambda _adapter: self._adapter(),
             failpoint=self.cuts,
             clock=self.clock,
         )
-        self.world_base = nodes.network.height()
-        self.ledger = Ledger(nodes.network, self.world_base)
 
     def _adapter(self) -> BitcoindNode:
         return BitcoindNode(
@@ -104,7 +108,8 @@ class Stage:
 
     def close(self) -> None:
         """End the tower and the proxy; the nodes belong to the caller."""
-        self.world.close()
+        if not self.is_away:
+            self.world.close()
         self.proxy.close()
 
     def tell(self, text: str) -> None:
@@ -120,7 +125,7 @@ class Stage:
             self.pairs.append(self.world.open(balances=(half, half), challenge_period=CHALLENGE_PERIOD, confirm=False))
         self.nodes.network.mine(1)
         self.nodes.settle()
-        self.world.look()
+        self.clean_pass()
         self.world_base = self.nodes.network.height()
         for pair, plan in zip(self.pairs, plans, strict=True):
             self.world.update(pair, plan.updates)
@@ -130,8 +135,7 @@ class Stage:
             self.acknowledge(pair)
         self.nodes.network.mine(DEPTH_BELOW)
         self.nodes.settle()
-        self.world.look()
-        self.ledger.refresh()
+        self.clean_pass()
 
     def acknowledge(self, pair: Pair) -> None:
         """The tower answered that it has the newest state."""
@@ -147,7 +151,7 @@ class Stage:
 
     def newest(self, pair: Pair) -> int:
         """The newest state that the tower acknowledged."""
-        return self.acknowledged[pair.channel_id]
+        return self.acknowledged.get(pair.channel_id, 0)
 
     def stale(self, pair: Pair, rng: random.Random) -> bytes:
         """One of A's revoked commitments."""
@@ -176,6 +180,17 @@ class Stage:
         """How many blocks more may pass without the tower; below 1 only clean blocks may follow."""
         breaches = self.breaches()
         return least_remaining(breaches, self.ledger.height + blocks, fork) - SAFE
+
+    def cursor_hash(self) -> bytes:
+        """Hash of the block where the tower stands."""
+        return self.world.tower.follower.cursor.hash
+
+    def said(self) -> list[str]:
+        """Everything that was said aloud."""
+        return self.told
+
+    def break_bells(self, choice: int) -> None:
+        """Nobody rings in this process: passes are ordered."""
 
     # ── passes ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,11 +283,11 @@ class Stage:
         self.miner.be_fair()
         self.nodes.launch_own()
         self.nodes.link()
+        if self.is_away:
+            self.is_away = self.is_disk_full = False
+            self.reopen_tower()
         if self.is_disk_full:
             self.free_disk()
-        if self.is_away:
-            self.is_away = False
-            self.reopen_tower()
         self.nodes.settle()
 
     def mine(self) -> None:
