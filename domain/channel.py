@@ -88,6 +88,12 @@ class Bid(msgspec.Struct, frozen=True):
     remaining: int | None = None
     accepted: bool = False
     outcome: BroadcastOutcome = BroadcastOutcome.UNKNOWN
+    rung: int | None = None
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether it was signed before, as a rung of a ladder, and not here."""
+        return self.rung is not None
 
 
 class ContestSpend(msgspec.Struct, frozen=True):

@@ -156,6 +156,12 @@ def claim_fee(
     return fee if fee >= last_fee + ceil(max(market.step * vsize, last_fee * 0.10)) else last_fee
 
 
+def open_claims(channel: Channel) -> list[Claim]:
+    """The latest claim of each conditional output that is not taken in a block."""
+    latest = {(claim.settle_txid, claim.key): claim for claim in channel.claims}
+    return [claim for place, claim in latest.items() if channel.claim_end(*place) is None]
+
+
 def _last(channel: Channel, wanted: WantedClaim) -> Claim | None:
     return channel.last_claim(wanted.output.settle_txid, wanted.output.condition.key)
 

@@ -121,6 +121,7 @@ def apply_penalty(channel: Channel, payload: Payload) -> Channel | None:
                 payload.fee,
                 payload.feerate_kvb,
                 payload.remaining,
+                rung=payload.rung,
             )
             others = tuple(b for b in channel.bids if b.txid != payload.txid)
             return msgspec.structs.replace(channel, bids=(*others, bid))

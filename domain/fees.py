@@ -79,20 +79,54 @@ def bid(
     of the value. Returns `last` unchanged when no valid step is worth making. Never falls below `last`.
     """
     cap = max(0.0, (value * spendable - dust) / vsize)
-    elapsed = 1 - remaining / window
-    if remaining <= CRITICAL_BLOCKS:
-        ceiling, lowest = 1.0, min(1.0, 0.5 + (CRITICAL_BLOCKS - remaining) / 8)
-    elif remaining > window / 2:
-        ceiling, lowest = 0.02 + 0.16 * elapsed, 0.5 * max(0.0, elapsed) ** 4
-    else:
-        ceiling = 0.50 if remaining > max(RED_BLOCKS, window // 8) else 0.75
-        lowest = 0.5 * elapsed**4
+    lowest, ceiling = _shares(remaining, window)
     wanted = min(cap, max(relay_floor, min(cap * ceiling, max(cap * lowest, estimate or 0.0))))
     if last is None or last < relay_floor:
         return max(last or 0.0, min(cap, max(wanted, (last or 0.0) + step)))
     needed = step if remaining <= CRITICAL_BLOCKS else max(step, last * 0.10)
     # Smaller steps only waste replacements, also the last one up to the cap.
     return wanted if wanted >= last + needed else last
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Fees in sat between which a new penalty has to stay: what the phase asks for at least, and allows at most."""
+
+    lowest: int
+    highest: int
+
+
+def bid_limits(
+    *,
+    remaining: int,
+    window: int,
+    value: int,
+    last: float | None,
+    relay_floor: float,
+    vsize: int,
+    dust: int,
+    step: float = MINIMUM_STEP,
+    spendable: float = 1.0,
+) -> Limits:
+    """The bounds of `bid`, as fees: nothing above them is ever signed, and a ladder stays between them if it can.
+
+    The relay floor wins over the ceiling, and so does the step that replaces a bid which does not relay any more.
+    """
+    cap = max(0.0, (value * spendable - dust) / vsize)
+    lowest, ceiling = _shares(remaining, window)
+    replaced = last + step if last is not None and last < relay_floor else 0.0
+    highest = min(cap, max(cap * ceiling, relay_floor, replaced))
+    return Limits(fee_for(min(highest, cap * lowest), vsize, value, dust), fee_for(highest, vsize, value, dust))
+
+
+def _shares(remaining: int, window: int) -> tuple[float, float]:
+    """Floor and ceiling as shares of the cap: green, amber and red, critical (protocol 7.5)."""
+    if remaining <= CRITICAL_BLOCKS:
+        return min(1.0, 0.5 + (CRITICAL_BLOCKS - remaining) / 8), 1.0
+    elapsed = max(0.0, 1 - remaining / window)
+    floor_share = 0.5 * elapsed**4
+    if remaining > window / 2:
+        return floor_share, 0.02 + 0.16 * elapsed
+    return floor_share, 0.50 if remaining > max(RED_BLOCKS, window // 8) else 0.75
 
 
 def fee_for(feerate: float, vsize: int, value: int, dust: int) -> int:
@@ -111,15 +145,16 @@ def mempool_fee(
     relay_floor: float,
     last_fee: int | None,
     step: float = MINIMUM_STEP,
+    least: int = 0,
 ) -> int:
     """Fee in sat of a penalty for an unconfirmed breach (protocol 7.5, row *mempool*).
 
     It must pay for the pair of commitment and penalty (at least what relays both as a package), beat the
     cheater's child in fee and in feerate (nodes before Core 31 ask for both), and replace our own earlier bid if
-    one stands.
+    one stands. `least` is what a refusal for an invisible rival asks for (sat).
     """
     package_feerate = max(relay_floor, package_estimate or 0.0)
-    wanted = max(ceil(relay_floor * vsize), ceil(package_feerate * (commitment_vsize + vsize)) - commitment_fee)
+    wanted = max(least, ceil(relay_floor * vsize), ceil(package_feerate * (commitment_vsize + vsize)) - commitment_fee)
     if rival_fee is not None:
         wanted = max(wanted, rival_fee + ceil(step * vsize) + 1)
     if rival_feerate is not None:
@@ -127,6 +162,14 @@ def mempool_fee(
     if last_fee is None or wanted <= last_fee:
         return last_fee if last_fee is not None else wanted
     return max(wanted, last_fee + ceil(step * vsize))
+
+
+def doubled_step(last_fee: int, vsize: int, step: float, refusals: int) -> int:
+    """Fee in sat of the bid after one that was refused as too low although nobody was seen to bid more.
+
+    A tenth or the increment more, and twice as much for each further refusal in a row; `refusals` is 1 for the first.
+    """
+    return last_fee + (ceil(max(step * vsize, last_fee * 0.10)) << (max(1, refusals) - 1))
 
 
 def mempool_budget(value: int) -> int:

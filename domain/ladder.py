@@ -12,7 +12,7 @@ import msgspec
 from domain.contract.params import ChannelParams
 from domain.contract.penalty import build_penalty, complete_penalty
 from domain.contract.proofs import HEAD_SIZE, KIND_LADDER, MAX_RUNGS, PROOF_MAGIC, RUNG_SIZE
-from domain.contract.sighash import SIGHASH_DEFAULT
+from domain.contract.sighash import ANYONECANPAY, SIGHASH_DEFAULT
 from domain.errors import MalformedInput
 from domain.transaction import Transaction
 from domain.units import Side
@@ -46,9 +46,20 @@ def read_rungs(proof: bytes) -> tuple[Rung, ...]:
     )
 
 
-def rung_for(rungs: Sequence[Rung], fee: int) -> int:
-    """Place of the cheapest rung that pays at least `fee`, or of the highest one."""
-    return next((place for place, rung in enumerate(rungs) if rung.fee >= fee), len(rungs) - 1)
+def rung_for(rungs: Sequence[Rung], fee: int, lowest: int = 0, highest: int | None = None) -> int:
+    """Place of the cheapest rung that pays at least `fee`, or of the highest one.
+
+    A rung that signs everything goes before one that others can add to. A rung above `highest` waits as long as the
+    one below it pays at least `lowest`; there is always an answer.
+    """
+    plain = [place for place, rung in enumerate(rungs) if not rung.hash_type & ANYONECANPAY]
+    others = [place for place in range(len(rungs)) if place not in plain]
+    top = max(range(len(rungs)), key=lambda place: rungs[place].fee)
+    chosen = next((place for place in [*plain, *others] if rungs[place].fee >= fee), top)
+    if highest is None or rungs[chosen].fee <= highest:
+        return chosen
+    below = [place for place in (plain or others) if lowest <= rungs[place].fee <= highest]
+    return below[-1] if below else chosen
 
 
 def rung_penalty(

@@ -6,6 +6,8 @@ edge that could be missed. Signing needs a secret and happens outside (`domain.c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from math import floor
 
 import msgspec
@@ -14,8 +16,27 @@ from domain.channel import Bid, Channel, Spend
 from domain.contract.penalty import penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.deadlines import deadline, remaining
-from domain.events import BidMethod, BroadcastOutcome, Payload, PenaltyBroadcast, PenaltyPrepared, PenaltyRefused, Via
-from domain.fees import Market, bid, fee_for, mempool_budget, mempool_fee, phase_estimate
+from domain.events import (
+    BidMethod,
+    BroadcastOutcome,
+    Payload,
+    PenaltyBroadcast,
+    PenaltyPrepared,
+    PenaltyRefused,
+    SpendKind,
+    Via,
+)
+from domain.fees import (
+    Limits,
+    Market,
+    bid,
+    bid_limits,
+    doubled_step,
+    fee_for,
+    mempool_budget,
+    mempool_fee,
+    phase_estimate,
+)
 from domain.transaction import Transaction
 
 
@@ -29,12 +50,35 @@ class Rival(msgspec.Struct, frozen=True):
 class Price(msgspec.Struct, frozen=True):
     """What to do about one breach: `fee` is what the penalty should carry now, None means: wait for the block.
 
-    Waiting is right only before confirmation, when a rival's child is too dear to outbid.
+    Waiting is right only before confirmation, when a rival's child is too dear to outbid. `limits` are what a new
+    penalty may pay in this block.
     """
 
     fee: int | None
     remaining: int | None
     uneconomical: bool = False
+    limits: Limits = Limits(0, 0)
+
+
+def breach_to_answer(channel: Channel) -> Spend | None:
+    """The breach that counts now and is not answered in a block.
+
+    Without any present spend it is the last stale commitment that dropped out of sight (evicted, or lost in a
+    reorg): its kept bytes are sent again together with the penalty. Nothing of it can ever confirm if the funding
+    was double-spent.
+    """
+    if channel.double_spend is not None:
+        return None
+    spend = channel.present_spend
+    if spend is None:
+        spend = channel.spends[-1] if channel.spends else None
+    if spend is None or spend.kind is not SpendKind.BREACH or channel.contest_spend(spend.txid) is not None:
+        return None
+    return spend
+
+
+SKIPPED_BLOCKS = 6
+"""So many blocks in a row without our penalty, although it pays more than they ask for, are an alarm."""
 
 
 def price(
@@ -45,25 +89,40 @@ def price(
     market: Market,
     rival: Rival | None,
     spendable: float,
+    refused: bool = False,
 ) -> Price:
     """The fee that the penalty for this breach should carry at this tip. Never below the last bid.
 
-    `rival` is a foreign transaction that keeps ours out of the mempool now.
+    `rival` is a foreign transaction that keeps ours out of the mempool now. `refused` says that the node has just
+    refused the last bid as too low: if nobody is seen who bids more, the next bid rises blindly.
     """
     bids = channel.bids_on(breach.txid)
     last = bids[-1] if bids else None
+    blind = _blind_fee(channel, bids, market) if refused and rival is None else 0
     if breach.block is None:
-        return _mempool_price(channel, last, market, rival)
+        return _mempool_price(channel, last, market, rival, blind)
     params = channel.params
     vsize, dust = penalty_vsize(params, channel.sweep_spk), dust_limit(channel.sweep_spk)
     left = remaining(deadline(breach.block.height, params.challenge_period), tip)
-    estimate = phase_estimate(left, params.challenge_period, market)
+    estimate = _above(phase_estimate(left, params.challenge_period, market), rival, vsize, market)
+    last_rate = None if last is None else last.fee / vsize
     feerate = bid(
         remaining=left,
         window=params.challenge_period,
         value=params.contest_value,
-        estimate=_above(estimate, rival, vsize, market),
-        last=None if last is None else last.fee / vsize,
+        estimate=max(estimate or 0.0, blind / vsize) if blind else estimate,
+        last=last_rate,
+        relay_floor=market.relay_floor,
+        vsize=vsize,
+        dust=dust,
+        step=market.step,
+        spendable=spendable,
+    )
+    limits = bid_limits(
+        remaining=left,
+        window=params.challenge_period,
+        value=params.contest_value,
+        last=last_rate,
         relay_floor=market.relay_floor,
         vsize=vsize,
         dust=dust,
@@ -72,7 +131,7 @@ def price(
     )
     fee = fee_for(feerate, vsize, params.contest_value, dust)
     cap = (params.contest_value - dust) / vsize
-    return Price(max(fee, last.fee if last else 0), left, uneconomical=cap < market.relay_floor)
+    return Price(max(fee, last.fee if last else 0), left, uneconomical=cap < market.relay_floor, limits=limits)
 
 
 def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Market) -> float | None:
@@ -82,7 +141,16 @@ def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Mark
     return max(estimate or 0.0, needed)
 
 
-def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Rival | None) -> Price:
+def _blind_fee(channel: Channel, bids: Sequence[Bid], market: Market) -> int:
+    """What to bid when the last one was refused as too low and nobody can be seen."""
+    if not bids:
+        return 0
+    in_a_row = takewhile(lambda bid: bid.outcome is BroadcastOutcome.INSUFFICIENT_FEE, reversed(bids))
+    vsize = penalty_vsize(channel.params, channel.sweep_spk)
+    return doubled_step(bids[-1].fee, vsize, market.step, sum(1 for _ in in_a_row))
+
+
+def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Rival | None, blind: int) -> Price:
     vsize = penalty_vsize(channel.params, channel.sweep_spk)
     fee = mempool_fee(
         vsize=vsize,
@@ -94,11 +162,25 @@ def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Ri
         relay_floor=market.relay_floor,
         last_fee=last.fee if last else None,
         step=market.step,
+        least=blind,
     )
-    if fee <= mempool_budget(channel.params.contest_value) or (last is not None and fee == last.fee):
-        return Price(fee, None)
+    budget = Limits(0, mempool_budget(channel.params.contest_value))
+    if fee <= budget.highest or (last is not None and fee == last.fee):
+        return Price(fee, None, limits=budget)
     # An earlier bid goes on standing, but against a dearer rival it would only be refused again and again.
-    return Price(last.fee if last is not None and rival is None else None, None)
+    return Price(last.fee if last is not None and rival is None else None, None, limits=budget)
+
+
+def skipped_blocks(channel: Channel, breach: Spend, left: int, market: Market) -> int:
+    """For how many blocks the node has held a penalty that pays more than the next block asks for.
+
+    Counted from the first such bid, because a higher one replaces it and goes on. Without an estimate every bid that
+    relays counts: then nobody asks for more.
+    """
+    vsize = penalty_vsize(channel.params, channel.sweep_spk)
+    going_rate = max(market.relay_floor, market.estimate(1) or 0.0)
+    sufficient = (b for b in channel.bids_on(breach.txid) if b.accepted and b.fee >= going_rate * vsize)
+    return max((b.remaining - left for b in sufficient if b.remaining is not None), default=0)
 
 
 def penalty_prepared(

@@ -50,7 +50,12 @@ ALERT_OF_KIND = {
 """Kinds of spends that the tower cannot answer itself: a person must look."""
 
 ANSWER_ALERTS = {
-    SpendKind.BREACH: (AlertKind.UNARMED_BREACH, AlertKind.UNECONOMICAL_TO_PUNISH),
+    SpendKind.BREACH: (
+        AlertKind.UNARMED_BREACH,
+        AlertKind.UNECONOMICAL_TO_PUNISH,
+        AlertKind.PENALTY_REFUSED,
+        AlertKind.PENALTY_SKIPPED,
+    ),
     SpendKind.OWN_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),
     SpendKind.PEER_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),
 }

@@ -85,6 +85,8 @@ class AlertKind(IntEnum):
     SECRET_INCONSISTENT = 9
     SETTLEMENT_UNAVAILABLE = 10
     UNARMED_CLAIM = 11
+    PENALTY_REFUSED = 12
+    PENALTY_SKIPPED = 13
 
 
 class ResolvedAs(IntEnum):

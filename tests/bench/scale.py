@@ -31,6 +31,7 @@ class Scale(msgspec.Struct, frozen=True):
     exchanges: int = 200
     api_channels: int = 128
     api_updates_each: int = 4
+    storm_breaches: int = 1_000
 
 
 FULL = Scale()
@@ -53,4 +54,5 @@ QUICK = Scale(
     exchanges=4,
     api_channels=2,
     api_updates_each=2,
+    storm_breaches=5,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -365,8 +365,12 @@ def test_scenario_B24_node_trouble_with_one_penalty_does_not_stop_the_other(make
                 raise NodeError("sendrawtransaction: the node's reply has another shape than expected")
             return adapter.broadcast(raw)
 
+        def broadcast_many(raws: Sequence[bytes]) -> tuple[Answer, ...]:
+            return tuple(broadcast(raw) for raw in raws)
+
         port = FaultyNode(adapter)
         port.faults["broadcast"] = broadcast
+        port.faults["broadcast_many"] = broadcast_many
         return port
 
     world = make_world(node_port=moody)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import answers, api, exchanges, memory, parts, scanning, updates
+from tests.bench import answers, api, exchanges, memory, parts, scanning, storm, updates
 from tests.bench.parts import PARTS, Part, chosen, run
 from tests.bench.scale import QUICK, Scale
 
@@ -23,6 +23,7 @@ def without_node() -> tuple[Part, ...]:
     return (
         Part("scan", scanning.NAMES, lambda scale, _: scanning.figures(scale, scanning.made_up(scale), bytes)),
         Part("breach", answers.NAMES, lambda _scale, _: answers.figures(samples)),
+        Part("storm", storm.NAMES, lambda _scale, _: storm.figures(storm.Storm(tower=2.0, bare=1.0))),
         Part("memory", memory.NAMES, lambda scale, _: memory.figures(scale, resident, resident, resident)),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),

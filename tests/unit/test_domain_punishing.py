@@ -20,7 +20,7 @@ from domain.events import (
     SpendKind,
     Via,
 )
-from domain.fees import Market, phase_estimate
+from domain.fees import Limits, Market, phase_estimate
 from domain.punishing import Price, Rival, penalty_answered, penalty_found, penalty_prepared, price
 from domain.spending import disconnected
 from domain.transaction import Transaction
@@ -29,6 +29,9 @@ from tests.support.scenes import CAPACITY, NOW, Scene, block, funded, unfunded_p
 
 T, H_C = 144, 200
 VSIZE = 111
+TENTH = Limits(0, 99_942)
+"""Before the block no penalty is signed that costs more than a tenth of the value."""
+
 CALM = Market(minimum=1.0, relay=1.0, increment=1.0)
 BUSY = Market(1.0, 1.0, 1.0, ((1, 40.0), (2, 30.0), (3, 20.0), (6, 10.0)))
 
@@ -190,8 +193,8 @@ def test_an_unconfirmed_breach_pays_for_the_package() -> None:
     """est(2) for commitment and penalty together, minus what the commitment pays itself; no deadline."""
     scene, _ = seen_breach()
 
-    assert Price(30 * (166 + VSIZE) - 332, None) == asked(scene, H_C, BUSY)
-    assert Price(123, None) == asked(scene, H_C, CALM)
+    assert Price(30 * (166 + VSIZE) - 332, None, limits=TENTH) == asked(scene, H_C, BUSY)
+    assert Price(123, None, limits=TENTH) == asked(scene, H_C, CALM)
 
 
 def test_B02_the_cheaters_child_is_outbid_by_one_step() -> None:
@@ -207,10 +210,10 @@ def test_B05_a_rival_above_a_tenth_of_the_value_is_left_to_the_block() -> None:
     scene, _ = seen_breach()
     rich = Rival(99_900, 111)
 
-    assert Price(None, None) == asked(scene, H_C, rival=rich)
+    assert Price(None, None, limits=TENTH) == asked(scene, H_C, rival=rich)
     prepare(scene, 4_000)
-    assert Price(None, None) == asked(scene, H_C, rival=rich)
-    assert Price(4_000, None) == asked(scene, H_C)
+    assert Price(None, None, limits=TENTH) == asked(scene, H_C, rival=rich)
+    assert Price(4_000, None, limits=TENTH) == asked(scene, H_C)
 
 
 def test_R01_a_disconnected_breach_keeps_its_high_bid() -> None:
@@ -220,7 +223,7 @@ def test_R01_a_disconnected_breach_keeps_its_high_bid() -> None:
     scene.then(disconnected(scene.channel, block(H_C), NOW))
     scene.seen(scene.commitment(Side.B, 1))
 
-    assert Price(300_000, None) == asked(scene, H_C, BUSY)
+    assert Price(300_000, None, limits=TENTH) == asked(scene, H_C, BUSY)
 
 
 # ── monotone ─────────────────────────────────────────────────────────────────────────────────────────────

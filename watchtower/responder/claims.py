@@ -152,7 +152,7 @@ class Claimant:
     def _send(self, channel: Channel, claim: Claim, view: View, run: Run) -> tuple[Channel, bool]:
         close = channel.confirmed_spend
         settlement = None if close is None or _is_settled(channel) else channel.settlement_of(close.txid)
-        answer, _ = self._broadcaster.send(claim.raw, None if settlement is None else settlement.raw)
+        answer, _ = self._broadcaster.send(claim.raw, None if settlement is None else settlement.raw, view.tip)
         run.claimed += answer.in_mempool
         run.outcomes.append(answer.outcome)
         answered = claim_answered(claim, answer.outcome, view.tip, self._now)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from domain.channel import Channel
 from domain.channel_fold import evolve
+from domain.errors import DomainError
 from domain.events import Envelope, Payload, envelopes
-from watchtower.ports import EventStore, ReadModels, StoreBroken, StoreBusy, StoreConflict, StoreError, StoreFull
+from watchtower.ports import (
+    EventStore,
+    ReadModels,
+    StoreBroken,
+    StoreBusy,
+    StoreConflict,
+    StoreError,
+    StoreFull,
+    WatchtowerError,
+)
 from watchtower.repository import Channels
+
+News = tuple[Channel, Sequence[Payload]]
+"""What is new about one channel."""
 
 
 class Journal:
@@ -21,11 +34,47 @@ class Journal:
         self._store = store
         self._channels = channels
         self._models = models
-        self.refused: Mapping[str, StoreError] = {}
+        self.refused: Mapping[str, Exception] = {}
 
     def begin(self) -> None:
         """Forget earlier refusals."""
         self.refused = {}
+
+    def record_all(self, news: Sequence[News]) -> dict[str, Channel]:
+        """The channels after their events, by stream; one job for all of them.
+
+        If the job is refused for one of them, each is recorded alone; who is missing in the answer is in `refused`.
+        Streams must not repeat. Raises `StoreBroken`.
+        """
+        placed = {c.stream: envelopes(c.stream, c.version, payloads) for c, payloads in news if payloads}
+        job = [event for events in placed.values() for event in events]
+        after = {channel.stream: channel for channel, _ in news}
+        if not job:
+            return after
+        try:
+            self._store.append(job, chain=True)
+        except StoreBroken:
+            raise
+        except (StoreFull, StoreBusy) as error:
+            self._refuse(placed, error)
+        except StoreError:
+            return self._one_by_one(news)
+        else:
+            self._catch_up(placed)
+        for stream, events in placed.items():
+            after[stream] = _from_memory(after[stream], events)
+        return after
+
+    def _one_by_one(self, news: Sequence[News]) -> dict[str, Channel]:
+        after: dict[str, Channel] = {}
+        for channel, payloads in news:
+            try:
+                after[channel.stream] = self.record(channel, payloads)
+            except StoreBroken:
+                raise
+            except (DomainError, WatchtowerError) as error:
+                self._refuse([channel.stream], error)
+        return after
 
     def record(self, channel: Channel, payloads: Sequence[Payload]) -> Channel:
         """The channel after these events; a conflict with an upload re-reads the version and appends again.
@@ -44,15 +93,21 @@ class Journal:
                 channel = self._channels.load(channel.stream)
                 continue
             except (StoreFull, StoreBusy) as error:
-                self.refused = {**self.refused, channel.stream: error}
+                self._refuse([channel.stream], error)
                 return _from_memory(channel, placed)
-            try:
-                self._models.catch_up()
-            except StoreBroken:
-                raise
-            except StoreError as error:  # it is in the log: what waits for that goes on
-                self.refused = {**self.refused, channel.stream: error}
+            self._catch_up([channel.stream])
             return self._channels.load(channel.stream)
+
+    def _catch_up(self, streams: Iterable[str]) -> None:
+        try:
+            self._models.catch_up()
+        except StoreBroken:
+            raise
+        except StoreError as error:  # it is in the log: what waits for that goes on
+            self._refuse(streams, error)
+
+    def _refuse(self, streams: Iterable[str], error: Exception) -> None:
+        self.refused = {**self.refused, **dict.fromkeys(streams, error)}
 
 
 def _from_memory(channel: Channel, placed: Sequence[Envelope]) -> Channel:

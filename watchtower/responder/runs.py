@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 
 import msgspec
 
 from domain.chain import OutPoint, Txid
+from domain.errors import DomainError
 from domain.events import BroadcastOutcome
 from domain.fees import Market
-from watchtower.ports import Answer
+from watchtower.ports import Answer, NodeUnavailable, StoreBroken, WatchtowerError
+
+
+class Unserved(WatchtowerError):
+    """A mistake in this program met in one channel; the others are served. Names the place, never the values."""
+
+    @classmethod
+    def at(cls, error: Exception) -> Unserved:
+        """What went wrong and where."""
+        frames = extract_tb(error.__traceback__)
+        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        return cls(f"{type(error).__name__}{place}: a mistake in the program; report it, the channel is tried again")
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -53,6 +68,23 @@ class Run:
         self.sent = self.accepted = self.deferred = self.settled = self.claimed = 0
         self.outcomes: list[BroadcastOutcome] = []
         self.troubles: list[Trouble] = []
+
+    @contextmanager
+    def serving(self, stream: str) -> Iterator[None]:
+        """The border around one channel: whatever fails inside is noted, and the next channel is served.
+
+        Only what concerns all of them passes: a node that cannot be asked, a log that is broken.
+        """
+        try:
+            yield
+        except (NodeUnavailable, StoreBroken):
+            raise
+        except (DomainError, WatchtowerError) as error:
+            self.troubles.append(Trouble(stream, error))
+        except Exception as error:  # noqa: BLE001 - the border between channels: a mistake in one stops no other
+            unserved = Unserved.at(error)
+            unserved.__cause__ = error
+            self.troubles.append(Trouble(stream, unserved))
 
     def count(self, answer: Answer) -> None:
         """A penalty was sent."""

@@ -8,6 +8,7 @@ from domain.events import BroadcastOutcome
 from domain.settling import (
     ReadySettlement,
     has_settlement,
+    is_revoked_since,
     ready_settlement,
     settle_answered,
     settle_prepared,
@@ -23,7 +24,9 @@ from watchtower.responder.runs import Run, View
 def awaits_settlement(channel: Channel) -> bool:
     """An honest close is in a block and its contest output is not spent in one."""
     close = channel.confirmed_spend
-    return close is not None and close.kind in HONEST_KINDS and channel.contest_spend(close.txid) is None
+    if close is None or close.kind not in HONEST_KINDS or is_revoked_since(channel, close):
+        return False
+    return channel.contest_spend(close.txid) is None
 
 
 class Settler:
@@ -55,7 +58,7 @@ class Settler:
         if spender is not None:
             return channel, None
         channel = self._journal.record(channel, settle_prepared(channel, ready, self._now))
-        answer, _ = self._broadcaster.send(ready.tx.serialize(), None)
+        answer, _ = self._broadcaster.send(ready.tx.serialize(), None, view.tip)
         run.settled += answer.in_mempool
         run.outcomes.append(answer.outcome)
         if answer.outcome is BroadcastOutcome.BELOW_MINIMUM:

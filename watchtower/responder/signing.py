@@ -13,7 +13,7 @@ from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import revocation_secret
 from domain.ladder import read_rungs, rung_for, rung_penalty
 from domain.transaction import Transaction
-from watchtower.ports import Rng
+from watchtower.ports import Rng, WatchtowerError
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -24,8 +24,22 @@ class Signed(msgspec.Struct, frozen=True):
     rung: int | None = None
 
 
-Signer = Callable[[int], Signed]
-"""The penalty that pays this fee (satoshi), or the nearest one there is."""
+class Wish(msgspec.Struct, frozen=True):
+    """The fee that a penalty should pay, and what it may pay in this block; satoshi."""
+
+    fee: int
+    lowest: int
+    highest: int
+
+
+Signer = Callable[[Wish], Signed]
+"""The penalty that pays this fee, or the nearest one there is."""
+
+
+class BidAboveLimit(WatchtowerError):
+    """A bid above what its block allows was about to be signed; nothing was. It would be a mistake in the bid."""
+
+    slug = "bid-above-limit"
 
 
 def signer_of(channel: Channel, breach: Spend, basepoint_secret: bytes | None, rng: Rng) -> Signer | None:
@@ -34,16 +48,19 @@ def signer_of(channel: Channel, breach: Spend, basepoint_secret: bytes | None, r
         return None
     revealed = channel.revealed_secret(breach.sequence)
     if basepoint_secret is not None and revealed is not None:
-        return lambda fee: _sign(channel, breach, fee, basepoint_secret, revealed, rng)
+        return lambda wish: _sign(channel, breach, wish, basepoint_secret, revealed, rng)
     challenge = channel.challenge_of(breach.txid)
     if challenge is None or not challenge.has_ladder:
         return None
     proof = challenge.proof
-    return lambda fee: _from_ladder(channel, breach, proof, fee)
+    return lambda wish: _from_ladder(channel, breach, proof, wish)
 
 
-def _sign(channel: Channel, breach: Spend, fee: int, basepoint_secret: bytes, revealed: bytes, rng: Rng) -> Signed:
+def _sign(channel: Channel, breach: Spend, wish: Wish, basepoint_secret: bytes, revealed: bytes, rng: Rng) -> Signed:
     assert breach.side is not None  # `signer_of` made sure
+    fee = wish.fee
+    if fee > wish.highest:  # asked a second time, at the last moment: no bug before this line burns the value
+        raise BidAboveLimit(f"a fee of {fee} sat was to be signed where at most {wish.highest} sat are allowed")
     params = channel.params
     key = contest_key(params, breach.side, public_key(revealed))
     unsigned = build_penalty(params, breach.txid, fee, channel.sweep_spk)
@@ -51,11 +68,11 @@ def _sign(channel: Channel, breach: Spend, fee: int, basepoint_secret: bytes, re
     return Signed(sign_penalty(params, unsigned, key, secret, rng(32)), fee)
 
 
-def _from_ladder(channel: Channel, breach: Spend, proof: bytes, fee: int) -> Signed:
+def _from_ladder(channel: Channel, breach: Spend, proof: bytes, wish: Wish) -> Signed:
     assert breach.side is not None
     assert breach.sequence is not None
     rungs = read_rungs(proof)
-    place = rung_for(rungs, fee)
+    place = rung_for(rungs, wish.fee, wish.lowest, wish.highest)
     key = channel.revocation_key(breach.side, breach.sequence)
     tx = rung_penalty(channel.params, breach.txid, channel.sweep_spk, rungs[place], key)
     return Signed(tx, rungs[place].fee, place)
