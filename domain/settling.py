@@ -57,6 +57,16 @@ def ready_settlement(channel: Channel, close: Spend) -> ReadySettlement | None:
     )
 
 
+def is_revoked_since(channel: Channel, close: Spend) -> bool:
+    """Whether the counterparty's secret of this close is known by now: to settle it would pay the cheater.
+
+    The pass that calls it a breach may still be to come, for example while a block cannot be read.
+    """
+    if close.side is not channel.counterparty or close.sequence is None:
+        return False
+    return close.sequence <= channel.highest_revoked
+
+
 def has_settlement(channel: Channel, close: Spend) -> bool:
     """Whether `ready_settlement` could build one; costs nothing."""
     return close.block is not None and _content(channel, close) is not None

@@ -17,6 +17,9 @@ from watchtower.ports import Answer, NodeError, NodeUnavailable
 CALLS_PER_PASS = 3_000
 """More calls of the node in one pass than any honest one makes: a loop that never ends is stopped here."""
 
+AT_A_POINT = 0.4
+"""A block passes ten points and commits on its way into the log: this share of the rate is one crash in some passes."""
+
 UNKNOWN_CODES = ((-1, "something new"), (-26, "a-reason-of-tomorrow"), (-32603, "internal error"), (-4, "wallet?"))
 """Refusals that no release of a node has: they mean nothing, so they must be asked again."""
 
@@ -97,7 +100,7 @@ class Faults:
 
     def failpoint(self, name: str) -> None:
         """A named point of the program, or a commit."""
-        if self.rates is not CALM and self._happens(self.rates.crash):
+        if self.rates is not CALM and self._happens(self.rates.crash * AT_A_POINT):
             self.counts["crash"] += 1
             self.counts["crash_at_" + name] += 1
             raise Crash(name)

@@ -96,7 +96,7 @@ def _together(pool: Mempool, rest: Sequence[Transaction], fates: dict[Txid, str]
         return None if out is None else ChainCoin(out.value, out.spk, MEMPOOL_HEIGHT)
 
     for tx in rest:
-        found = pool.examine(tx, siblings=False, package=inside)
+        found = pool.examine(tx, alone=False, siblings=False, package=inside)
         if isinstance(found, Refusal):
             fates[tx.txid] = found.text
             return FAILED

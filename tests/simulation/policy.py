@@ -171,16 +171,18 @@ class Mempool:
 
     def judge(self, tx: Transaction, *, reentry: bool = False) -> Candidate | Refusal:
         """All rules for one transaction alone; `reentry` after a reorg asks for no feerate."""
-        candidate = self.examine(tx, siblings=True)
+        candidate = self.examine(tx, alone=not reentry, siblings=True, rules=not reentry)
         if isinstance(candidate, Refusal):
             return candidate
-        refusal = None if reentry else self.too_cheap(candidate.fee, candidate.vsize)
-        return refusal or self._replacement_refusal(candidate) or candidate
+        return self._replacement_refusal(candidate) or candidate
 
-    def examine(self, tx: Transaction, *, siblings: bool, package: Lookup | None = None) -> Candidate | Refusal:
-        """Everything but feerates and the price of replacement. `siblings`: a sibling may be evicted.
+    def examine(
+        self, tx: Transaction, *, alone: bool, siblings: bool, package: Lookup | None = None, rules: bool = True
+    ) -> Candidate | Refusal:
+        """Everything but the price of replacement. `alone`: its own feerate counts; `siblings`: one may be evicted.
 
-        `package` names outputs of earlier members of a package.
+        `package` names outputs of the members of a package; without `rules` those of version 3 do not hold, as for
+        transactions that come back from a disconnected block.
         """
         next_height = self.ledger.height + 1
 
@@ -201,18 +203,21 @@ class Mempool:
             return _rejected("bad-txns-in-belowout")
         if self._valid is not None and not self._valid(tx):
             return _rejected("mandatory-script-verify-flag-failed")
-        conflicts = self._conflicts(tx)
-        parents = {txid: self.entries[txid] for txid in parents_of(tx) if txid in self.entries}
-        candidate = Candidate(tx, fee, conflicts, parents)
-        below_relay = fee < fee_at(self.policy.relay, candidate.vsize)
-        if below_relay and not (self.policy.truc and tx.version == TRUC_VERSION) and package is not None:
+        if dust_outputs(tx) and (fee > 0 or package is not None):  # without a fee it might be ephemeral dust
+            return _rejected("dust")
+        if alone and (refusal := self.too_cheap(fee, tx.vsize)) is not None:
+            return refusal
+        exempt = self.policy.truc and tx.version == TRUC_VERSION
+        if package is not None and not exempt and fee < fee_at(self.policy.relay, tx.vsize):
             return _rejected("min relay fee not met", again=True)
-        return self._truc_refusal(candidate, siblings) or candidate
+        parents = {txid: self.entries[txid] for txid in parents_of(tx) if txid in self.entries}
+        candidate = Candidate(tx, fee, self._conflicts(tx), parents)
+        return (self._truc_refusal(candidate, siblings) if rules else None) or candidate
 
     def _plain_refusal(self, tx: Transaction, next_height: int) -> Refusal | None:
         if not 1 <= tx.version <= 3:
             return _rejected("version")
-        if any(output.value < dust_limit(output.spk) for output in tx.outputs):
+        if dust_outputs(tx) > 1:
             return _rejected("dust")
         return _rejected("non-final") if not_final(tx, next_height) else None
 
@@ -244,13 +249,13 @@ class Mempool:
         if candidate.vsize > TRUC_CHILD_MAX_VSIZE:
             return _rejected("TRUC-violation, version=3 child tx is too big")
         (parent,) = parents.values()
-        others = [child for txid, child in parent.children.items() if txid not in candidate.conflicts]
-        if not others:
-            return None
-        alone = len(parent.children) == 1 and len(family(others[0], up=True)) == 2
+        if not parent.children or any(txid in candidate.conflicts for txid in parent.children):
+            return None  # the one that goes leaves its place; a reorg may have left a second one, which stays
+        sibling = next(iter(parent.children.values()))
+        alone = len(parent.children) == 1 and len(family(sibling, up=True)) == 2
         if not siblings or not alone:
             return _rejected("TRUC-violation, tx would exceed descendant count limit")
-        candidate.conflicts[others[0].txid] = others[0]
+        candidate.conflicts[sibling.txid] = sibling
         return None
 
     def _replacement_refusal(self, candidate: Candidate) -> Refusal | None:
@@ -399,6 +404,11 @@ def best_packages(pool: Mempool, minimum: float, wanted: Callable[[Entry], bool]
 def fee_at(feerate: float, vsize: int) -> int:
     """Fee of a feerate for a size, rounded up as nodes do since 2013."""
     return ceil(round(feerate * 1000) * vsize / 1000)
+
+
+def dust_outputs(tx: Transaction) -> int:
+    """How many of its outputs are dust."""
+    return sum(output.value < dust_limit(output.spk) for output in tx.outputs)
 
 
 def dust_limit(spk: bytes) -> int:

@@ -17,6 +17,7 @@ import msgspec
 from domain.errors import DomainError
 from tests.simulation import oracles
 from tests.simulation.actions import ACTIONS, move
+from tests.simulation.economy import thrift
 from tests.simulation.fairness import allows_blocks, excuse
 from tests.simulation.faults import Rates
 from tests.simulation.judge import Violation
@@ -57,6 +58,11 @@ def steps_of(seed: int) -> int:
 def play(seed: int, *, steps: Sequence[int] | None = None, parts: Parts | None = None) -> Result:
     """Play the schedule of a seed, or only some of its steps; raises `Failed`."""
     chosen = range(steps_of(seed)) if steps is None else steps
+    with thrift():
+        return _play(seed, chosen, parts)
+
+
+def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
     world = SimWorld(seed, bounded=seed % BEYOND_EVERY != BEYOND_EVERY - 1, parts=parts)
     number = -1
     try:
