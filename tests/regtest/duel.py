@@ -1,0 +1,314 @@
+"""One schedule played on the model chain and on a real node at once; every step compares what both say.
+
+    coins = coins_of_anybody(node, seeds)
+    duel = Duel(node, seed, coins)
+    duel.play(30)          # raises `Disagreement` with the last moves
+    duel.compared          # so many answers and observations were equal
+
+The transactions are real: a channel's commitments, penalties with chosen fees, settlements, closes, cheaters' children
+with coins that anybody may spend. Both sides are asked through the `Node` port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from domain.chain import display, from_display, make_outpoint
+from domain.transaction import Transaction, TxIn, TxOut
+from domain.units import Side
+from tests.regtest.contract_stage import penalty
+from tests.simulation.blocks import parse, serialized
+from tests.simulation.chain import Invalid, ModelChain
+from tests.simulation.ledger import fits
+from tests.simulation.node import ModelNode
+from tests.simulation.policy import CORE, Policy
+from tests.support.parties import Pair, open_pair
+from watchtower.devnode.purse import ANCHOR_SAT, Coin, Funding
+from watchtower.devnode.regtest import RegtestNode
+from watchtower.node.rpc import BitcoindNode, satoshi
+from watchtower.node.transport import RpcRefused
+from watchtower.ports import Answer, Utxo
+
+COINS = 24
+COIN_SAT = 2_000_000
+ANYBODY = b"\x00\x20" + sha256(b"\x51").digest()
+"""P2WSH of OP_TRUE: spendable by everybody, so that the schedule needs no signatures of the node's wallet."""
+
+_RBF = 0xFFFFFFFD
+_FEES = (8, 60, 111, 400, 1_500, 2_010, 2_012, 2_112, 5_000, 20_000)
+_REVOKED = 3
+_REORGS = (1, 1, 1, 2, 2, 3, 5, 10, 11, 12)
+_BLOCKS_BEFORE = 12
+BLOCK_MINIMUM = 0.0
+"""sat/vB below which the node's own blocks take nothing."""
+
+
+class Disagreement(AssertionError):
+    """Model and node do not say the same."""
+
+
+class Duel:
+    """A channel, its transactions and the two sides that judge them."""
+
+    def __init__(self, node: RegtestNode, seed: int, coins: list[Coin], policy: Policy = CORE) -> None:
+        """Takes `COINS` of the coins. The node's mempool must be empty."""
+        self.random = Random(seed)
+        self.node = node
+        self.real = BitcoindNode(node.rpc_url, cookie_path=node.cookie_path, rest_url=node.rest_url)
+        self.compared = 0
+        self.moves: list[str] = [f"seed {seed}"]
+        node.mine(_BLOCKS_BEFORE)
+        self.chain = ModelChain(height=node.height(), policy=policy)
+        self.model = ModelNode(self.chain)
+        self.coins = [self.chain.give_coin(coin.outpoint, coin.value, coin.spk) for coin in coins[:COINS]]
+        del coins[:COINS]
+        self.base = node.height() - _BLOCKS_BEFORE
+        self.known: dict[bytes, Transaction] = {}
+        self._closed = b""
+        feerate = self.random.choice((1_000, 2_000, 2_000, 10_000))
+        period = self.random.choice((1, 2, 3, 5))
+        self.pair: Pair = open_pair(self._fund, challenge_period=period, static_feerate=feerate)
+        self.pair.updates(_REVOKED)
+        self.mine([self.pair.funding.raw])
+        self.floor = self.base if self.random.random() < 0.2 else self.chain.height
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _fund(self, spk: bytes, amount: int) -> Funding:
+        raw = spend_coins([self.coins.pop()], [TxOut(amount, spk)], version=2)
+        return Funding(parse(raw).txid, 0, raw)
+
+    def commitment(self) -> bytes:
+        """Of the cheater, mostly; sometimes the honest newest of the other side."""
+        if self.random.random() < 0.1:
+            return self.pair.commitment(Side.B, _REVOKED)
+        return self.pair.commitment(Side.A, self.random.randrange(_REVOKED + 1))
+
+    def penalty(self) -> bytes:
+        """Against a commitment that may or may not be there; it may also lack its parent."""
+        return self.penalty_of(self.random.randrange(_REVOKED))
+
+    def penalty_of(self, sequence: int) -> bytes:
+        """Against a commitment of the cheater."""
+        return penalty(self.pair, Side.A, sequence, self.random.choice(_FEES))
+
+    def settlement(self) -> bytes:
+        """Of some commitment of A."""
+        return self.pair.settlement(Side.A, self.random.randrange(_REVOKED + 1))
+
+    def child(self, parent: Transaction, version: int = 3) -> bytes:
+        """A child of the parent's anchor that brings one of three coins, so that children compete for coins, too."""
+        vout = next(v for v, output in enumerate(parent.outputs) if output.value == ANCHOR_SAT)
+        coin = self.random.choice(self.coins[:3])
+        extra = self.random.choice((0, 0, 0, 40))  # outputs that make it larger than a version-3 child may be
+        fee = self.random.choice(_FEES)
+        outputs = [TxOut(COIN_SAT // 50, ANYBODY)] * extra
+        outputs.append(TxOut(COIN_SAT + ANCHOR_SAT - fee - sum(out.value for out in outputs), ANYBODY))
+        return spend_coins([Coin(make_outpoint(parent.txid, vout), ANCHOR_SAT, b""), coin], outputs, version)
+
+    def stranger(self) -> bytes:
+        """A payment that has nothing to do with the channel."""
+        coin, fee = self.random.choice(self.coins[3:6]), self.random.choice(_FEES)
+        lock = self.random.choice((0, 0, self.chain.height + self.random.randrange(3)))
+        value = self.random.choice((COIN_SAT - fee, 200))
+        return spend_coins([coin], [TxOut(value, ANYBODY)], version=2, lock_time=lock)
+
+    def any_transaction(self) -> bytes:
+        """Something to send alone."""
+        makers: list[Callable[[], bytes]] = [self.commitment, self.penalty, self.settlement, self.stranger]
+        makers += [self.penalty, self.penalty, self._child_of_something, self._again, self._close]
+        return self.random.choice(makers)()
+
+    def _child_of_something(self) -> bytes:
+        parent = self.random.choice((self.commitment, self.commitment, self.settlement))()
+        return self.child(parse(parent), version=self.random.choice((3, 3, 3, 2)))
+
+    def _again(self) -> bytes:
+        return serialized(self.random.choice(list(self.known.values())))
+
+    def _close(self) -> bytes:
+        self._closed = self._closed or self.pair.close(Side.A)
+        return self._closed
+
+    def a_package(self) -> list[bytes]:
+        """Parent and child."""
+        sequence = self.random.randrange(_REVOKED)
+        commit = self.pair.commitment(Side.A, sequence)
+        kind = self.random.random()
+        if kind < 0.5:
+            return [commit, self.penalty_of(sequence)]
+        if kind < 0.8:
+            return [commit, self.child(parse(commit))]
+        settle = self.settlement()
+        return [settle, self.child(parse(settle))]
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def play(self, steps: int) -> None:
+        """So many steps, then an empty mempool on both sides."""
+        actions = (
+            *[(lambda: self.send(self.any_transaction()))] * 9,
+            *[(lambda: self.submit(self.a_package()))] * 5,
+            *[self.mine_the_mempool] * 2,
+            *[(lambda: self.mine(self._block()))] * 3,
+            *[self.mine_nothing] * 2,
+            *[self.reorg] * 2,
+        )
+        for _ in range(steps):
+            self.random.choice(actions)()
+        rest = [entry.tx.serialize() for entry in self.chain.mempool.entries.values()]
+        self.mine(sorted_by_parents(rest))
+
+    def send(self, raw: bytes) -> None:
+        """Send one transaction to both, asking first what would happen."""
+        self.say("send", raw)
+        self.equal("test_accept", self.model.test_accept(raw).outcome, self.real.test_accept(raw).outcome)
+        self.answered("broadcast", (self.model.broadcast(raw),), (self.real.broadcast(raw),))
+        self.look()
+
+    def submit(self, raws: Sequence[bytes]) -> None:
+        """Submit a package to both."""
+        self.say("package", *raws)
+        self.answered("package", self.model.submit_package(raws), self.real.submit_package(raws))
+        self.look()
+
+    def mine_the_mempool(self) -> None:
+        """Both make a block of what they have."""
+        self.say("mine the mempool")
+        self.chain.mine(minimum=BLOCK_MINIMUM)
+        self.node.mine(1)
+        self.equal_blocks()
+        self.look()
+
+    def mine_nothing(self) -> None:
+        """Some empty blocks."""
+        for _ in range(self.random.randrange(1, 4)):
+            self.mine([])
+
+    def mine(self, raws: Sequence[bytes]) -> None:
+        """A block of exactly these transactions, or an agreement that there cannot be one."""
+        self.say("block", *raws)
+        self.equal("block", self._mined_by_model(raws), self._mined_by_node(raws))
+        self.look()
+
+    def _mined_by_model(self, raws: Sequence[bytes]) -> bool:
+        try:
+            self.chain.mine(raws)
+        except Invalid:
+            return False
+        return True
+
+    def _mined_by_node(self, raws: Sequence[bytes]) -> bool:
+        try:
+            self.node.generate_block(raws)
+        except RpcRefused:
+            return False
+        return True
+
+    def _block(self) -> list[bytes]:
+        """Up to three transactions, most of them possible."""
+        wished = [self.any_transaction() for _ in range(self.random.randrange(4))]
+        parsed = {tx.txid: tx for tx in map(parse, wished)}
+        taken, _ = fits(self.chain.ledger, parsed.values(), lambda tx: True)
+        return [tx.serialize() for tx in (taken if self.random.random() < 0.8 else parsed.values())]
+
+    def reorg(self) -> None:
+        """Take blocks off and put others there, as many or one more."""
+        depth = min(self.random.choice(_REORGS), self.chain.height - self.floor)
+        if depth < 1:
+            return
+        self.say(f"reorg {depth}")
+        lowest = self.node.hash_at(self.node.height() - depth + 1)
+        self.chain.roll_back(depth)
+        self.node.invalidate(lowest)
+        self.look()
+        for _ in range(depth + self.random.randrange(2)):
+            self.mine(self._block() if self.random.random() < 0.4 else [])
+
+    # ── comparing ────────────────────────────────────────────────────────────────────────────────────────
+
+    def look(self) -> None:
+        """Compare all that can be seen: height, mempool with fees and parents, outputs and who spends them."""
+        self.equal("height", self.chain.height, self.node.height())
+        self.equal("mempool", self._entries_of_model(), self._entries_of_node())
+        places = [make_outpoint(tx.txid, vout) for tx in self.known.values() for vout in range(len(tx.outputs))]
+        places += [coin.outpoint for coin in self.coins[:6]]
+        self.equal("mempool spenders", self.model.mempool_spenders(places), self.real.mempool_spenders(places))
+        for include in (True, False):
+            ours, theirs = self.model.utxos(places, include), self.real.utxos(places, include)
+            self.equal("outputs", self._plain(ours), self._plain(theirs))
+
+    def _entries_of_model(self) -> dict[bytes, tuple[int, int, set[bytes]]]:
+        return {t: (each.fee, each.vsize, set(each.parents)) for t, each in self.chain.mempool.entries.items()}
+
+    def _entries_of_node(self) -> dict[bytes, tuple[int, int, set[bytes]]]:
+        found = self.node.rpc("getrawmempool", True)
+        return {
+            from_display(txid): (satoshi(each["fees"]["base"]), each["vsize"], set(map(from_display, each["depends"])))
+            for txid, each in found.items()
+        }
+
+    def _plain(self, found: Sequence[Utxo | None]) -> list[object]:
+        # A coin from before the schedule is younger on the node than in the model, where it always was.
+        most = self.chain.height - self.base
+        return [each and (each.value, each.spk, min(each.confirmations, most)) for each in found]
+
+    def equal_blocks(self) -> None:
+        """Compare the transactions of the tip."""
+        block = self.node.rpc("getblock", display(self.node.tip()), 1)
+        self.equal("last block", list(self.chain.tip.txids), [from_display(txid) for txid in block["tx"][1:]])
+
+    def answered(self, what: str, ours: Sequence[Answer], theirs: Sequence[Answer]) -> None:
+        """Compare the classes of answers; the words go to the story."""
+        self.moves.append(f"    model {[a.text for a in ours]}\n    node  {[a.text for a in theirs]}")
+        self.equal(what, [a.outcome for a in ours], [a.outcome for a in theirs])
+
+    def equal(self, what: str, ours: Any, theirs: Any) -> None:
+        """Count an agreement; raises `Disagreement`."""
+        if ours != theirs:
+            story = "\n".join(self.moves[-30:])
+            raise Disagreement(f"{what}: the model says {ours!r}, the node {theirs!r}\n{self.moves[0]}\n{story}")
+        self.compared += 1
+
+    def say(self, what: str, *raws: bytes) -> None:
+        """Note a move, and remember the transactions."""
+        for tx in map(parse, raws):
+            self.known[tx.txid] = tx
+        self.moves.append(f"{what} {[self._name(raw) for raw in raws]}")
+
+    def _name(self, raw: bytes) -> str:
+        tx = parse(raw)
+        spends = ",".join(f"{txin.outpoint[31::-1].hex()[:6]}:{txin.outpoint[32]}" for txin in tx.inputs)
+        return f"{display(tx.txid)[:6]} v{tx.version} {tx.vsize}vB spends {spends}"
+
+
+def coins_of_anybody(node: RegtestNode, seeds: int) -> list[Coin]:
+    """Confirmed coins for so many schedules."""
+    funding = node.fund_many([TxOut(COIN_SAT, ANYBODY)] * (COINS * seeds))
+    node.mine(1)
+    return [Coin(make_outpoint(funding.txid, vout), COIN_SAT, ANYBODY) for vout in range(COINS * seeds)]
+
+
+def spend_coins(coins: Sequence[Coin], outputs: Sequence[TxOut], version: int, lock_time: int = 0) -> bytes:
+    """Spend coins of anybody; a coin without script is an anchor, which needs no witness."""
+    inputs = tuple(TxIn(coin.outpoint, _RBF, witness=(b"\x51",) if coin.spk else ()) for coin in coins)
+    return Transaction(version, inputs, tuple(outputs), lock_time).serialize()
+
+
+def sorted_by_parents(raws: Sequence[bytes]) -> list[bytes]:
+    """Parents before children."""
+    left = {tx.txid: tx for tx in map(parse, raws)}
+    done: list[bytes] = []
+    while left:
+        ready = [tx for tx in left.values() if not any(txin.outpoint[:32] in left for txin in tx.inputs)]
+        for tx in ready:
+            done.append(tx.serialize())
+            del left[tx.txid]
+    return done
+
+
+def _plain(entry: Any) -> Any:
+    return entry and (entry.fee, entry.vsize, set(entry.depends))
