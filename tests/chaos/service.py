@@ -102,6 +102,10 @@ class ServiceWorld:
         """A state with the revocation of the one before; raises `Refused`."""
         self._ask(f"/{pair.channel_id.hex()}/states", pair.update_request(Side.B, sequence))
 
+    def is_confirmed(self, pair: Pair) -> bool:
+        """Whether the tower takes states of the channel; raises `Refused`."""
+        return bool(self._ask(f"/{pair.channel_id.hex()}/funding")["confirmed"])
+
     def _ask(self, path: str, body: object = None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         content = None if body is None else to_json(body)
