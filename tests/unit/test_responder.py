@@ -18,7 +18,7 @@ from tests.fakes.store import MemoryEventStore
 from tests.support.clocks import FixedClock
 from tests.support.htlcs import settled
 from tests.support.scenes import STREAM, Scene, block, secrets_of
-from watchtower.ports import Answer, ChainInfo, StoreBusy
+from watchtower.ports import Answer, ChainInfo, StoreBusy, StoreFull
 from watchtower.repository import Channels
 from watchtower.responder.respond import Responder
 
@@ -139,3 +139,24 @@ def test_a_stream_that_cannot_be_read_stops_no_penalty(case: Case, monkeypatch: 
 
     assert [case.contest] * 2 == [tx.inputs[0].outpoint for tx in case.node.sent]
     assert [CLAIMING] == [trouble.stream for trouble in report.troubles]
+
+
+def test_fault_P4_no_answer_without_its_intent(case: Case) -> None:
+    """The intent did not fit into the log: the answer, which would, is not written before it; later both are."""
+    case.models.streams = [STREAM]
+    before = len(case.store.read_stream(STREAM))
+    refusals = iter([True])
+
+    def full_once(name: str) -> None:
+        if name == "commit:before" and next(refusals, False):
+            raise StoreFull("no space")
+
+    case.store.failpoint = full_once
+    first = case.responder.respond(TIP)
+    held = len(case.store.read_stream(STREAM))
+    case.responder.respond(TIP)
+    later = [type(event.payload).__name__ for event in case.store.read_stream(STREAM)[before:]]
+
+    assert (before, ["StoreFull"]) == (held, [type(trouble.error).__name__ for trouble in first.troubles])
+    assert ["PenaltyPrepared", "PenaltyBroadcast"] == later
+    assert [case.contest] * 2 == [tx.inputs[0].outpoint for tx in case.node.sent]

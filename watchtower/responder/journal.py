@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from domain.channel import Channel
 from domain.channel_fold import evolve
@@ -27,7 +27,9 @@ News = tuple[Channel, Sequence[Payload]]
 class Journal:
     """Appends to channel streams.
 
-    `refused` holds, since `begin`, the streams that could not be written to the log or the views, and why.
+    `refused` holds, since `begin`, the streams that could not be written to the log or the views, and why. What
+    follows events that the log did not take is kept in memory too: a small answer may fit where the intent did not,
+    and the log would tell of a penalty that nobody intended.
     """
 
     def __init__(self, store: EventStore, channels: Channels, models: ReadModels) -> None:
@@ -35,10 +37,12 @@ class Journal:
         self._channels = channels
         self._models = models
         self.refused: Mapping[str, Exception] = {}
+        self._held: set[str] = set()
 
     def begin(self) -> None:
         """Forget earlier refusals."""
         self.refused = {}
+        self._held = set()
 
     def record_all(self, news: Sequence[News]) -> dict[str, Channel]:
         """The channels after their events, by stream; one job for all of them.
@@ -47,20 +51,19 @@ class Journal:
         Streams must not repeat. Raises `StoreBroken`.
         """
         placed = {c.stream: envelopes(c.stream, c.version, payloads) for c, payloads in news if payloads}
-        job = [event for events in placed.values() for event in events]
+        job = [event for stream, events in placed.items() if stream not in self._held for event in events]
         after = {channel.stream: channel for channel, _ in news}
-        if not job:
-            return after
         try:
-            self._store.append(job, chain=True)
+            if job:
+                self._store.append(job, chain=True)
         except StoreBroken:
             raise
         except (StoreFull, StoreBusy) as error:
-            self._refuse(placed, error)
+            self._hold(placed, error)
         except StoreError:
             return self._one_by_one(news)
         else:
-            self._catch_up(placed)
+            self._catch_up([event.stream for event in job])
         for stream, events in placed.items():
             after[stream] = _from_memory(after[stream], events)
         return after
@@ -86,6 +89,8 @@ class Journal:
             return channel
         while True:
             placed = envelopes(channel.stream, channel.version, payloads)
+            if channel.stream in self._held:
+                return _from_memory(channel, placed)
             try:
                 self._store.append(placed, chain=True)
             except StoreConflict:
@@ -93,7 +98,7 @@ class Journal:
                 channel = self._channels.load(channel.stream)
                 continue
             except (StoreFull, StoreBusy) as error:
-                self._refuse([channel.stream], error)
+                self._hold([channel.stream], error)
                 return _from_memory(channel, placed)
             self._catch_up([channel.stream])
             return self._channels.load(channel.stream)
@@ -105,6 +110,10 @@ class Journal:
             raise
         except StoreError as error:  # it is in the log: what waits for that goes on
             self._refuse(streams, error)
+
+    def _hold(self, streams: Collection[str], error: Exception) -> None:
+        self._held.update(streams)
+        self._refuse(streams, error)
 
     def _refuse(self, streams: Iterable[str], error: Exception) -> None:
         self.refused = {**self.refused, **dict.fromkeys(streams, error)}
