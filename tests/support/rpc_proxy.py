@@ -64,10 +64,12 @@ class Rule:
         self.value = value
         self.hits = 0
 
-    def applies(self, method: str, rng: random.Random) -> bool:
-        """Decide for one call, and count it."""
-        if self.left == 0 or (self.methods and method not in self.methods):
-            return False
+    def concerns(self, method: str) -> bool:
+        """Whether it may be played for this method now."""
+        return self.left != 0 and (not self.methods or method in self.methods)
+
+    def applies(self, rng: random.Random) -> bool:
+        """Decide for one call that it concerns, and count it."""
         if self.skip:
             self.skip -= 1
             return False
@@ -264,14 +266,23 @@ class RpcProxy:
     def judge(self, calls: Sequence[Call]) -> list[Rule | None]:
         """The rule for each call, with a line of the transcript."""
         rules: list[Rule | None] = []
+        judged: set[Rule] = set()
         for call in calls:
             if self.before_call is not None:
                 self.before_call(call.method, call.params)
             with self._lock:
-                rule = next((rule for rule in self._rules if rule.applies(call.method, self._rng)), None)
+                rule = next((rule for rule in self._rules if self._hits(rule, call.method, judged)), None)
                 self.transcript.append(Exchange(call.method, call.params, rule.kind if rule else None))
             rules.append(rule)
         return rules
+
+    def _hits(self, rule: Rule, method: str, judged: set[Rule]) -> bool:
+        """Rules about the transport are judged once in a batch, not once for each of its calls."""
+        if rule in judged or not rule.concerns(method):
+            return False
+        if rule.kind not in (Break.REPLACE, Break.ERROR):
+            judged.add(rule)
+        return rule.applies(self._rng)
 
     def wait_released(self, seconds: float | None = None) -> None:
         """Until `release` or `close`, or the time is over."""

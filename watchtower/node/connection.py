@@ -72,6 +72,8 @@ class NodeConnection(http.client.HTTPConnection):
 
     def getresponse(self) -> http.client.HTTPResponse:
         """As in the base class; the response ends at the deadline."""
+        if self.sock is not None:
+            self.sock.settimeout(self.timeout)  # python-bitcoinrpc sets its own in between
         response = super().getresponse()
         self.status = response.status
         if isinstance(response, _BoundedResponse):

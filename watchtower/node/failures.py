@@ -13,7 +13,7 @@ from watchtower.ports import NodeAuthError, NodeError, NodeUnavailable, NodeWarm
 WARMING_UP = -28
 IN_INITIAL_DOWNLOAD = -10
 QUEUE_TRIES = 3
-"""Further tries while the node's work queue is full: it drains within milliseconds, and a pass that fails waits longer."""
+"""Further tries while the node's work queue is full: it drains within milliseconds; a failed pass waits longer."""
 
 _MADE_BY_LIBRARY = (-342, -343)
 """Codes of python-bitcoinrpc itself: no JSON, no result."""
@@ -67,7 +67,7 @@ def failure(method: str, error: Exception, status: int, where: str, seconds: flo
     if isinstance(error, NodeError):
         return Failure(error, "transport_error")
     if isinstance(error, TimeoutError):
-        return Failure(NodeUnavailable(f"{method}: no answer from {where} within {seconds:g} s"), "timeout")
+        return Failure(NodeUnavailable(f"{method}: no answer from {where} within {seconds:.1f} s"), "timeout", again=1)
     if isinstance(error, (OSError, http.client.HTTPException)):
         text = f"{method}: no answer from {where}: {type(error).__name__} {error}".rstrip()
         return Failure(NodeUnavailable(text), "transport_error", again=1)

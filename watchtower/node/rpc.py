@@ -21,7 +21,7 @@ from domain.fees import Market
 from domain.transaction import TxOut
 from domain.units import MAX_MONEY
 from watchtower.node import answers
-from watchtower.node.transport import CALL_SECONDS, Observer, RpcRefused, RpcTransport
+from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE, Observer, RpcRefused, RpcTransport
 from watchtower.ports import (
     Answer,
     BlockNotAvailable,
@@ -183,7 +183,7 @@ class BitcoindNode:
             return None
         try:
             return self._transport.get(
-                self._rest_url, f"/block/{name}.bin", "getblock", BLOCK_SECONDS, silence=self._seconds
+                self._rest_url, f"/block/{name}.bin", "getblock", BLOCK_SECONDS, silence=self._seconds * FIRST_SHARE
             )
         except NodeError:
             return None

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
@@ -37,6 +37,9 @@ Observer = Callable[[str, str, float], None]
 CALL_SECONDS = 10.0
 IDLE_SECONDS = 20.0
 """bitcoind closes an idle connection after `-rpcservertimeout`, 30 s by default."""
+
+FIRST_SHARE = 0.3
+"""Of a call's time limit: after so much silence it is asked a second time, on a new connection."""
 
 IN_FLIGHT = 4
 """As many as our own threads need; nodes before 29 have 4 RPC threads."""
@@ -123,19 +126,21 @@ class RpcTransport:
     ) -> bytes | None:
         """Body of a GET without credentials (the node's REST interface), None unless the status is 200.
 
-        `seconds` bound the whole exchange, `silence` bounds each wait for the next bytes.
+        `seconds` bound the whole exchange, `silence` bounds each wait for the next bytes. Tried once: whoever asks
+        has another way to the same answer.
         """
         parts = _http_url(base_url)
 
         def work(connection: NodeConnection) -> bytes | None:
-            connection.allow(seconds, silence)
             connection.request("GET", parts.path.rstrip("/") + path)
             body = connection.getresponse().read()
             return body if connection.status == http.client.OK else None
 
         place = _Place(parts.hostname or "", parts.port or 80, with_credentials=False)
-        result: bytes | None = self._perform(name, work, seconds, place)
-        return result
+        result = self._attempt(name, work, place, seconds, silence)
+        if isinstance(result, Failure):
+            raise result.error
+        return cast("bytes | None", result)
 
     def close(self) -> None:
         """Close this thread's connections; the next call opens new ones."""
@@ -144,16 +149,24 @@ class RpcTransport:
         self._connections().clear()
 
     def _perform(self, method: str, work: Callable[[NodeConnection], Any], seconds: float, place: _Place) -> Any:
-        """Run `work`; run it again on a new connection where that can help and can do no harm."""
+        """Run `work`; run it again on a new connection where that can help and can do no harm.
+
+        All tries together take `seconds` at most. The first one ends earlier if the node stays silent: one lost request
+        must not cost a pass.
+        """
+        deadline = time.monotonic() + seconds
         if not self._slots.acquire(timeout=seconds):
             raise NodeUnavailable(f"{method}: {IN_FLIGHT} other calls to the node are under way")
         try:
-            result = self._attempt(method, work, seconds, place)
+            silence = None if method in NOT_TWICE else seconds * FIRST_SHARE
+            result = self._attempt(method, work, place, seconds, silence)
             tries = 1
             while isinstance(result, Failure) and self._may_repeat(method, result, tries):
                 # Spreads the callers, so that a full queue drains.
                 time.sleep(random.uniform(0.005, 0.05) * tries)  # noqa: S311 - guards nothing
-                result = self._attempt(method, work, seconds, place)
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
+                result = self._attempt(method, work, place, left)
                 tries += 1
         finally:
             self._slots.release()
@@ -166,18 +179,25 @@ class RpcTransport:
             return False
         return self._cookie_path is not None if failed.outcome == "auth_error" else method not in NOT_TWICE
 
-    def _attempt(self, method: str, work: Callable[[NodeConnection], Any], seconds: float, place: _Place) -> Any:
+    def _attempt(
+        self,
+        method: str,
+        work: Callable[[NodeConnection], Any],
+        place: _Place,
+        seconds: float,
+        silence: float | None = None,
+    ) -> Any:
         """The result of `work`, or a `Failure`. Observed once; after a failure the connection is gone."""
         started = time.monotonic()
         connection: NodeConnection | None = None
         result: Any
         try:
             connection = self._connection(place)
-            connection.allow(seconds)
+            connection.allow(seconds, silence)
             result = work(connection)
         except BROKEN as error:
             status = connection.status if connection is not None else 0
-            result = failure(method, error, status, str(place), seconds)
+            result = failure(method, error, status, str(place), time.monotonic() - started)
         outcome = result.outcome if isinstance(result, Failure) else "ok"
         if connection is not None:
             connection.last_used = time.monotonic()
