@@ -132,19 +132,25 @@ async def test_fault_A4_two_hundred_slow_sockets(tower: Bench, protocol: Protoco
         f"{POST}Content-Length: 100\r\n\r\n{{".encode(),
         f"GET /v1/info HTTP/1.1\r\n{AUTH}\r\n".encode(),
     ]
-    seconds = []
     async with served(tower.app, protocol, Doorman(ConnectionLimits(seconds=1.0))) as clients:
+        alone = await slowest_percent(clients)
         held = [await clients.opened(kinds[number % 4]) for number in range(200)]
-        async with httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {TOKEN}"}) as honest:
-            for _ in range(300):
-                began = time.perf_counter()
-                answer = await honest.get("/v1/info")
-                seconds.append(time.perf_counter() - began)
-                assert 200 == answer.status_code
+        beside = await slowest_percent(clients)
         async with asyncio.timeout(10):
-            await asyncio.gather(*(reader.read() for reader in held), return_exceptions=True)
+            await asyncio.gather(*(heard(reader) for reader in held))
 
-    assert quantiles(seconds, n=100)[98] < 0.2
+    assert beside < max(0.2, 3 * alone)  # a machine that is slow by itself is no finding
+
+
+async def slowest_percent(clients: Clients) -> float:
+    """The 99th percentile of 300 honest requests, in seconds."""
+    seconds = []
+    async with httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {TOKEN}"}) as honest:
+        for _ in range(300):
+            began = time.perf_counter()
+            (await honest.get("/v1/info")).raise_for_status()
+            seconds.append(time.perf_counter() - began)
+    return quantiles(seconds, n=100)[98]
 
 
 @pytest.mark.slow
@@ -152,21 +158,26 @@ async def test_fault_A4_two_hundred_slow_sockets(tower: Bench, protocol: Protoco
 @BOTH
 async def test_fault_A4_a_client_that_reads_no_answer(tower: Bench, protocol: Protocol) -> None:
     """Whoever asks and takes nothing loses the connection, also when the answer fits into the buffers."""
-    doorman = Doorman(ConnectionLimits(unread=1.0))
+    doorman = Watched(ConnectionLimits(unread=1.0))
     async with served(tower.app, protocol, doorman) as clients:
         with socket.socket() as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             lazy.connect(("127.0.0.1", clients.port))
             lazy.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: t\r\n\r\n" * 100)
-            held = await counted(doorman, 1)
-            left = await counted(doorman, 0)
+            async with asyncio.timeout(20):
+                await doorman.empty.wait()
 
-    assert (1, 0) == (held, left)
+    assert 0 == doorman._count
 
 
-async def counted(doorman: Doorman, wanted: int) -> int:
-    """The connections of a doorman once there are `wanted`, or after 15 seconds."""
-    end = time.monotonic() + 15
-    while doorman._count != wanted and time.monotonic() < end:
-        await asyncio.sleep(0.05)
-    return doorman._count
+class Watched(Doorman):
+    """Tells when a connection has ended."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        super().__init__(limits)
+        self.empty = asyncio.Event()
+
+    def leave(self, group: bytes | None) -> None:
+        """As ever, and tell."""
+        super().leave(group)
+        self.empty.set()
