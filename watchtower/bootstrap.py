@@ -30,6 +30,7 @@ from watchtower.applications import Applications, load_applications
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
+from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.auth import Gate
@@ -40,6 +41,8 @@ from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, open_with_file
 from watchtower.models import LiveModels
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import BitcoindNode
+from watchtower.node.second import SECONDS as SECOND_NODE_SECONDS
+from watchtower.node.second import SecondNode, TwoNodes
 from watchtower.node.transport import RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
@@ -118,7 +121,17 @@ class Parts:
             self.channels,
             one_owner=self.settings.policy.registration != "open",
         )
+        self.second = self._connect_second()
         self.tower = self._build_tower()
+        self.doubts = Doubts(
+            board=self.board,
+            metrics=metrics,
+            chainwork=lambda: self.tower.follower.cursor.chainwork,
+            second=self.second,
+            stale_after=settings.stale_tip_seconds,
+            monotonic=time.monotonic,
+            wall=time.time,
+        )
         self.watch = self._build_watch()
         self.reporter = Reporter(self.store, metrics, self._thread_ended)
         endpoints = _endpoints(settings)
@@ -220,9 +233,24 @@ class Parts:
         self._stack.callback(node.close)
         return node
 
+    def _connect_second(self) -> SecondNode | None:
+        chosen = self.settings.second_node
+        if not chosen.rpc_url:
+            return None
+        with_user = bool(chosen.rpc_user)
+        node = BitcoindNode(
+            chosen.rpc_url,
+            chosen.rpc_user if with_user else None,
+            chosen.rpc_password.reveal() if with_user and chosen.rpc_password is not None else None,
+            None if with_user else Path(chosen.rpc_cookie_path),
+            seconds=SECOND_NODE_SECONDS,
+        )
+        self._stack.callback(node.close)
+        return SecondNode(node, self.settings.network, time.monotonic)
+
     def _build_tower(self) -> Tower:
         return Tower(
-            node=self.node,
+            node=self.node if self.second is None else TwoNodes(self.node, self.second),
             store=self.store,
             models=self.models,
             channels=self.channels,
@@ -239,6 +267,7 @@ class Parts:
 
     def _passed(self, report: PassReport) -> None:
         self.deferred = report.respond.deferred
+        self.doubts.observe(report)
 
     def _build_watch(self) -> Watch:
         watch = Watch(

@@ -241,6 +241,11 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
     found += _bad_addresses(settings)
     if settings.node.rpc_user and settings.node.rpc_password is None:
         found.append("node.rpc_user is set without node.rpc_password; set both, or neither to use the cookie")
+    other = settings.second_node
+    if other.rpc_user and other.rpc_password is None:
+        found.append("second_node.rpc_user is set without second_node.rpc_password; set both, or neither")
+    if other.rpc_url and not other.rpc_user and not other.rpc_cookie_path:
+        found.append("second_node.rpc_url needs second_node.rpc_user and rpc_password, or second_node.rpc_cookie_path")
     for name, text in (("api.listen", settings.api.listen), ("admin.listen", settings.admin.listen)):
         try:
             parse_listen(text)
@@ -257,6 +262,7 @@ def _bad_addresses(settings: Settings) -> list[str]:
     """Addresses of the node that cannot be used. One with a password is not repeated: findings are printed."""
     node = settings.node
     places = {"node.rpc_url": (node.rpc_url, "http"), "node.rest_url": (node.rest_url, "http")}
+    places["second_node.rpc_url"] = (settings.second_node.rpc_url, "http")
     for topic, address in (
         ("sequence", node.zmq_sequence),
         ("rawtx", node.zmq_rawtx),
@@ -266,7 +272,8 @@ def _bad_addresses(settings: Settings) -> list[str]:
     found = []
     for name, (address, scheme) in places.items():
         if scheme != "ipc" and "@" in address:
-            found.append(f"{name} holds credentials; put them into node.rpc_user and node.rpc_password")
+            section = name.partition(".")[0]
+            found.append(f"{name} holds credentials; put them into {section}.rpc_user and {section}.rpc_password")
         elif address and not _is_address(address, scheme):
             found.append(f"{name}: {address!r} must look like {_ADDRESS_FORMS[scheme]}")
     return found

@@ -66,6 +66,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: Annotated[
         float, _about("The tip is asked for at least this often, whatever ZMQ says.", "seconds", ge=0.2, le=60)
     ] = 15.0
+    stale_tip_minutes: Annotated[
+        float, _about("So long without a block is a reason to look. 0: 90, never on regtest.", "minutes", ge=0, le=1440)
+    ] = 0.0
+
+
+class SecondNodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Another node, best one that somebody else runs. Optional: blocks, broadcasts, a second look at the tip."""
+
+    rpc_url: Annotated[str, _about("Address of its RPC server, without credentials. Empty: there is none.")] = ""
+    rpc_user: Annotated[str, _about("RPC user. Empty: use the cookie.")] = ""
+    rpc_password: Annotated[Secret | None, _about("Password of the RPC user.")] = None
+    rpc_cookie_path: Annotated[str, _about("The node's cookie, where it can be read. Unused with a user.")] = ""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,6 +257,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Secret | None, _about("The tower's own secret key, 64 hexadecimal digits. Default: tower.key in data_dir.")
     ] = None
     node: NodeSettings = NodeSettings()
+    second_node: SecondNodeSettings = SecondNodeSettings()
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
     store: StoreSettings = StoreSettings()
@@ -258,6 +271,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def funding_confirmations(self) -> int:
         """Depth from which a funding counts: as set, else 3, and 1 where blocks are made by hand."""
         return self.policy.funding_confirmations or (1 if self.network == "regtest" else 3)
+
+    @property
+    def stale_tip_seconds(self) -> float | None:
+        """Seconds without a block that are too many; None where blocks are made by hand."""
+        if self.node.stale_tip_minutes:
+            return self.node.stale_tip_minutes * 60
+        return None if self.network == "regtest" else 90 * 60.0
 
     @property
     def event_log_path(self) -> str:

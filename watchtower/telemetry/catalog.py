@@ -31,7 +31,7 @@ BLOCKING_REASONS = (
 )
 """While one of these holds, a breach could be missed: the tower does not claim to watch."""
 
-OTHER_REASONS = ("zmq_silent", "audit_mismatch", "store_read_only", "task_stalled")
+OTHER_REASONS = ("tip_stale", "second_source_ahead", "zmq_silent", "audit_mismatch", "store_read_only", "task_stalled")
 TASKS = ("pass", "zmq", "api", "admin")
 CHANNEL_STATES = (
     "proposed",
@@ -136,6 +136,10 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _row("chain_reorgs_total", "counter", "Reorganizations observed."),
     _row("chain_reorg_depth_blocks", "histogram", "Blocks disconnected per reorganization.", (1, 2, 3, 6, 12, 100)),
+    _row("second_node_up", "optional", "1 if the second node answered when it was last asked."),
+    _row("audit_runs_total", "counter", "Complete comparisons of all funding outputs with the node."),
+    _row("audit_mismatches", "gauge", "Channels whose funding output is not what the log says."),
+    _row("audit_last_run_timestamp_seconds", "optional", "Unix time of the last complete comparison."),
     _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
     _row("watched_outpoints", "gauge", "Outpoints in the in-memory watch index."),
     _row("protected_sats", "gauge", "Capacities of channels that are active, frozen, coop_closing or unilateral."),

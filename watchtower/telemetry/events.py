@@ -28,6 +28,7 @@ NODE_EVENTS: dict[str, tuple[str, ...]] = {
     "node_reached": ("endpoint", "height"),
     "node_lost": ("endpoint", "reason"),
     "node_wrong_chain": ("endpoint", "reason"),
+    "second_node_lost": ("endpoint", "reason"),
     "rpc_failed": ("method", "reason"),
     "zmq_connected": ("endpoint",),
     "zmq_disconnected": ("endpoint",),

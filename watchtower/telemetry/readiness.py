@@ -26,6 +26,8 @@ SENTENCES: dict[str, str] = {
     "cursor_unknown": "The node knows no block that the tower has seen; its history is too short or foreign.",
     "block_unavailable": "The node cannot hand over a block that the tower needs; is it pruned too far?",
     "block_unparseable": "A block could not be read completely; update the tower.",
+    "tip_stale": "The node has not shown a new block for long; is it connected to others?",
+    "second_source_ahead": "The second node knows more blocks than ours; is ours stuck or cut off?",
     "zmq_silent": "No ZMQ notifications; the tower polls. Set zmqpubsequence and zmqpubrawtx at the node.",
     "audit_mismatch": "An independent check of funding outputs disagrees with the read model.",
     "store_read_only": "The event log cannot be written; check the disk's space and health.",

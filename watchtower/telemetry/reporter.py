@@ -40,7 +40,15 @@ REMEMBERED = 10_000
 
 _NUMBERS = ("sequence", "fee", "deadline", "height", "remaining", "lock_time", "code", "bid_no")
 _NAMES = ("kind", "source", "outcome", "via", "method", "reason", "side", "mode")
-_LOUD = {"breach_detected", "funding_double_spent", "alert_raised", "channel_frozen", "equivocation_found"}
+_LOUD = {
+    "alert_raised",
+    "audit_mismatch",
+    "block_unavailable",
+    "breach_detected",
+    "channel_frozen",
+    "equivocation_found",
+    "funding_double_spent",
+}
 _QUIET = {"block_connected", "state_offered", "state_proposed", "state_accepted", "state_committed"}
 
 _SOURCES = {Source.CATCH_UP: "catch_up", Source.MEMPOOL: "mempool"}

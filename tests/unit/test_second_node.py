@@ -1,0 +1,240 @@
+"""A second node and the doubts that it, a silent tip and the audit cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from domain.chain import BlockHash, chain_hash
+from domain.events import BroadcastOutcome
+from tests.support.clocks import FixedClock
+from watchtower.chain.audit import AuditReport
+from watchtower.chain.facts import FollowReport
+from watchtower.doubts import Doubts
+from watchtower.node.second import SecondNode, SecondTip, TwoNodes
+from watchtower.ports import Answer, BlockNotAvailable, ChainInfo, HeaderInfo, NodeUnavailable
+from watchtower.responder.runs import RespondReport
+from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.tower import PassReport
+
+TIP = BlockHash(b"\x07" * 32)
+
+
+class ShortNode:
+    """The few answers that two nodes are asked for; `broken` makes every call fail."""
+
+    def __init__(self, height: int = 100, headers: int = 100, genesis: bytes | None = None) -> None:
+        self.height, self.headers = height, headers
+        self.genesis = chain_hash("regtest") if genesis is None else genesis
+        self.blocks: dict[bytes, bytes] = {}
+        self.sent: list[bytes] = []
+        self.calls = 0
+        self.broken = False
+
+    def _called(self) -> None:
+        self.calls += 1
+        if self.broken:
+            raise NodeUnavailable("connection refused")
+
+    def chain_info(self) -> ChainInfo:
+        self._called()
+        return ChainInfo("regtest", self.height, self.headers, TIP, False, 0)
+
+    def hash_at(self, height: int) -> BlockHash:
+        assert height == 0
+        return BlockHash(self.genesis)
+
+    def header(self, block_hash: bytes) -> HeaderInfo:
+        return HeaderInfo(BlockHash(block_hash), TIP, self.height, 2 * self.height, 1, bytes(80))
+
+    def block(self, block_hash: bytes) -> bytes:
+        self._called()
+        if block_hash not in self.blocks:
+            raise BlockNotAvailable("pruned")
+        return self.blocks[block_hash]
+
+    def broadcast(self, raw: bytes) -> Answer:
+        self._called()
+        self.sent.append(raw)
+        return Answer(BroadcastOutcome.ACCEPTED)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that the test moves."""
+    return FixedClock()
+
+
+def second_of(node: ShortNode, clock: FixedClock) -> SecondNode:
+    """The node as a second one on regtest."""
+    port: Any = node
+    return SecondNode(port, "regtest", clock.monotonic)
+
+
+def both(own: ShortNode, other: ShortNode, clock: FixedClock) -> TwoNodes:
+    """The port over two nodes."""
+    port: Any = own
+    return TwoNodes(port, second_of(other, clock))
+
+
+def test_fault_N12_deadlines_count_from_the_highest_header_of_any_source(clock: FixedClock) -> None:
+    """The own node is cut off; the other one's headers count, its height does not."""
+    info = both(ShortNode(100, 100), ShortNode(103, 105), clock).chain_info()
+
+    assert (100, 105) == (info.blocks, info.headers)
+
+
+def test_fault_N9_a_lost_block_comes_from_the_second_node(clock: FixedClock) -> None:
+    """By its hash; what neither has is not available."""
+    own, other = ShortNode(), ShortNode()
+    other.blocks[TIP] = b"block"
+    nodes = both(own, other, clock)
+
+    assert nodes.block(TIP) == b"block"
+    with pytest.raises(BlockNotAvailable):
+        nodes.block(bytes(32))
+
+
+def test_fault_N13_a_broadcast_goes_to_both_and_the_own_answer_counts(clock: FixedClock) -> None:
+    """Also if the own node cannot be reached: the error stays, the bytes are out."""
+    own, other = ShortNode(), ShortNode()
+    nodes = both(own, other, clock)
+
+    assert Answer(BroadcastOutcome.ACCEPTED) == nodes.broadcast(b"one")
+    own.broken = True
+    with pytest.raises(NodeUnavailable):
+        nodes.broadcast(b"two")
+
+    assert ([b"one"], [b"one", b"two"]) == (own.sent, other.sent)
+
+
+def test_a_second_node_that_fails_rests(clock: FixedClock) -> None:
+    """One failure, then no call for half a minute: a pass must not wait for it again and again."""
+    own, other = ShortNode(), ShortNode()
+    other.broken = True
+    nodes = both(own, other, clock)
+
+    for number in range(5):
+        nodes.broadcast(bytes([number]))
+    assert 1 == other.calls
+    other.broken = False
+    clock.seconds += 31.0
+    nodes.broadcast(b"again")
+
+    assert [b"again"] == other.sent
+
+
+def test_fault_N11_a_second_node_of_another_chain_is_never_asked(clock: FixedClock) -> None:
+    """Its tip would move deadlines, its blocks would be foreign."""
+    other = ShortNode(200, 200, genesis=bytes(32))
+    nodes = both(ShortNode(), other, clock)
+
+    assert 100 == nodes.chain_info().headers
+    nodes.broadcast(b"raw")
+    assert [] == other.sent
+
+
+def test_the_tip_is_asked_for_at_most_every_ten_seconds(clock: FixedClock) -> None:
+    """Many chain infos in one pass cost one call."""
+    other = ShortNode(101, 101)
+    second = second_of(other, clock)
+
+    tips = [second.tip() for _ in range(5)]
+
+    assert [SecondTip(101, 101, 202)] * 5 == tips
+    assert 2 == other.calls  # the check of the network, and the question itself
+
+
+# ── doubts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Scene:
+    """Doubts over a board, with a clock and a second node."""
+
+    def __init__(self, clock: FixedClock, stale_after: float | None = 5_400.0, *, alone: bool = False) -> None:
+        self.clock = clock
+        self.other = ShortNode(100, 100)
+        metrics = Metrics(build=("1", "r", "regtest", "sqlite"), routes=())
+        self.board = ReadinessBoard(metrics)
+        self.doubts = Doubts(
+            board=self.board,
+            metrics=metrics,
+            chainwork=lambda: 200,
+            second=None if alone else second_of(self.other, clock),
+            stale_after=stale_after,
+            monotonic=clock.monotonic,
+            wall=lambda: 0.0,
+        )
+
+    def see(self, height: int = 100, connected: int = 0, audit: AuditReport | None = None, again: bool = False) -> None:
+        """One pass."""
+        follow = FollowReport(connected, moved_again=again)
+        self.doubts.observe(PassReport(follow, RespondReport(), height, None, False, audit or AuditReport()))
+
+    @property
+    def reasons(self) -> list[str]:
+        """Names that hold."""
+        return [reason.name for reason in self.board.snapshot().reasons]
+
+
+def test_fault_N12_no_block_for_ninety_minutes_is_a_reason(clock: FixedClock) -> None:
+    """By the time since a block reached us; the next block ends it."""
+    scene = Scene(clock)
+    clock.seconds += 5_399
+    scene.see()
+    assert [] == scene.reasons
+    clock.seconds += 1
+    scene.see()
+    assert ["tip_stale"] == scene.reasons
+    scene.see(connected=1)
+    assert [] == scene.reasons
+
+
+def test_blocks_made_by_hand_are_never_late(clock: FixedClock) -> None:
+    """On regtest nobody promises a block."""
+    scene = Scene(clock, None)
+    clock.seconds += 1e6
+    scene.see()
+
+    assert [] == scene.reasons
+
+
+@pytest.mark.parametrize(("ahead", "expected"), [(1, []), (2, ["second_source_ahead"]), (50, ["second_source_ahead"])])
+def test_fault_N12_second_source_ahead(clock: FixedClock, ahead: int, expected: list[str]) -> None:
+    """One block may be on its way; two are a reason, which ends when ours has caught up."""
+    scene = Scene(clock)
+    scene.other.height = 100 + ahead
+    scene.see()
+    assert expected == scene.reasons
+    clock.seconds += 11
+    scene.see(height=100 + ahead)
+    assert [] == scene.reasons
+
+
+def test_our_own_catch_up_is_not_the_nodes_lag(clock: FixedClock) -> None:
+    """While the cursor is on its way the second tip says nothing about our node."""
+    scene = Scene(clock)
+    scene.other.height = 150
+    scene.see(connected=25, again=True)
+
+    assert [] == scene.reasons
+
+
+def test_a_silent_second_node_is_no_reason(clock: FixedClock) -> None:
+    """It is help, not a condition."""
+    scene = Scene(clock)
+    scene.other.broken = True
+    scene.see()
+
+    assert [] == scene.reasons
+
+
+def test_an_audit_that_disagrees_is_a_reason_until_it_agrees(clock: FixedClock) -> None:
+    """Set with the number of channels, cleared by the audit itself."""
+    scene = Scene(clock, alone=True)
+    scene.see(audit=AuditReport(rounds=1, disagreeing=2, height=100))
+    assert ["audit_mismatch"] == scene.reasons
+    scene.see(audit=AuditReport(rounds=2, disagreeing=0, height=106))
+    assert [] == scene.reasons
