@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ ROOT = Path(__file__).parents[2]
 class ServiceProcess:
     """Starts at once; every line of its log is kept in `lines`."""
 
-    def __init__(self, config: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Path, environ: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+    ) -> None:
+        """`command` are the arguments of the interpreter if another program than `watchtower run` is to be started."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STATE_CHANNEL_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "watchtower", "run", "--config", str(config)],
+            [sys.executable, *(command or ("-m", "watchtower", "run", "--config", str(config)))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -60,6 +63,16 @@ class ServiceProcess:
             if line["event"] == event and fields.items() <= line.items():
                 return line
         raise AssertionError(f"no {event} {fields} within {seconds} s in {json.dumps(self.lines, indent=1)}")
+
+    def next_line(self, seconds: float) -> dict[str, Any] | None:
+        """The next log line; None if none comes within the time or the process has ended."""
+        try:
+            line = self._news.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if line is not None:
+            self.lines.append(line)
+        return line
 
     def wait_watching(self) -> None:
         """Until the phase is `watching`."""
