@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := domain projections watchtower examples tests
-FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/typing tests/deploy
+FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/simulation tests/typing tests/deploy
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SEEDS ?= 2000
 
-.PHONY: list setup demo check test chaos soak bench format pages lock clean
+.PHONY: list setup demo check test sim chaos soak bench format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,7 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest $(PYTEST_ARGS)
 
@@ -65,6 +67,9 @@ chaos: $(STAMP) ## Random schedules on two real nodes: make chaos RUNS=300 FIRST
 
 soak: $(STAMP) ## The service under faults for a while: make soak MINUTES=30; writes build/soak.json and build/soak.csv
 	PYTHONHASHSEED=0 $(BIN)/python -m tests.chaos.soak --minutes $(MINUTES)
+
+sim: $(STAMP) ## Play SEEDS random schedules against the tower on a model chain (default 2000)
+	$(BIN)/python -m tests.simulation --seeds 0..$(SEEDS) --workers $(WORKERS)
 
 bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)

@@ -165,7 +165,9 @@ def o4_cursor(world: SimWorld) -> None:
                 walk = [(payload.block.height, payload.block.hash)]
             case BlockConnected():
                 if (payload.block.height - 1, payload.prev) != walk[-1]:
-                    raise Violation("O4", f"block {payload.block.height} was connected on another block than its parent")
+                    raise Violation(
+                        "O4", f"block {payload.block.height} was connected on another block than its parent"
+                    )
                 walk.append((payload.block.height, payload.block.hash))
             case BlockDisconnected():
                 if (payload.block.height, payload.block.hash) != walk.pop():

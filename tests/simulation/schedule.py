@@ -33,13 +33,14 @@ EXTRA_BLOCKS = 10
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a schedule went through; `log` are the stored rows."""
+    """What a schedule went through; `log` are the stored rows, `told` the lines of the trace."""
 
     seed: int
     bounded: bool
     steps: int
     counts: Counter[str]
     log: list[tuple[str, int, str, bytes]]
+    told: list[str]
 
 
 class Failed(Exception):
@@ -77,7 +78,7 @@ def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
     except (DomainError, WatchtowerError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         ended = Violation("O7", f"the process would have ended with {type(error).__name__}: {error}")
         raise Failed(world, number, ended) from error
-    return Result(seed, world.bounded, len(chosen), _counts(world), world.store.rows)
+    return Result(seed, world.bounded, len(chosen), _counts(world), world.store.rows, world.told)
 
 
 def _open(world: SimWorld) -> None:
