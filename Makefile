@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test sim chaos soak bench format pages lock clean
+.PHONY: list setup demo check test crash sim chaos soak bench format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +56,10 @@ test: check ## Everything that CI runs: the fast gate, then the tests on a real 
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
-	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/regtest $(PYTEST_ARGS)
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not crash' tests/regtest tests/crash $(PYTEST_ARGS)
+
+crash: $(STAMP) ## Fail at every named point in every way, kill writers 1,200 times: a quarter of an hour
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) tests/crash $(PYTEST_ARGS)
 
 RUNS ?= 100
 FIRST ?= 0
