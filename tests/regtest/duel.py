@@ -5,8 +5,8 @@
     duel.play(30)          # raises `Disagreement` with the last moves
     duel.compared          # so many answers and observations were equal
 
-The transactions are real: a channel's commitments, penalties with chosen fees, settlements, closes, cheaters' children
-with coins that anybody may spend. Both sides are asked through the `Node` port.
+The transactions are real: two channels' commitments, penalties with chosen fees, settlements, closes, and cheaters'
+children with coins that anybody may spend. Both sides are asked through the `Node` port.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _FEES = (8, 60, 111, 400, 1_500, 2_010, 2_012, 2_112, 5_000, 20_000)
 _REVOKED = 3
 _REORGS = (1, 1, 1, 2, 2, 3, 5, 10, 11, 12)
 _BLOCKS_BEFORE = 12
+_DRAWS = 4
 BLOCK_MINIMUM = 0.0
 """sat/vB below which the node's own blocks take nothing."""
 
@@ -51,7 +52,7 @@ class Disagreement(AssertionError):
 
 
 class Duel:
-    """A channel, its transactions and the two sides that judge them."""
+    """Two channels, their transactions and the two sides that judge them."""
 
     def __init__(self, node: RegtestNode, seed: int, coins: list[Coin], policy: Policy = CORE) -> None:
         """Takes `COINS` of the coins. The node's mempool must be empty."""
@@ -67,15 +68,24 @@ class Duel:
         del coins[:COINS]
         self.base = node.height() - _BLOCKS_BEFORE
         self.known: dict[bytes, Transaction] = {}
-        self._closed = b""
-        feerate = self.random.choice((1_000, 2_000, 2_000, 10_000))
-        period = self.random.choice((1, 2, 3, 5))
-        self.pair: Pair = open_pair(self._fund, challenge_period=period, static_feerate=feerate)
-        self.pair.updates(_REVOKED)
-        self.mine([self.pair.funding.raw])
+        self._closed: dict[Pair, bytes] = {}
+        self.pairs = (self._open("left"), self._open("right"))
+        self.mine([pair.funding.raw for pair in self.pairs])
         self.floor = self.base if self.random.random() < 0.2 else self.chain.height
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self, name: str) -> Pair:
+        feerate, period = self.random.choice((1_000, 2_000, 10_000)), self.random.choice((1, 2, 3, 5))
+        names = (f"a {name}", f"b {name}")
+        pair = open_pair(self._fund, names=names, challenge_period=period, static_feerate=feerate)
+        pair.updates(_REVOKED)
+        return pair
+
+    @property
+    def pair(self) -> Pair:
+        """One of the channels, drawn anew each time."""
+        return self.random.choice(self.pairs)
 
     def _fund(self, spk: bytes, amount: int) -> Funding:
         raw = spend_coins([self.coins.pop()], [TxOut(amount, spk)], version=2)
@@ -89,11 +99,11 @@ class Duel:
 
     def penalty(self) -> bytes:
         """Against a commitment that may or may not be there; it may also lack its parent."""
-        return self.penalty_of(self.random.randrange(_REVOKED))
+        return self.penalty_of(self.pair, self.random.randrange(_REVOKED))
 
-    def penalty_of(self, sequence: int) -> bytes:
+    def penalty_of(self, pair: Pair, sequence: int) -> bytes:
         """Against a commitment of the cheater."""
-        return penalty(self.pair, Side.A, sequence, self.random.choice(_FEES))
+        return penalty(pair, Side.A, sequence, self.random.choice(_FEES))
 
     def settlement(self) -> bytes:
         """Of some commitment of A."""
@@ -113,11 +123,25 @@ class Duel:
         """A payment that has nothing to do with the channel."""
         coin, fee = self.random.choice(self.coins[3:6]), self.random.choice(_FEES)
         lock = self.random.choice((0, 0, self.chain.height + self.random.randrange(3)))
-        value = self.random.choice((COIN_SAT - fee, 200))
+        value = self.random.choice((*(COIN_SAT - fee,) * 5, 200))
         return spend_coins([coin], [TxOut(value, ANYBODY)], version=2, lock_time=lock)
 
     def any_transaction(self) -> bytes:
-        """Something to send alone."""
+        """Something to send alone; rather one whose inputs are there than a further orphan."""
+        return self._likely(lambda: [self._some_transaction()])[0]
+
+    def a_package(self) -> list[bytes]:
+        """Parent and child; rather a pair that has something to spend."""
+        return self._likely(self._some_package)
+
+    def _likely(self, draw: Callable[[], list[bytes]]) -> list[bytes]:
+        for _ in range(_DRAWS - 1):
+            drawn = draw()
+            if all(self.chain.mempool.lookup(txin.outpoint) is not None for txin in parse(drawn[0]).inputs):
+                return drawn
+        return draw()
+
+    def _some_transaction(self) -> bytes:
         makers: list[Callable[[], bytes]] = [self.commitment, self.penalty, self.settlement, self.stranger]
         makers += [self.penalty, self.penalty, self._child_of_something, self._again, self._close]
         return self.random.choice(makers)()
@@ -130,16 +154,17 @@ class Duel:
         return serialized(self.random.choice(list(self.known.values())))
 
     def _close(self) -> bytes:
-        self._closed = self._closed or self.pair.close(Side.A)
-        return self._closed
+        pair = self.pair
+        if pair not in self._closed:
+            self._closed[pair] = pair.close(Side.A)
+        return self._closed[pair]
 
-    def a_package(self) -> list[bytes]:
-        """Parent and child."""
-        sequence = self.random.randrange(_REVOKED)
-        commit = self.pair.commitment(Side.A, sequence)
+    def _some_package(self) -> list[bytes]:
+        pair, sequence = self.pair, self.random.randrange(_REVOKED)
+        commit = pair.commitment(Side.A, sequence)
         kind = self.random.random()
         if kind < 0.5:
-            return [commit, self.penalty_of(sequence)]
+            return [commit, self.penalty_of(pair, sequence)]
         if kind < 0.8:
             return [commit, self.child(parse(commit))]
         settle = self.settlement()
@@ -259,7 +284,7 @@ class Duel:
     def equal_blocks(self) -> None:
         """Compare the transactions of the tip."""
         block = self.node.rpc("getblock", display(self.node.tip()), 1)
-        self.equal("last block", list(self.chain.tip.txids), [from_display(txid) for txid in block["tx"][1:]])
+        self.equal("last block", set(self.chain.tip.txids), {from_display(txid) for txid in block["tx"][1:]})
 
     def answered(self, what: str, ours: Sequence[Answer], theirs: Sequence[Answer]) -> None:
         """Compare the classes of answers; the words go to the story."""

@@ -36,14 +36,18 @@ _OP_RETURN = 0x6A
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Relay rules: minimum and increment in sat/vB; `truc` enforces the rules of version 3."""
+    """Relay rules: minimum and increment in sat/vB; `truc` enforces the rules of version 3.
+
+    `dust` outputs are looked at only when the fee is known, because without a fee they may be ephemeral.
+    """
 
     relay: float
     increment: float
     truc: bool
+    dust: int = 0
 
 
-CORE = Policy(relay=0.1, increment=0.1, truc=True)
+CORE = Policy(relay=0.1, increment=0.1, truc=True, dust=1)
 """Bitcoin Core's rules, as the tests' node has them with -corepolicy=1."""
 
 OLDER_CORE = Policy(relay=1.0, increment=1.0, truc=True)
@@ -217,7 +221,7 @@ class Mempool:
     def _plain_refusal(self, tx: Transaction, next_height: int) -> Refusal | None:
         if not 1 <= tx.version <= 3:
             return _rejected("version")
-        if dust_outputs(tx) > 1:
+        if dust_outputs(tx) > self.policy.dust:
             return _rejected("dust")
         return _rejected("non-final") if not_final(tx, next_height) else None
 
