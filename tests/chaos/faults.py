@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from domain.errors import DomainError
 from domain.units import Side
 from tests.chaos.mischief import Act
-from tests.chaos.stage import Stage
+from tests.chaos.stage import SHORT_CALL_SECONDS, Stage
 from tests.support.parties import Pair
 from watchtower.ports import StoreBroken, StoreError
 from watchtower.tower import Hints
@@ -186,6 +186,7 @@ def rpc_lost_after(stage: Stage, rng: random.Random) -> None:
 
 def rpc_hangs(stage: Stage, rng: random.Random) -> None:
     """One call is never answered."""
+    stage.be_patient(SHORT_CALL_SECONDS)
     stage.proxy.hang(*UNASKED_BY_HANGS, times=2, skip=rng.randint(0, 8))
 
 

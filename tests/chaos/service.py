@@ -186,6 +186,9 @@ class ServiceStage(Stage):
         super().close()
         self.zmq.close()
 
+    def be_patient(self, seconds: float) -> None:
+        """Its time limits are those of production."""
+
     def cursor_hash(self) -> bytes:
         """As the log has it."""
         return self.world.cursor_hash()

@@ -32,8 +32,8 @@ from watchtower.tower import Hints, PassReport
 SAFE = 6
 """Blocks before a deadline in which tower and node must work: the promise."""
 
-CALL_SECONDS = 0.25
-"""Time limit of the tower's calls, so that a hanging one costs little."""
+CALL_SECONDS, SHORT_CALL_SECONDS = 10.0, 0.25
+"""Time limits of the tower's calls: as in production, and while one hangs, so that it costs little."""
 
 DEPTH_BELOW = 13
 """Blocks between the fundings and the first step: the deepest reorg leaves the fundings alone."""
@@ -76,6 +76,7 @@ class Stage:
         self.counts: Counter[str] = Counter()
         self.cuts = PowerCuts()
         self.clock = SkewedClock()
+        self._patience = CALL_SECONDS
         self.proxy = RpcProxy(nodes.own.rpc_url, seed=seed)
         self.miner = Miner(nodes.network)
         self.pairs: list[Pair] = []
@@ -99,12 +100,17 @@ class Stage:
         )
 
     def _adapter(self) -> BitcoindNode:
-        return BitcoindNode(
+        self._port = BitcoindNode(
             self.proxy.url,
             cookie_path=self.nodes.own.cookie_path,
             rest_url=self.proxy.rest_url,
-            seconds=CALL_SECONDS,
+            seconds=self._patience,
         )
+        return self._port
+
+    def be_patient(self, seconds: float) -> None:
+        """The time limit of the tower's calls from now on."""
+        self._patience = self._port._seconds = seconds
 
     def close(self) -> None:
         """End the tower and the proxy; the nodes belong to the caller."""
@@ -279,6 +285,7 @@ class Stage:
         """Everything works again: node, connection, proxy, disk, tower; miners take what pays."""
         self.proxy.before_call = None
         self.proxy.heal()
+        self.be_patient(CALL_SECONDS)
         self.cuts.left = None
         self.miner.be_fair()
         self.nodes.launch_own()
