@@ -30,6 +30,7 @@ from watchtower.applications import Applications, load_applications
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
+from watchtower.config.settings import NodeSettings, SecondNodeSettings
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges
 from watchtower.http.app import ROUTES, create_admin_app, create_app
@@ -43,7 +44,7 @@ from watchtower.node.checks import ZmqTopicMissing, require_network, require_top
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.second import SECONDS as SECOND_NODE_SECONDS
 from watchtower.node.second import SecondNode, TwoNodes
-from watchtower.node.transport import RpcRefused
+from watchtower.node.transport import CALL_SECONDS, Observer, RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
@@ -121,7 +122,7 @@ class Parts:
             self.channels,
             one_owner=self.settings.policy.registration != "open",
         )
-        self.second = self._connect_second()
+        self.second = second_node(settings, stack)
         self.tower = self._build_tower()
         self.doubts = Doubts(
             board=self.board,
@@ -220,33 +221,9 @@ class Parts:
             self.metrics.count("node_rpc_requests_total", method, outcome)
             self.metrics.observe("node_rpc_duration_seconds", method, value=seconds)
 
-        chosen = self.settings.node
-        with_user = bool(chosen.rpc_user)
-        node = BitcoindNode(
-            chosen.rpc_url,
-            chosen.rpc_user if with_user else None,
-            chosen.rpc_password.reveal() if with_user and chosen.rpc_password is not None else None,
-            None if with_user else Path(chosen.rpc_cookie_path),
-            chosen.rest_url or None,
-            observe,
-        )
+        node = connect(self.settings.node, observe)
         self._stack.callback(node.close)
         return node
-
-    def _connect_second(self) -> SecondNode | None:
-        chosen = self.settings.second_node
-        if not chosen.rpc_url:
-            return None
-        with_user = bool(chosen.rpc_user)
-        node = BitcoindNode(
-            chosen.rpc_url,
-            chosen.rpc_user if with_user else None,
-            chosen.rpc_password.reveal() if with_user and chosen.rpc_password is not None else None,
-            None if with_user else Path(chosen.rpc_cookie_path),
-            seconds=SECOND_NODE_SECONDS,
-        )
-        self._stack.callback(node.close)
-        return SecondNode(node, self.settings.network, time.monotonic)
 
     def _build_tower(self) -> Tower:
         return Tower(
@@ -403,6 +380,31 @@ class Parts:
             deferred=lambda: self.deferred,
             event_log=Path(self.settings.event_log_path),
         )
+
+
+def connect(
+    chosen: NodeSettings | SecondNodeSettings, observe: Observer | None = None, *, seconds: float = CALL_SECONDS
+) -> BitcoindNode:
+    """The adapter of a configured node; it may be away."""
+    user, password = chosen.rpc_user or None, chosen.rpc_password
+    return BitcoindNode(
+        chosen.rpc_url,
+        user,
+        password.reveal() if user is not None and password is not None else None,
+        Path(chosen.rpc_cookie_path) if user is None else None,
+        chosen.rest_url or None if isinstance(chosen, NodeSettings) else None,
+        observe,
+        seconds=seconds,
+    )
+
+
+def second_node(settings: Settings, stack: ExitStack) -> SecondNode | None:
+    """The optional second node, closed with the stack."""
+    if not settings.second_node.rpc_url:
+        return None
+    node = connect(settings.second_node, seconds=SECOND_NODE_SECONDS)
+    stack.callback(node.close)
+    return SecondNode(node, settings.network, time.monotonic)
 
 
 def channel_policy(settings: Settings) -> ChannelPolicy:

@@ -39,23 +39,28 @@ class ShortNode:
             raise NodeUnavailable("connection refused")
 
     def chain_info(self) -> ChainInfo:
+        """Heights as set."""
         self._called()
         return ChainInfo("regtest", self.height, self.headers, TIP, False, 0)
 
     def hash_at(self, height: int) -> BlockHash:
+        """The genesis block."""
         assert height == 0
         return BlockHash(self.genesis)
 
     def header(self, block_hash: bytes) -> HeaderInfo:
+        """Of the tip; a work of 2 per block."""
         return HeaderInfo(BlockHash(block_hash), TIP, self.height, 2 * self.height, 1, bytes(80))
 
     def block(self, block_hash: bytes) -> bytes:
+        """What was put in."""
         self._called()
         if block_hash not in self.blocks:
             raise BlockNotAvailable("pruned")
         return self.blocks[block_hash]
 
     def broadcast(self, raw: bytes) -> Answer:
+        """Notes the bytes."""
         self._called()
         self.sent.append(raw)
         return Answer(BroadcastOutcome.ACCEPTED)

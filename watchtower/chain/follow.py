@@ -194,6 +194,19 @@ class Follower:
                 return FollowReport(connected, undone, moved_again=True)
         return FollowReport(connected, undone)
 
+    def step_back(self) -> int:
+        """Undo our blocks down to the newest one on the node's chain, whatever work that has: a person accepted it.
+
+        Returns how many. Raises `CursorUnknown`.
+        """
+        fork = cursors.newest_active(self.cursor.trail, self._is_active)
+        if fork is None:
+            raise CursorUnknown("the node knows no block that the tower has seen; it is on another chain")
+        undone = self.cursor.height - fork.height
+        while self.cursor.hash != fork.hash:
+            self._disconnect()
+        return undone
+
     def _move(self, tip: bytes) -> Move:
         header = self._node.header(tip)
         if header is None:

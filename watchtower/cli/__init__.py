@@ -33,6 +33,7 @@ VERBS = (
     "token",
     "keys",
     "api",
+    "chain",
     "replay",
     "config",
     "version",
