@@ -7,6 +7,7 @@ from domain.contract.scripts import dust_limit
 from domain.events import BroadcastOutcome, PenaltyPrepared, PenaltyRefused
 from domain.fees import MEMPOOL_SHARE
 from domain.units import Side
+from tests.chaos.ledger import named
 from tests.chaos.stage import Stage
 from tests.regtest.stories import places_in_log, places_on_chain
 from tests.support.healthy import Watched, assert_tower_healthy
@@ -21,18 +22,20 @@ CALLS_PER_PASS = 150
 
 def assert_agrees(stage: Stage) -> None:
     """O3 and O4 at once, without a further block: cursor and log tell what the tower's node tells."""
-    assert stage.nodes.own.tip() == stage.cursor_hash()
+    assert stage.nodes.own.tip() == stage.cursor_hash(), "the cursor is not the node's tip"
     if stage.nodes.own.tip() != stage.nodes.network.tip():
         return  # a branch of the same work: the next block decides
     for pair in stage.pairs:
-        assert places_on_chain(stage.world, pair) == places_in_log(stage.world, pair)
+        assert places_on_chain(stage.world, pair) == places_in_log(stage.world, pair), "the log tells another chain"
 
 
 def assert_all_is_well(stage: Stage) -> None:
     """O1 to O6, O8 and O9 on the real node, after the liveness phase."""
     assert 0 == stage.miner.thefts, "a stale commitment was settled"
     for pair in stage.pairs:
-        assert (due_status(stage, pair), []) == (stage.world.status(pair), too_dear(stage, pair))
+        due, found, dear = due_status(stage, pair), stage.world.status(pair), too_dear(stage, pair)
+        assert due == found, f"channel {named(pair.channel_id)} is {found}, due is {due}"
+        assert [] == dear, f"bids above the ceiling: {dear}"
     watched = [Watched(pair, acknowledged=stage.newest(pair)) for pair in stage.pairs]
     assert_tower_healthy(stage.nodes.network, stage.world.directory, watched, said=stage.said())
     passes = max(1, stage.counts["passes"])

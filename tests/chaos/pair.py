@@ -26,6 +26,7 @@ from watchtower.devnode.regtest import RegtestNode, RpcRefused
 Value = TypeVar("Value")
 
 SYNC_SECONDS = 20.0
+ANNOUNCE_AGAIN_SECONDS = 15 * 60
 _LOOK_AGAIN_SECONDS = 0.01
 
 Transactions = dict[str, Mapping[str, Any]]
@@ -100,6 +101,8 @@ class NodePair:
         self.own.rpc("addnode", f"127.0.0.1:{self.network.p2p_port}", "onetry")
         wait_for(lambda: any(peer["version"] for peer in self.own.rpc("getpeerinfo")))
         self.linked = True
+        if self._own_relay:  # a node offers what no peer has asked for again, but only every quarter of an hour
+            self.own.rpc("mockscheduler", ANNOUNCE_AGAIN_SECONDS)
 
     def cut(self) -> None:
         """Separate own from network: it hears of no further block."""

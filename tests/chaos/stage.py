@@ -220,6 +220,8 @@ class Stage:
                 if trouble is not None:
                     self.tell(f"trouble: {type(trouble).__name__}: {str(trouble)[:90]}")
             self.counts["failed passes"] += report.error is not None
+            if report.error is None and not self.nodes.up:
+                raise Violation("a pass without a node reported no trouble")
 
     def clean_pass(self) -> None:
         """With nothing broken: passes until nothing is left to do. Any trouble is a violation."""
