@@ -1,0 +1,132 @@
+"""A log without space: the chain's facts wait in memory, clients are refused, and everything is written later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from domain.events import Envelope, Recorded
+from tests.support.stores import new_log, note
+from watchtower.ports import StoreConflict, StoreFull
+from watchtower.store import overflow
+from watchtower.store.create import open_store
+from watchtower.store.event_store import SqliteEventStore
+from watchtower.store.overflow import OverflowStore
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEventStore]:
+    """A real log with `LogOpened`."""
+    with open_store(new_log(tmp_path)) as store:
+        yield store
+
+
+class Disk:
+    """An `append` that has space or not; it counts how often it was asked."""
+
+    def __init__(self, log: SqliteEventStore) -> None:
+        self.full = False
+        self.asked = 0
+        self._append: Callable[..., int] = log.append
+        log.append = self.append  # type: ignore[method-assign]
+
+    def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
+        """Refuse or store."""
+        self.asked += 1
+        if self.full:
+            raise StoreFull("no space")
+        return self._append(job, chain=chain)
+
+
+@pytest.fixture
+def disk(log: SqliteEventStore) -> Disk:
+    """The disk below the log."""
+    return Disk(log)
+
+
+def test_fault_P4_facts_of_the_chain_wait_in_memory(log: SqliteEventStore, disk: Disk) -> None:
+    """They are read like stored ones, and get exactly the ids that they were given."""
+    store = OverflowStore(log)
+    store.append([note("c1", 1)], chain=True)
+    disk.full = True
+
+    ids = [store.append([note("c1", 2), note("c2", 1)], chain=True), store.append([note("c1", 3)], chain=True)]
+
+    assert [4, 5] == ids
+    assert [1, 2, 3] == [event.version for event in store.read_stream("c1")]
+    assert [2, 3] == [event.version for event in store.read_stream("c1", after=1)]
+    assert [2] == [event.version for event in store.read_stream("c1", after=1, limit=1)]
+    assert (3, 1, 0, 5) == (store.version("c1"), store.version("c2"), store.version("c3"), store.last_id())
+    waiting: list[Recorded] = store.read_log(2, 10)
+    assert [3, 4, 5] == [recorded.id for recorded in waiting]
+    assert 2 == log.last_id()
+    disk.full = False
+    assert store.flush()
+    assert 0 == store.held
+    assert waiting == log.read_log(2, 10)
+
+
+def test_fault_P4_clients_are_refused_until_all_is_written(log: SqliteEventStore, disk: Disk) -> None:
+    """What a client says cannot be found again; it is refused although there is space for it."""
+    store = OverflowStore(log)
+    disk.full = True
+    store.append([note("c1", 1)], chain=True)
+    disk.full = False
+
+    with pytest.raises(StoreFull, match="facts of the chain wait"):
+        store.append([note("c2", 1)])
+    assert store.flush()
+
+    assert 3 == store.append([note("c2", 1)])
+
+
+def test_fault_P4_the_next_fact_brings_the_waiting_ones_along(log: SqliteEventStore, disk: Disk) -> None:
+    """Space came back: one more chain job writes everything in order."""
+    store = OverflowStore(log)
+    disk.full = True
+    store.append([note("c1", 1)], chain=True)
+    disk.full = False
+
+    assert 3 == store.append([note("c1", 2)], chain=True)
+
+    assert [1, 2] == [event.version for event in log.read_stream("c1")]
+
+
+def test_fault_P4_the_reserve_is_used_first(log: SqliteEventStore, disk: Disk) -> None:
+    """Where the reserve makes space, nothing waits."""
+
+    def release() -> bool:
+        disk.full = False
+        return True
+
+    store = OverflowStore(log, release)
+    disk.full = True
+
+    assert 2 == store.append([note("c1", 1)], chain=True)
+
+    assert (0, 2) == (store.held, disk.asked)
+
+
+def test_fault_P4_memory_is_bounded(log: SqliteEventStore, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the caller hears that there is no space."""
+    monkeypatch.setattr(overflow, "HELD_EVENTS", 2)
+    store = OverflowStore(log)
+    disk.full = True
+    store.append([note("c1", 1), note("c1", 2)], chain=True)
+
+    with pytest.raises(StoreFull, match="2 events wait"):
+        store.append([note("c1", 3)], chain=True)
+
+
+def test_fault_P4_a_conflict_is_a_conflict_without_space(log: SqliteEventStore, disk: Disk) -> None:
+    """A client was faster before the disk was full: the fact is decided again, not held on a wrong version."""
+    store = OverflowStore(log)
+    store.append([note("c1", 1)])
+    disk.full = True
+
+    with pytest.raises(StoreConflict, match="is at version 1, not 0"):
+        store.append([note("c1", 1, 7)], chain=True)
+
+    assert 0 == store.held

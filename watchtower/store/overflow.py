@@ -1,0 +1,141 @@
+"""The log of the tower while the disk is full: what the chain says is kept in memory and written later.
+
+A full disk must not save a cheater. Facts of the chain and bids can be found again at the node, so they may wait in
+memory; they are read as if they were stored, under the ids that they will get. What clients say can be found nowhere
+else: it is refused until everything that waits is written. A crash meanwhile loses nothing but work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from domain.events import Envelope, Recorded
+from watchtower.ports import EventStore, StoreBroken, StoreConflict, StoreFull
+
+HELD_EVENTS = 50_000
+"""Events kept in memory: a day of blocks with some breaches; beyond it the error goes to the caller."""
+
+
+def nothing_to_release() -> bool:
+    """There is no reserve."""
+    return False
+
+
+class OverflowStore:
+    """An `EventStore` on another one. Chain jobs and `flush` belong to the pass thread, the rest to any."""
+
+    def __init__(self, store: EventStore, release: Callable[[], bool] = nothing_to_release) -> None:
+        """`release` makes space, once (True: it did); it is asked before anything is kept in memory."""
+        self._store = store
+        self._release = release
+        self._turn = threading.Condition()
+        self._clients = 0
+        self._jobs: list[list[Envelope]] = []
+        self._held: list[Recorded] = []
+
+    @property
+    def held(self) -> int:
+        """Events that wait for space."""
+        return len(self._held)
+
+    def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
+        """As the port says; a chain job that finds no space is held and counts as stored."""
+        if not chain:
+            return self._append_client(job)
+        if self._jobs and not self.flush():
+            return self._hold(job)
+        try:
+            return self._store.append(job, chain=True)
+        except StoreFull:
+            if not self._release():
+                return self._hold(job)
+        try:
+            return self._store.append(job, chain=True)
+        except StoreFull:
+            return self._hold(job)
+
+    def flush(self) -> bool:
+        """Write what waits, oldest first; True if nothing waits any more. Raises what `append` raises but `StoreFull`.
+
+        Clients are refused until the last job is written: the ids that were given to the held events stay theirs.
+        """
+        while self._jobs:
+            expected = self._held[len(self._jobs[0]) - 1].id
+            try:
+                last_id = self._store.append(self._jobs[0], chain=True)
+            except StoreFull:
+                return False
+            if last_id != expected:
+                raise StoreBroken(f"an event that waited got the id {last_id} instead of {expected}; start again")
+            with self._turn:
+                self._held = self._held[len(self._jobs[0]) :]
+                self._jobs = self._jobs[1:]
+        return True
+
+    def _append_client(self, job: Sequence[Envelope]) -> int:
+        with self._turn:
+            if self._jobs:
+                raise StoreFull("no space left for the log: facts of the chain wait for it; free some space")
+            self._clients += 1
+        try:
+            return self._store.append(job)
+        finally:
+            with self._turn:
+                self._clients -= 1
+                self._turn.notify_all()
+
+    def _hold(self, job: Sequence[Envelope]) -> int:
+        with self._turn:
+            if len(self._held) + len(job) > HELD_EVENTS:
+                raise StoreFull(f"no space left for the log, and {len(self._held)} events wait in memory already")
+            self._turn.wait_for(lambda: self._clients == 0)  # no client begins to write before this turn is over
+            self._check_versions(job)
+            self._jobs = [*self._jobs, list(job)]
+            start = self.last_id() + 1
+            self._held = [*self._held, *(Recorded(start + place, event) for place, event in enumerate(job))]
+            return self._held[-1].id
+
+    def _check_versions(self, job: Sequence[Envelope]) -> None:
+        first: dict[str, int] = {}
+        for event in job:
+            first.setdefault(event.stream, event.version)
+        for stream, version in first.items():
+            if self.version(stream) != version - 1:
+                raise StoreConflict(stream, version - 1, self.version(stream))
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def read_stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Envelope]:
+        """Stored events, then those that wait."""
+        held = self._held
+        found = self._store.read_stream(stream, after, limit)
+        behind = found[-1].version if found else after
+        found += [r.envelope for r in held if r.envelope.stream == stream and r.envelope.version > behind]
+        return found if limit is None else found[:limit]
+
+    def version(self, stream: str) -> int:
+        """Last version, one that waits included."""
+        held = self._held
+        waiting = (r.envelope.version for r in held if r.envelope.stream == stream)
+        return max(self._store.version(stream), max(waiting, default=0)) if held else self._store.version(stream)
+
+    def read_log(self, after_id: int, limit: int) -> list[Recorded]:
+        """Stored events, then those that wait."""
+        held = self._held
+        found = self._store.read_log(after_id, limit)
+        behind = found[-1].id if found else after_id
+        return [*found, *(recorded for recorded in held if recorded.id > behind)][:limit] if held else found
+
+    def last_id(self) -> int:
+        """Highest id, that of a waiting event included."""
+        held = self._held
+        return held[-1].id if held else self._store.last_id()
+
+    def wait_beyond(self, after_id: int, timeout: float) -> bool:
+        """Waits for what is stored."""
+        return self._store.wait_beyond(after_id, timeout)
+
+    def stream_id(self, category: str, natural_key: bytes) -> str:
+        """As the log says."""
+        return self._store.stream_id(category, natural_key)
