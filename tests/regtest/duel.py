@@ -1,6 +1,6 @@
 """One schedule played on the model chain and on a real node at once; every step compares what both say.
 
-    coins = coins_of_anybody(node, seeds)
+    coins = coins_of_anybody(node, seeds * COINS)
     duel = Duel(node, seed, coins)
     duel.play(30)          # raises `Disagreement` with the last moves
     duel.compared          # so many answers and observations were equal
@@ -12,12 +12,11 @@ children with coins that anybody may spend. Both sides are asked through the `No
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from random import Random
 from typing import Any
 
 from domain.chain import display, from_display, make_outpoint
-from domain.transaction import Transaction, TxIn, TxOut
+from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from tests.regtest.contract_stage import penalty
 from tests.simulation.blocks import parse, serialized
@@ -25,6 +24,7 @@ from tests.simulation.chain import Invalid, ModelChain
 from tests.simulation.ledger import fits
 from tests.simulation.node import ModelNode
 from tests.simulation.policy import CORE, Policy
+from tests.support.anybody import ANYBODY, COIN_SAT, spend_coins
 from tests.support.parties import Pair, open_pair
 from watchtower.devnode.purse import ANCHOR_SAT, Coin, Funding
 from watchtower.devnode.regtest import RegtestNode
@@ -33,11 +33,6 @@ from watchtower.node.transport import RpcRefused
 from watchtower.ports import Answer, Utxo
 
 COINS = 24
-COIN_SAT = 2_000_000
-ANYBODY = b"\x00\x20" + sha256(b"\x51").digest()
-"""P2WSH of OP_TRUE: spendable by everybody, so that the schedule needs no signatures of the node's wallet."""
-
-_RBF = 0xFFFFFFFD
 _FEES = (8, 60, 111, 400, 1_500, 2_010, 2_012, 2_112, 5_000, 20_000)
 _REVOKED = 3
 _REORGS = (1, 1, 1, 2, 2, 3, 5, 10, 11, 12)
@@ -117,7 +112,7 @@ class Duel:
         fee = self.random.choice(_FEES)
         outputs = [TxOut(COIN_SAT // 50, ANYBODY)] * extra
         outputs.append(TxOut(COIN_SAT + ANCHOR_SAT - fee - sum(out.value for out in outputs), ANYBODY))
-        return spend_coins([Coin(make_outpoint(parent.txid, vout), ANCHOR_SAT, b""), coin], outputs, version)
+        return spend_coins([Coin(make_outpoint(parent.txid, vout), ANCHOR_SAT, b""), coin], outputs, version=version)
 
     def stranger(self) -> bytes:
         """A payment that has nothing to do with the channel."""
@@ -308,19 +303,6 @@ class Duel:
         tx = parse(raw)
         spends = ",".join(f"{txin.outpoint[31::-1].hex()[:6]}:{txin.outpoint[32]}" for txin in tx.inputs)
         return f"{display(tx.txid)[:6]} v{tx.version} {tx.vsize}vB spends {spends}"
-
-
-def coins_of_anybody(node: RegtestNode, seeds: int) -> list[Coin]:
-    """Confirmed coins for so many schedules."""
-    funding = node.fund_many([TxOut(COIN_SAT, ANYBODY)] * (COINS * seeds))
-    node.mine(1)
-    return [Coin(make_outpoint(funding.txid, vout), COIN_SAT, ANYBODY) for vout in range(COINS * seeds)]
-
-
-def spend_coins(coins: Sequence[Coin], outputs: Sequence[TxOut], version: int, lock_time: int = 0) -> bytes:
-    """Spend coins of anybody; a coin without script is an anchor, which needs no witness."""
-    inputs = tuple(TxIn(coin.outpoint, _RBF, witness=(b"\x51",) if coin.spk else ()) for coin in coins)
-    return Transaction(version, inputs, tuple(outputs), lock_time).serialize()
 
 
 def sorted_by_parents(raws: Sequence[bytes]) -> list[bytes]:
