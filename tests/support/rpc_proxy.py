@@ -358,7 +358,9 @@ class _Exchanges(BaseHTTPRequestHandler):
         if Break.FAIL_BEFORE in by_kind:
             return None
         if Break.HANG in by_kind:
+            self.server.proxy.under_way(-1)  # the tower gives it up; it must not count as being under way
             self.server.proxy.wait_released()
+            self.server.proxy.under_way(1)
             return None
         if (late := by_kind.get(Break.DELAY)) is not None:
             self.server.proxy.wait_released(late.value)
@@ -386,8 +388,8 @@ class _Exchanges(BaseHTTPRequestHandler):
         headers = {name: self.headers[name] for name in kept if name in self.headers}
         try:
             self._upstream.request(self.command, self.path, body or None, headers)
-            answer = self._upstream.getresponse()
-            return Reply(answer.status, answer.read(), answer.getheader("Content-Type", "application/json"))
+            with self._upstream.getresponse() as answer:
+                return Reply(answer.status, answer.read(), answer.getheader("Content-Type", "application/json"))
         except (OSError, http.client.HTTPException):
             self._upstream.close()
             return None

@@ -50,10 +50,18 @@ class NodeConnection(http.client.HTTPConnection):
     status = 0
     last_used = 0.0
     deadline = float("inf")
+    _latest: http.client.HTTPResponse | None = None
 
     def __del__(self) -> None:
         """A thread that ends takes its connection along."""
         self.close()
+
+    def close(self) -> None:
+        """As in the base class; a response that nobody read to its end goes too, else it would keep the socket open."""
+        super().close()
+        if self._latest is not None:
+            self._latest.close()
+            self._latest = None
 
     def allow(self, seconds: float, silence: float | None = None) -> None:
         """Give the next exchange this much time in total, and for each wait on the socket `silence` if that is less."""
@@ -76,6 +84,7 @@ class NodeConnection(http.client.HTTPConnection):
             self.sock.settimeout(self.timeout)  # python-bitcoinrpc sets its own in between
         response = super().getresponse()
         self.status = response.status
+        self._latest = response
         if isinstance(response, _BoundedResponse):
             response.deadline = self.deadline
         return response
