@@ -62,6 +62,10 @@ class Channels:
         """The stream of a channel, known from the proposal to the end."""
         return self._store.stream_id("c", proposal_id)
 
+    def keep(self, channel: Channel) -> None:
+        """Remember a fold that was brought forward by events that are committed now."""
+        self._keep(channel.stream, channel)
+
     def forget(self, stream: str) -> None:
         """Drop a cached fold (after a failed commit)."""
         with self._lock:

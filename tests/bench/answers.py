@@ -124,6 +124,7 @@ def _fill(node: RegtestNode, scale: Scale, directory: Path) -> tuple[NewTower, l
     block = BlockRef(node.height(), node.tip())
     adapter = BitcoindNode(node.rpc_url, cookie_path=node.cookie_path)
     with Installation(tower, adapter, block.height) as installation:
+        installation.begin(block)
         streams = [installation.watch(pair, block) for pair in pairs]
         installation.watch_copies(installation.context.channels.load(streams[0]), copied, block)
         installation.project()

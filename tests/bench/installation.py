@@ -11,10 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from domain import cursor as cursors
 from domain.chain import BlockRef, OutPoint, chain_hash, outpoint_txid, outpoint_vout
 from domain.channel import Channel
 from domain.contract.params import ChannelParams, ParamsPolicy
-from domain.events import ChannelProposed, ChannelRegistered, Envelope, FundingConfirmed, Payload, envelopes
+from domain.events import (
+    CHAIN_STREAM,
+    ChannelProposed,
+    ChannelRegistered,
+    Envelope,
+    FundingConfirmed,
+    Payload,
+    envelopes,
+)
 from domain.spending import funding_confirmed
 from domain.units import Side
 from projections.catalog import PROJECTIONS
@@ -64,6 +73,14 @@ class Installation:
 
     def __exit__(self, *_: object) -> None:
         self._files.close()
+
+    def begin(self, block: BlockRef) -> None:
+        """First contact with the node, at its tip: a tower takes no channel before it."""
+        header = self.context.node.header(block.hash)
+        if header is None:
+            raise RuntimeError("the node does not know the block at which the tower is to begin")
+        first = cursors.start(block, chain_hash("regtest"), header.chainwork, 0)
+        self.store.append(envelopes(CHAIN_STREAM, 0, first), chain=True)
 
     def watch(self, pair: Pair, block: BlockRef, updates: int | None = None) -> str:
         """Register a real channel whose funding is in `block`, with all or so many updates. Returns its stream."""

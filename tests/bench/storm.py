@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from domain.chain import BlockHash, BlockRef, from_display
+from domain.chain import BlockHash, BlockRef, from_display, make_outpoint
 from domain.units import Side
+from tests.bench.frames import FrameClock
 from tests.bench.installation import Installation
 from tests.bench.scale import Scale
 from tests.support.parties import Pair
@@ -25,7 +26,6 @@ from watchtower.node.rpc import BitcoindNode
 NAMES = ("storm_1000_seconds", "storm_1000_ratio_to_bare_node", "storm_1000_bare_node_seconds")
 STALE = 0
 LONGEST = 120.0
-LOOK_EVERY = 0.01
 
 
 class Storm(NamedTuple):
@@ -53,13 +53,16 @@ def play(scale: Scale, directory: Path) -> Storm:
         tower = fill(node, directory / "tower", pairs)
         copy_blocks(node, other)
         service = ServiceProcess(tower.config_path)
+        clock = FrameClock(node.zmq_endpoint)
         try:
             service.wait_watching()
             time.sleep(3.0)  # the sweep after a start runs out
-            began = time.perf_counter()
             node.generate_block([pair.commitment(Side.A, STALE) for pair in pairs])
-            took = until_held(node, len(pairs)) - began
+            stale = [pair.commitment_txid(Side.A, STALE) for pair in pairs]
+            began = clock.of_transaction(stale[-1])
+            took = max(clock.of_spend(make_outpoint(txid, 0), LONGEST) for txid in stale) - began
         finally:
+            clock.close()
             service.close()
         penalties = [node.transaction(txid) for txid in sorted(node.mempool())]
         copy_blocks(node, other)
@@ -76,21 +79,12 @@ def fill(node: RegtestNode, directory: Path, pairs: Sequence[Pair]) -> NewTower:
     block = BlockRef(node.height(), node.tip())
     adapter = BitcoindNode(node.rpc_url, cookie_path=node.cookie_path)
     with Installation(tower, adapter, block.height) as installation:
+        installation.begin(block)
         for pair in pairs:
             installation.watch(pair, block)
         installation.project()
     adapter.close()
     return tower
-
-
-def until_held(node: RegtestNode, count: int) -> float:
-    """The moment when the mempool has so many transactions; raises `TimeoutError`."""
-    end = time.perf_counter() + LONGEST
-    while (now := time.perf_counter()) < end:
-        if node.rpc("getmempoolinfo")["size"] >= count:
-            return now
-        time.sleep(LOOK_EVERY)
-    raise TimeoutError(f"after {LONGEST:g} s the mempool has {node.rpc('getmempoolinfo')['size']} of {count} penalties")
 
 
 def copy_blocks(node: RegtestNode, other: RegtestNode) -> None:

@@ -29,6 +29,7 @@ class Parcel(msgspec.Struct, frozen=True):
     """A transaction of a channel to send, with its parent if that may be missing at the node."""
 
     stream: str
+    txid: bytes
     raw: bytes
     parent: bytes | None = None
 
@@ -50,20 +51,20 @@ class Broadcaster:
         without an answer is in trouble, which `run` notes.
         """
         for parcel in parcels:
-            self._remember(Transaction.parse(parcel.raw).txid)
+            self._remember(parcel.txid)
         told: dict[str, Told] = {}
         for parcel, answer in zip(parcels, self._answers(parcels), strict=True):
             with run.serving(parcel.stream):
                 told[parcel.stream] = self._completed(parcel, answer or self._alone(parcel.raw), tip)
         return told
 
-    def send(self, raw: bytes, parent: bytes | None, tip: int) -> Told:
-        """Send `raw`; if its parent is missing at the node and we have its bytes, send both as a package.
+    def send(self, parcel: Parcel, tip: int) -> Told:
+        """Send one; if its parent is missing at the node and we have its bytes, send both as a package.
 
         `sendrawtransaction` comes first because it allows sibling eviction.
         """
-        self._remember(Transaction.parse(raw).txid)
-        return self._completed(Parcel("", raw, parent), self._alone(raw), tip)
+        self._remember(parcel.txid)
+        return self._completed(parcel, self._alone(parcel.raw), tip)
 
     def _answers(self, parcels: Sequence[Parcel]) -> Sequence[Answer | None]:
         if len(parcels) < 2:

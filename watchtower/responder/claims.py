@@ -32,7 +32,7 @@ from domain.settling import ReadySettlement
 from domain.status import HONEST_KINDS
 from watchtower.ports import Clock, Failpoint, Keystore, Node, ReadModels, Rng
 from watchtower.repository import Channels
-from watchtower.responder.broadcast import Broadcaster
+from watchtower.responder.broadcast import Broadcaster, Parcel
 from watchtower.responder.journal import Journal
 from watchtower.responder.runs import Run, View
 
@@ -152,7 +152,9 @@ class Claimant:
     def _send(self, channel: Channel, claim: Claim, view: View, run: Run) -> tuple[Channel, bool]:
         close = channel.confirmed_spend
         settlement = None if close is None or _is_settled(channel) else channel.settlement_of(close.txid)
-        answer, _ = self._broadcaster.send(claim.raw, None if settlement is None else settlement.raw, view.tip)
+        parent = None if settlement is None else settlement.raw
+        parcel = Parcel(channel.stream, claim.txid, claim.raw, parent)
+        answer, _ = self._broadcaster.send(parcel, view.tip)
         run.claimed += answer.in_mempool
         run.outcomes.append(answer.outcome)
         answered = claim_answered(claim, answer.outcome, view.tip, self._now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from domain.channel import Channel
 from domain.channel_fold import evolve
@@ -29,20 +29,32 @@ class Journal:
 
     `refused` holds, since `begin`, the streams that could not be written to the log or the views, and why. What
     follows events that the log did not take is kept in memory too: a small answer may fit where the intent did not,
-    and the log would tell of a penalty that nobody intended.
+    and the log would tell of a penalty that nobody intended. The views follow at `finish`: nothing in a run asks them
+    about what the run records, and a penalty must not wait for them.
     """
 
     def __init__(self, store: EventStore, channels: Channels, models: ReadModels) -> None:
         self._store = store
         self._channels = channels
         self._models = models
-        self.refused: Mapping[str, Exception] = {}
+        self.refused: dict[str, Exception] = {}
+        self._written: dict[str, None] = {}
         self._held: set[str] = set()
 
     def begin(self) -> None:
         """Forget earlier refusals."""
-        self.refused = {}
-        self._held = set()
+        self.refused, self._written, self._held = {}, {}, set()
+
+    def finish(self) -> None:
+        """Bring the views to the end of the log. Raises `StoreBroken`."""
+        if not self._written:
+            return
+        try:
+            self._models.catch_up()
+        except StoreBroken:
+            raise
+        except StoreError as error:  # it is in the log: what waits for that goes on
+            self._refuse(self._written, error)
 
     def record_all(self, news: Sequence[News]) -> dict[str, Channel]:
         """The channels after their events, by stream; one job for all of them.
@@ -51,8 +63,8 @@ class Journal:
         Streams must not repeat. Raises `StoreBroken`.
         """
         placed = {c.stream: envelopes(c.stream, c.version, payloads) for c, payloads in news if payloads}
-        job = [event for stream, events in placed.items() if stream not in self._held for event in events]
         after = {channel.stream: channel for channel, _ in news}
+        job = [event for stream, events in placed.items() if stream not in self._held for event in events]
         try:
             if job:
                 self._store.append(job, chain=True)
@@ -62,21 +74,8 @@ class Journal:
             self._hold(placed, error)
         except StoreError:
             return self._one_by_one(news)
-        else:
-            self._catch_up([event.stream for event in job])
         for stream, events in placed.items():
-            after[stream] = _from_memory(after[stream], events)
-        return after
-
-    def _one_by_one(self, news: Sequence[News]) -> dict[str, Channel]:
-        after: dict[str, Channel] = {}
-        for channel, payloads in news:
-            try:
-                after[channel.stream] = self.record(channel, payloads)
-            except StoreBroken:
-                raise
-            except (DomainError, WatchtowerError) as error:
-                self._refuse([channel.stream], error)
+            after[stream] = self._noted(after[stream], events)
         return after
 
     def record(self, channel: Channel, payloads: Sequence[Payload]) -> Channel:
@@ -90,7 +89,7 @@ class Journal:
         while True:
             placed = envelopes(channel.stream, channel.version, payloads)
             if channel.stream in self._held:
-                return _from_memory(channel, placed)
+                return _evolved(channel, placed)
             try:
                 self._store.append(placed, chain=True)
             except StoreConflict:
@@ -99,28 +98,40 @@ class Journal:
                 continue
             except (StoreFull, StoreBusy) as error:
                 self._hold([channel.stream], error)
-                return _from_memory(channel, placed)
-            self._catch_up([channel.stream])
-            return self._channels.load(channel.stream)
+                return _evolved(channel, placed)
+            return self._noted(channel, placed)
 
-    def _catch_up(self, streams: Iterable[str]) -> None:
-        try:
-            self._models.catch_up()
-        except StoreBroken:
-            raise
-        except StoreError as error:  # it is in the log: what waits for that goes on
-            self._refuse(streams, error)
+    def _one_by_one(self, news: Sequence[News]) -> dict[str, Channel]:
+        after: dict[str, Channel] = {}
+        for channel, payloads in news:
+            try:
+                after[channel.stream] = self.record(channel, payloads)
+            except StoreBroken:
+                raise
+            except (DomainError, WatchtowerError) as error:
+                self._refuse([channel.stream], error)
+        return after
+
+    def _noted(self, channel: Channel, placed: Sequence[Envelope]) -> Channel:
+        after = _evolved(channel, placed)
+        if channel.stream not in self._held:
+            self._written[channel.stream] = None
+            self._channels.keep(after)
+        return after
 
     def _hold(self, streams: Collection[str], error: Exception) -> None:
         self._held.update(streams)
         self._refuse(streams, error)
 
     def _refuse(self, streams: Iterable[str], error: Exception) -> None:
-        self.refused = {**self.refused, **dict.fromkeys(streams, error)}
+        self.refused |= dict.fromkeys(streams, error)
 
 
-def _from_memory(channel: Channel, placed: Sequence[Envelope]) -> Channel:
-    """A full disk must not save the cheater: the penalty goes out, and a later pass finds and records it."""
+def _evolved(channel: Channel, placed: Sequence[Envelope]) -> Channel:
+    """The channel after events that are in the log now, or in memory only.
+
+    A full disk must not save the cheater: the penalty goes out, and a later pass finds and records it.
+    """
     for event in placed:
         channel = evolve(channel, event)
     return channel

@@ -199,7 +199,7 @@ class Punisher:
 
     def _send(self, cases: Sequence[Case], view: View, run: Run) -> list[Case]:
         """Send the newest bid of each; returns those that a higher one may help at once."""
-        parcels = [Parcel(case.stream, _bid_of(case).raw, case.breach.raw) for case in cases]
+        parcels = [_parcel_of(case) for case in cases]
         told = self._broadcaster.send_all(parcels, view.tip, run)
         answered = [case for case in cases if case.stream in told]
         for case in answered:
@@ -271,7 +271,7 @@ class Punisher:
         return None if entry is None else Rival(entry.fee, entry.vsize)
 
     def _note_standing(self, case: Case, wanted: Price, view: View) -> Case:
-        """Alerts about an armed breach: the key is there (again), what the value pays for, and whether miners take it."""
+        """Alerts about an armed breach: is the key there, does the value pay for it, do miners take it."""
         channel, breach = case.channel, case.breach
         present = view.spenders.get(breach.contest) in [b.txid for b in channel.bids_on(breach.txid)]
         left = wanted.remaining
@@ -310,6 +310,11 @@ def _bid_of(case: Case) -> Bid:
     last = _last_bid(case)
     assert last is not None  # what is sent was recorded before, at least in memory
     return last
+
+
+def _parcel_of(case: Case) -> Parcel:
+    bid = _bid_of(case)
+    return Parcel(case.stream, bid.txid, bid.raw, case.breach.raw)
 
 
 def _fee_of(due: Due) -> int:

@@ -109,19 +109,26 @@ class Responder:
         work = self._work(tip, run)
         if not work:
             return run.report()
-        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         self._journal.begin()
+        try:
+            self._serve_all(work, tip, run)
+        finally:
+            self._journal.finish()
+        run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
+        return run.report()
+
+    def _serve_all(self, work: Sequence[Channel], tip: int, run: Run) -> None:
+        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         breaches, others = _by_urgency(work)
         for group in _groups(breaches):
             places = [place for c in group if (breach := breach_to_answer(c)) for place in places_of(breach)]
             self._punisher.punish(group, View(tip, highest, market, self._node.mempool_spenders(places)), run)
-        if others:
-            spenders = self._node.mempool_spenders(self._outpoints(others, tip))
-            for channel in others:
-                with run.serving(channel.stream):
-                    self._serve(channel, View(tip, highest, market, spenders), run)
-        run.troubles += [Trouble(stream, error) for stream, error in self._journal.refused.items()]
-        return run.report()
+        if not others:
+            return
+        view = View(tip, highest, market, self._node.mempool_spenders(self._outpoints(others, tip)))
+        for channel in others:
+            with run.serving(channel.stream):
+                self._serve(channel, view, run)
 
     def _work(self, tip: int, run: Run) -> list[Channel]:
         """Channels that want an answer now; one of which that cannot be said is in trouble, and nobody waits for it."""

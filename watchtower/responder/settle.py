@@ -16,7 +16,7 @@ from domain.settling import (
 )
 from domain.status import HONEST_KINDS
 from watchtower.ports import Clock
-from watchtower.responder.broadcast import Broadcaster
+from watchtower.responder.broadcast import Broadcaster, Parcel
 from watchtower.responder.journal import Journal
 from watchtower.responder.runs import Run, View
 
@@ -58,7 +58,7 @@ class Settler:
         if spender is not None:
             return channel, None
         channel = self._journal.record(channel, settle_prepared(channel, ready, self._now))
-        answer, _ = self._broadcaster.send(ready.tx.serialize(), None, view.tip)
+        answer, _ = self._broadcaster.send(Parcel(channel.stream, ready.tx.txid, ready.tx.serialize()), view.tip)
         run.settled += answer.in_mempool
         run.outcomes.append(answer.outcome)
         if answer.outcome is BroadcastOutcome.BELOW_MINIMUM:
