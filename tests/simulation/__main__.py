@@ -67,16 +67,20 @@ def _one(seed: int, steps: str | None, *, trace: bool, smallest: bool) -> int:
     try:
         result = play(seed, steps=chosen)
     except Failed as failed:
-        if smallest:
-            fewest, failed = shrink(seed)
-            print(f"fails with {len(fewest)} steps: --seed {seed} --steps {','.join(map(str, fewest))}")
-        lines = failed.world.told if trace else failed.world.told[-50:]
-        _tell(Failure(seed, failed.step, str(failed), tuple(lines)))
-        return 1
+        return _one_failed(seed, failed, trace=trace, smallest=smallest)
     print(f"seed {seed}: {result.steps} steps, no violation")
     if trace:
         print("\n".join(result.told))
     return 0
+
+
+def _one_failed(seed: int, failure: Failed, *, trace: bool, smallest: bool) -> int:
+    if smallest:
+        fewest, failure = shrink(seed)
+        print(f"fails with {len(fewest)} steps: --seed {seed} --steps {','.join(map(str, fewest))}")
+    lines = failure.world.told if trace else failure.world.told[-50:]
+    _tell(Failure(seed, failure.step, str(failure), tuple(lines)))
+    return 1
 
 
 def _tell(failure: Failure) -> None:

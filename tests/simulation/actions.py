@@ -14,6 +14,7 @@ from tests.simulation.blocks import serialized
 from tests.simulation.case import Case, known_transactions, parsed
 from tests.simulation.fairness import allows_blocks, allows_reorg, excuse
 from tests.simulation.miners import FULL_BUDGET, THRESHOLDS, thief_child
+from tests.simulation.policy import REENTRY_DEPTH
 from watchtower.ports import NodeUnavailable, NodeWarmingUp
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def play_reorg(world: SimWorld, depth: int, length: int, source: random.Random) 
         elif source.random() < (0.5 if kind else 0.3):
             first = source.randrange(first, length)
             blocks[first].append(raw)
-    world.chain.reorg(depth, blocks)
+    # A node that restarts in the middle of it forgets its mempool, whatever the depth.
+    world.chain.reorg(depth, blocks, forget=depth > REENTRY_DEPTH or source.random() < 0.3)
     world.counts["reorgs"] += 1
     world.counts["reorged_blocks"] += depth
     world.tell(f"reorg of {depth} blocks, {length} new ones")

@@ -1,4 +1,4 @@
-"""The harness's own truth about one channel of a schedule: what the tower was told, and what its client was answered."""
+"""The harness's own truth about one channel: what the tower was told, and what its client was answered."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ PERIODS = (24, 24, 24, 24, 24, 24, 24, 24, 24, 30, 36, 48)
 class Prepared(msgspec.Struct, frozen=True):
     """One channel from the side of its owner; the other side is the one that may cheat.
 
-    `own_commitment` is the owner's of the newest state; `uploads` are those of states 1 to 4, and the last one is of the newest state. `coop` is a cooperative close, `secrets` must never be seen anywhere.
+    `own_commitment` is the owner's of the newest state; `uploads` are those of states 1 to 4, and the last one is of
+    the newest state; `revocations` show the cheater's secret of one state each. `coop` is a cooperative close,
+    `secrets` must never be seen anywhere.
     """
 
     index: int

@@ -29,6 +29,9 @@ from watchtower.tower import Hints
 BEYOND_EVERY = 12
 """One schedule in so many ignores the bounds of the promise and is not held against O1."""
 
+FILES_EVERY = 100
+"""One schedule in so many keeps its log and its views in real files."""
+
 EXTRA_BLOCKS = 10
 
 
@@ -64,7 +67,8 @@ def play(seed: int, *, steps: Sequence[int] | None = None, parts: Parts | None =
 
 
 def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
-    world = SimWorld(seed, bounded=seed % BEYOND_EVERY != BEYOND_EVERY - 1, parts=parts)
+    beyond, real_files = seed % BEYOND_EVERY == BEYOND_EVERY - 1, seed % FILES_EVERY == FILES_EVERY - 1
+    world = SimWorld(seed, bounded=not beyond, real_files=real_files, parts=parts)
     number = -1
     try:
         _open(world)
@@ -73,12 +77,14 @@ def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
             _step(world, random.Random(seed * 1_000 + number))
         number = -2
         _finish(world)
+        return Result(seed, world.bounded, len(chosen), _counts(world), world.store.rows, world.told)
     except Violation as violation:
         raise Failed(world, number, violation) from violation
     except (DomainError, WatchtowerError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         ended = Violation("O7", f"the process would have ended with {type(error).__name__}: {error}")
         raise Failed(world, number, ended) from error
-    return Result(seed, world.bounded, len(chosen), _counts(world), world.store.rows, world.told)
+    finally:
+        world.disk.close()
 
 
 def _open(world: SimWorld) -> None:
@@ -99,7 +105,8 @@ def _open(world: SimWorld) -> None:
 
 def _step(world: SimWorld, source: random.Random) -> None:
     choice = source.choice
-    world.faults.set(Rates(choice((0, 0.02, 0.2)), choice((0, 0.01, 0.1)), choice((0, 0, 0.02)), 0.05), source)
+    rates = Rates(choice((0, 0.02, 0.2)), choice((0, 0.01, 0.1)), choice((0, 0, 0.02)), choice((0.05, 0.05, 0.3)))
+    world.faults.set(rates, source)
     world.faults.move = lambda: move(world, source)
     _end_troubles(world)
     for probability, action in ACTIONS:
@@ -140,7 +147,7 @@ def _look(world: SimWorld, source: random.Random) -> None:
     touched = frozenset(case.funding for case in world.cases if source.random() < 0.3)
     world.look(source.choice((SWEEP, SWEEP, Hints(), Hints(touched=touched))))
     if source.random() < 0.1:
-        world.keep_views()
+        world.disk.keep_views()
     if world.error is None and world.report is not None:
         oracles.o8_bounded(world)
 

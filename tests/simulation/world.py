@@ -29,6 +29,8 @@ from tests.simulation.case import PLAYED, Case, parsed
 from tests.simulation.chain import ModelChain
 from tests.simulation.clients import Clients
 from tests.simulation.clock import BLOCK_SECONDS, FakeClock, fake_random
+from tests.simulation.desk import Desk
+from tests.simulation.disk import Disk, FileDisk, Log, MemoryDisk
 from tests.simulation.faults import CALM, BusyLoop, Crash, Faults
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.miners import Miners
@@ -39,12 +41,16 @@ from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.models import LiveModels
 from watchtower.ports import NodeError, StoreBroken, StoreError, WrongChain
 from watchtower.repository import Channels
+from watchtower.store.views import SqliteRows
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
 
 NETWORK = "regtest"
 SWEEP = Hints(full_sweep=True)
 PATIENCE = 8
 """Passes that a tower in order may need until it asks for no further one."""
+
+DESK_EVERY = 10
+"""One schedule in so many runs its passes as the pass thread does, with the real readiness board."""
 
 CAPTURED: list[str] = []
 """Log lines since the last `SimWorld` was made."""
@@ -78,11 +84,17 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class SimWorld:
-    """Everything of one schedule. `bounded` schedules stay within the promise; the others need not."""
+    """Everything of one schedule. `bounded` schedules stay within the promise; the others need not.
 
-    def __init__(self, seed: int, *, bounded: bool = True, parts: Parts | None = None) -> None:
+    With `real_files` log and views are SQLite files.
+    """
+
+    def __init__(
+        self, seed: int, *, bounded: bool = True, real_files: bool = False, parts: Parts | None = None
+    ) -> None:
         structlog.configure(processors=[_capture], cache_logger_on_first_use=False)
         CAPTURED.clear()
+        self.has_desk = seed % DESK_EVERY == 0
         self.seed, self.bounded, self.parts = seed, bounded, Parts() if parts is None else parts
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
@@ -91,14 +103,12 @@ class SimWorld:
         self.clock, self.faults, self.keystore = FakeClock(), Faults(), MemoryKeystore()
         by_stream: dict[str, Case] = {}
         self.judge = Judge(by_stream)
-        self.store = self.parts.store(chain_hash(NETWORK), self.faults.failpoint, self._observe)
+        self.disk = self._new_disk(real_files)
         self.cases = self._cases()
         by_stream.update({case.stream: case for case in self.cases})
         self.node = SimNode(self.chain, self.faults, self.judge)
         self.miners = Miners(self)
         self.clients = Clients()
-        self.rows = MemoryRows()
-        self._older_rows: MemoryRows | None = None
         self.report: PassReport | None = None
         self.error: BaseException | None = None
         self.moved_in_pass = self.events_in_pass = 0
@@ -110,6 +120,20 @@ class SimWorld:
     def captured(self) -> list[str]:
         """Log lines and errors so far."""
         return CAPTURED
+
+    @property
+    def store(self) -> Log:
+        """The event log."""
+        return self.disk.store
+
+    @property
+    def rows(self) -> MemoryRows | SqliteRows:
+        """The views."""
+        return self.disk.rows
+
+    def _new_disk(self, real_files: bool) -> Disk:
+        hooks = chain_hash(NETWORK), self.faults.failpoint, self._observe
+        return FileDisk(*hooks) if real_files else MemoryDisk(self.parts.store(*hooks))
 
     def _cases(self) -> list[Case]:
         first = self.random.randrange(POOL)
@@ -135,6 +159,7 @@ class SimWorld:
         self.channels = Channels(self.store)
         self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
         self.tower = self.parts.tower(self)
+        self.desk = Desk(self) if self.has_desk else None
         self.context = Context(
             store=self.store,
             node=self.node,
@@ -149,21 +174,10 @@ class SimWorld:
     def crash(self) -> None:
         """The process dies and a new one begins. Views may be those of an earlier moment, or gone."""
         self.counts["crashes"] += 1
-        fate = self.faults.random.random()
-        if fate < 0.2:
-            self.rows = MemoryRows()
-            self.counts["views_lost"] += 1
-        elif fate < 0.5 and self._older_rows is not None:
-            self.rows, self._older_rows = self._older_rows, None
-            self.counts["views_older"] += 1
+        views = self.disk.restart(self.faults.random.random())
+        if views:
+            self.counts[views] += 1
         self._open()
-
-    def keep_views(self) -> None:
-        """Remember the views as they are now, for a crash that falls back to them."""
-        twin = MemoryRows()
-        twin.tables = {name: dict(rows) for name, rows in self.rows.tables.items()}
-        twin.positions = dict(self.rows.positions)
-        self._older_rows = twin
 
     def guarded(self, work: Callable[[], object]) -> bool:
         """Run something of the tower's process; False if the process died on it."""
@@ -185,6 +199,9 @@ class SimWorld:
 
     def _pass(self, hints: Hints) -> None:
         try:
+            if self.desk is not None:
+                self.desk.turn(hints)
+                return
             if self.started:
                 self.report = self.tower.run_pass(hints)
             else:
