@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
-from watchtower.telemetry.catalog import BLOCKING_REASONS
+from tests.unit.test_metrics import samples
+from watchtower.telemetry.catalog import BLOCKING_REASONS, OTHER_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import Readiness, ReadinessBoard
 
@@ -67,3 +69,22 @@ def test_an_unknown_reason_is_a_mistake(board: ReadinessBoard) -> None:
     """Reasons are a closed list that alerts read."""
     with pytest.raises(KeyError):
         board.set("bad_mood")
+
+
+@pytest.mark.parametrize("reason", BLOCKING_REASONS + OTHER_REASONS)
+def test_a_reason_that_comes_and_goes_is_counted_and_logged(reason: str) -> None:
+    """Set by one pass and cleared by the next, it falls between two scrapes: the counter and the log still tell."""
+    metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
+    flapping = ReadinessBoard(metrics)
+    with capture_logs() as logs:
+        for _ in range(3):
+            flapping.set(reason, "observed")
+            flapping.set(reason, "observed again")
+            flapping.clear(reason)
+    told = samples(metrics)
+
+    assert (0.0, 3.0) == (
+        told["watchtower_not_ready", (reason,)],
+        told["watchtower_not_ready_total", (reason,)],
+    )
+    assert [True, False] * 3 == [line["holds"] for line in logs if line["event"] == "readiness_changed"]

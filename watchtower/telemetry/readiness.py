@@ -80,6 +80,8 @@ class ReadinessBoard:
             self._held[reason] = detail
             self._metrics.set("not_ready", reason, value=1)
             if new:
+                # A reason that ends before the next scrape is seen in this counter only.
+                self._metrics.count("not_ready_total", reason)
                 _log.error("readiness_changed", reason=reason, holds=True, detail=detail, hint=SENTENCES[reason])
             self._settle()
 
