@@ -10,6 +10,7 @@
     chain.mine([raw, raw])                              # exactly these, known to the mempool or not
     chain.mine(empty=True)
     chain.reorg(3, [[raw], [], [], []])                 # replace 3 blocks; `.left_out` tells what was not valid there
+    chain.grow(parent_hash, [raw])                      # another miner's block; active once it has more work
     chain.prefer(block_hash)                            # make this branch active, as `preciousblock`
     chain.spender(outpoint), chain.confirmation(txid), chain.transaction(txid), chain.height, chain.tip
     chain.anchor_child(parent_txid, fee=5_000)          # a cheater's version-3 child of an anchor, wallet coin included
@@ -225,22 +226,51 @@ class ModelChain:
             gone.append(block)
         return gone[::-1]
 
+    def grow(self, parent_hash: bytes, raws: Sequence[bytes] = ()) -> Block:
+        """A block of another miner on any known block. The branch becomes active with more work than the tip's.
+
+        At equal work the first seen stays. Raises `Invalid` if one of the transactions cannot stand there.
+        """
+        parent = self.tree[BlockHash(parent_hash)]
+        there = self.ledger.copy()
+        branch = self._branch(parent)
+        for _ in range(self.height - (branch[0].height - 1 if branch else parent.height)):
+            there.disconnect()
+        for each in branch:
+            there.connect(each)
+        taken, left_out = fits(there, map(parse, raws), self._valid)
+        if left_out:
+            raise Invalid(f"{left_out[0][1]}: {left_out[0][0].txid[::-1].hex()}")
+        block = self._made(parent, taken)
+        if block.work > self.tip.work:
+            self.prefer(block.hash)
+        return block
+
     def prefer(self, block_hash: bytes) -> None:
         """Make the branch that ends at a known block active, whatever its work; the mempool follows."""
-        branch: list[Block] = []
         block = self.tree[BlockHash(block_hash)]
-        while not self.ledger.is_active(block):
-            branch.append(block)
-            block = self.tree[block.prev]
-        self.roll_back(self.height - block.height)
-        for each in reversed(branch):
+        branch = self._branch(block)
+        self.roll_back(self.height - (branch[0].height - 1 if branch else block.height))
+        for each in branch:
             self.ledger.connect(each)
             self.mempool.block_connected(each)
 
+    def _branch(self, block: Block) -> list[Block]:
+        """The blocks from the active chain (not included) up to this one (included)."""
+        branch: list[Block] = []
+        while not self.ledger.is_active(block):
+            branch.append(block)
+            block = self.tree[block.prev]
+        return branch[::-1]
+
     def _extend(self, transactions: Sequence[Transaction]) -> Block:
-        block = Block(self.tip, transactions, self._arrivals)
-        self._arrivals += 1
-        self.tree[block.hash] = block
+        block = self._made(self.tip, transactions)
         self.ledger.connect(block)
         self.mempool.block_connected(block)
+        return block
+
+    def _made(self, parent: Block, transactions: Sequence[Transaction]) -> Block:
+        block = Block(parent, transactions, self._arrivals)
+        self._arrivals += 1
+        self.tree[block.hash] = block
         return block
