@@ -20,7 +20,7 @@ CALLS_PER_PASS = 3_000
 AT_A_POINT = 0.4
 """A block passes ten points and commits on its way into the log: this share of the rate is one crash in some passes."""
 
-UNKNOWN_CODES = ((-1, "something new"), (-26, "a-reason-of-tomorrow"), (-32603, "internal error"), (-26, "strange-rule"))
+UNKNOWN_CODES = ((-1, "something new"), (-26, "a-reason-of-tomorrow"), (-32603, "internal error"), (-26, "odd-rule"))
 """Refusals that no release of a node has: they mean nothing, so they must be asked again."""
 
 

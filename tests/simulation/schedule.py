@@ -168,8 +168,9 @@ def _finish(world: SimWorld) -> None:
     world.clean_pass()
     oracles.o7_quiet(world)
     oracles.o3_scan(world)
-    oracles.o3_mempool(world)
     oracles.o4_cursor(world)
+    world.clean_pass()  # the first one may have sent a commitment again, which the next look finds
+    oracles.o3_mempool(world)
     longest = max(case.channel.period for case in world.cases)
     for _ in range(longest + EXTRA_BLOCKS):
         world.mine()
@@ -183,6 +184,7 @@ def _finish(world: SimWorld) -> None:
 
 
 def _judge(world: SimWorld) -> None:
+    world.clean_pass()
     if world.bounded:
         oracles.o1_safety(world)
         oracles.o1_answered(world)
