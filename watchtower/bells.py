@@ -104,7 +104,7 @@ class Bells:
         else:
             self._metrics.count("zmq_resyncs_total", "node_restart")
             _log.info("zmq_restart_detected", topic=bell.topic)
-        self._wake.ring(urgent=True, full_sweep=True)
+        self._wake.ring(full_sweep=True)  # not urgent: a flood that overruns the buffers causes gaps all the time
 
     def _connection(self, bell: Bell) -> None:
         connected = bell.kind is BellKind.CONNECTED

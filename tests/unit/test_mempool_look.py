@@ -17,6 +17,7 @@ from watchtower.chain import mempool
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.mempool import PUT_OFF_LIMIT, Hints, MempoolWatch
 from watchtower.models import LiveModels
+from watchtower.ports import NodeUnavailable
 
 HASH = bytes(32)
 
@@ -114,6 +115,39 @@ def test_touches_cannot_put_the_sweep_off_for_ever(stage: Stage) -> None:
 
     assert [False] * PUT_OFF_LIMIT + [True] == answers
     assert set(stage.outpoints) == stage.node.spends[-1]
+
+
+def test_gaps_in_a_row_cannot_keep_the_sweep_at_its_beginning(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that is asked for while one runs follows it; after two rounds everything was asked since the last gap."""
+    monkeypatch.setattr(mempool, "SLICE", 2)
+    watch = stage.channels(5).watch()
+    for _ in range(3):
+        watch.look(Hints(full_sweep=True))
+    everything = {pair.params.funding_outpoint for pair in stage.pairs}
+    assert everything == set().union(*stage.node.spends)
+    stage.node.spends.clear()
+    while watch.sweep_pending:
+        watch.look(Hints())
+    assert everything == set().union(*stage.node.spends)
+
+
+def test_a_slice_without_answer_is_asked_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node fails in the middle of a sweep: no outpoint is left out."""
+    monkeypatch.setattr(mempool, "SLICE", 2)
+    watch = stage.channels(3).watch()
+    answer = stage.node.mempool_spenders
+    monkeypatch.setattr(stage.node, "mempool_spenders", fail)
+    with pytest.raises(NodeUnavailable):
+        watch.look(Hints(full_sweep=True))
+    monkeypatch.setattr(stage.node, "mempool_spenders", answer)
+    while watch.sweep_pending:
+        watch.look(Hints())
+    assert {pair.params.funding_outpoint for pair in stage.pairs} == set().union(*stage.node.spends)
+
+
+def fail(_outpoints: Sequence[OutPoint]) -> dict[OutPoint, bytes]:
+    """The node is away."""
+    raise NodeUnavailable("gettxspendingprevout: no answer")
 
 
 def test_unspent_outpoints_without_history_are_no_news(stage: Stage) -> None:

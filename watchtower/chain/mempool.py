@@ -7,7 +7,7 @@ outpoints are asked first; after each block and each gap all of them are swept i
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -60,6 +60,7 @@ class MempoolWatch:
         self._conditions = conditions
         self._clock = clock
         self._swept_to: OutPoint | None = OutPoint(b"")
+        self._sweep_again = False
         self._funding_asked_to = ""
         self._put_off = 0
 
@@ -75,7 +76,7 @@ class MempoolWatch:
         breach must not wait. Returns whether the look was complete.
         """
         if hints.full_sweep:
-            self._swept_to = OutPoint(b"")
+            self._ask_for_sweep()
         short = bool(hints.touched) and self._put_off < PUT_OFF_LIMIT
         self._put_off = self._put_off + 1 if short else 0
         wanted = {o for o in hints.touched if self._streams(o)}
@@ -87,19 +88,29 @@ class MempoolWatch:
             if channel.confirmed_spend is None:
                 wanted.add(channel.params.funding_outpoint)
         wanted.update(OutPoint(o) for o in self._conditions)
-        wanted.update(self._next_slice())
+        part = [] if self._swept_to is None else self._models.funding_outpoints(self._swept_to, SLICE)
+        wanted.update(part)
         self._compare(sorted(wanted), hints.captured)
+        self._swept(part)  # only now: a slice that the node did not answer is asked again
         self._look_for_funding()
         for stream in self._models.contested():
             self._classify_again(stream)
         return True
 
-    def _next_slice(self) -> list[OutPoint]:
+    def _ask_for_sweep(self) -> None:
+        """Begin a sweep, or have another one follow that which runs: a flood must not keep it at its beginning."""
         if self._swept_to is None:
-            return []
-        found = self._models.funding_outpoints(self._swept_to, SLICE)
-        self._swept_to = found[-1] if len(found) == SLICE else None
-        return found
+            self._swept_to = OutPoint(b"")
+        self._sweep_again = self._swept_to != b""
+
+    def _swept(self, part: Sequence[OutPoint]) -> None:
+        if self._swept_to is None:
+            return
+        if len(part) == SLICE:
+            self._swept_to = part[-1]
+            return
+        self._swept_to = OutPoint(b"") if self._sweep_again else None
+        self._sweep_again = False
 
     def _streams(self, outpoint: bytes) -> tuple[str, ...]:
         condition = self._conditions.get(outpoint)
