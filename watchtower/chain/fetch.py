@@ -19,6 +19,9 @@ from watchtower.ports import BlockNotAvailable, Failpoint, Node, NodeError, Node
 PATIENCE = 4
 """Tries until a block counts as gone. The first ones ask peers, and the waits between passes give them seconds."""
 
+PEER_WINDOW = 16
+"""Blocks that peers are asked for at once."""
+
 
 class Fetch:
     """Blocks for the follower. Remembers how often the last missing block was asked for."""
@@ -79,7 +82,16 @@ class Fetch:
         if self._tries == 1:
             # Whatever becomes of the request: the block arrives, or the next tries find it missing again.
             with suppress(NodeError):
-                self._node.fetch_from_peers(block.hash)
+                self._ask_peers(block)
+
+    def _ask_peers(self, block: BlockRef) -> None:
+        """For this one and the next ones, which are probably gone as well: waiting for each would take too long."""
+        self._node.fetch_from_peers(block.hash)
+        for height in range(block.height + 1, block.height + PEER_WINDOW):
+            block_hash = self._node.hash_at(height)
+            if block_hash is None:
+                return
+            self._node.fetch_from_peers(block_hash)
 
 
 def _hash_of(raw: bytes) -> bytes | None:

@@ -1,0 +1,509 @@
+"""The follower and the audit against the model chain: every depth of a reorg, lost and unreadable blocks, lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from domain.chain import BlockHash, OutPoint
+from domain.events import (
+    AuditMismatch,
+    BlockConnected,
+    BlockDisconnected,
+    BlockUnavailable,
+    BreachDetected,
+    PenaltyConfirmed,
+    SpendConfirmed,
+)
+from tests.simulation.node import ModelNode
+from tests.support.small_world import SWEEP, SmallWorld
+from watchtower.chain.fetch import PATIENCE
+from watchtower.chain.follow import CursorUnknown, NodeBehind
+from watchtower.node.blocks import BlockUnparseable
+from watchtower.ports import BlockNotAvailable, NodeError, StoreError, WrongChain
+
+
+class Overridden:
+    """The model node with single methods replaced."""
+
+    def __init__(self, node: ModelNode) -> None:
+        self.node = node
+        self.faults: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return self.faults.get(name) or getattr(self.node, name)
+
+
+def faults(world: SmallWorld) -> dict[str, Callable[..., Any]]:
+    """The replaced methods."""
+    port: Any = world.port
+    return port.faults  # type: ignore[no-any-return]
+
+
+def opened(**options: Any) -> SmallWorld:
+    """A world with an open channel, states 0 to 3 revoked."""
+    world = SmallWorld(wrap=Overridden, **options)
+    world.open()
+    return world
+
+
+def is_walk(world: SmallWorld) -> bool:
+    """Each connect builds on the tip before it, each disconnect takes that tip off (oracle O4)."""
+    events = [e.payload for e in world.store.read_stream("chain")]
+    tip: bytes = events[0].block.hash  # type: ignore[union-attr]
+    for event in events[1:]:
+        if isinstance(event, BlockConnected):
+            if event.prev != tip:
+                return False
+            tip = event.block.hash
+        elif isinstance(event, BlockDisconnected):
+            if event.block.hash != tip:
+                return False
+            tip = event.parent.hash
+    return tip == world.chain.tip.hash
+
+
+# ── reorgs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depths", [range(1, 34), range(34, 67), range(67, 101)])
+def test_fault_C2_reorgs_of_every_depth(depths: range) -> None:
+    """From 1 to 100 blocks: the walk ends at the new tip, by disconnects down to the fork and nothing else."""
+    world = SmallWorld()
+    for depth in depths:
+        world.chain.reorg(depth)
+        before = len(world.events(BlockDisconnected, "chain"))
+        world.look()
+        assert depth == len(world.events(BlockDisconnected, "chain")) - before
+        assert world.is_at_tip
+    assert is_walk(world)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 11, 20])
+def test_fault_C2_a_breach_is_carried_through_a_deep_reorg(depth: int) -> None:
+    """Breach and penalty are undone together and redone: nothing is forgotten below ten blocks either."""
+    world = opened()
+    world.cheat(1)
+    world.look()
+    for _ in range(depth - 1):
+        world.chain.mine()
+        world.look()
+    assert world.status == "PUNISHED"
+
+    world.chain.reorg(depth)
+    world.look()
+    world.look()
+    assert world.penalty(1) is not None
+    world.chain.mine()
+    world.look()
+
+    assert world.status == "PUNISHED"
+    assert is_walk(world)
+
+
+def test_fault_C9_flip_flop_between_two_branches() -> None:
+    """Twenty flips: connect and disconnect are each other's mirror, and each return is recorded again."""
+    world = opened()
+    world.cheat(2)
+    world.look()
+    with_breach = world.chain.tip.hash
+    world.chain.reorg(1, [[]])
+    without = world.chain.tip.hash
+    for _ in range(10):
+        world.look()
+        assert world.channel.confirmed_spend is None
+        world.chain.prefer(with_breach)
+        world.look()
+        assert world.status == "UNILATERAL"
+        world.chain.prefer(without)
+    world.look()
+
+    assert 11 == len(world.events(SpendConfirmed))
+    assert is_walk(world)
+
+
+def test_fault_C12_a_reorg_below_the_undo_limit_waits_for_a_person() -> None:
+    """With a history of 5 a reorg of 10 changes nothing; whoever has the whole history gets through."""
+    world = SmallWorld(undo_limit=5)
+    world.chain.reorg(10)
+    events = len(world.store.read_stream("chain"))
+
+    for _ in range(3):
+        with pytest.raises(CursorUnknown):
+            world.look()
+    assert events == len(world.store.read_stream("chain"))
+
+    world.undo_limit = 10**9
+    world.restart()
+    assert world.is_at_tip
+    assert is_walk(world)
+
+
+def test_fault_N10_less_work_undoes_nothing_and_a_person_may_accept_it() -> None:
+    """A node that was rolled back is waited for; `step_back` is what a person's command does."""
+    world = opened()
+    world.chain.mine_many(5)
+    world.look()
+    world.node.roll_back(4)
+    events = len(world.store.read_stream("chain"))
+
+    with pytest.raises(NodeBehind):
+        world.look()
+    assert events == len(world.store.read_stream("chain"))
+    assert 4 == world.tower.follower.step_back()
+    assert world.look().error is None
+    assert world.tower.follower.cursor.hash == world.node.best_hash()
+
+
+def test_fault_C8_the_chain_flips_back_while_the_fork_is_searched() -> None:
+    """Between two questions our own tip becomes active again: no disconnect, no crash, the next pass connects."""
+    world = opened()
+    ours = world.chain.tip.hash
+    world.chain.reorg(1, [[], []])
+    asked: list[bytes] = []
+
+    def flipping(block_hash: bytes) -> Any:
+        asked.append(block_hash)
+        if block_hash == ours and asked.count(ours) == 2:
+            world.chain.prefer(ours)
+        return world.node.header(block_hash)
+
+    faults(world)["header"] = flipping
+    for _ in range(3):
+        world.tower.run_pass(SWEEP)
+
+    assert world.is_at_tip
+    assert is_walk(world)
+
+
+@pytest.mark.parametrize("method", ["best_hash", "hash_at", "header", "block", "utxos", "mempool_spenders"])
+def test_fault_C8_the_chain_moves_between_any_two_calls(method: str) -> None:
+    """A reorg with the breach right before each kind of question: the walk stays one, and the breach is found."""
+    world = opened()
+    world.chain.mine_many(2)
+    world.tower.audit.request()
+    done: list[int] = []
+
+    def moving(*arguments: Any, **named: Any) -> Any:
+        if not done:
+            done.append(1)
+            world.chain.reorg(2, [[], [world.pool.commitments[1]], []])
+        return getattr(world.node, method)(*arguments, **named)
+
+    faults(world)[method] = moving
+    for _ in range(4):
+        world.tower.run_pass(SWEEP)
+
+    assert is_walk(world)
+    assert world.penalty(1) is not None
+
+
+def test_a_block_of_another_hash_is_not_taken() -> None:
+    """The bytes must be those of the hash that was asked for."""
+    world = opened()
+    other = world.chain.tip.raw
+    world.cheat(1)
+    faults(world)["block"] = lambda _hash: other
+
+    with pytest.raises(NodeError, match="another block"):
+        world.look()
+    faults(world).clear()
+    world.look()
+    assert world.penalty(1) is not None
+
+
+def test_a_log_with_channels_and_without_a_cursor_is_an_error() -> None:
+    """Never "start at the tip": what was mined meanwhile would be skipped."""
+    world = opened()
+    world.store._streams["chain"].clear()
+
+    with pytest.raises(StoreError, match="no cursor"):
+        world.restart()
+
+
+def test_fault_N11_another_network_writes_nothing() -> None:
+    """A node of another chain is refused before anything is written."""
+    world = opened()
+    info = world.node.chain_info()
+    faults(world)["chain_info"] = lambda: type(info)(
+        "signet", info.blocks, info.headers, info.best_hash, info.initial_block_download, 0
+    )
+    events = world.store.last_id()
+
+    with pytest.raises(WrongChain):
+        world.restart()
+    assert events == world.store.last_id()
+
+
+# ── blocks that cannot be had or read ────────────────────────────────────────────────────────────────────
+
+
+def passes(world: SmallWorld, count: int) -> list[Exception | None]:
+    """Errors of so many passes."""
+    return [world.tower.run_pass(SWEEP).error for _ in range(count)]
+
+
+def test_fault_N9_a_lost_block_that_is_proved_is_passed_over() -> None:
+    """The breach stands in a block that nobody has: its commitment is computed, its block follows from its depth."""
+    world = opened()
+    world.cheat(2)
+    height = world.chain.height
+    world.chain.mine_many(3)
+    world.node.peers_have_blocks = False
+    world.node.prune(height + 2)
+
+    errors = passes(world, PATIENCE)
+
+    assert [True] * (PATIENCE - 1) + [False] == [isinstance(error, BlockNotAvailable) for error in errors]
+    assert world.is_at_tip
+    assert [height, height + 1] == [event.block.height for event in world.events(BlockUnavailable, "chain")]
+    (breach,) = world.events(BreachDetected)
+    assert (height, 2) == (breach.block.height, breach.sequence)
+    assert world.penalty(2) is not None
+    world.chain.mine()
+    world.look()
+    assert world.status == "PUNISHED"
+    assert is_walk(world)
+
+
+def test_fault_N9_a_penalty_in_a_lost_block_is_found_by_its_output() -> None:
+    """The breach was known; the block with our penalty is lost, but what it paid stands."""
+    world = opened()
+    world.cheat(2)
+    world.look()
+    world.chain.mine()
+    height = world.chain.height
+    world.node.peers_have_blocks = False
+    world.node.prune(height + 1)
+
+    passes(world, PATIENCE)
+
+    (confirmed,) = world.events(PenaltyConfirmed)
+    assert height == confirmed.block.height
+    assert world.status == "PUNISHED"
+
+
+def test_fault_N9_an_unexplained_output_holds_the_cursor() -> None:
+    """A cooperative close in a lost block: nobody can compute it, so the cursor stays until the block is back."""
+    world = opened()
+    world.chain.mine([world.pool.coop])
+    height = world.chain.height
+    world.chain.mine_many(2)
+    world.node.peers_have_blocks = False
+    world.node.prune(height + 1)
+
+    errors = passes(world, PATIENCE + 3)
+
+    assert all(isinstance(error, BlockNotAvailable) for error in errors)
+    assert "without a known spender" in str(errors[-1])
+    assert height - 1 == world.tower.follower.cursor.height
+    assert 1 == len(world.events(BlockUnavailable, "chain"))
+    world.node.prune(0)
+    world.look()
+    assert world.is_at_tip
+    assert world.channel.confirmed_spend is not None
+
+
+def test_fault_N9_a_spend_in_a_later_block_explains_itself() -> None:
+    """The lost block was empty; what is gone was spent above it, in a block that can be read."""
+    world = opened()
+    world.chain.mine(empty=True)
+    lost = world.chain.height
+    world.chain.mine([world.pool.coop])
+    world.node.peers_have_blocks = False
+    world.node.missing.update(lost_from(world, lost)[:1])
+
+    passes(world, PATIENCE)
+
+    assert world.is_at_tip
+    spend = world.channel.confirmed_spend
+    assert spend is not None
+    assert spend.block is not None
+    assert lost + 1 == spend.block.height
+
+
+def test_fault_N9_peers_bring_the_block() -> None:
+    """A pruned node that still has peers gets the block from one of them: nothing is passed over."""
+    world = opened()
+    world.cheat(1)
+    first = world.chain.height
+    world.chain.mine_many(2)
+    world.node.missing.update(lost_from(world, first))
+
+    passes(world, 2)
+
+    assert world.is_at_tip
+    assert [] == world.events(BlockUnavailable, "chain")
+    assert world.penalty(1) is not None
+
+
+def lost_from(world: SmallWorld, height: int) -> list[BlockHash]:
+    """All blocks from a height on."""
+    hashes = [world.chain.hash_at(each) for each in range(height, world.chain.height + 1)]
+    return [each for each in hashes if each is not None]
+
+
+def broken_block(world: SmallWorld) -> Callable[[bytes], bytes]:
+    """The tip's bytes with one byte too many: valid for its header, unreadable behind it."""
+    return lambda block_hash: world.node.block(block_hash) + b"\x00"
+
+
+def test_fault_N14_what_our_parser_cannot_read_the_node_reads() -> None:
+    """The second way finds the breach in the same block."""
+    world = opened()
+    world.cheat(3)
+    faults(world)["block"] = broken_block(world)
+
+    world.look()
+
+    assert world.is_at_tip
+    assert world.penalty(3) is not None
+
+
+def test_fault_N14_what_nobody_can_read_stops_the_cursor() -> None:
+    """No block is skipped; the answer to what is known goes on."""
+    world = opened()
+    world.cheat(3)
+
+    def unreadable(_block_hash: bytes) -> Any:
+        raise NodeError("getblock: the reply cannot be read")
+
+    faults(world).update(block=broken_block(world), decoded_block=unreadable)
+    errors = passes(world, 3)
+
+    assert all(isinstance(error, BlockUnparseable) for error in errors)
+    assert world.chain.height - 1 == world.tower.follower.cursor.height
+    faults(world).clear()
+    world.look()
+    assert world.penalty(3) is not None
+
+
+# ── the audit ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scan_over(world: SmallWorld, height: int) -> None:
+    """A scanner that sees nothing in the block at this height: it is connected, what is in it is lost."""
+    fetch = world.tower.follower._fetch
+    read = fetch.read
+
+    def reads_nothing(scan: Any, raw: bytes, block: Any, source: Any) -> Any:
+        header, facts = read(scan, raw, block, source)
+        if block.height == height:
+            facts._new.clear()
+        return header, facts
+
+    fetch.read = reads_nothing  # type: ignore[method-assign]
+
+
+def test_the_audit_finds_what_the_scanner_missed() -> None:
+    """A breach that was scanned over is found within six blocks, by its computed commitment, and punished."""
+    world = opened()
+    world.cheat(2)
+    breach = world.chain.height
+    scan_over(world, breach)
+    world.look()
+    assert world.channel.confirmed_spend is None
+    for _ in range(6):
+        world.chain.mine(empty=True)
+        world.look()
+    world.look()
+
+    (mismatch,) = world.events(AuditMismatch, "chain")
+    assert OutPoint(world.pool.params.funding_outpoint) == mismatch.outpoint
+    (found,) = world.events(BreachDetected)
+    assert breach == found.block.height
+    assert found.deadline == breach + world.pool.period - 1
+    assert world.penalty(2) is not None
+    world.look()
+    assert 0 == world.tower.audit.report.disagreeing
+
+
+def test_the_audit_reads_blocks_for_what_cannot_be_computed() -> None:
+    """A cooperative close that was scanned over: no computed txid fits, the node's own reading of the blocks does."""
+    world = opened()
+    world.chain.mine([world.pool.coop])
+    missed = world.chain.height
+    scan_over(world, missed)
+    world.look()
+    for _ in range(6):
+        world.chain.mine(empty=True)
+        world.look()
+    for _ in range(6):
+        world.look()
+
+    spend = world.channel.confirmed_spend
+    assert spend is not None
+    assert spend.block is not None
+    assert missed == spend.block.height
+    assert 0 == world.tower.audit.report.disagreeing
+    assert not world.tower.audit.pending
+
+
+def test_a_quiet_tower_audits_every_six_blocks_and_writes_nothing() -> None:
+    """Agreement leaves no event; a round is due after six blocks, not before."""
+    world = opened()
+    rounds = world.tower.audit.report.rounds
+    for _ in range(12):
+        world.chain.mine()
+        world.look()
+
+    assert 2 == world.tower.audit.report.rounds - rounds
+    assert [] == world.events(AuditMismatch, "chain")
+
+
+def test_an_answer_about_another_tip_counts_for_nothing() -> None:
+    """The chain moves during the audit's question: it is asked again, nobody is suspected."""
+    world = opened()
+    world.tower.audit.request()
+
+    def moving(outpoints: Any, include_mempool: bool) -> Any:
+        world.chain.mine(empty=True)
+        return [None] * len(outpoints)
+
+    faults(world)["utxos"] = moving
+    assert not world.tower.audit.step()
+    faults(world).clear()
+    world.look()
+
+    assert 0 == world.tower.audit.report.disagreeing
+    assert [] == world.events(AuditMismatch, "chain")
+
+
+def test_a_node_that_lies_for_a_while_is_a_reason_that_ends() -> None:
+    """An output that seems gone and cannot be explained is a mismatch once; it ends when the node agrees again."""
+    world = opened()
+    world.tower.audit.request()
+    faults(world)["utxos"] = lambda outpoints, include_mempool: [None] * len(outpoints)
+    for _ in range(8):
+        world.look()
+    assert 1 == world.tower.audit.report.disagreeing
+    assert 1 == len(world.events(AuditMismatch, "chain"))
+    assert not world.tower.audit.pending
+
+    faults(world).clear()
+    world.look()
+    assert 0 == world.tower.audit.report.disagreeing
+    assert 1 == len(world.events(AuditMismatch, "chain"))
+
+
+def test_the_failpoints_of_the_chain_are_passed() -> None:
+    """Every named point around fetching, parsing, committing and auditing is reached in one story."""
+    world = opened()
+    world.tower.audit.request()
+    world.look()
+    world.cheat(1)
+    world.look()
+    world.chain.mine()
+    world.look()
+    world.chain.reorg(1)
+    world.look()
+    world.chain.mine_many(110)
+    world.look()
+    world.look()
+
+    names = ("block_fetch", "block_parse", "connect", "disconnect", "breach_commit", "confirm_commit", "resolve_commit")
+    wanted = {f"{name}:{when}" for name in (*names, "audit_query") for when in ("before", "after")}
+    assert set() == wanted - set(world.points)
