@@ -88,7 +88,7 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _row("phase", "gauge", "1 for the current phase, 0 for the others.", phase=PHASES),
     _row("not_ready", "gauge", "1 while the reason holds.", reason=BLOCKING_REASONS + OTHER_REASONS),
-    _row("not_ready_total", "counter", "How often the reason began to hold.", reason=BLOCKING_REASONS + OTHER_REASONS),
+    _row("not_ready_begun_total", "counter", "How often the reason began to hold.", reason=BLOCKING_REASONS + OTHER_REASONS),
     _row("task_up", "gauge", "1 while the task runs.", task=TASKS),
     _row(
         "task_last_progress_timestamp_seconds",

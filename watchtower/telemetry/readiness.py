@@ -81,7 +81,7 @@ class ReadinessBoard:
             self._metrics.set("not_ready", reason, value=1)
             if new:
                 # A reason that ends before the next scrape is seen in this counter only.
-                self._metrics.count("not_ready_total", reason)
+                self._metrics.count("not_ready_begun_total", reason)
                 _log.error("readiness_changed", reason=reason, holds=True, detail=detail, hint=SENTENCES[reason])
             self._settle()
 
