@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from domain.errors import DomainError
 from domain.units import Side
 from tests.chaos.mischief import Act
-from tests.chaos.stage import SHORT_CALL_SECONDS, Stage
+from tests.chaos.stage import SHORT_CALL_SECONDS, Stage, Violation
 from tests.support.parties import Pair
 from watchtower.ports import StoreBroken, StoreError
 from watchtower.tower import Hints
@@ -126,8 +126,11 @@ def node_killed(stage: Stage, rng: random.Random) -> None:
     """A power cut: the node comes back with an old chain, is asked, and hears of the network later."""
     stage.nodes.stop_own(kill=True)
     stage.nodes.launch_own(with_mempool=rng.random() < 0.5)
+    stood = stage.cursor_hash()
     for _ in range(rng.randint(0, 2)):
         stage.look()
+    if stood and stage.nodes.own.height() < stage.nodes.height_of(stood) and stage.cursor_hash() != stood:
+        raise Violation("blocks were disconnected although the node is only behind")
     if rng.random() < 0.3 and stage.slack(1) > 0:
         stage.mine()
         stage.look()

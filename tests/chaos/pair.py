@@ -164,6 +164,10 @@ class NodePair:
             return False
         return True
 
+    def height_of(self, block_hash: bytes) -> int:
+        """Height of a block that the network has or had."""
+        return int(self.network.rpc("getblockheader", display(block_hash))["height"])
+
     def relay(self) -> None:
         """Each node is offered what the other's mempool holds, parents first, children as packages; no is an answer."""
         if sorted(self.own.rpc("getrawmempool")) == sorted(self.network.rpc("getrawmempool")):

@@ -188,8 +188,8 @@ class Stage:
         return least_remaining(breaches, self.ledger.height + blocks, fork) - SAFE
 
     def cursor_hash(self) -> bytes:
-        """Hash of the block where the tower stands."""
-        return self.world.tower.follower.cursor.hash
+        """Hash of the block where the tower stands; empty while it is away or has not reached its node yet."""
+        return b"" if self.is_away or not self.is_started else self.world.tower.follower.cursor.hash
 
     def said(self) -> list[str]:
         """Everything that was said aloud."""
