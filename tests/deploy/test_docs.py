@@ -139,6 +139,31 @@ def test_every_attack_of_the_protocol_has_its_row() -> None:
     assert [str(number) for number in range(1, 32)] == rows
 
 
+def test_every_threat_has_its_test_or_its_reason() -> None:
+    """Who reads a row of the threat model learns what shows it, or why nothing does."""
+    rows = re.findall(r"^\| .* \| ([^|]+) \|$", text_of("docs/threat-model.md"), re.MULTILINE)
+    shown = rows[rows.index("shown by") :]
+    excuses = ("shown by", "by design", "not yet", "](")
+
+    assert [] == [cell for cell in shown if "`test_" not in cell and not any(words in cell for words in excuses)]
+    assert len(shown) > 60
+
+
+def test_the_unit_allows_no_core_dump() -> None:
+    """A dump would hold keys: off in the service manager too, before the process has run a line."""
+    unit = text_of("deploy/systemd/state-channel-watchtower.service")
+    assert ["0"] == re.findall(r"^LimitCORE=(.*)$", unit, re.MULTILINE)
+
+
+def test_every_package_is_locked_by_hash() -> None:
+    """No line of the requirements names a package without the hashes of its files."""
+    lists = sorted((ROOT / "requirements").glob("*.txt"))
+    entries = [entry for path in lists for entry in re.split(r"(?m)^(?=\S+==)", path.read_text()) if "==" in entry]
+
+    assert len(entries) > 50
+    assert [] == [entry for entry in entries if "--hash=sha256:" not in entry]
+
+
 def test_every_setting_is_described() -> None:
     """The table of settings has the words of the settings themselves."""
     page = text_of("docs/configuration.md")
