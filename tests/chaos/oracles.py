@@ -46,6 +46,8 @@ def due_status(stage: Stage, pair: Pair) -> str:
     """Where a channel has to be when everything that is due has happened."""
     stale = {pair.commitment_txid(Side.A, number) for number in range(stage.newest(pair))}
     spent = stage.ledger.spender(pair.params.funding_outpoint)
+    if spent is None and stage.nodes.own.spender(pair.params.funding_outpoint) is not None:
+        return "UNILATERAL"  # a commitment that only the tower's node still holds: the network forgot it
     if spent is None:
         return "FROZEN" if stage.is_closing(pair) and stage.world.channel(pair).frozen else "ACTIVE"
     return "PUNISHED" if spent.txid in stale else "SETTLED"
