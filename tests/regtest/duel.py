@@ -5,8 +5,8 @@
     duel.play(30)          # raises `Disagreement` with the last moves
     duel.compared          # so many answers and observations were equal
 
-The transactions are real: two channels' commitments, penalties with chosen fees, settlements, closes, and cheaters'
-children with coins that anybody may spend. Both sides are asked through the `Node` port.
+The transactions are real: two channels' commitments, penalties with chosen fees, settlements, claims, closes,
+and cheaters' children with coins that anybody may spend. Both sides are asked through the `Node` port.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.simulation.ledger import fits
 from tests.simulation.node import ModelNode
 from tests.simulation.policy import CORE, Policy
 from tests.support.anybody import ANYBODY, COIN_SAT, spend_coins
-from tests.support.parties import Pair, open_pair
+from tests.support.parties import Pair, htlc, open_pair, preimage_of
 from watchtower.devnode.purse import ANCHOR_SAT, Coin, Funding
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.rpc import BitcoindNode, satoshi
@@ -63,7 +63,7 @@ class Duel:
         del coins[:COINS]
         self.base = node.height() - _BLOCKS_BEFORE
         self.known: dict[bytes, Transaction] = {}
-        self._closed: dict[Pair, bytes] = {}
+        self._closed = b""
         self.pairs = (self._open("left"), self._open("right"))
         self.mine([pair.funding.raw for pair in self.pairs])
         self.floor = self.base if self.random.random() < 0.2 else self.chain.height
@@ -74,7 +74,12 @@ class Duel:
         feerate, period = self.random.choice((1_000, 2_000, 10_000)), self.random.choice((1, 2, 3, 5))
         names = (f"a {name}", f"b {name}")
         pair = open_pair(self._fund, names=names, challenge_period=period, static_feerate=feerate)
-        pair.updates(_REVOKED)
+        pair.updates(_REVOKED - 1)
+        if name == "left":
+            expiry = self.chain.height + self.random.randrange(4, 12)
+            pair.with_htlcs(htlc(Side.A, 1, 20_000, expiry), htlc(Side.B, 2, 30_000, expiry))
+        else:
+            pair.update()
         return pair
 
     @property
@@ -101,8 +106,18 @@ class Duel:
         return penalty(pair, Side.A, sequence, self.random.choice(_FEES))
 
     def settlement(self) -> bytes:
-        """Of some commitment of A."""
-        return self.pair.settlement(Side.A, self.random.randrange(_REVOKED + 1))
+        """Of some commitment of A, mostly the newest, whose conditions can be claimed."""
+        return self.pair.settlement(Side.A, self.random.choice((*range(_REVOKED), _REVOKED, _REVOKED)))
+
+    def claim(self) -> bytes:
+        """Of a condition of the newest state, by its receiver at once or by its offerer from its height on."""
+        pair, fee = self.pairs[0], self.random.choice(_FEES[:-1])
+        number, offerer = self.random.choice(((1, Side.A), (2, Side.B)))
+        (key,) = (each.key for each in pair.state(_REVOKED).content.read_conditions() if each.offerer is offerer)
+        if self.random.random() < 0.5:
+            receiver = pair.parties[offerer.other]
+            return receiver.claim_success(pair.channel_id, _REVOKED, Side.A, key, preimage_of(number), fee)
+        return pair.parties[offerer].claim_timeout(pair.channel_id, _REVOKED, Side.A, key, fee)
 
     def child(self, parent: Transaction, version: int = 3) -> bytes:
         """A child of the parent's anchor that brings one of three coins, so that children compete for coins, too."""
@@ -138,7 +153,7 @@ class Duel:
 
     def _some_transaction(self) -> bytes:
         makers: list[Callable[[], bytes]] = [self.commitment, self.penalty, self.settlement, self.stranger]
-        makers += [self.penalty, self.penalty, self._child_of_something, self._again, self._close]
+        makers += [self.penalty, self.penalty, self._child_of_something, self._again, self._close, self.claim]
         return self.random.choice(makers)()
 
     def _child_of_something(self) -> bytes:
@@ -149,10 +164,8 @@ class Duel:
         return serialized(self.random.choice(list(self.known.values())))
 
     def _close(self) -> bytes:
-        pair = self.pair
-        if pair not in self._closed:
-            self._closed[pair] = pair.close(Side.A)
-        return self._closed[pair]
+        self._closed = self._closed or self.pairs[1].close(Side.A)
+        return self._closed
 
     def _some_package(self) -> list[bytes]:
         pair, sequence = self.pair, self.random.randrange(_REVOKED)
