@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test crash sim chaos soak bench format pages lock clean
+.PHONY: list setup demo check test crash sim chaos soak bench fees format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build
 $(VENV)/.bench: $(STAMP) requirements/bench.txt
 	$(PIP) --require-hashes -r requirements/bench.txt
 	@touch $@
+
+fees: $(STAMP) ## Compare the way penalties bid with others on a made-up fee market; writes docs/fees.md
+	$(BIN)/python -m tests.bench.fee_policies --output docs/fees.md
 
 format: $(STAMP) ## Bring the sources into the one style
 	$(BIN)/ruff check --fix --quiet .
