@@ -24,6 +24,8 @@ from tests.simulation.pool import Prepared
 
 CALM_MARKET = Market(1.0, 1.0, 1.0)
 MEMPOOL_SHARE = 0.1
+CRITICAL = 6
+"""So many blocks before the deadline everything may be spent."""
 
 
 class Violation(BaseException):
@@ -46,7 +48,7 @@ class Judge:
         self.market = CALM_MARKET
         self.is_amnesic = False
         self.breaches: set[bytes] = set()
-        self.bids = 0
+        self.bids = self.critical_bids = 0
         self.penalties_sent = 0
 
     # ── durable events ───────────────────────────────────────────────────────────────────────────────────
@@ -80,6 +82,7 @@ class Judge:
     def _prepared(self, case: Case, bid: PenaltyPrepared) -> None:
         """O5: never lower, a whole step at least, never above the ceiling of this block."""
         self.bids += 1
+        self.critical_bids += bid.remaining is not None and bid.remaining <= CRITICAL
         vsize = penalty_vsize(case.channel.params, case.channel.sweep)
         last, cap = case.fees.get(bid.commit_txid), _cap(case.channel)
         adopted = bid.txid in case.sent
@@ -151,7 +154,7 @@ class Judge:
 
 def ceiling_share(remaining: int, period: int) -> float:
     """The share of the value that may be spent: green 2 to 10 %, amber 50 %, red 75 %, critical everything."""
-    if remaining <= 6:
+    if remaining <= CRITICAL:
         return 1.0
     if remaining > period / 2:
         return 0.02 + 0.16 * (1 - remaining / period)

@@ -121,6 +121,7 @@ def table(total: Total) -> str:
         ("acknowledged states", counts["upload"]),
         ("breaches detected", counts["breaches_detected"]),
         ("bids", counts["bids"]),
+        ("of them in the last six blocks", counts["critical_bids"]),
         ("penalties confirmed", counts["penalties_confirmed"]),
         ("violations", len(total.failures)),
     ]

@@ -203,6 +203,7 @@ def _counts(world: SimWorld) -> Counter[str]:
     counts = world.counts + world.faults.counts + world.clients.counts
     counts["breaches_detected"] = len(world.judge.breaches)
     counts["bids"] = world.judge.bids
+    counts["critical_bids"] = world.judge.critical_bids
     counts["penalties_sent"] = world.judge.penalties_sent
     counts["penalties_confirmed"] = sum(
         bool(end.taker) and end.spend is not None and case.is_stale(end.spend.sequence)
