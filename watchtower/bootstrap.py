@@ -435,6 +435,7 @@ def limits(settings: Settings) -> Limits:
         body_seconds=settings.api.request_deadline_seconds,
         per_address=settings.api.max_requests_per_ip,
         per_key=settings.api.max_requests_per_key,
+        bytes_per_key=settings.api.max_bytes_per_key,
         heartbeat=settings.api.sse_heartbeat_seconds,
     )
 

@@ -26,7 +26,7 @@ from watchtower.http.services import bind
 from watchtower.wire.hexes import SecretHex, to_json
 
 JSON = {"Content-Type": "application/json"}
-UNLIMITED = Limits(per_key=1e6)
+UNLIMITED = Limits(per_key=1e6, bytes_per_key=1e9)
 """The rates have their own tests; here they would hide what is behind them."""
 
 
@@ -121,6 +121,24 @@ async def test_fault_A6_a_thousand_uploads_in_any_order(tower: Bench, pair: Pair
 def memory() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.asyncio
+async def test_fault_A7_a_key_that_fills_the_disk(tower: Bench, pair: Pair) -> None:
+    """Bytes of a party have a rate of their own: beyond it 429, and an operator's token is not meant."""
+    tower.limits = Limits(bytes_per_key=1_000.0)
+    name = tower.registered(pair)
+    pair.updates(1)
+    body = to_json(pair.update_request(Side.B, 1)) + b" " * 25_000
+    path = f"/v1/channels/{name}/states"
+    async with owner_of(tower, pair) as greedy:
+        statuses = [(await greedy.post(path, content=body)).status_code for _ in range(4)]
+        read = await greedy.get(f"/v1/channels/{name}")
+    async with tower.http() as operator:
+        stored = await operator.post(path, content=body, headers=JSON)
+
+    assert [200, 200, 429, 429] == statuses
+    assert [200, 200] == [read.status_code, stored.status_code]
 
 
 class Flood:

@@ -180,6 +180,17 @@ def test_a_bucket_fills_again() -> None:
     assert 0.5 == caught.value.seconds
 
 
+def test_a_bucket_of_bytes_takes_the_largest_body() -> None:
+    """What is more than a bucket holds is taken by a full one; then the bucket has to fill again."""
+    buckets = Buckets(rate=1_000.0, burst=60.0, unit="bytes")
+    buckets.take(b"a", 0.0, 100_000.0)
+
+    with pytest.raises(RateLimited, match="too many bytes") as caught:
+        buckets.take(b"a", 0.0, 2_000.0)
+    buckets.take(b"a", 2.0, 2_000.0)
+    assert 2.0 == caught.value.seconds
+
+
 def test_buckets_take_bounded_memory() -> None:
     """The one that was not used for longest goes."""
     buckets = Buckets(rate=1.0, capacity=2)

@@ -114,6 +114,15 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_per_key: Annotated[
         float, _about("The same for the key of a party.", "requests per second", ge=0.1, le=1e5)
     ] = 20.0
+    max_bytes_per_key: Annotated[
+        float,
+        _about(
+            "Sustained size of the bodies of a party, a minute's worth in a burst; then 429.",
+            "bytes per second",
+            ge=1_000,
+            le=1e9,
+        ),
+    ] = 131_072.0
     request_deadline_seconds: Annotated[
         float, _about("Time for a request to arrive completely; then the connection ends.", "seconds", ge=0.5, le=300)
     ] = 5.0

@@ -1,4 +1,4 @@
-"""Token buckets: how many requests a second an address or a key may make."""
+"""Token buckets: how many requests a second an address or a key may make, and how many bytes it may send."""
 
 from __future__ import annotations
 
@@ -19,34 +19,42 @@ IPV6_HOME = 64
 
 
 class RateLimited(DomainError):
-    """Too many requests; `seconds` until the next one is taken."""
+    """Too many requests, or bytes; `seconds` until the next one is taken."""
 
     slug: ClassVar[str] = "rate-limited"
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many requests; wait {seconds:.1f} seconds")
+    def __init__(self, seconds: float, unit: str = "requests") -> None:
+        super().__init__(f"too many {unit}; wait {seconds:.1f} seconds")
         self.seconds = seconds
 
 
 class Buckets:
-    """One bucket per name, each refilled with `rate` requests a second. Not for several threads."""
+    """One bucket per name, each refilled with `rate` units a second. Not for several threads.
 
-    def __init__(self, rate: float, capacity: int = CAPACITY) -> None:
+    `burst` is for how many seconds a full bucket lasts, `unit` what it is filled with.
+    """
+
+    def __init__(self, rate: float, capacity: int = CAPACITY, *, burst: float = BURST, unit: str = "requests") -> None:
         self._rate = rate
-        self._size = max(1.0, rate * BURST)
+        self._size = max(1.0, rate * burst)
+        self._unit = unit
         self._capacity = capacity
         self._levels: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
-    def take(self, name: bytes, now: float) -> None:
-        """Take one request from a bucket, or raise `RateLimited`. `now` in monotonic seconds."""
+    def take(self, name: bytes, now: float, amount: float = 1.0) -> None:
+        """Take an amount from a bucket, or raise `RateLimited`. `now` in monotonic seconds.
+
+        What is more than a whole bucket takes all of a full one.
+        """
+        amount = min(amount, self._size)
         level, since = self._levels.pop(name, (self._size, now))
         level = min(self._size, level + (now - since) * self._rate)
-        allowed = level >= 1.0
-        self._levels[name] = (level - 1.0 if allowed else level, now)
+        allowed = level >= amount
+        self._levels[name] = (level - amount if allowed else level, now)
         if len(self._levels) > self._capacity:
             self._levels.popitem(last=False)
         if not allowed:
-            raise RateLimited((1.0 - level) / self._rate)
+            raise RateLimited((amount - level) / self._rate, self._unit)
 
 
 def group_of(host: str) -> bytes | None:

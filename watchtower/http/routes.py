@@ -35,6 +35,9 @@ JSON = "application/json"
 STREAM_HEADERS = {"X-Accel-Buffering": "no"}
 """A proxy must hand events on as they come."""
 
+BYTES_BURST = 60.0
+"""Seconds of bytes that a key may send at once: a party that was away uploads what it has."""
+
 _log = structlog.get_logger(__name__)
 
 REPLAYED = "Idempotency-Replayed"
@@ -44,13 +47,15 @@ REPLAYED = "Idempotency-Replayed"
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one client may use: body in bytes, its arrival in seconds, requests a second per address and per key.
 
-    `heartbeat` is the silence of an event stream in seconds, `slow_reader` how long one may not take what is sent.
+    `bytes_per_key` are those of bodies in a second. `heartbeat` is the silence of an event stream in seconds,
+    `slow_reader` how long one may not take what is sent.
     """
 
     max_body: int = MAX_BODY
     body_seconds: float = BODY_SECONDS
     per_address: float = 50.0
     per_key: float = 50.0
+    bytes_per_key: float = 131_072.0
     heartbeat: float = 15.0
     slow_reader: float = 30.0
 
@@ -64,6 +69,7 @@ class Api:
         self._limits = limits
         self._addresses = Buckets(limits.per_address)
         self._keys = Buckets(limits.per_key)
+        self._bytes = Buckets(limits.bytes_per_key, burst=BYTES_BURST, unit="bytes")
 
     def routes(self) -> list[Route]:
         """One route per address; its methods are the rows of the table with this address."""
