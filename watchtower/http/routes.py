@@ -119,6 +119,9 @@ class Api:
         principal = self._gate.admit(claim, request, raw)
         if principal.key is not None:
             self._keys.take(principal.key, time.monotonic())
+            # What is stored stays: who may send whatever both its parties sign could fill the disk at the rate of its
+            # requests alone.
+            self._bytes.take(principal.key, time.monotonic(), len(raw))
             if not endpoint.takes_parties:
                 raise EdgeRefusal("forbidden", "this needs a token of the operator")
         assert endpoint.scope is not None
