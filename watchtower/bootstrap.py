@@ -31,6 +31,7 @@ from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.config.settings import NodeSettings, SecondNodeSettings
+from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges
 from watchtower.http.app import ROUTES, create_admin_app, create_app
@@ -52,8 +53,9 @@ from watchtower.ports import ChainInfo, Failpoint, NodeUnavailable, StoreError, 
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.store.create import open_store
-from watchtower.store.datastore import no_failpoint
+from watchtower.store.datastore import library_doubt, no_failpoint
 from watchtower.store.event_store import SqliteEventStore
+from watchtower.store.overflow import OverflowStore
 from watchtower.store.rebuild import open_views
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
@@ -110,16 +112,19 @@ class Parts:
         """Monotonic time of the pass thread's last commit."""
         require_private(Path(settings.data_dir), PRIVATE_FILES)
         self.store = self._open_store()
+        self.overflow = OverflowStore(self.store, self._release_reserve)
+        self.disk = self._look_after_disk()
         self.rows = self._open_views()
         self.keystore = self._open_keystore()
         self.sockets = {name: self._listen(name) for name in ("api", "admin")}
-        self.channels = Channels(self.store)
+        self.channels = Channels(self.overflow)
         self.outbox = Outbox()
         self.node = self._connect_node()
         self.models = LiveModels(
-            Projector(self.store, self.rows, PROJECTIONS),
+            Projector(self.overflow, self.rows, PROJECTIONS),
             self.rows,
             self.channels,
+            damaged=self.store.damaged,
             one_owner=self.settings.policy.registration != "open",
         )
         self.second = second_node(settings, stack)
@@ -187,8 +192,28 @@ class Parts:
             raise
         self._stack.callback(store.close)
         self._stack.callback(store.checkpoint)
+        if store.damaged:
+            self.board.set("log_damaged", f"channels: {', '.join(sorted(store.damaged))}")
+        if doubt := library_doubt():
+            _log.warning("config_questioned", reason=doubt)
         _log.info("store_opened", notification_id=store.last_id())
         return store
+
+    def _release_reserve(self) -> bool:
+        return self.disk.release()
+
+    def _look_after_disk(self) -> Disk:
+        chosen = self.settings.store
+        disk = Disk(
+            Path(self.settings.event_log_path).parent,
+            low=chosen.low_space_mb * MEGABYTE,
+            reserve=chosen.reserve_mb * MEGABYTE,
+            alarm=self.board.set,
+            clear=self.board.clear,
+            held=lambda: self.overflow.held,
+        )
+        disk.look()
+        return disk
 
     def _open_views(self) -> SqliteRows:
         rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
@@ -228,7 +253,7 @@ class Parts:
     def _build_tower(self) -> Tower:
         return Tower(
             node=self.node if self.second is None else TwoNodes(self.node, self.second),
-            store=self.store,
+            store=self.overflow,
             models=self.models,
             channels=self.channels,
             keystore=self.keystore,
@@ -244,6 +269,7 @@ class Parts:
 
     def _passed(self, report: PassReport) -> None:
         self.deferred = report.respond.deferred
+        self.overflow.flush()
         self.doubts.observe(report)
 
     def _build_watch(self) -> Watch:
@@ -257,14 +283,14 @@ class Parts:
             metrics=self.metrics,
             poll_seconds=self.settings.node.poll_seconds,
             on_end=self._thread_ended,
-            missed_by_zmq=self._missed_by_zmq,
+            block_found=self._block_found,
         )
         cursor = self.tower.follower.load()
         watch.height = cursor.height if cursor is not None else 0
         return watch
 
-    def _missed_by_zmq(self) -> None:
-        self.bells.missed_block()
+    def _block_found(self) -> None:
+        self.bells.block_found()
 
     def _check_node(self) -> ChainInfo:
         """The right chain, or an error; missing notifications are only a readiness reason, because the timer works."""
@@ -292,7 +318,7 @@ class Parts:
             _log.info("http_request", method=method, route=route, code=status, seconds=round(seconds, 6))
 
         context = Context(
-            store=self.store,
+            store=self.overflow,
             node=self.node,
             keystore=self.keystore,
             clock=SystemClock(),
@@ -349,7 +375,9 @@ class Parts:
     def _standing(self) -> Standing:
         ready, tip = self.board.snapshot(), self._tip()
         return Standing(
-            operational=ready.phase != "draining" and all(r.name != "store_read_only" for r in ready.reasons),
+            operational=ready.phase != "draining"
+            and not self.overflow.held
+            and all(r.name != "store_read_only" for r in ready.reasons),
             watching=ready.watching,
             phase=ready.phase,
             reasons=tuple(f"{reason.name}: {reason.sentence}" for reason in ready.reasons),

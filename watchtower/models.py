@@ -35,14 +35,24 @@ FAR_AWAY = 2**63
 class LiveModels:
     """`ports.ReadModels` over the projector's tables.
 
+    Channels with `damaged` streams are nobody's business: what the log says about them cannot be believed.
     Without `one_owner` strangers register channels here: a preimage that only its channel knows then stays there.
     """
 
-    def __init__(self, projector: Projector, rows: Rows, channels: Channels, *, one_owner: bool = True) -> None:
+    def __init__(
+        self,
+        projector: Projector,
+        rows: Rows,
+        channels: Channels,
+        *,
+        one_owner: bool = True,
+        damaged: Container[str] = frozenset(),
+    ) -> None:
         self._projector = projector
         self._rows = rows
         self._channels = channels
         self._one_owner = one_owner
+        self._damaged = damaged
         self._lock = Lock()
         self._changed: set[str] = set()
         self._watch = WatchSet(self._all(watch_index.TABLE))
@@ -98,19 +108,19 @@ class LiveModels:
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""
         with self._lock:
-            changed = frozenset(self._changed)
+            changed = frozenset(stream for stream in self._changed if stream not in self._damaged)
             self._changed.clear()
         return changed
 
     def take_resolved(self) -> frozenset[tuple[str, bytes]]:
         """Stream and proposal id of channels that are or became resolved since the last call (first: all)."""
-        resolved = frozenset(self._resolved)
+        resolved = frozenset(item for item in self._resolved if item[0] not in self._damaged)
         self._resolved.clear()
         return resolved
 
     def streams_of(self, outpoint: bytes) -> tuple[str, ...]:
         """The channels that watch this outpoint."""
-        return self._watch.streams(outpoint)
+        return tuple(stream for stream in self._watch.streams(outpoint) if stream not in self._damaged)
 
     def funding_outpoints(self, after: bytes, limit: int) -> list[OutPoint]:
         """Funding outpoints behind `after` in byte order; at most `limit`, fewer only at the end."""
@@ -126,17 +136,20 @@ class LiveModels:
 
     def streams_in_block(self, block_hash: bytes) -> list[str]:
         """Channels with a fact in this block, in the order of their names."""
-        return sorted(str(row[1]) for row in self._rows.find(block_index.TABLE, "block_hash", block_hash))
+        found = (str(row[1]) for row in self._rows.find(block_index.TABLE, "block_hash", block_hash))
+        return sorted(stream for stream in found if stream not in self._damaged)
 
     def pending_funding(self) -> list[PendingFunding]:
         """Channels whose funding is not confirmed now, or void."""
-        return [self._pending_entry(stream, row) for stream, row in sorted(self._pending.items())]
+        pending = sorted(self._pending.items())
+        return [self._pending_entry(stream, row) for stream, row in pending if stream not in self._damaged]
 
     def young_funding(self) -> list[str]:
         """Channels whose funding is younger than 100 blocks below the newest one, or not there yet."""
         rows = [FundingRow(*row) for row in self._all(funding_pending.TABLE)]  # type: ignore[arg-type]
         newest = max((row.height for row in rows if row.height is not None), default=0)
-        return [row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH]
+        young = (row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH)
+        return [stream for stream in young if stream not in self._damaged]
 
     def preimage(self, payment_hash: bytes) -> bytes | None:
         """The preimage of a payment hash, learned in any channel.
@@ -155,7 +168,8 @@ class LiveModels:
         if self._order is None:
             by_urgency = sorted(self._closings.items(), key=lambda item: (_urgency(item[1]), item[0]))
             self._order = [stream for stream, _ in by_urgency]
-        return [*self._order, *(stream for stream in self._waiting if stream not in self._closings)]
+        waiting = (stream for stream in self._waiting if stream not in self._closings)
+        return [stream for stream in (*self._order, *waiting) if stream not in self._damaged]
 
     def _apply(self, changes: Iterable[Change]) -> None:
         changes = list(changes)

@@ -162,6 +162,7 @@ class Process:
         """Heartbeats: silence of ZMQ, stalled threads, a log that failed, the manager's watchdog."""
         while True:
             self._parts.bells.look()
+            self._parts.disk.look()
             for task in ("zmq", "api", "admin"):
                 self._parts.metrics.set("task_last_progress_timestamp_seconds", task, value=time.time())
             if self._parts.store.broken.is_set():

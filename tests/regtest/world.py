@@ -102,7 +102,9 @@ class World:
         self.rows = open_views(self.directory / "views.db", self.store, failpoint=self._views_failpoint)
         self.channels = Channels(self.store)
         self.outbox = Outbox()
-        self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
+        self.models = LiveModels(
+            Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels, damaged=self.store.damaged
+        )
         self.tower = Tower(
             node=self.port,
             store=self.store,

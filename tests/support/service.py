@@ -130,7 +130,7 @@ Run = Callable[..., ServiceProcess]
 """Starts a service with a configuration file and an environment; it ends with the test."""
 
 
-def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str]]:
+def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str | int]]:
     """Configuration for a node and free ports."""
     endpoint = node.zmq_endpoint
     chosen = {"rpc_url": node.rpc_url, "rpc_cookie_path": str(node.cookie_path)}
@@ -139,4 +139,5 @@ def settings_for(node: RegtestNode, **changes: str) -> dict[str, dict[str, str]]
         "node": {name: value for name, value in (chosen | changes).items() if value},
         "api": {"listen": "127.0.0.1:0"},
         "admin": {"listen": "127.0.0.1:0"},
+        "store": {"reserve_mb": 0},
     }

@@ -9,11 +9,13 @@ import pytest
 
 from domain.events import Envelope, Recorded
 from tests.support.stores import new_log, note
-from watchtower.ports import StoreConflict, StoreFull
+from watchtower.ports import StoreBroken, StoreConflict, StoreError, StoreFull
 from watchtower.store import overflow
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.overflow import OverflowStore
+
+FULL = StoreFull("no space")
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ class Disk:
     """An `append` that has space or not; it counts how often it was asked."""
 
     def __init__(self, log: SqliteEventStore) -> None:
-        self.full = False
+        self.error: StoreError | None = None
         self.asked = 0
         self._append: Callable[..., int] = log.append
         log.append = self.append  # type: ignore[method-assign]
@@ -35,8 +37,8 @@ class Disk:
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
         """Refuse or store."""
         self.asked += 1
-        if self.full:
-            raise StoreFull("no space")
+        if self.error is not None:
+            raise self.error
         return self._append(job, chain=chain)
 
 
@@ -50,7 +52,7 @@ def test_fault_P4_facts_of_the_chain_wait_in_memory(log: SqliteEventStore, disk:
     """They are read like stored ones, and get exactly the ids that they were given."""
     store = OverflowStore(log)
     store.append([note("c1", 1)], chain=True)
-    disk.full = True
+    disk.error = FULL
 
     ids = [store.append([note("c1", 2), note("c2", 1)], chain=True), store.append([note("c1", 3)], chain=True)]
 
@@ -62,7 +64,7 @@ def test_fault_P4_facts_of_the_chain_wait_in_memory(log: SqliteEventStore, disk:
     waiting: list[Recorded] = store.read_log(2, 10)
     assert [3, 4, 5] == [recorded.id for recorded in waiting]
     assert 2 == log.last_id()
-    disk.full = False
+    disk.error = None
     assert store.flush()
     assert 0 == store.held
     assert waiting == log.read_log(2, 10)
@@ -71,9 +73,9 @@ def test_fault_P4_facts_of_the_chain_wait_in_memory(log: SqliteEventStore, disk:
 def test_fault_P4_clients_are_refused_until_all_is_written(log: SqliteEventStore, disk: Disk) -> None:
     """What a client says cannot be found again; it is refused although there is space for it."""
     store = OverflowStore(log)
-    disk.full = True
+    disk.error = FULL
     store.append([note("c1", 1)], chain=True)
-    disk.full = False
+    disk.error = None
 
     with pytest.raises(StoreFull, match="facts of the chain wait"):
         store.append([note("c2", 1)])
@@ -85,9 +87,9 @@ def test_fault_P4_clients_are_refused_until_all_is_written(log: SqliteEventStore
 def test_fault_P4_the_next_fact_brings_the_waiting_ones_along(log: SqliteEventStore, disk: Disk) -> None:
     """Space came back: one more chain job writes everything in order."""
     store = OverflowStore(log)
-    disk.full = True
+    disk.error = FULL
     store.append([note("c1", 1)], chain=True)
-    disk.full = False
+    disk.error = None
 
     assert 3 == store.append([note("c1", 2)], chain=True)
 
@@ -98,11 +100,11 @@ def test_fault_P4_the_reserve_is_used_first(log: SqliteEventStore, disk: Disk) -
     """Where the reserve makes space, nothing waits."""
 
     def release() -> bool:
-        disk.full = False
+        disk.error = None
         return True
 
     store = OverflowStore(log, release)
-    disk.full = True
+    disk.error = FULL
 
     assert 2 == store.append([note("c1", 1)], chain=True)
 
@@ -113,7 +115,7 @@ def test_fault_P4_memory_is_bounded(log: SqliteEventStore, disk: Disk, monkeypat
     """Beyond the bound the caller hears that there is no space."""
     monkeypatch.setattr(overflow, "HELD_EVENTS", 2)
     store = OverflowStore(log)
-    disk.full = True
+    disk.error = FULL
     store.append([note("c1", 1), note("c1", 2)], chain=True)
 
     with pytest.raises(StoreFull, match="2 events wait"):
@@ -124,9 +126,24 @@ def test_fault_P4_a_conflict_is_a_conflict_without_space(log: SqliteEventStore, 
     """A client was faster before the disk was full: the fact is decided again, not held on a wrong version."""
     store = OverflowStore(log)
     store.append([note("c1", 1)])
-    disk.full = True
+    disk.error = FULL
 
     with pytest.raises(StoreConflict, match="is at version 1, not 0"):
         store.append([note("c1", 1, 7)], chain=True)
 
     assert 0 == store.held
+
+
+def test_fault_P5_a_failed_log_is_not_written_again(log: SqliteEventStore, disk: Disk) -> None:
+    """The pass in which it failed goes on from memory; its end is the end of the process."""
+    store = OverflowStore(log)
+    disk.error = StoreBroken("failed sync")
+    store.append([note("c1", 1)], chain=True)
+    disk.error = None
+
+    store.append([note("c1", 2)], chain=True)
+
+    assert [1, 2] == [event.version for event in store.read_stream("c1")]
+    assert 1 == disk.asked
+    with pytest.raises(StoreBroken, match="failed sync"):
+        store.flush()

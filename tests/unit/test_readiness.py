@@ -85,6 +85,6 @@ def test_a_reason_that_comes_and_goes_is_counted_and_logged(reason: str) -> None
 
     assert (0.0, 3.0) == (
         told["watchtower_not_ready", (reason,)],
-        told["watchtower_not_ready_begun_total", (reason,)],
+        told["watchtower_readiness_changes_total", (reason,)],
     )
     assert [True, False] * 3 == [line["holds"] for line in logs if line["event"] == "readiness_changed"]

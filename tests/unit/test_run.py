@@ -55,6 +55,7 @@ class FakeParts(SimpleNamespace):
             watch=threads,
             reporter=threads,
             bells=SimpleNamespace(look=lambda: None),
+            disk=SimpleNamespace(look=lambda: None),
             store=SimpleNamespace(last_id=lambda: 1, broken=threading.Event(), writing_for=lambda: self.writing),
             chain_stored_at=0.0,
             writing=0.0,

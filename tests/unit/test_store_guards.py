@@ -89,8 +89,8 @@ def test_an_edit_behind_the_triggers_is_found(log: Path, check: str, edit: str) 
     connection.close()
 
     assert check in {finding.check for finding in findings}
-    with pytest.raises(StoreCheckFailed):
-        open_store(log)
+    with pytest.raises(StoreError), open_store(log) as store:
+        store.append([note("c1", 3)])
 
 
 def test_a_dropped_trigger_stops_the_start(log: Path) -> None:

@@ -148,6 +148,12 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _about("`sqlite:` and the path of the event log. Default: events.db in data_dir.", pattern="^(sqlite:.+)?$"),
     ] = ""
+    low_space_mb: Annotated[
+        int, _about("Free space below which the tower is not ready.", "MiB", ge=0, le=1_048_576)
+    ] = 512
+    reserve_mb: Annotated[
+        int, _about("Size of a file that makes room for answers to breaches on a full disk.", "MiB", ge=0, le=65_536)
+    ] = 64
 
 
 class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from eventsourcing.persistence import PersistenceError
 
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.store import schema
+from watchtower.store.damage import damaged_streams
 from watchtower.store.datastore import LogDatastore
 from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
 from watchtower.store.event_store import LogMeta
@@ -18,8 +19,8 @@ TAIL = 10_000
 """Events whose leaf hash and topic are checked before the service starts; `audit verify` checks all."""
 
 
-def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> LogMeta:
-    """Run all checks on a writable log; raises `StoreCheckFailed`."""
+def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> tuple[LogMeta, frozenset[str]]:
+    """Run all checks on a writable log; returns the channel streams with changed events too. `StoreCheckFailed`."""
     _check_library()
     try:
         with datastore.raw(commit=True) as writer:
@@ -30,14 +31,14 @@ def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> LogMeta:
             _check_settings(reader)
             _check_reader_cannot_write(reader)
             _check_opened(reader, meta, chain_hash)
-            _check_tail(reader)
+            damaged = _check_tail(reader)
     except (sqlite3.Error, PersistenceError) as error:
         if is_damaged(error):
             raise StoreCheckFailed(
                 "readable", f"{datastore.path} is damaged or no event log ({error}); restore it from a backup"
             ) from error
         raise store_error(error) from error
-    return meta
+    return meta, damaged
 
 
 def read_meta(connection: sqlite3.Connection) -> LogMeta:
@@ -104,8 +105,10 @@ def _check_opened(connection: sqlite3.Connection, meta: LogMeta, chain_hash: byt
         )
 
 
-def _check_tail(connection: sqlite3.Connection) -> None:
-    report = verify_log(connection, tail=TAIL)
-    if report.findings:
-        first = report.findings[0]
-        raise StoreCheckFailed(first.check, first.sentence)
+def _check_tail(connection: sqlite3.Connection) -> frozenset[str]:
+    """Streams of channels with changed events; raises if more than single channels is in doubt."""
+    findings = verify_log(connection, tail=TAIL).findings
+    damaged = damaged_streams(connection, findings) if findings else frozenset()
+    if damaged is None:
+        raise StoreCheckFailed(findings[0].check, findings[0].sentence)
+    return damaged

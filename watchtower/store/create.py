@@ -113,8 +113,8 @@ def open_store(
     try:
         datastore = LogDatastore(path, failpoint=failpoint)
         try:
-            meta = check_log(datastore, chain_hash)
-            return SqliteEventStore(Log(datastore), meta, lock, observe)
+            meta, damaged = check_log(datastore, chain_hash)
+            return SqliteEventStore(Log(datastore), meta, lock, observe, damaged)
         except BaseException:
             datastore.close()
             raise

@@ -37,6 +37,18 @@ _SETTINGS = (
 )
 
 
+SAFE_SQLITE = (3, 51, 3)
+"""Before it two connections that write at the same moment could damage a file in WAL mode."""
+
+
+def library_doubt(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
+    """What to be careful about with this version of SQLite; empty for a good one."""
+    if version >= SAFE_SQLITE:
+        return ""
+    name = ".".join(map(str, version))
+    return f"SQLite {name} can damage a log that two connections write; open the tower's log with no other program"
+
+
 def no_failpoint(name: str) -> None:
     """The production failpoint: nothing fails here."""
 

@@ -17,7 +17,7 @@ from eventsourcing.persistence import PersistenceError
 
 from domain.events import Envelope, Recorded
 from watchtower.ports import StoreError
-from watchtower.store.errors import store_error
+from watchtower.store.errors import GuardViolation, store_error
 from watchtower.store.group_commit import GroupCommit, Observe
 from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
@@ -59,6 +59,7 @@ class LogReader:
 
     def __init__(self, log: Log, meta: LogMeta, observe: Observe = ignore_observation) -> None:
         self._log, self.meta, self._observe = log, meta, observe
+        self.damaged: frozenset[str] = frozenset()
 
     @property
     def path(self) -> Path:
@@ -76,7 +77,11 @@ class LogReader:
         decode = self._log.mapper.to_domain_event
         with self._reading("read_log"):
             found = self._log.recorder.select_log(after_id, limit)
-            return [Recorded(notification.id, decode(notification)) for notification in found]  # type: ignore[arg-type]
+            return [
+                Recorded(notification.id, decode(notification))  # type: ignore[arg-type]
+                for notification in found
+                if str(notification.originator_id) not in self.damaged
+            ]
 
     def last_id(self) -> int:
         """Highest committed notification id, 0 for an empty log."""
@@ -139,8 +144,17 @@ class SqliteEventStore(LogReader):
     `broken` is set once the file failed: the process must end. Close it explicitly; queued jobs are written first.
     """
 
-    def __init__(self, log: Log, meta: LogMeta, lock: InstanceLock, observe: Observe = ignore_observation) -> None:
+    def __init__(
+        self,
+        log: Log,
+        meta: LogMeta,
+        lock: InstanceLock,
+        observe: Observe = ignore_observation,
+        damaged: frozenset[str] = frozenset(),
+    ) -> None:
+        """`damaged` streams have changed events: nothing is appended to them."""
         super().__init__(log, meta, observe)
+        self.damaged = damaged
         self._lock = lock
         self._failpoint = log.datastore.failpoint
         self._committed = threading.Condition()
@@ -167,6 +181,8 @@ class SqliteEventStore(LogReader):
         limit = MAX_CHAIN_EVENTS if chain else MAX_CLIENT_EVENTS
         if not 0 < len(job) <= limit:
             raise StoreError(f"a job has 1 to {limit} events, got {len(job)}")
+        if self.damaged and (touched := self.damaged.intersection(envelope.stream for envelope in job)):
+            raise GuardViolation(f"events of {min(touched)} were changed on the disk; restore the log from a backup")
         stored = [self._log.mapper.to_stored_event(envelope) for envelope in job]  # type: ignore[arg-type]
         check_versions(stored)
         return self._writer.submit(stored, chain)

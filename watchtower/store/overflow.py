@@ -31,6 +31,7 @@ class OverflowStore:
         self._release = release
         self._turn = threading.Condition()
         self._clients = 0
+        self._failure: StoreBroken | None = None
         self._jobs: list[list[Envelope]] = []
         self._held: list[Recorded] = []
 
@@ -40,26 +41,37 @@ class OverflowStore:
         return len(self._held)
 
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
-        """As the port says; a chain job that finds no space is held and counts as stored."""
+        """As the port says; a chain job that finds no space, or a log that has just failed, counts as stored.
+
+        After a failure the log is not written again: the present pass answers what it can, and `flush` ends it.
+        """
         if not chain:
             return self._append_client(job)
-        if self._jobs and not self.flush():
+        if self._failure is not None or (self._jobs and not self.flush()):
             return self._hold(job)
+        try:
+            return self._append_or_make_room(job)
+        except StoreFull:
+            return self._hold(job)
+        except StoreBroken as error:
+            self._failure = error
+            return self._hold(job)
+
+    def _append_or_make_room(self, job: Sequence[Envelope]) -> int:
         try:
             return self._store.append(job, chain=True)
         except StoreFull:
             if not self._release():
-                return self._hold(job)
-        try:
-            return self._store.append(job, chain=True)
-        except StoreFull:
-            return self._hold(job)
+                raise
+        return self._store.append(job, chain=True)
 
     def flush(self) -> bool:
-        """Write what waits, oldest first; True if nothing waits any more. Raises what `append` raises but `StoreFull`.
+        """Write what waits, oldest first; True if nothing waits any more. Raises `StoreBroken` once the log failed.
 
         Clients are refused until the last job is written: the ids that were given to the held events stay theirs.
         """
+        if self._failure is not None:
+            raise self._failure
         while self._jobs:
             expected = self._held[len(self._jobs[0]) - 1].id
             try:

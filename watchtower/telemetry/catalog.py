@@ -31,7 +31,16 @@ BLOCKING_REASONS = (
 )
 """While one of these holds, a breach could be missed: the tower does not claim to watch."""
 
-OTHER_REASONS = ("tip_stale", "second_source_ahead", "zmq_silent", "audit_mismatch", "store_read_only", "task_stalled")
+OTHER_REASONS = (
+    "tip_stale",
+    "second_source_ahead",
+    "zmq_silent",
+    "audit_mismatch",
+    "store_read_only",
+    "disk_low",
+    "log_damaged",
+    "task_stalled",
+)
 TASKS = ("pass", "zmq", "api", "admin")
 CHANNEL_STATES = (
     "proposed",
@@ -88,7 +97,12 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _row("phase", "gauge", "1 for the current phase, 0 for the others.", phase=PHASES),
     _row("not_ready", "gauge", "1 while the reason holds.", reason=BLOCKING_REASONS + OTHER_REASONS),
-    _row("not_ready_begun_total", "counter", "How often the reason began to hold.", reason=BLOCKING_REASONS + OTHER_REASONS),
+    _row(
+        "readiness_changes_total",
+        "counter",
+        "How often the reason began to hold.",
+        reason=BLOCKING_REASONS + OTHER_REASONS,
+    ),
     _row("task_up", "gauge", "1 while the task runs.", task=TASKS),
     _row(
         "task_last_progress_timestamp_seconds",

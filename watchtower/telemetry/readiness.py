@@ -31,6 +31,8 @@ SENTENCES: dict[str, str] = {
     "zmq_silent": "No ZMQ notifications; the tower polls. Set zmqpubsequence and zmqpubrawtx at the node.",
     "audit_mismatch": "An independent check of funding outputs disagrees with the read model.",
     "store_read_only": "The event log cannot be written; check the disk's space and health.",
+    "disk_low": "The disk is nearly full; free some space. On a full disk breaches are answered and states refused.",
+    "log_damaged": "Stored events were changed; the channels they belong to are not served. Restore a backup.",
     "task_stalled": "A task has made no progress for a minute.",
 }
 
@@ -81,7 +83,7 @@ class ReadinessBoard:
             self._metrics.set("not_ready", reason, value=1)
             if new:
                 # A reason that ends before the next scrape is seen in this counter only.
-                self._metrics.count("not_ready_begun_total", reason)
+                self._metrics.count("readiness_changes_total", reason)
                 _log.error("readiness_changed", reason=reason, holds=True, detail=detail, hint=SENTENCES[reason])
             self._settle()
 
