@@ -122,7 +122,7 @@ def trace_of(column: Column, rnd: Random) -> Trace:
 
 def traces(column: Column, count: int) -> list[Trace]:
     """So many cases in which some block would have taken the whole value."""
-    rnd = Random(f"{SEED} {column.title}")  # noqa: S311 - a simulation that must be the same in every run
+    rnd = Random(f"{SEED} {column.title}")
     found: list[Trace] = []
     while len(found) < count:
         trace = trace_of(column, rnd)
@@ -291,10 +291,11 @@ Each cell says how many cases ended without a penalty in a block before the dead
 value the others paid as fee, on average. A policy that misses loses the whole value, so the first number comes first.
 
 {count} cases per column, the same for every policy. The market is made up: a feerate that returns to its mean, with
-random spikes of 12 to 400 blocks that rise within six blocks to up to 900 sat/vB (*stress*: more often, and up to 2,500); the estimator lags behind it
-and errs by up to a fifth. Only cases count in which some block before the deadline would have taken the whole value. No
-miss in 3,000 cases means less than 0.1 % in this market, with 95 % confidence. Compare policies; the absolute numbers
-are those of this market and of nothing else. The reasons for our way are in [adr/0008](adr/0008-bid.md).
+random spikes of 12 to 400 blocks that rise within six blocks to up to 900 sat/vB (*stress*: more often, and up to
+2,500); the estimator lags behind it and errs by up to a fifth. Only cases count in which some block before the deadline
+would have taken the whole value. No miss in 3,000 cases means less than 0.1 % in this market, with 95 % confidence.
+Compare policies; the absolute numbers are those of this market and of nothing else. The reasons for our way are in
+[adr/0008](adr/0008-bid.md).
 """
 
 
