@@ -17,16 +17,10 @@ import msgspec
 from domain.chain import OutPoint, Txid, display, double_sha256, make_outpoint, outpoint_txid
 from domain.transaction import Transaction
 from tests.simulation.blocks import serialized
+from tests.simulation.entries import Candidate, Entry, family
 from tests.simulation.ledger import MEMPOOL_HEIGHT, ChainCoin
-from tests.simulation.policy import (
-    TRUC_CHILD_MAX_VSIZE,
-    TRUC_VERSION,
-    Candidate,
-    Entry,
-    Mempool,
-    Refusal,
-    family,
-)
+from tests.simulation.policy import Mempool, Refusal
+from tests.simulation.rules import TRUC_CHILD_MAX_VSIZE, TRUC_VERSION
 
 SUCCESS = "success"
 FAILED = "transaction failed"

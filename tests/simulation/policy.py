@@ -15,102 +15,30 @@ Feerates are sat/vB, fees satoshi, sizes vB.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from math import ceil
 
-import msgspec
-
-from domain.chain import OutPoint, Txid, make_outpoint, outpoint_txid, outpoint_vout
+from domain.chain import OutPoint, Txid, outpoint_txid, outpoint_vout
 from domain.transaction import Transaction, TxOut
 from tests.simulation.blocks import Block
+from tests.simulation.entries import Candidate, Entry, family
 from tests.simulation.ledger import MEMPOOL_HEIGHT, ChainCoin, Ledger, Lookup, not_final, parents_of, too_young
-from watchtower.node.answers import ALREADY_IN_UTXO_SET, VERIFY_ERROR, VERIFY_REJECTED
+from tests.simulation.rules import (
+    CORE,
+    KNOTS,
+    MISSING,
+    OLDER_CORE,
+    REENTRY_DEPTH,
+    TRUC_VERSION,
+    Policy,
+    Refusal,
+    dust_outputs,
+    fee_at,
+    outpoints_of,
+    rejected,
+    truc_refusal,
+)
+from watchtower.node.answers import ALREADY_IN_UTXO_SET, VERIFY_ERROR
 
-TRUC_VERSION = 3
-TRUC_MAX_VSIZE = 10_000
-TRUC_CHILD_MAX_VSIZE = 1_000
-REENTRY_DEPTH = 10
-"""So many blocks of one reorg give their transactions back to the mempool."""
-
-MISSING = "bad-txns-inputs-missingorspent"
-_OP_RETURN = 0x6A
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """Relay rules: minimum and increment in sat/vB; `truc` enforces the rules of version 3.
-
-    `dust` outputs are looked at only when the fee is known, because without a fee they may be ephemeral.
-    """
-
-    relay: float
-    increment: float
-    truc: bool
-    dust: int = 0
-
-
-CORE = Policy(relay=0.1, increment=0.1, truc=True, dust=1)
-"""Bitcoin Core's rules, as the tests' node has them with -corepolicy=1."""
-
-OLDER_CORE = Policy(relay=1.0, increment=1.0, truc=True)
-"""Bitcoin Core 28."""
-
-KNOTS = Policy(relay=1.0, increment=1.0, truc=False)
-"""Knots' own rules: version 3 is nothing special."""
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a transaction was not taken: the JSON-RPC code, the text, and whether a package may change it."""
-
-    code: int
-    text: str
-    again: bool = False
-
-
-class Entry:
-    """A transaction in the mempool with its fee, size, and its parents and children there (in order of entry)."""
-
-    __slots__ = ("children", "fee", "parents", "tx", "txid", "vsize")
-
-    def __init__(self, tx: Transaction, fee: int) -> None:
-        self.tx = tx
-        self.txid = tx.txid
-        self.fee = fee
-        self.vsize = tx.vsize
-        self.parents: dict[Txid, Entry] = {}
-        self.children: dict[Txid, Entry] = {}
-
-    @property
-    def feerate(self) -> float:
-        """Its own feerate."""
-        return self.fee / self.vsize
-
-    def __repr__(self) -> str:
-        return f"Entry({self.txid[::-1].hex()[:8]}, {self.fee} sat / {self.vsize} vB)"
-
-
-def family(entry: Entry, up: bool) -> dict[Txid, Entry]:
-    """The entry with all its ancestors (`up`) or all its descendants, itself first."""
-    found = {entry.txid: entry}
-    queue = [entry]
-    for each in queue:
-        for txid, relative in (each.parents if up else each.children).items():
-            if txid not in found:
-                found[txid] = relative
-                queue.append(relative)
-    return found
-
-
-class Candidate(msgspec.Struct):
-    """A transaction that passed the checks which need no fees: what it costs, replaces and depends on."""
-
-    tx: Transaction
-    fee: int
-    conflicts: dict[Txid, Entry]
-    parents: dict[Txid, Entry]
-
-    @property
-    def vsize(self) -> int:
-        """Its size in vB."""
-        return self.tx.vsize
+__all__ = ["CORE", "KNOTS", "OLDER_CORE", "REENTRY_DEPTH", "Entry", "Mempool", "Policy", "Refusal", "best_packages"]
 
 
 class Mempool:
@@ -165,7 +93,7 @@ class Mempool:
         if keep and any(self.ledger.coin(outpoint) is not None for outpoint in outpoints_of(tx)):
             return Refusal(ALREADY_IN_UTXO_SET, "Transaction outputs already in utxo set")
         if tx.txid in self.entries:
-            return None if keep else _rejected("txn-already-in-mempool")
+            return None if keep else rejected("txn-already-in-mempool")
         found = self.judge(tx)
         if isinstance(found, Refusal):
             return found
@@ -199,31 +127,31 @@ class Mempool:
         coins = [lookup(txin.outpoint) for txin in tx.inputs]
         if None in coins:
             unspent = any(self.ledger.coin(outpoint) is not None for outpoint in outpoints_of(tx))
-            return _rejected("txn-already-known") if unspent else Refusal(VERIFY_ERROR, MISSING, again=True)
+            return rejected("txn-already-known") if unspent else Refusal(VERIFY_ERROR, MISSING, again=True)
         if too_young(tx, next_height, lookup):
-            return _rejected("non-BIP68-final")
+            return rejected("non-BIP68-final")
         fee = sum(coin.value for coin in coins if coin is not None) - sum(output.value for output in tx.outputs)
         if fee < 0:
-            return _rejected("bad-txns-in-belowout")
+            return rejected("bad-txns-in-belowout")
         if self._valid is not None and not self._valid(tx):
-            return _rejected("mandatory-script-verify-flag-failed")
+            return rejected("mandatory-script-verify-flag-failed")
         if dust_outputs(tx) and (fee > 0 or package is not None):  # without a fee it might be ephemeral dust
-            return _rejected("dust")
+            return rejected("dust")
         if alone and (refusal := self.too_cheap(fee, tx.vsize)) is not None:
             return refusal
         exempt = self.policy.truc and tx.version == TRUC_VERSION
         if package is not None and not exempt and fee < fee_at(self.policy.relay, tx.vsize):
-            return _rejected("min relay fee not met", again=True)
+            return rejected("min relay fee not met", again=True)
         parents = {txid: self.entries[txid] for txid in parents_of(tx) if txid in self.entries}
         candidate = Candidate(tx, fee, self._conflicts(tx), parents)
-        return (self._truc_refusal(candidate, siblings) if rules else None) or candidate
+        return (truc_refusal(candidate, siblings=siblings) if rules and self.policy.truc else None) or candidate
 
     def _plain_refusal(self, tx: Transaction, next_height: int) -> Refusal | None:
         if not 1 <= tx.version <= 3:
-            return _rejected("version")
+            return rejected("version")
         if dust_outputs(tx) > self.policy.dust:
-            return _rejected("dust")
-        return _rejected("non-final") if not_final(tx, next_height) else None
+            return rejected("dust")
+        return rejected("non-final") if not_final(tx, next_height) else None
 
     def _conflicts(self, tx: Transaction) -> dict[Txid, Entry]:
         txids = (self.spenders.get(txin.outpoint) for txin in tx.inputs)
@@ -232,50 +160,23 @@ class Mempool:
     def too_cheap(self, fee: int, vsize: int) -> Refusal | None:
         """The refusal of this fee for this size, if it is below a minimum."""
         if self._dynamic and fee < fee_at(self._dynamic, vsize):
-            return _rejected("mempool min fee not met", again=True)
-        return _rejected("min relay fee not met", again=True) if fee < fee_at(self.policy.relay, vsize) else None
-
-    def _truc_refusal(self, candidate: Candidate, siblings: bool) -> Refusal | None:
-        """The rules of version 3 (BIP-431). A sibling that must go is added to the conflicts."""
-        if not self.policy.truc:
-            return None
-        tx, parents = candidate.tx, candidate.parents
-        if any((parent.tx.version == TRUC_VERSION) != (tx.version == TRUC_VERSION) for parent in parents.values()):
-            return _rejected("TRUC-violation, version 3 and other versions cannot spend each other unconfirmed")
-        if tx.version != TRUC_VERSION:
-            return None
-        if candidate.vsize > TRUC_MAX_VSIZE:
-            return _rejected("TRUC-violation, version=3 tx is too big")
-        if len(parents) > 1 or any(parent.parents for parent in parents.values()):
-            return _rejected("TRUC-violation, tx would have too many ancestors")
-        if not parents:
-            return None
-        if candidate.vsize > TRUC_CHILD_MAX_VSIZE:
-            return _rejected("TRUC-violation, version=3 child tx is too big")
-        (parent,) = parents.values()
-        if not parent.children or any(txid in candidate.conflicts for txid in parent.children):
-            return None  # the one that goes leaves its place; a reorg may have left a second one, which stays
-        sibling = next(iter(parent.children.values()))
-        alone = len(parent.children) == 1 and len(family(sibling, up=True)) == 2
-        if not siblings or not alone:
-            return _rejected("TRUC-violation, tx would exceed descendant count limit")
-        candidate.conflicts[sibling.txid] = sibling
-        return None
+            return rejected("mempool min fee not met", again=True)
+        return rejected("min relay fee not met", again=True) if fee < fee_at(self.policy.relay, vsize) else None
 
     def _replacement_refusal(self, candidate: Candidate) -> Refusal | None:
         """Higher feerate than each direct conflict, and fees that pay for all that goes and for the relay."""
         if not candidate.conflicts:
             return None
         if any(candidate.fee * old.vsize <= old.fee * candidate.vsize for old in candidate.conflicts.values()):
-            return _rejected("insufficient fee, rejecting replacement; feerate not above the old one", again=True)
+            return rejected("insufficient fee, rejecting replacement; feerate not above the old one", again=True)
         gone = self.with_descendants(candidate.conflicts.values())
         if any(txid in gone for txid in candidate.parents):
-            return _rejected("bad-txns-spends-conflicting-tx")
+            return rejected("bad-txns-spends-conflicting-tx")
         allowed = {txid for old in candidate.conflicts.values() for txid in parents_of(old.tx)}
         if any(txid not in allowed for txid in candidate.parents):
-            return _rejected("replacement-adds-unconfirmed")
+            return rejected("replacement-adds-unconfirmed")
         if not self.pays(candidate.fee, candidate.vsize, gone.values()):
-            return _rejected("insufficient fee, rejecting replacement; not enough additional fees to relay", again=True)
+            return rejected("insufficient fee, rejecting replacement; not enough additional fees to relay", again=True)
         return None
 
     def pays(self, fee: int, vsize: int, gone: Iterable[Entry]) -> bool:
@@ -405,33 +306,6 @@ def best_packages(pool: Mempool, minimum: float, wanted: Callable[[Entry], bool]
             yield entry
 
 
-def fee_at(feerate: float, vsize: int) -> int:
-    """Fee of a feerate for a size, rounded up as nodes do since 2013."""
-    return ceil(round(feerate * 1000) * vsize / 1000)
-
-
-def dust_outputs(tx: Transaction) -> int:
-    """How many of its outputs are dust."""
-    return sum(output.value < dust_limit(output.spk) for output in tx.outputs)
-
-
-def dust_limit(spk: bytes) -> int:
-    """Value below which an output does not relay, by the constant dust feerate of 3 sat/vB."""
-    if spk[:1] == bytes([_OP_RETURN]):
-        return 0
-    witness_program = 4 <= len(spk) <= 42 and (spk[0] == 0 or 0x51 <= spk[0] <= 0x60) and spk[1] == len(spk) - 2
-    return 3 * (9 + len(spk) + (67 if witness_program else 148))
-
-
-def outpoints_of(tx: Transaction) -> list[OutPoint]:
-    """Its outputs as outpoints."""
-    return [make_outpoint(tx.txid, vout) for vout in range(len(tx.outputs))]
-
-
 def _descendant_score(entry: Entry) -> float:
     below = family(entry, up=False).values()
     return max(entry.feerate, sum(e.fee for e in below) / sum(e.vsize for e in below))
-
-
-def _rejected(text: str, *, again: bool = False) -> Refusal:
-    return Refusal(VERIFY_REJECTED, text, again)
