@@ -6,6 +6,7 @@ from domain.contract.penalty import penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.events import BroadcastOutcome, PenaltyPrepared, PenaltyRefused
 from domain.fees import MEMPOOL_SHARE
+from domain.transaction import Transaction
 from domain.units import Side
 from tests.chaos.ledger import named
 from tests.chaos.stage import Stage
@@ -46,8 +47,10 @@ def due_status(stage: Stage, pair: Pair) -> str:
     """Where a channel has to be when everything that is due has happened."""
     stale = {pair.commitment_txid(Side.A, number) for number in range(stage.newest(pair))}
     spent = stage.ledger.spender(pair.params.funding_outpoint)
-    if spent is None and stage.nodes.own.spender(pair.params.funding_outpoint) is not None:
-        return "UNILATERAL"  # a commitment that only the tower's node still holds: the network forgot it
+    waiting = stage.nodes.own.spender(pair.params.funding_outpoint) if spent is None else None
+    if waiting is not None:  # only the tower's node still holds it: the network forgot it
+        joint = stage.joint_close(pair) if stage.is_closing(pair) else None
+        return "COOP_CLOSING" if joint and Transaction.parse(joint).txid == waiting else "UNILATERAL"
     if spent is None:
         return "FROZEN" if stage.is_closing(pair) and stage.world.channel(pair).frozen else "ACTIVE"
     return "PUNISHED" if spent.txid in stale else "SETTLED"

@@ -1,6 +1,7 @@
 """Plays a plan on two real nodes: a safety phase with everything that goes wrong, a liveness phase without.
 
-    play(draw(17), nodes, directory)        # raises `Violation` or `AssertionError` when the tower failed
+    play(draw(17), nodes, directory)        # raises `Violation` or `AssertionError` when the tower failed; then
+                                            # `directory` has a transcript of what it asked its node
 
 Fairness is `Stage.slack`: what keeps the tower from its work, and every reorg, leaves each open breach `SAFE` blocks;
 in those last blocks everything works, each block gets a clean pass, and no miner asks for more than the whole value.
@@ -34,6 +35,10 @@ def play(plan: Plan, nodes: NodePair, directory: Path, told: list[str] | None = 
             _step(stage, step, plan.numbers(step))
         _live(stage)
         assert_all_is_well(stage)
+    except BaseException:
+        asked = [f"{line.method} {line.params} {line.fault or ''}" for line in stage.proxy.transcript]
+        (directory / "transcript.txt").write_text("\n".join(asked))
+        raise
     finally:
         stage.close()
     return stage.counts
