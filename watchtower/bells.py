@@ -17,8 +17,9 @@ _log = structlog.get_logger(__name__)
 PATIENCE = 30.0
 """Seconds without a connection until silence is reported; libzmq tries again every 5 s at most."""
 
-UNHEARD_LIMIT = 2
-"""Times in a row that the timer found blocks until silence is reported; a single lost message is no silence."""
+UNHEARD_LIMIT = 3
+"""Passes that found blocks since the last message about one, until silence is reported. The first one may have been
+announced before it was found, and a single lost message is no silence."""
 
 _MESSAGES = frozenset({BellKind.TIP, BellKind.MEMPOOL, BellKind.TOUCHED, BellKind.REMOVED})
 
@@ -77,8 +78,8 @@ class Bells:
             _log.error("zmq_topic_missing", topic="sequence,rawtx", reason=text)
         self._unpublished = text
 
-    def missed_block(self) -> None:
-        """The timer found a block that no message announced; may be called from any thread."""
+    def block_found(self) -> None:
+        """A pass found blocks at the tip, whoever rang for it; may be called from any thread."""
         self._unheard += 1
 
     def look(self) -> None:

@@ -67,11 +67,11 @@ class Watch:
         metrics: Metrics,
         poll_seconds: float,
         on_end: Callable[[], None] = lambda: None,
-        missed_by_zmq: Callable[[], None] = lambda: None,
+        block_found: Callable[[], None] = lambda: None,
     ) -> None:
         """`check_node` raises unless the node is the right one; `contested` is true while a penalty may be needed.
 
-        `missed_by_zmq` is called when the timer found blocks that nobody had rung for.
+        `block_found` is called when a pass of a tower that watches found blocks: each should have been announced.
         """
         self._thread = threading.Thread(target=self.run, name="pass", daemon=True)
         self.failure: BaseException | None = None
@@ -89,7 +89,7 @@ class Watch:
         self._metrics = metrics
         self._pacer = Pacer(min(poll_seconds, BREACH_IDLE))
         self._on_end = on_end
-        self._missed_by_zmq = missed_by_zmq
+        self._block_found = block_found
         self._node_known = False
         self._node_asked = False
         self._core_started = False
@@ -217,8 +217,8 @@ class Watch:
         self._metrics.set("chain_last_block_processed_timestamp_seconds", value=time.time())
         if source == "poll":
             self._metrics.count("zmq_resyncs_total", "poll_divergence")
-        if not turn.rung:
-            self._missed_by_zmq()
+        if self._board.snapshot().watching:
+            self._block_found()
 
     def _failed(self, error: WatchtowerError) -> None:
         """Say why, forget that the node is known, and come back soon: a tower never gives up."""

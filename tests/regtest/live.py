@@ -79,7 +79,7 @@ class Live:
             board=self.board,
             metrics=self.metrics,
             poll_seconds=poll_seconds,
-            missed_by_zmq=self.bells.missed_block,
+            block_found=self.bells.block_found,
         )
         self.doorbell = ZmqDoorbell(self.endpoints, self._ring, lambda outpoint: self.world.tower.is_watched(outpoint))
         self._loop = asyncio.new_event_loop()
@@ -118,8 +118,7 @@ class Live:
         began = time.monotonic()
         while not predicate():
             if time.monotonic() - began > seconds:
-                source = inspect.getsource(predicate).strip()
-                raise AssertionError(f"not within {seconds} s: {source}; {self.board.snapshot()}")
+                raise AssertionError(f"not within {seconds} s: {_source(predicate)}; {self.board.snapshot()}")
             with self._changed:
                 self._changed.wait(0.02)
         return time.monotonic() - began
@@ -143,3 +142,10 @@ class Live:
     def _end(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
+
+
+def _source(predicate: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(predicate).strip()
+    except TypeError:
+        return repr(predicate)

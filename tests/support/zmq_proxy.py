@@ -54,8 +54,11 @@ class ZmqProxy:
     `seen` counts the messages of the node, `sent` those that left for the tower, forged ones included.
     """
 
-    def __init__(self, target: str, *, seed: int = 0) -> None:
-        """`target` is the node's address, `tcp://host:port`."""
+    def __init__(self, target: str, *, seed: int = 0, send_limit: int = 0) -> None:
+        """`target` is the node's address, `tcp://host:port`.
+
+        With a `send_limit` messages beyond it are lost when a tower reads slowly, as at the node (1000 there).
+        """
         self.seen = 0
         self.sent = 0
         self._rng = random.Random(seed)
@@ -79,7 +82,7 @@ class ZmqProxy:
         self._in.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
         self._in.connect(target)
         self._out = self._context.socket(zmq.XPUB)
-        self._out.setsockopt(zmq.SNDHWM, 0)
+        self._out.setsockopt(zmq.SNDHWM, send_limit)
         self._out.setsockopt(zmq.LINGER, 0)
         port = self._out.bind_to_random_port("tcp://127.0.0.1")
         self.endpoint = f"tcp://127.0.0.1:{port}"

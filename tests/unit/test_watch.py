@@ -88,9 +88,9 @@ class Stage:
             board=self.board,
             metrics=self.metrics,
             poll_seconds=15.0,
-            missed_by_zmq=lambda: self.unheard.append(self.watch.height),
+            block_found=lambda: self.found.append(self.watch.height),
         )
-        self.unheard: list[int] = []
+        self.found: list[int] = []
 
     def _check(self) -> ChainInfo:
         self.checks += 1
@@ -117,12 +117,12 @@ def test_a_tower_at_the_tip_watches() -> None:
     assert ("watching", 1, 0) == (stage.board.snapshot().phase, stage.core.starts, stage.core.passes)
 
 
-def test_blocks_that_nobody_rang_for_are_told() -> None:
-    """What only the timer found says that the notifications are mute; what a message announced does not."""
-    stage = Stage(report(), report(101, connected=1), report(103, connected=2), report(103)).turns(1)
-    stage.watch.take_turn(Turn(Hints(), rung=True, urgent=True))
-    stage.turns(2)
-    assert [103] == stage.unheard
+def test_blocks_found_at_the_tip_are_told() -> None:
+    """Not those of a catch-up: they were announced before anybody listened."""
+    lost = NodeUnavailable("refused")
+    stage = Stage(report(90, connected=25), report(100, connected=10), report(101, connected=1), lost, report(103, 2))
+    stage.turns(5)
+    assert [101] == stage.found
 
 
 def test_a_tower_behind_the_tip_does_not_watch_yet() -> None:

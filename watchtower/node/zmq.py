@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 import msgspec
@@ -31,6 +32,9 @@ FRAME_LIMIT = 4_000_100
 """Bytes; no transaction is larger. The peer is dropped if it sends more."""
 
 RECONNECT_MS, RECONNECT_LIMIT_MS = 100, 5_000
+REVIVE_MS = 10_000
+"""Without a connection for so long the address is dropped and taken again; libzmq tries more often by itself."""
+
 DRAIN = 256
 """Frames taken in a row before other tasks of the loop get their turn."""
 
@@ -115,7 +119,8 @@ class ZmqDoorbell:
                 for address, topics in self._topics.items():
                     socket = _subscriber(context, topics)
                     monitor = socket.get_monitor_socket(_MONITORED)
-                    group.create_task(self._watch_connection(monitor, topics), name=f"zmq monitor {address}")
+                    watching = self._watch_connection(monitor, socket, address)
+                    group.create_task(watching, name=f"zmq monitor {address}")
                     group.create_task(self._listen(socket), name=f"zmq {address}")
                     socket.connect(address)
         finally:
@@ -134,12 +139,19 @@ class ZmqDoorbell:
                 self.take(frames)
                 await asyncio.sleep(0)  # a flood must not hold the loop
 
-    async def _watch_connection(self, monitor: zmq.asyncio.Socket, topics: Sequence[str]) -> None:
+    async def _watch_connection(self, monitor: zmq.asyncio.Socket, socket: zmq.asyncio.Socket, address: str) -> None:
+        """Ring for connections won and lost. libzmq never comes back to a peer that broke its protocol: we do."""
+        connected = False
         while True:
+            if not connected and not await monitor.poll(REVIVE_MS):
+                with suppress(zmq.ZMQError):  # libzmq has forgotten the address already
+                    socket.disconnect(address)
+                socket.connect(address)
+                continue
             event, _ = struct.unpack("=hi", (await monitor.recv_multipart())[0])
-            kind = BellKind.CONNECTED if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else BellKind.DISCONNECTED
-            for topic in topics:
-                self._on_bell(Bell(kind, topic))
+            connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            for topic in self._topics[address]:
+                self._on_bell(Bell(BellKind.CONNECTED if connected else BellKind.DISCONNECTED, topic))
 
     def take(self, frames: Sequence[bytes]) -> None:
         """Ring for one multipart message. Nothing in it is trusted; what cannot be read rings as `mempool`."""
