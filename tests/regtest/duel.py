@@ -218,14 +218,15 @@ class Duel:
 
     def mine_nothing(self) -> None:
         """Some empty blocks."""
-        for _ in range(self.random.randrange(1, 4)):
-            self.mine([])
+        for left in range(self.random.randrange(1, 4), 0, -1):
+            self.mine([], look=left == 1)
 
-    def mine(self, raws: Sequence[bytes]) -> None:
+    def mine(self, raws: Sequence[bytes], *, look: bool = True) -> None:
         """A block of exactly these transactions, or an agreement that there cannot be one."""
         self.say("block", *raws)
         self.equal("block", self._mined_by_model(raws), self._mined_by_node(raws))
-        self.look()
+        if look:
+            self.look()
 
     def _mined_by_model(self, raws: Sequence[bytes]) -> bool:
         try:
@@ -258,8 +259,9 @@ class Duel:
         self.chain.roll_back(depth)
         self.node.invalidate(lowest)
         self.look()
-        for _ in range(depth + self.random.randrange(2)):
-            self.mine(self._block() if self.random.random() < 0.4 else [])
+        for left in range(depth + self.random.randrange(2), 0, -1):
+            block = self._block() if self.random.random() < 0.4 else []
+            self.mine(block, look=bool(block) or left == 1)
 
     # ── comparing ────────────────────────────────────────────────────────────────────────────────────────
 
