@@ -237,10 +237,12 @@ def roll_back(world: SimWorld, source: random.Random) -> None:
 
 
 def unreadable(world: SimWorld, source: random.Random) -> None:
-    """The next block cannot be read for a while: cut off, not on the disk, or pruned."""
-    blocks = source.randint(1, 4)
-    if world.node.is_troubled or not allows_blocks(world, blocks + 1):
+    """The next block cannot be read for a while, or for long: cut off, not on the disk, or pruned."""
+    blocks = source.choice((1, 2, 3, 4, 40))
+    if world.node.is_troubled or not allows_blocks(world, min(blocks, 4) + 1):
         return
+    if source.random() < 0.5:
+        breach(world, source)
     world.mine()
     kind = source.choice(("damaged", "missing", "pruned"))
     tip = world.chain.tip

@@ -2,8 +2,8 @@
 
 The promise (promised reorg depth + promised outage + 6 <= T) in terms of single steps: a fault that delays the tower,
 a reorg, and a block without a pass are allowed only while every open breach keeps `remaining` >= 6 afterwards. From
-then on no fault is injected and every block is followed by a clean pass. The miners' threshold never exceeds the full
-budget of a penalty. Schedules beyond the bounds ask nobody; they are not held against O1.
+then on no fault is injected and every block is followed by a clean pass; only a block that cannot be parsed may stay
+so if every open breach is in the log already. The miners' threshold never exceeds the full budget of a penalty. Schedules beyond the bounds ask nobody; they are not held against O1.
 """
 
 from __future__ import annotations
@@ -26,6 +26,22 @@ def room(world: SimWorld) -> int:
     height = world.chain.height
     lefts = [deadline - height - SAFETY for deadline in _open_deadlines(world)]
     return min(lefts, default=10**6)
+
+
+def knows_every_breach(world: SimWorld) -> bool:
+    """Whether every open breach is in the tower's log, where it stands on the chain.
+
+    Then a block that the tower cannot read is no excuse, however long: the answers go on from what is durable.
+    """
+    for case in world.cases:
+        known, height = _commitment(world, case)
+        if known is None or not _counts(case, known) or _taken_at(world, case) is not None:
+            continue
+        channel = world.channels.find(case.stream)
+        spend = None if channel is None else channel.confirmed_spend
+        if spend is None or spend.block is None or spend.block.hash != world.chain.hash_at(height):
+            return False
+    return True
 
 
 def excuse(world: SimWorld, case: Case) -> None:

@@ -26,12 +26,13 @@ class SimNode(ModelNode):
         """Whether it is down, isolated, or cannot hand over a block."""
         return bool(self.trouble or self.isolated or self.missing or self.damaged or self.pruned_below or self.ahead)
 
-    def heal(self) -> None:
-        """In order again, with the whole chain."""
+    def heal(self, *, blocks: bool = True) -> None:
+        """In order again, with the whole chain; without `blocks` those that cannot be parsed stay so."""
         self.trouble = None
         self.rejoin()
         self.missing.clear()
-        self.damaged.clear()
+        if blocks:
+            self.damaged.clear()
         self.pruned_below = self.ahead = 0
         self.estimates = None
 

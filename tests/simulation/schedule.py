@@ -18,7 +18,7 @@ from domain.errors import DomainError
 from tests.simulation import oracles
 from tests.simulation.actions import ACTIONS, move
 from tests.simulation.economy import thrift
-from tests.simulation.fairness import allows_blocks, excuse
+from tests.simulation.fairness import allows_blocks, excuse, knows_every_breach
 from tests.simulation.faults import Rates
 from tests.simulation.judge import Violation
 from tests.simulation.miners import FULL_BUDGET
@@ -137,10 +137,11 @@ def _block(world: SimWorld) -> None:
         return
     world.miners.censored_until = world.miners.empty_until = 0
     if world.looked_at != world.chain.tip.hash:
-        world.clean_pass()
+        world.clean_pass(blocks=not knows_every_breach(world))
     world.mine()
-    world.clean_pass()
-    oracles.o7_quiet(world)
+    world.clean_pass(blocks=not knows_every_breach(world))
+    if not world.node.damaged:
+        oracles.o7_quiet(world)
 
 
 def _look(world: SimWorld, source: random.Random) -> None:

@@ -215,14 +215,19 @@ class SimWorld:
         except BusyLoop as error:
             raise Violation("O8", str(error)) from None
 
-    def clean_pass(self) -> None:
-        """Faults off, node and disk in order, and passes until nothing is left to do."""
+    def clean_pass(self, *, blocks: bool = True) -> None:
+        """Faults off, node and disk in order, and passes until nothing is left to do.
+
+        Without `blocks` those that cannot be parsed stay so.
+        """
         self.faults.off()
-        self.node.heal()
+        self.node.heal(blocks=blocks)
         self.store.full = False
         for _ in range(PATIENCE):
             report = self.look()
             if report is not None and report.error is None and not report.again and not report.respond.troubles:
+                break
+            if self.node.damaged:
                 break
         self.looked_at = self.chain.tip.hash
 
