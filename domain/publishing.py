@@ -162,4 +162,19 @@ def close_to_send(channel: Channel, kept: bytes | None) -> bytes | None:
         raw = closing.raw or (None if seen is None else seen.raw) or (kept if closing.txid == own else None)
         if raw is not None:
             return raw
+    return _lost_commitment(channel)
+
+
+def _lost_commitment(channel: Channel) -> bytes | None:
+    """An own commitment that was in a mempool or a block, whoever sent it, and is in none any more.
+
+    A reorg of more than ten blocks puts nothing back into a mempool.
+    """
+    for spend in reversed(channel.spends):
+        if (
+            spend.kind is SpendKind.OWN_CLOSE
+            and spend.sequence is not None
+            and not _is_revoked(channel, spend.sequence)
+        ):
+            return spend.raw
     return None
