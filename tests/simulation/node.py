@@ -25,9 +25,10 @@ from domain.fees import Market
 from domain.transaction import Transaction
 from tests.simulation.blocks import Block, parse, serialized
 from tests.simulation.chain import ModelChain
-from tests.simulation.ledger import MEMPOOL_HEIGHT, Ledger
+from tests.simulation.ledger import MEMPOOL_HEIGHT
 from tests.simulation.package import submit_package
-from tests.simulation.policy import Mempool, Policy, Refusal
+from tests.simulation.policy import Refusal
+from tests.simulation.view import View
 from watchtower.node import answers
 from watchtower.ports import (
     Answer,
@@ -49,7 +50,7 @@ def nothing(method: str) -> None:
     """The hook that does nothing."""
 
 
-class ModelNode:
+class ModelNode(View):
     """One node on the model chain. It follows the chain's truth unless it is isolated."""
 
     def __init__(
@@ -60,7 +61,7 @@ class ModelNode:
         after_call: Callable[[str], None] = nothing,
     ) -> None:
         """A healthy node; everything that may be wrong with it is an attribute."""
-        self.chain = chain
+        super().__init__(chain)
         self.before_call = before_call
         self.after_call = after_call
         self.trouble: NodeError | None = None
@@ -72,70 +73,12 @@ class ModelNode:
         self.syncing = False
         self.estimates: Mapping[int, float] | None = None
         self.refuse: Callable[[bytes], Answer | None] = lambda raw: None
-        self._own: tuple[Ledger, Mempool] | None = None
-        self._known_arrivals = 0
-        self._unknown: frozenset[BlockHash] = frozenset()
 
     # ── what may be wrong ────────────────────────────────────────────────────────────────────────────────
-
-    def isolate(self) -> None:
-        """Stay at the present tip and mempool, without peers: what it is told reaches nobody."""
-        self._leave(0)
-
-    def roll_back(self, blocks: int) -> None:
-        """As after a power cut: the last blocks are unknown, the mempool is empty, no peers yet."""
-        self._leave(blocks)
-        self._mempool.clear()
-
-    def rejoin(self) -> None:
-        """Follow the truth again. What only this node had in its mempool is offered to all."""
-        if self._own is None:
-            return
-        own = [entry.tx for entry in self._own[1].entries.values()]
-        self._own = None
-        for tx in own:
-            if tx.txid not in self.chain.mempool.entries:
-                self.chain.mempool.accept(tx)
-
-    @property
-    def isolated(self) -> bool:
-        """True while it does not follow the truth."""
-        return self._own is not None
 
     def prune(self, height: int) -> None:
         """Blocks below this height are deleted."""
         self.pruned_below = height
-
-    def _leave(self, blocks: int) -> None:
-        ledger = self._ledger.copy()
-        gone = [ledger.disconnect() for _ in range(blocks)]
-        known = self._unknown if self._own is not None else frozenset()
-        if self._own is None:
-            self._known_arrivals = self.chain.arrivals
-        self._unknown = known.union(block.hash for block in gone)
-        mempool = self._mempool.copy(ledger)
-        self._own = (ledger, mempool)
-
-    # ── the view ─────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self.chain.ledger if self._own is None else self._own[0]
-
-    @property
-    def _mempool(self) -> Mempool:
-        return self.chain.mempool if self._own is None else self._own[1]
-
-    @property
-    def policy(self) -> Policy:
-        """Its relay rules."""
-        return self._mempool.policy
-
-    def _block(self, block_hash: bytes) -> Block | None:
-        block = self.chain.tree.get(BlockHash(block_hash))
-        if block is None or self._own is None:
-            return block
-        return None if block.arrival >= self._known_arrivals or block.hash in self._unknown else block
 
     def _begin(self, method: str) -> None:
         self.before_call(method)
