@@ -302,8 +302,8 @@ def upload(stage: Stage, rng: random.Random) -> None:
     if not open_pairs or stage.is_away:
         return
     pair = rng.choice(open_pairs)
-    sequence = stage.next_state(pair)
     try:
+        sequence = stage.next_state(pair)
         stage.world.upload(pair, sequence)
     except StoreBroken as broken:
         stage.died(f"the store: {broken}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domain.chain import make_outpoint
 from domain.contract.penalty import penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.events import BroadcastOutcome, PenaltyPrepared, PenaltyRefused
@@ -9,7 +10,7 @@ from domain.fees import MEMPOOL_SHARE
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.chaos.ledger import named
-from tests.chaos.stage import Stage
+from tests.chaos.stage import HTLC_SAT, Stage
 from tests.regtest.stories import places_in_log, places_on_chain
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair
@@ -36,6 +37,7 @@ def assert_all_is_well(stage: Stage) -> None:
     for pair in stage.pairs:
         due, found, dear = due_status(stage, pair), stage.world.status(pair), too_dear(stage, pair)
         assert due == found, f"channel {named(pair.channel_id)} is {found}, due is {due}"
+        assert not unclaimed(stage, pair), f"channel {named(pair.channel_id)}: the refund was not taken"
         assert [] == dear, f"bids above the ceiling: {dear}"
     watched = [Watched(pair, acknowledged=stage.newest(pair)) for pair in stage.pairs]
     assert_tower_healthy(stage.nodes.network, stage.world.directory, watched, said=stage.said())
@@ -54,6 +56,20 @@ def due_status(stage: Stage, pair: Pair) -> str:
     if spent is None:
         return "FROZEN" if stage.is_closing(pair) and stage.world.channel(pair).frozen else "ACTIVE"
     return "PUNISHED" if spent.txid in stale else "SETTLED"
+
+
+def unclaimed(stage: Stage, pair: Pair) -> list[bytes]:
+    """HTLC outputs of an honest close whose refund is due and was not taken by the tower."""
+    closed = stage.ledger.spender(pair.params.funding_outpoint)
+    settled = None if closed is None else stage.ledger.spender(make_outpoint(closed.txid, 0))
+    raw = None if settled is None else stage.nodes.network.transaction(settled.txid)
+    if settled is None or raw is None or due_status(stage, pair) != "SETTLED":
+        return []
+    ours = {claim.txid for claim in stage.world.channel(pair).claims}
+    outputs = Transaction.parse(raw).outputs
+    offered = [make_outpoint(settled.txid, n) for n, output in enumerate(outputs) if output.value == HTLC_SAT]
+    stage.counts["htlc outputs"] += len(offered)
+    return [place for place in offered if (end := stage.ledger.spender(place)) is None or end.txid not in ours]
 
 
 def too_dear(stage: Stage, pair: Pair) -> list[str]:

@@ -39,7 +39,8 @@ DEPTH_BELOW = 13
 """Blocks between the fundings and the first step: the deepest reorg leaves the fundings alone."""
 
 CLEAN_PASSES = 4
-HTLC_EXPIRY = 5_000
+HTLC_SAT, HTLC_BLOCKS = 30_000, 40
+"""Amount of the HTLC that B offers, and blocks from the start to its expiry: refunds become due in most schedules."""
 
 
 class SkewedClock:
@@ -136,7 +137,7 @@ class Stage:
         for pair, plan in zip(self.pairs, plans, strict=True):
             self.world.update(pair, plan.updates)
             if plan.htlcs:
-                self._conditions[pair.channel_id] = (htlc(Side.B, 1, 30_000, HTLC_EXPIRY),)
+                self._conditions[pair.channel_id] = (htlc(Side.B, 1, HTLC_SAT, self.world_base + HTLC_BLOCKS),)
                 self.world.upload(pair, pair.with_htlcs(*self._conditions[pair.channel_id]))
             self.acknowledge(pair)
         self.nodes.network.mine(DEPTH_BELOW)
