@@ -51,6 +51,7 @@ def close(world: SimWorld, source: random.Random) -> None:
     if newest + 1 <= total:
         choices.append(("future", case.channel.commitments[source.randint(newest + 1, total)]))
     name, raw = source.choice(choices)
+    case.own_is_out |= name == "own"
     _publish(world, case, raw, source, f"{name} close of {case.channel.index}")
     world.counts["closes_" + name] += 1
 

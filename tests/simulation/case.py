@@ -18,13 +18,14 @@ class Case:
     """One channel. `revoked` and `newest` are state numbers that are durable at the tower, -1 for none.
 
     `answers` are the uploads whose receipt the client holds. `excused` are states whose revocation came when hardly
-    any block was left: their loss is nobody's fault.
+    any block was left: their loss is nobody's fault. `own_is_out` is set once the owner published the newest state.
     """
 
     def __init__(self, channel: Prepared, stream: str) -> None:
         self.channel = channel
         self.stream = stream
         self.registered = False
+        self.own_is_out = False
         self.revoked = -1
         self.newest = -1
         self.answers: list[tuple[int, bytes]] = []

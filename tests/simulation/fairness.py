@@ -3,7 +3,8 @@
 The promise (promised reorg depth + promised outage + 6 <= T) in terms of single steps: a fault that delays the tower,
 a reorg, and a block without a pass are allowed only while every open breach keeps `remaining` >= 6 afterwards. From
 then on no fault is injected and every block is followed by a clean pass; only a block that cannot be parsed may stay
-so if every open breach is in the log already. The miners' threshold never exceeds the full budget of a penalty. Schedules beyond the bounds ask nobody; they are not held against O1.
+so if every open breach is in the log already. The miners' threshold never exceeds the full budget of a penalty.
+Schedules beyond the bounds ask nobody; they are not held against O1.
 """
 
 from __future__ import annotations
