@@ -301,3 +301,21 @@ class NodeContract:
 
         assert stage.port.mempool_entry(settle.txid) is None
         assert {} == stage.port.mempool_spenders([settle.inputs[0].outpoint])
+
+    def test_a_reorg_may_leave_penalty_and_child_side_by_side(self, stage: Stage) -> None:
+        """Both come back with the commitment, against the rules of version 3; a higher bid replaces the lower alone."""
+        pair = stage.open_channel()
+        commit = stale(pair)
+        child, first, second = (
+            anchor_child(commit, stage.coin(), 5_000),
+            penalty(pair, Side.A, 0, 1_000),
+            penalty(pair, Side.A, 0, 2_000),
+        )
+        stage.mine([commit.serialize(), child, first])
+
+        stage.roll_back(1)
+
+        found = [stage.port.mempool_entry(Transaction.parse(raw).txid) is not None for raw in (child, first)]
+        assert [True, True] == found
+        assert OK is stage.port.broadcast(second).outcome
+        assert stage.port.mempool_entry(Transaction.parse(child).txid) is not None
