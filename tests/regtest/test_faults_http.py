@@ -73,7 +73,9 @@ def tower_id(made: NewTower) -> bytes:
     return keys.xonly(keys.public_key(secret))
 
 
-def test_fault_A7_flood_during_a_breach(node: RegtestNode, tower: NewTower, run: Run) -> None:
+def test_fault_A7_flood_during_a_breach(
+    node: RegtestNode, tower: NewTower, run: Run, record_property: Callable[[str, object], None]
+) -> None:
     """Three clients flood the API while a breach is mined: the penalty is in the mempool within five seconds."""
     service = run(tower.config_path)
     service.wait_watching()
@@ -85,6 +87,7 @@ def test_fault_A7_flood_during_a_breach(node: RegtestNode, tower: NewTower, run:
         began = time.monotonic()
         node.wait_spender(bytes(Transaction.parse(stale).txid) + bytes(4), 20.0)
         seconds = time.monotonic() - began
+    record_property("penalty_seconds", round(seconds, 3))
     ready = service.ready()
 
     assert {400, 401, 403} == set(flood.seen)
