@@ -21,6 +21,7 @@ FAMILIES = {
     "R": "Reorganizations",
     "C": "Closes, settlements, conditional outputs",
     "D": "Delegation, proofs, hostile input",
+    "N": "Node and infrastructure",
 }
 SHARED = {
     "test_B08_B09_an_honest_spend_replaces_a_breach": "B09",

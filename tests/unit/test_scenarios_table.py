@@ -15,6 +15,7 @@ ON_A_NODE = [
     *(f"R{number:02}" for number in range(1, 11)),
     *(f"C{number:02}" for number in range(1, 15)),
     *(f"D{number:02}" for number in (7, 8, 9, 10, 11, 12, 14, 15)),
+    *(f"N{number:02}" for number in range(1, 11)),
 ]
 """What is a matter of transactions and blocks."""
 
