@@ -19,12 +19,14 @@ PER_TRANSACTION = 500
 SPEND_FEE = 1_000
 
 
-def funded_pairs(node: RegtestNode, count: int, *, updates: int = 1, challenge_period: int = 144) -> list[Pair]:
-    """Channels that are funded in one new block, with so many updates each."""
+def funded_pairs(
+    node: RegtestNode, count: int, *, updates: int = 1, challenge_period: int = 144, name: str = ""
+) -> list[Pair]:
+    """Channels that are funded in one new block, with so many updates each; `name` makes their parties others."""
     fund = coin_funds(node, count)
     pairs = []
     for number in range(count):
-        names = (f"alice{number}", f"bob{number}")
+        names = (f"{name}alice{number}", f"{name}bob{number}")
         pair = open_pair(fund, names=names, challenge_period=challenge_period)
         pair.updates(updates)
         pairs.append(pair)
