@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from domain.chain import OutPoint
 from domain.channel import Channel
 from domain.channel_fold import fold
 from domain.contract.params import TAPROOT
@@ -35,6 +36,8 @@ CLEAN_SECONDS = 40.0
 """Until everything that is due is done: longer than the longest wait between two tries of the service."""
 
 GLANCE_SECONDS = 0.3
+SPREAD_SECONDS = 5.0
+"""Until the network has what the tower's node has. It may refuse it: then the next bid, another transaction, decides."""
 
 
 class Refused(StoreError):
@@ -212,6 +215,8 @@ class ServiceStage(Stage):
         except TimeoutError as late:
             ready, height = self.world.ready(), self.world.passed_height()
             raise Violation(f"the service does not get ready: {ready}, last pass at {height}") from late
+        with suppress(TimeoutError):
+            wait_for(self._has_spread, SPREAD_SECONDS)
 
     def _has_seen_tip(self) -> bool:
         return self.nodes.up and self.cursor_hash() == self.nodes.own.tip()
@@ -223,11 +228,14 @@ class ServiceStage(Stage):
             return False
         if not self.world.ready().get("watching"):
             return False
-        return all(self._is_answered(breach.contest) for breach in self.breaches() if breach.answer is None)
+        return all(self.nodes.own.spender(contest) is not None for contest in self._open_contests())
 
-    def _is_answered(self, contest: bytes) -> bool:
-        spender = self.nodes.own.spender(contest)
-        return spender is not None and spender == self.nodes.network.spender(contest)
+    def _has_spread(self) -> bool:
+        both = (self.nodes.own, self.nodes.network)
+        return all(len({node.spender(contest) for node in both}) == 1 for contest in self._open_contests())
+
+    def _open_contests(self) -> list[OutPoint]:
+        return [breach.contest for breach in self.breaches() if breach.answer is None]
 
     def restart_tower(self) -> None:
         """SIGKILL and start."""
