@@ -30,9 +30,10 @@ from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.outbox import Outbox
-from watchtower.ports import Clock, Failpoint, Node
+from watchtower.ports import Clock, EventStore, Failpoint, Node
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
+from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
 from watchtower.system import SystemClock, system_random
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
@@ -60,6 +61,7 @@ class World:
         directory: Path,
         *,
         node_port: Callable[[BitcoindNode], Node] = lambda adapter: adapter,
+        store_port: Callable[[SqliteEventStore], EventStore] = lambda store: store,
         failpoint: Failpoint = no_failpoint,
         views_failpoint: Failpoint = no_failpoint,
         spendable: float = 1.0,
@@ -69,6 +71,7 @@ class World:
         self.node = node
         self.directory = directory
         self._node_port = node_port
+        self._store_port = store_port
         self._failpoint = failpoint
         self._views_failpoint = views_failpoint
         self._clock = SystemClock() if clock is None else clock
@@ -100,14 +103,15 @@ class World:
         self.store = open_store(self.directory / "events.db")
         self.keystore = FileKeystore.open(self.directory / "keystore", PASSPHRASE)
         self.rows = open_views(self.directory / "views.db", self.store, failpoint=self._views_failpoint)
-        self.channels = Channels(self.store)
+        self.log = self._store_port(self.store)
+        self.channels = Channels(self.log)
         self.outbox = Outbox()
         self.models = LiveModels(
-            Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels, damaged=self.store.damaged
+            Projector(self.log, self.rows, PROJECTIONS), self.rows, self.channels, damaged=self.store.damaged
         )
         self.tower = Tower(
             node=self.port,
-            store=self.store,
+            store=self.log,
             models=self.models,
             channels=self.channels,
             keystore=self.keystore,
@@ -118,7 +122,7 @@ class World:
             settings=TowerSettings("regtest", spendable=self._spendable, blocks_per_pass=self.blocks_per_pass),
         )
         self.context = Context(
-            store=self.store,
+            store=self.log,
             node=self.port,
             keystore=self.keystore,
             clock=clock,

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from eventsourcing.persistence import PersistenceError
 
+from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.store import schema
 from watchtower.store.damage import damaged_streams
@@ -94,7 +95,10 @@ def _check_opened(connection: sqlite3.Connection, meta: LogMeta, chain_hash: byt
         "SELECT topic, state FROM stored_events WHERE rowid = ? AND originator_id = ? AND originator_version = 1",
         (meta.first_id, LOG_STREAM),
     ).fetchone()
-    opened = decode_payload(row[0], row[1]) if row is not None else None
+    try:
+        opened = decode_payload(row[0], row[1]) if row is not None else None
+    except LogCorrupt:
+        opened = None
     if not isinstance(opened, LogOpened) or opened.log_id != meta.log_id or opened.origin != meta.origin:
         raise StoreCheckFailed("log_opened", "the first event is not LogOpened of this log")
     if chain_hash is not None and opened.chain_hash != chain_hash:
