@@ -37,7 +37,7 @@ CLEAN_SECONDS = 40.0
 
 GLANCE_SECONDS = 0.3
 SPREAD_SECONDS = 5.0
-"""Until the network has what the tower's node has. It may refuse it: then the next bid, another transaction, decides."""
+"""Until the network has what the tower's node has. If it refused it once, only the next bid can change that."""
 
 
 class Refused(StoreError):

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from tests.chaos import faults, mischief
-from tests.chaos.ledger import Breach
+from tests.chaos.ledger import Breach, named
 from tests.chaos.oracles import due_status
 from tests.chaos.pair import NodePair
 from tests.chaos.plan import CHALLENGE_PERIOD
@@ -41,6 +41,8 @@ DONE_DEPTH = 15
 """Blocks above a penalty after which the schedule looks away; the oracle looks again at the end."""
 
 FAULTS = (
+    "reorg",
+    "reorg",
     "reorg",
     "node_restart",
     "node_killed",
@@ -123,8 +125,9 @@ class Soak:
         self._retire(stage.breaches(), at_least=0)
         pairs = [*self.done, *stage.pairs]
         for pair in pairs:
-            expected, found = due_status(stage, pair), stage.world.status(pair)
-            assert expected == found, f"{pair.channel_id.hex()[:8]} is {found}, due is {expected}"
+            channel, due = stage.world.channel(pair), due_status(stage, pair)
+            found = str(channel.status if channel.resolved is None else channel.resolved.name)
+            assert due == found, f"channel {named(pair.channel_id)} is {found}, due is {due}"
         assert 0 == stage.miner.thefts
         watched = [Watched(pair, acknowledged=stage.newest(pair)) for pair in pairs]
         assert_tower_healthy(stage.nodes.network, stage.world.directory, watched, said=stage.said())
