@@ -35,7 +35,7 @@ from watchtower.ports import (
 from watchtower.repository import Channels
 from watchtower.responder.publish import Publisher
 from watchtower.responder.respond import Responder
-from watchtower.responder.runs import RespondReport
+from watchtower.responder.runs import RespondReport, Trouble
 
 FIRST_SLICES = 100
 """Steps of the audit before the start is over: a hundred thousand channels, in about two seconds."""
@@ -147,6 +147,7 @@ class Tower:
         )
 
         self._erasing = Erasing(store=store, channels=channels, models=models, keystore=keystore, clock=clock)
+        self._unpublished: tuple[Trouble, ...] = ()
         self._publisher = Publisher(node, channels, models, Outbox() if outbox is None else outbox)
 
     def start(self) -> PassReport:
@@ -187,9 +188,10 @@ class Tower:
         except (NodeError, StoreError) as failure:
             error = failure
         height = self.follower.cursor.height
-        responded = self.responder.respond(height)
+        responded, self._unpublished = self.responder.respond(height), ()
         self._doubted |= isinstance(error, CursorUnknown | BlockNotAvailable)
         error = error or self._publish() or self._audit() or self._erase()
+        responded = msgspec.structs.replace(responded, troubles=responded.troubles + self._unpublished)
         again = followed.moved_again or self.mempool.sweep_pending or self.arming.pending or self.audit.pending
         report = PassReport(followed, responded, height, error, again, self.audit.report)
         self._observe(report)
@@ -198,7 +200,7 @@ class Tower:
     def _publish(self) -> NodeError | None:
         """The owner's closes are sent last: they have no deadline, a penalty has one."""
         try:
-            self._publisher.publish()
+            self._unpublished = self._publisher.publish()
         except NodeError as failure:
             return failure
         return None

@@ -10,6 +10,7 @@ import pytest
 
 from domain.chain import OutPoint
 from domain.channel import Channel
+from domain.errors import LogCorrupt
 from domain.events import AlertKind, BroadcastOutcome, PenaltyPrepared, envelopes
 from domain.fees import Market
 from domain.transaction import Transaction
@@ -18,9 +19,11 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.clocks import FixedClock
 from tests.support.scenes import Scene, block, secrets_of
+from watchtower.outbox import Outbox
 from watchtower.ports import Answer, ChainInfo, NodeError, NodeUnavailable, StoreConflict, Utxo
 from watchtower.repository import Channels
 from watchtower.responder.broadcast import PACKAGES_PER_BLOCK
+from watchtower.responder.publish import Publisher
 from watchtower.responder.respond import Responder
 from watchtower.responder.runs import Unserved
 from watchtower.responder.signing import BidAboveLimit, Wish, signer_of
@@ -287,6 +290,25 @@ def test_an_upload_in_between_stops_no_group(case: Case, monkeypatch: pytest.Mon
 
     assert (3, ()) == (report.accepted, report.troubles)
     assert [1, 1, 1] == [len(case.fees(number)) for number in range(3)]
+
+
+def test_a_close_that_cannot_be_worked_out_stops_no_other(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that cannot be read is in trouble; the closes of the others are still looked at."""
+    case.breached(3)
+    load, looked = Channels.load, []
+
+    def damaged(channels: Channels, stream: str) -> Channel:
+        if stream == case.models.streams[0]:
+            raise LogCorrupt("an event cannot be decoded")
+        looked.append(stream)
+        return load(channels, stream)
+
+    monkeypatch.setattr(Channels, "load", damaged)
+
+    troubles = Publisher(case.node, case.channels, case.models, Outbox()).publish()  # type: ignore[arg-type]
+
+    assert [case.models.streams[0]] == [trouble.stream for trouble in troubles]
+    assert case.models.streams[1:] == looked
 
 
 def test_nothing_above_the_limit_of_its_block_is_signed(case: Case) -> None:

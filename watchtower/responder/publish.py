@@ -11,6 +11,7 @@ from domain.publishing import close_to_send
 from watchtower.outbox import Outbox
 from watchtower.ports import Node, ReadModels
 from watchtower.repository import Channels
+from watchtower.responder.runs import Run, Trouble
 
 
 class Publisher:
@@ -22,18 +23,21 @@ class Publisher:
         self._models = models
         self._outbox = outbox
 
-    def publish(self) -> int:
-        """Send every close that is absent; returns how many the node took. Raises `NodeError`."""
-        taken = 0
+    def publish(self) -> tuple[Trouble, ...]:
+        """Send every close that is absent; the channels for which that failed. Raises `NodeUnavailable`."""
+        run = Run()
         for stream in dict.fromkeys([*self._models.contested(), *self._outbox.streams()]):
-            channel = self._channels.load(stream)
-            kept = self._outbox.get(stream)
-            raw = close_to_send(channel, kept)
-            if raw is not None:
-                taken += self._node.broadcast(raw).in_mempool
-            elif kept is not None and _is_settled(channel):
-                self._outbox.drop(stream)
-        return taken
+            with run.serving(stream):
+                self._publish(stream)
+        return run.report().troubles
+
+    def _publish(self, stream: str) -> None:
+        channel, kept = self._channels.load(stream), self._outbox.get(stream)
+        raw = close_to_send(channel, kept)
+        if raw is not None:
+            self._node.broadcast(raw)
+        elif kept is not None and _is_settled(channel):
+            self._outbox.drop(stream)
 
 
 def _is_settled(channel: Channel) -> bool:
