@@ -80,8 +80,8 @@ def test_fault_A7_flood_during_a_breach(node: RegtestNode, tower: NewTower, run:
     stale = pair.commitment(Side.A, 1)
     with Flood(service, tower_id(tower)) as flood:
         assert flood.flowing.wait(60)
-        node.generate_block([stale])
         began = time.monotonic()
+        node.generate_block([stale])
         node.wait_spender(bytes(Transaction.parse(stale).txid) + bytes(4), 20.0)
         seconds = time.monotonic() - began
     ready = service.ready()
