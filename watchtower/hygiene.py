@@ -42,6 +42,29 @@ def is_dumpable() -> bool:
     return bool(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
 
 
+OPERATOR_CONNECTIONS = 16
+OWN_FILES = 40 + OPERATOR_CONNECTIONS
+"""Files and sockets that the tower itself needs at the worst moment: log, views, node, notifications, operator."""
+
+LEAST_CONNECTIONS = 8
+
+
+def room_for_connections(wanted: int) -> int:
+    """How many of `wanted` connections the limit of open files allows beside the tower's own files.
+
+    The limit is raised as far as the system allows. Without this bound strangers could take the last descriptor, and
+    the tower could not reach its node any more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + OWN_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    raised = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    if raised > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    return max(LEAST_CONNECTIONS, min(wanted, max(soft, raised) - OWN_FILES))
+
+
 def require_private(directory: Path, names: Iterable[str]) -> None:
     """Raise `Exposed`, with the command that mends it, unless the directory and these files in it are the owner's.
 

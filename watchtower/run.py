@@ -22,7 +22,7 @@ import uvicorn
 from watchtower.bootstrap import Parts
 from watchtower.config import Settings
 from watchtower.http.connection import HEAD_BYTES, ConnectionLimits, Doorman, protocol
-from watchtower.hygiene import forbid_core_dumps
+from watchtower.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
 
@@ -77,7 +77,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     chosen = settings.api
     return ConnectionLimits(
         seconds=chosen.request_deadline_seconds,
-        total=chosen.max_connections,
+        total=room_for_connections(chosen.max_connections),
         per_address=chosen.max_connections_per_ip,
         request_bytes=FRAMING * chosen.max_body_bytes + HEAD_BYTES,
     )
@@ -106,7 +106,7 @@ class Process:
                 connection_limits(self._parts.settings),
                 behind_proxy=self._parts.settings.api.trust_forwarded_for,
             ),
-            "admin": listener(self._parts.admin, ConnectionLimits()),
+            "admin": listener(self._parts.admin, ConnectionLimits(total=OPERATOR_CONNECTIONS)),
         }
         tasks = self._start(servers)
         await self._stop.wait()

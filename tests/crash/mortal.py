@@ -53,6 +53,15 @@ class Mortal:
         arguments = ("-m", "tests.support.failing_service", str(self.made.config_path), name, kind)
         self._service = ServiceProcess(self.made.config_path, command=arguments)
 
+    def start_with_files(self, limit: int) -> None:
+        """The shipped program under a limit of open files that it cannot raise."""
+        program = (
+            f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit})); "
+            "sys.argv = ['watchtower', *sys.argv[1:]]; runpy.run_module('watchtower', run_name='__main__')"
+        )
+        command = ("-c", program, "run", "--config", str(self.made.config_path))
+        self._service = ServiceProcess(self.made.config_path, command=command)
+
     def revive(self) -> None:
         """If the process is dead, note how it ended and start the shipped program."""
         if self.service.process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -152,3 +153,26 @@ def test_fault_P17_a_stop_at_any_point_is_orderly(mortal: Mortal, point: str) ->
     play(mortal, point, "stop")
 
     assert [0, 0, 0] == mortal.codes
+
+
+def test_fault_P16_idle_sockets_take_no_file_that_the_tower_needs(mortal: Mortal) -> None:
+    """64 open files, a thousand idle connections: the breach is answered, and the process lives on."""
+    mortal.start()
+    pair = mortal.open()
+    mortal.end()
+    mortal.start_with_files(64)
+    mortal.service.wait_watching()
+    host, port = mortal.service.address("api").split(":")
+    idle: list[socket.socket] = []
+    for _ in range(1_000):
+        idle.append(socket.socket())
+        idle[-1].setblocking(False)
+        idle[-1].connect_ex((host, int(port)))
+
+    punish(mortal, pair)
+    for each in idle:
+        each.close()
+    mortal.end()
+
+    assert [0, 0] == mortal.codes
+    mortal.check(Watched(pair))

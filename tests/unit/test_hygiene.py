@@ -58,3 +58,18 @@ def test_no_core_dump_is_possible() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "True True False (0, 0)" == told.stdout.strip()
+
+
+@pytest.mark.parametrize(("limits", "room"), [((64, 64), 8), ((64, 300), 244), ((256, 256), 200), ((4096, 4096), 512)])
+def test_fault_P16_connections_leave_files_for_the_tower(limits: tuple[int, int], room: int) -> None:
+    """Of the limit of open files the tower's own are kept back; a limit that may be raised is raised."""
+    program = (
+        "import resource, sys; from watchtower.hygiene import room_for_connections; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2]))); "
+        "print(room_for_connections(512))"
+    )
+    arguments = [sys.executable, "-c", program, *map(str, limits)]
+
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=True)
+
+    assert room == int(done.stdout)
