@@ -181,7 +181,12 @@ class ServiceStage(Stage):
     def _make_world(self, directory: Path) -> ServiceWorld:  # type: ignore[override]
         self.zmq = ZmqProxy(self.nodes.own.zmq_endpoint, seed=self.seed)
         world = ServiceWorld(self.nodes, directory / "tower", self.proxy, self.zmq)
-        world.process.wait_watching()
+        try:
+            world.process.wait_watching()
+        except BaseException:
+            world.close()
+            self.zmq.close()
+            raise
         return world
 
     def close(self) -> None:
