@@ -105,6 +105,6 @@ SCENARIOS: dict[Scenario, set[str]] = {
     reorg_over_breach_and_penalty: _BLOCKS | _ANSWER | {"breach_commit", "disconnect", "package"},
     state_upload: _BREACH | {"register_commit", "state_commit"},
     catch_up: _BREACH | {"audit_query", "migration_step"},
-    missed_by_the_scanner: _BREACH | {"audit_query", "audit_commit"},
+    missed_by_the_scanner: _BREACH | {"audit_query", "audit_commit", "bump_commit"},
 }
 """Each story with the names that it reaches; a test compares them with what was passed."""
