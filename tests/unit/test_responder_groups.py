@@ -343,3 +343,19 @@ def test_fault_M10_blocks_that_skip_a_sufficient_bid_raise_an_alarm(
     case.responder.respond(later)
 
     assert raised is (AlertKind.PENALTY_SKIPPED in case.channel().alerts)
+
+
+def test_fault_M12_a_value_below_what_relays_is_asked_again_each_block(case: Case) -> None:
+    """The node asks for more than there is: a person is told, every run tries; once it falls the alert ends."""
+    case.breached(1)
+    case.node.market = Market(8_500.0, 1.0, 1.0)
+    case.node.outcomes = [MINIMUM] * 2
+    runs = [case.responder.respond(TIP), case.responder.respond(TIP + 1)]
+    told = case.channel().alerts
+
+    case.node.market = Market(1.0, 1.0, 1.0)
+    last = case.responder.respond(TIP + 2)
+
+    assert [(MINIMUM,)] * 2 == [report.outcomes for report in runs]
+    assert (frozenset({AlertKind.UNECONOMICAL_TO_PUNISH}), frozenset()) == (told, case.channel().alerts)
+    assert (OK,) == last.outcomes
