@@ -170,11 +170,8 @@ def _lost_commitment(channel: Channel) -> bytes | None:
 
     A reorg of more than ten blocks puts nothing back into a mempool.
     """
-    for spend in reversed(channel.spends):
-        if (
-            spend.kind is SpendKind.OWN_CLOSE
-            and spend.sequence is not None
-            and not _is_revoked(channel, spend.sequence)
-        ):
+    own = [] if channel.frozen else [s for s in reversed(channel.spends) if s.kind is SpendKind.OWN_CLOSE]
+    for spend in own:
+        if spend.sequence is not None and not _is_revoked(channel, spend.sequence):
             return spend.raw
     return None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.chain import make_outpoint
-from domain.classifier import Verdict, classify, encoded_number, revoked_txid
+from domain.classifier import Verdict, classify, encoded_number, possible_spends, revoked_txid
 from domain.contract.closing import build_cooperative_close
 from domain.contract.commitment import build_commitment, obscure
 from domain.contract.scripts import ANCHOR
@@ -285,3 +285,15 @@ def test_random_outputs_under_any_number_accuse_nobody(number: int, outputs: lis
     tx = Transaction(3, (coin,), tuple(outputs), 0x20000000 | hidden & 0xFFFFFF)
 
     assert scene.verdict(tx).kind in (SpendKind.FUTURE_STATE, SpendKind.UNKNOWN_SPEND)
+
+
+@pytest.mark.parametrize("own", list(Side))
+def test_every_commitment_that_may_appear_can_be_computed(own: Side) -> None:
+    """Our newest, the counterparty's publishable ones, then its revoked ones, newest first."""
+    scene = SCENES[own]
+    txids = [tx.txid for tx in possible_spends(scene.channel)]
+
+    assert scene.commitment(own, 5).txid == txids[0]
+    assert [scene.commitment(own.other, number).txid for number in (5, 4, 3, 2, 1, 0)] == [
+        txid for txid in txids if txid in {scene.commitment(own.other, number).txid for number in range(6)}
+    ]

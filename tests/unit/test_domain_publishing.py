@@ -229,3 +229,16 @@ def test_what_others_published_is_not_sent_by_us(scene: Scene) -> None:
     scene.then(spend_gone(scene.channel, theirs.txid, None, 201, NOW))
 
     assert close_to_send(scene.channel, None) is None
+
+
+def test_an_own_commitment_that_somebody_else_sent_survives_a_reorg(scene: Scene) -> None:
+    """The owner published it without the tower; taken out of its block and every mempool it is sent again."""
+    tx = scene.commitment(scene.own, 3)
+    scene.mined(tx, block(200))
+    confirmed = scene.channel
+    scene.then(disconnected(scene.channel, block(200), NOW))
+
+    assert close_to_send(confirmed, None) is None
+    assert tx.serialize() == close_to_send(scene.channel, None)
+    assert close_to_send(msgspec.structs.replace(scene.channel, frozen=True), None) is None
+    assert close_to_send(msgspec.structs.replace(scene.channel, own_released=3), None) is None
