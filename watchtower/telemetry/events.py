@@ -53,6 +53,7 @@ EDGE_EVENTS: dict[str, tuple[str, ...]] = {
 
 STORE_EVENTS: dict[str, tuple[str, ...]] = {
     "commit_failed": ("reason",),
+    "reserve_released": ("bytes",),
     "erase_failed": ("reason", "channels"),
     "projection_failed": ("projection", "reason"),
     "projection_rebuilt": ("notification_id", "seconds"),
