@@ -225,3 +225,23 @@ def test_the_example_file_with_every_key_set_is_loaded(home: Path) -> None:
 def test_no_key_collides_with_the_file_form() -> None:
     """A key that ended in _file could not be told from the _FILE form; every key has a meaning in words."""
     assert [] == [field.name for field in all_fields() if field.name.endswith("_file") or not field.description]
+
+
+def test_a_second_node_needs_credentials_of_its_own(home: Path) -> None:
+    """An address alone is no use, a user without a password neither; a cookie is enough."""
+    url = {"STATE_CHANNEL_SECOND_NODE__RPC_URL": "http://127.0.0.1:8442"}
+
+    assert "second_node.rpc_url needs" in findings(url, home)
+    assert "without second_node.rpc_password" in findings(url | {"STATE_CHANNEL_SECOND_NODE__RPC_USER": "u"}, home)
+    cookie = load(url | {"STATE_CHANNEL_SECOND_NODE__RPC_COOKIE_PATH": "/c"}, home=home).settings.second_node
+    assert ("http://127.0.0.1:8442", "/c") == (cookie.rpc_url, cookie.rpc_cookie_path)
+
+
+@pytest.mark.parametrize(
+    ("network", "minutes", "seconds"), [("mainnet", "0", 5400.0), ("regtest", "0", None), ("regtest", "2", 120.0)]
+)
+def test_how_long_no_block_may_come(home: Path, network: str, minutes: str, seconds: float | None) -> None:
+    """90 minutes by default, never where blocks are made by hand, unless it is set."""
+    environ = {"STATE_CHANNEL_NETWORK": network, "STATE_CHANNEL_NODE__STALE_TIP_MINUTES": minutes}
+
+    assert seconds == load(environ, home=home).settings.stale_tip_seconds
