@@ -108,6 +108,7 @@ class Parts:
         self.board = ReadinessBoard(metrics)
         self.wake = Wake()
         self.deferred = 0
+        self._told_skipped: set[tuple[str, str]] = set()
         self.chain_stored_at = 0.0
         """Monotonic time of the pass thread's last commit."""
         require_private(Path(settings.data_dir), PRIVATE_FILES)
@@ -269,8 +270,21 @@ class Parts:
 
     def _passed(self, report: PassReport) -> None:
         self.deferred = report.respond.deferred
+        self._tell_of_damage()
         self.overflow.flush()
         self.doubts.observe(report)
+
+    def _tell_of_damage(self) -> None:
+        """Channels that are not served as they should be, in the reason and once each in the log."""
+        skipped = self.models.quarantined
+        for projection, stream in sorted(skipped.keys() - self._told_skipped):
+            _log.critical(
+                "projection_failed", projection=projection, channel=stream, reason=skipped[projection, stream]
+            )
+        self._told_skipped = set(skipped)
+        lost = self.store.damaged | {stream for _, stream in skipped}
+        if lost:
+            self.board.set("log_damaged", f"channels: {', '.join(sorted(lost))}")
 
     def _build_watch(self) -> Watch:
         watch = Watch(

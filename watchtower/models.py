@@ -89,6 +89,12 @@ class LiveModels:
         """Id of the last applied event."""
         return self._projector.position
 
+    @property
+    def quarantined(self) -> dict[tuple[str, str], str]:
+        """Projection and stream that is skipped there since one of its events could not be applied, and why."""
+        found = self._projector.quarantined.items()
+        return {(name, s.stream): f"event {s.id}: {s.error}" for name, stuck in found for s in stuck.values()}
+
     def catch_up(self) -> None:
         """Apply all committed events to the views and to memory.
 

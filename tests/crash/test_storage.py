@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from domain.events import Envelope, PenaltyBroadcast, PenaltyPrepared
+from domain.events import Envelope, PenaltyBroadcast, PenaltyPrepared, Recorded
 from domain.units import Side
+from projections.catalog import PROJECTIONS
+from projections.tables import Change, Key, Row
 from tests.regtest.world import SWEEP, World
 from tests.support.clocks import FixedClock
 from tests.support.healthy import Watched, assert_tower_healthy
@@ -265,3 +267,25 @@ def test_fault_P14_read_models_deleted_in_the_middle_of_a_breach(make_world: Mak
 
     assert 1 == len(world.events(pair, PenaltyPrepared))
     assert_tower_healthy(world.node, world.directory, [Watched(pair)])
+
+
+def test_fault_P13_an_event_that_cannot_be_applied_stops_one_channel(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read model fails at one channel's event: that channel is named, the others go on."""
+    world = make_world()
+    poisoned, sound = world.open(), world.open(updates=2)
+    stream, fold = world.stream(poisoned), type(PROJECTIONS[0]).apply
+
+    def apply(self: Any, before: Mapping[Key, Row], page: Iterable[Recorded]) -> list[Change]:
+        recorded = list(page)
+        if any(each.envelope.stream == stream for each in recorded):
+            raise ValueError("an event that nobody expected")
+        return fold(self, before, recorded)
+
+    monkeypatch.setattr(type(PROJECTIONS[0]), "apply", apply)
+    world.upload(poisoned, poisoned.update())
+    punish(world, sound)
+
+    assert {stream} == {name for _, name in world.models.quarantined}
+    assert "PUNISHED" == world.status(sound)

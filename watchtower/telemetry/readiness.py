@@ -32,7 +32,7 @@ SENTENCES: dict[str, str] = {
     "audit_mismatch": "An independent check of funding outputs disagrees with the read model.",
     "store_read_only": "The event log cannot be written; check the disk's space and health.",
     "disk_low": "The disk is nearly full; free some space. On a full disk breaches are answered and states refused.",
-    "log_damaged": "Stored events were changed; the channels they belong to are not served. Restore a backup.",
+    "log_damaged": "Events of some channels were changed or cannot be applied: those are not served. Restore a backup.",
     "task_stalled": "A task has made no progress for a minute.",
 }
 
