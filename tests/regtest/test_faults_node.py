@@ -137,6 +137,7 @@ def test_fault_N1_down_since_the_first_day(node: RegtestNode, tower: NewTower, r
     service.wait_for("readiness_changed", reason="node_unreachable", holds=True)
     with pytest.raises(urllib.error.HTTPError) as refused:
         ask(service, tower, "", pair.registration(Side.B))
+    refused.value.close()
     node.launch()
     service.wait_for("phase_changed", 5.0, phase="watching")
     registered = ask(service, tower, "", pair.registration(Side.B))
