@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from tests.unit.test_watch import Stage, report
-from watchtower import bells, run, watch
+from watchtower import bells, bootstrap, run, watch
 from watchtower.chain.follow import CursorUnknown, NodeBehind
+from watchtower.config import load
 from watchtower.http.services import Standing
+from watchtower.new_tower import create
 from watchtower.node.blocks import BlockUnparseable
 from watchtower.node.transport import CALL_SECONDS
 from watchtower.ports import NodeError
+from watchtower.store.create import open_store
+from watchtower.store.event_store import SqliteEventStore
 from watchtower.telemetry.catalog import BLOCKING_REASONS, OTHER_REASONS
+from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import SENTENCES
 
 MINUTE = 60.0
+STREAM = "c" + "x" * 22
+ANYWHERE = {"listen": "127.0.0.1:0"}
 ANY_ERROR = "test_every_error_is_a_reason_that_clears_by_itself"
 DOUBT = "test_a_doubt_of_the_follower_is_a_reason_that_clears_by_itself"
 SHOWN_BY = {
@@ -36,6 +44,8 @@ SHOWN_BY = {
     "zmq_silent": "test_silence_is_a_reason_until_both_topics_are_connected",
     "audit_mismatch": "test_an_audit_that_disagrees_is_a_reason_until_it_agrees",
     "store_read_only": ANY_ERROR,
+    "disk_low": "test_fault_P4_little_space_is_told_and_untold",
+    "log_damaged": "test_damaged_channels_are_a_reason_from_the_start",
     "task_stalled": "test_fault_P12_a_stalled_thread",
 }
 """Reason -> the test in which its cause comes and goes."""
@@ -59,12 +69,31 @@ def test_a_doubt_of_the_follower_is_a_reason_that_clears_by_itself(error: NodeEr
     assert ([], "watching") == (stage.reasons, stage.board.snapshot().phase)
 
 
+@pytest.mark.slow
+def test_damaged_channels_are_a_reason_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log names them when it is opened; the reason ends with the next start, after a backup was restored."""
+    made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", {"api": ANYWHERE, "admin": ANYWHERE})
+
+    def damaged(*arguments: Any, **options: Any) -> SqliteEventStore:
+        store = open_store(*arguments, **options)
+        store.damaged = frozenset({STREAM})
+        return store
+
+    monkeypatch.setattr(bootstrap, "open_store", damaged)
+    settings = load({}, config_path=str(made.config_path)).settings
+    parts = bootstrap.open_parts(settings, Metrics(build=("0", "0", "regtest", "sqlite")))
+    reasons = parts.board.snapshot().reasons
+    parts.close()
+
+    assert [("log_damaged", f"channels: {STREAM}")] == [(reason.name, reason.detail) for reason in reasons]
+
+
 def test_every_reason_has_its_test() -> None:
     """A reason that no test sets and clears could never be set, or hold for ever."""
     sources = "\n".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
     defined = set(re.findall(r"def (test_\w+)\(", sources))
 
-    assert {"disk_low", "log_damaged"} >= set(BLOCKING_REASONS + OTHER_REASONS) - set(SHOWN_BY)
+    assert set(BLOCKING_REASONS + OTHER_REASONS) == set(SHOWN_BY)
     assert set() == set(SHOWN_BY.values()) - defined
 
 
