@@ -442,6 +442,26 @@ def test_the_audit_reads_blocks_for_what_cannot_be_computed() -> None:
     assert not world.tower.audit.pending
 
 
+def test_a_search_in_unreadable_blocks_stops_nothing() -> None:
+    """The missed close cannot be read again: the channel stays a suspect, passes go on without an error."""
+    world = opened()
+    world.chain.mine([world.pool.coop])
+    scan_over(world, world.chain.height)
+    world.look()
+
+    def unreadable(_block_hash: bytes) -> Any:
+        raise NodeError("getblock: the reply cannot be read")
+
+    faults(world)["decoded_block"] = unreadable
+    for _ in range(6):
+        world.chain.mine(empty=True)
+        world.look()
+    assert [None] * 8 == passes(world, 8)
+
+    assert 1 == world.tower.audit.report.disagreeing
+    assert not world.tower.audit.pending
+
+
 def test_a_quiet_tower_audits_every_six_blocks_and_writes_nothing() -> None:
     """Agreement leaves no event; a round is due after six blocks, not before."""
     world = opened()

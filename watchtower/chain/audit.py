@@ -15,6 +15,7 @@ import msgspec
 from domain.chain import BlockRef, OutPoint, make_outpoint
 from domain.channel import Channel
 from domain.classifier import possible_spends
+from domain.errors import MalformedInput
 from domain.events import AuditMismatch, Envelope, Source, envelopes
 from domain.transaction import Transaction
 from watchtower.chain.conditions import Conditions
@@ -23,12 +24,12 @@ from watchtower.chain.follow import Follower, commit_points
 from watchtower.chain.gap import record_spend, slices
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import (
-    BlockNotAvailable,
     Clock,
     EventStore,
     Failpoint,
     Node,
     NodeError,
+    NodeUnavailable,
     ReadModels,
     StoreConflict,
     Utxo,
@@ -246,12 +247,14 @@ class Audit:
     def _read_again(self, height: int) -> None:
         """All facts of a block anew; those that are known already are none."""
         block = self._block_at(height)
+        scan = BlockScan(self._channels, self._models, self._conditions, self._clock.wall_microseconds())
         try:
             decoded = self._node.decoded_block(block.hash)
-        except BlockNotAvailable:
-            return  # pruned: the search goes on above it, and the channel stays a suspect
-        scan = BlockScan(self._channels, self._models, self._conditions, self._clock.wall_microseconds())
-        self._record(lambda: scan.facts_decoded(decoded, block, Source.AUDIT)[1])
+            self._record(lambda: scan.facts_decoded(decoded, block, Source.AUDIT)[1])
+        except NodeUnavailable:
+            raise
+        except (NodeError, MalformedInput):
+            return  # pruned or unreadable: the search goes on above it, and the channel stays a suspect
 
     def _block_at(self, height: int) -> BlockRef:
         """The block of our own walk at a height, below its memory that of the node."""
