@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,31 @@ def test_fault_P5_a_failed_log_is_not_written_again(log: SqliteEventStore, disk:
     assert 1 == disk.asked
     with pytest.raises(StoreBroken, match="failed sync"):
         store.flush()
+
+
+def test_fault_P4_no_flood_of_clients_keeps_a_fact_from_being_held(log: SqliteEventStore, disk: Disk) -> None:
+    """A fact waits for the clients that have begun to write, and for none that come later."""
+    store = OverflowStore(log)
+    inside, go_on = threading.Event(), threading.Event()
+    append = log.append
+
+    def slow(job: Sequence[Envelope], *, chain: bool = False) -> int:
+        if not chain:
+            inside.set()
+            go_on.wait(10)
+        return append(job, chain=chain)
+
+    log.append = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(store.append, [note("c1", 1)])
+        assert inside.wait(10)
+        disk.error = FULL
+        fact = threads.submit(store.append, [note("chain", 1)], chain=True)
+        while not store._is_closing:
+            go_on.wait(0.001)
+        with pytest.raises(StoreFull):
+            store.append([note("c2", 1)])
+        disk.error = None
+        go_on.set()
+
+        assert (2, 3) == (first.result(10), fact.result(10))

@@ -31,6 +31,7 @@ class OverflowStore:
         self._release = release
         self._turn = threading.Condition()
         self._clients = 0
+        self._is_closing = False
         self._failure: StoreBroken | None = None
         self._jobs: list[list[Envelope]] = []
         self._held: list[Recorded] = []
@@ -87,7 +88,7 @@ class OverflowStore:
 
     def _append_client(self, job: Sequence[Envelope]) -> int:
         with self._turn:
-            if self._jobs:
+            if self._jobs or self._is_closing:
                 raise StoreFull("no space left for the log: facts of the chain wait for it; free some space")
             self._clients += 1
         try:
@@ -101,11 +102,15 @@ class OverflowStore:
         with self._turn:
             if len(self._held) + len(job) > HELD_EVENTS:
                 raise StoreFull(f"no space left for the log, and {len(self._held)} events wait in memory already")
-            self._turn.wait_for(lambda: self._clients == 0)  # no client begins to write before this turn is over
-            self._check_versions(job)
-            self._jobs = [*self._jobs, list(job)]
-            start = self.last_id() + 1
-            self._held = [*self._held, *(Recorded(start + place, event) for place, event in enumerate(job))]
+            self._is_closing = True  # from here on no client begins to write …
+            try:
+                self._turn.wait_for(lambda: self._clients == 0)  # … and those that have begun know their ids
+                self._check_versions(job)
+                start = self.last_id() + 1
+                self._jobs = [*self._jobs, list(job)]
+                self._held = [*self._held, *(Recorded(start + place, event) for place, event in enumerate(job))]
+            finally:
+                self._is_closing = False
             return self._held[-1].id
 
     def _check_versions(self, job: Sequence[Envelope]) -> None:
@@ -129,8 +134,10 @@ class OverflowStore:
     def version(self, stream: str) -> int:
         """Last version, one that waits included."""
         held = self._held
+        if not held:
+            return self._store.version(stream)
         waiting = (r.envelope.version for r in held if r.envelope.stream == stream)
-        return max(self._store.version(stream), max(waiting, default=0)) if held else self._store.version(stream)
+        return max(self._store.version(stream), max(waiting, default=0))
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """Stored events, then those that wait."""
