@@ -40,18 +40,21 @@ def breach(world: SimWorld, source: random.Random) -> None:
 
 
 def close(world: SimWorld, source: random.Random) -> None:
-    """A close that nobody may punish: the newest state of either side, a cooperative one, or a state of the future."""
+    """A close that the tower may not punish: the newest, a joint one, one of the future, or the owner's own old one."""
     case = source.choice(world.cases)
     if case.newest < 0 or _is_confirmed(world, case):
         return
     newest, total = case.newest, len(case.channel.uploads)
-    choices = [("peer", case.channel.commitments[newest])]
+    choices = [("peer", case.channel.commitments[newest]), ("own", case.channel.own_commitments[newest])]
     if newest == total:
-        choices += [("own", case.channel.own_commitment), ("coop", case.channel.coop)]
+        choices.append(("coop", case.channel.coop))
+    if case.revoked >= 0:
+        choices.append(("self", case.channel.own_commitments[source.randint(0, case.revoked)]))
     if newest + 1 <= total:
         choices.append(("future", case.channel.commitments[source.randint(newest + 1, total)]))
     name, raw = source.choice(choices)
-    case.own_is_out |= name == "own"
+    if name == "own":
+        case.own_out.add(newest)
     _publish(world, case, raw, source, f"{name} close of {case.channel.index}")
     world.counts["closes_" + name] += 1
 
@@ -289,7 +292,7 @@ ACTIONS: tuple[tuple[float, Action], ...] = (
     (0.10, feerate),
     (0.05, outage),
     (0.03, roll_back),
-    (0.04, close),
+    (0.05, close),
     (0.06, swap),
     (0.04, child),
     (0.04, reveal),

@@ -18,14 +18,14 @@ class Case:
     """One channel. `revoked` and `newest` are state numbers that are durable at the tower, -1 for none.
 
     `answers` are the uploads whose receipt the client holds. `excused` are states whose revocation came when hardly
-    any block was left: their loss is nobody's fault. `own_is_out` is set once the owner published the newest state.
+    any block was left: their loss is nobody's fault. `own_out` are states that the owner published.
     """
 
     def __init__(self, channel: Prepared, stream: str) -> None:
         self.channel = channel
         self.stream = stream
         self.registered = False
-        self.own_is_out = False
+        self.own_out: set[int] = set()
         self.revoked = -1
         self.newest = -1
         self.answers: list[tuple[int, bytes]] = []
@@ -66,8 +66,9 @@ def known_transactions(index: int) -> dict[bytes, Known]:
     channel = prepared(index)
     parts = [("commit", n, raw) for n, raw in enumerate(channel.commitments)]
     parts += [("settle", n, raw) for n, raw in enumerate(channel.settlements)]
-    parts += [("own", len(channel.uploads), channel.own_commitment), ("coop", -1, channel.coop)]
-    parts += [("own_settle", len(channel.uploads), channel.own_settlement), ("funding", -1, channel.funding)]
+    parts += [("own", n, raw) for n, raw in enumerate(channel.own_commitments)]
+    parts += [("own_settle", n, raw) for n, raw in enumerate(channel.own_settlements)]
+    parts += [("coop", -1, channel.coop), ("funding", -1, channel.funding)]
     return {parsed(raw).txid: Known(index, kind, number, raw) for kind, number, raw in parts}
 
 

@@ -149,7 +149,7 @@ class Judge:
     def _closed(self, case: Case, tx: Transaction) -> None:
         """A revoked commitment before its penalty, or the owner's newest one that a reorg threw out of its block."""
         known = known_transactions(case.channel.index).get(tx.txid)
-        if known is not None and known.kind == "own" and case.own_is_out:
+        if known is not None and known.kind == "own" and known.sequence in case.own_out - set(range(case.revoked + 1)):
             return
         if known is None or known.kind != "commit" or not case.is_stale(known.sequence):
             raise Violation("O6", f"the tower published {_name(known)}, which nobody asked for")

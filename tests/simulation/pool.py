@@ -35,9 +35,9 @@ PERIODS = (24, 24, 24, 24, 24, 24, 24, 24, 24, 30, 36, 48)
 class Prepared(msgspec.Struct, frozen=True):
     """One channel from the side of its owner; the other side is the one that may cheat.
 
-    `own_commitment` is the owner's of the newest state; `uploads` are those of states 1 to 4, and the last one is of
-    the newest state; `revocations` show the cheater's secret of one state each. `coop` is a cooperative close,
-    `secrets` must never be seen anywhere.
+    `commitments` are the cheater's, `own_commitments` the owner's; `uploads` are those of states 1 to 4, and the last
+    one is of the newest state; `revocations` show the cheater's secret of one state each. `coop` is a cooperative
+    close, `secrets` must never be seen anywhere.
     """
 
     index: int
@@ -51,8 +51,8 @@ class Prepared(msgspec.Struct, frozen=True):
     headers: tuple[bytes, ...]
     commitments: tuple[bytes, ...]
     settlements: tuple[bytes, ...]
-    own_commitment: bytes
-    own_settlement: bytes
+    own_commitments: tuple[bytes, ...]
+    own_settlements: tuple[bytes, ...]
     coop: bytes
     sweep: bytes
     secrets: tuple[bytes, ...]
@@ -93,8 +93,8 @@ def prepared(index: int) -> Prepared:
         headers=tuple(pair.state(number).content.header for number in numbers),
         commitments=tuple(pair.commitment(thief, number) for number in numbers),
         settlements=tuple(pair.settlement(thief, number) for number in numbers),
-        own_commitment=pair.commitment(owner, REVOKED),
-        own_settlement=pair.settlement(owner, REVOKED),
+        own_commitments=tuple(pair.commitment(owner, number) for number in numbers),
+        own_settlements=tuple(pair.settlement(owner, number) for number in numbers),
         coop=pair.close(owner),
         sweep=bytes(pair.registration(owner).sweep_spk),
         secrets=(secrets.rev, secrets.htlc),

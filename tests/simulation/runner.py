@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 import time
@@ -67,6 +68,7 @@ class Total(msgspec.Struct):
 def play_seeds(seeds: Sequence[int]) -> Total:
     """Play these schedules in this process."""
     total = Total()
+    gc.disable()  # a world has cycles, but only a handful of worlds wait until the end of a chunk
     for seed in seeds:
         total.schedules += 1
         try:
@@ -77,6 +79,8 @@ def play_seeds(seeds: Sequence[int]) -> Total:
         total.beyond += not result.bounded
         total.steps += result.steps
         total.counts += result.counts
+    gc.enable()
+    gc.collect()
     return total
 
 
@@ -84,6 +88,7 @@ def run(seeds: range, workers: int) -> Total:
     """Play all seeds; tells on stderr how far it is."""
     for number in range(POOL):
         prepared(number)
+    gc.freeze()
     began = time.monotonic()
     total = Total()
     for part in _parts([seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)], workers):
