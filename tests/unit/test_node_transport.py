@@ -295,6 +295,7 @@ def test_broken_exchange_is_repeated_once_on_a_new_connection(serve: Serve, brok
     assert (2, 2) == (len(node.bodies), node.connections)
 
 
+@pytest.mark.slow
 def test_a_full_work_queue_is_asked_four_times(serve: Serve) -> None:
     """It drains within milliseconds; after three more tries the pass ends."""
     node = serve(FULL_503, FULL_503, FULL_503, ok("fine"), FULL_503)
@@ -335,6 +336,7 @@ def test_hanging_call_ends_in_time_and_the_next_works(serve: Serve) -> None:
     assert "fine" == client.call("getbestblockhash")
 
 
+@pytest.mark.slow
 def test_a_lost_request_is_asked_again_before_the_limit(serve: Serve) -> None:
     """After a share of the limit a silent call is repeated; a broadcast is not."""
     node = serve(SILENCE, ok("fine"), SILENCE)
