@@ -24,7 +24,7 @@ from watchtower.ports import Answer, ChainInfo, NodeError, NodeUnavailable, Stor
 from watchtower.repository import Channels
 from watchtower.responder.broadcast import PACKAGES_PER_BLOCK
 from watchtower.responder.publish import Publisher
-from watchtower.responder.respond import Responder
+from watchtower.responder.respond import GROUP, Responder
 from watchtower.responder.runs import Unserved
 from watchtower.responder.signing import BidAboveLimit, Wish, signer_of
 
@@ -182,6 +182,23 @@ def test_a_node_that_is_away_ends_the_run(case: Case) -> None:
 
     assert 2 == case.responder.respond(TIP).accepted
     assert [1, 1] == [len(case.fees(number)) for number in range(2)]
+
+
+def test_a_group_that_cannot_be_asked_about_stops_no_other(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's word about the first group cannot be read: the second group is answered in the same run."""
+    case.breached(GROUP + 2)
+    replies = iter([True])
+
+    def strange_once(outpoints: Sequence[OutPoint]) -> dict[OutPoint, bytes]:
+        if len(outpoints) == GROUP and next(replies, False):
+            raise NodeError("gettxspendingprevout: the node's reply has another shape than expected")
+        return {}
+
+    monkeypatch.setattr(case.node, "mempool_spenders", strange_once)
+
+    report = case.responder.respond(TIP)
+
+    assert (2, case.models.streams[:GROUP]) == (report.accepted, [trouble.stream for trouble in report.troubles])
 
 
 def test_fault_M6_refused_bids_double_their_step_until_one_is_taken(case: Case) -> None:

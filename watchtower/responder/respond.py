@@ -121,8 +121,9 @@ class Responder:
         market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
         breaches, others = _by_urgency(work)
         for group in _groups(breaches):
-            places = [place for c in group if (breach := breach_to_answer(c)) for place in places_of(breach)]
-            self._punisher.punish(group, View(tip, highest, market, self._node.mempool_spenders(places)), run)
+            with run.serving(*(channel.stream for channel in group)):
+                places = [place for c in group if (breach := breach_to_answer(c)) for place in places_of(breach)]
+                self._punisher.punish(group, View(tip, highest, market, self._node.mempool_spenders(places)), run)
         if not others:
             return
         view = View(tip, highest, market, self._node.mempool_spenders(self._outpoints(others, tip)))

@@ -70,8 +70,8 @@ class Run:
         self.troubles: list[Trouble] = []
 
     @contextmanager
-    def serving(self, stream: str) -> Iterator[None]:
-        """The border around one channel: whatever fails inside is noted, and the next channel is served.
+    def serving(self, *streams: str) -> Iterator[None]:
+        """The border around one channel, or a group: whatever fails inside is noted, and the next one is served.
 
         Only what concerns all of them passes: a node that cannot be asked, a log that is broken.
         """
@@ -80,11 +80,11 @@ class Run:
         except (NodeUnavailable, StoreBroken):
             raise
         except (DomainError, WatchtowerError) as error:
-            self.troubles.append(Trouble(stream, error))
+            self.troubles += [Trouble(stream, error) for stream in streams]
         except Exception as error:  # noqa: BLE001 - the border between channels: a mistake in one stops no other
             unserved = Unserved.at(error)
             unserved.__cause__ = error
-            self.troubles.append(Trouble(stream, unserved))
+            self.troubles += [Trouble(stream, unserved) for stream in streams]
 
     def count(self, answer: Answer) -> None:
         """A penalty was sent."""
