@@ -69,6 +69,14 @@ class Mortal:
         self._bury()
         self.start()
 
+    def see_it_die(self) -> None:
+        """The point may be the last one of a story: wait for the end of the failing process, unless that was seen."""
+        if len(self.codes) < 2:
+            self.service.exit_code(30.0)
+            self.revive()
+            self.service.wait_for("service_started")
+            self.caught_up()
+
     def _bury(self) -> None:
         self.codes.append(self.service.exit_code())
         self._said += [json.dumps(line) for line in self.service.lines]

@@ -135,6 +135,7 @@ def play(mortal: Mortal, point: str, kind: str) -> None:
     mortal.outdate_views()
     mortal.start_failing(point, kind)
     served = STORIES.get(point.split(":", maxsplit=1)[0], punish)(mortal, pair)
+    mortal.see_it_die()
     mortal.end()
     mortal.check(Watched(served))
 
