@@ -55,6 +55,7 @@ ANSWER_ALERTS = {
         AlertKind.UNECONOMICAL_TO_PUNISH,
         AlertKind.PENALTY_REFUSED,
         AlertKind.PENALTY_SKIPPED,
+        AlertKind.LADDER_TOO_SHORT,
     ),
     SpendKind.OWN_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),
     SpendKind.PEER_CLOSE: (AlertKind.SETTLEMENT_UNAVAILABLE,),

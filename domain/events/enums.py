@@ -87,6 +87,7 @@ class AlertKind(IntEnum):
     UNARMED_CLAIM = 11
     PENALTY_REFUSED = 12
     PENALTY_SKIPPED = 13
+    LADDER_TOO_SHORT = 14
 
 
 class ResolvedAs(IntEnum):

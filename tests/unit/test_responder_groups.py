@@ -333,12 +333,12 @@ def test_nothing_above_the_limit_of_its_block_is_signed(case: Case) -> None:
     channel = case.breached(1).channel()
     breach = channel.present_spend
     assert breach is not None
-    sign = signer_of(channel, breach, secrets_of(Side.A).rev, bytes)
-    assert sign is not None
+    signer = signer_of(channel, breach, secrets_of(Side.A).rev, bytes)
+    assert signer is not None
 
-    assert 500 == sign(Wish(500, 0, 500)).fee
+    assert 500 == signer.sign(Wish(500, 0, 500)).fee
     with pytest.raises(BidAboveLimit, match="501 sat was to be signed where at most 500"):
-        sign(Wish(501, 0, 500))
+        signer.sign(Wish(501, 0, 500))
 
 
 @pytest.mark.parametrize(("left", "raised"), [(128, False), (127, True), (100, True)])

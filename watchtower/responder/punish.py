@@ -45,7 +45,7 @@ class Case(msgspec.Struct, frozen=True):
 
     channel: Channel
     breach: Spend
-    sign: Signer
+    signer: Signer
     told: BroadcastOutcome | None = None
     tried: int = 0
 
@@ -160,7 +160,7 @@ class Punisher:
     def _sign(self, case: Case, fee: int, wanted: Price) -> Due:
         """Sign, after the last look at what may be paid in this block."""
         limits = wanted.limits
-        signed = case.sign(Wish(fee, limits.lowest, limits.highest))
+        signed = case.signer.sign(Wish(fee, limits.lowest, limits.highest))
         return Due(case, signed, wanted.remaining)
 
     # --- make durable, send, record -----------------------------------------------------------------------------
@@ -271,15 +271,17 @@ class Punisher:
         return None if entry is None else Rival(entry.fee, entry.vsize)
 
     def _note_standing(self, case: Case, wanted: Price, view: View) -> Case:
-        """Alerts about an armed breach: is the key there, does the value pay for it, do miners take it."""
+        """Alerts about an armed breach: a key is there, the value pays, miners take it, the ladder is long enough."""
         channel, breach = case.channel, case.breach
         present = view.spenders.get(breach.contest) in [b.txid for b in channel.bids_on(breach.txid)]
         left = wanted.remaining
         skipped = present and left is not None and skipped_blocks(channel, breach, left, view.market) >= SKIPPED_BLOCKS
+        top, asked = case.signer.top, wanted.fee or 0
         news: list[Payload] = clear_alert(channel, AlertKind.UNARMED_BREACH, view.tip, self._now)
         for kind, holds in (
             (AlertKind.UNECONOMICAL_TO_PUNISH, wanted.uneconomical),
             (AlertKind.PENALTY_SKIPPED, skipped),
+            (AlertKind.LADDER_TOO_SHORT, top is not None and asked > top),
         ):
             if holds:
                 news += raise_alert(channel, kind, breach.txid, breach.sequence, view.tip, self._now)

@@ -32,8 +32,14 @@ class Wish(msgspec.Struct, frozen=True):
     highest: int
 
 
-Signer = Callable[[Wish], Signed]
-"""The penalty that pays this fee, or the nearest one there is."""
+class Signer(msgspec.Struct, frozen=True):
+    """`sign` gives the penalty that pays a fee, or the nearest one there is; `top` is the most one can pay, in satoshi.
+
+    None as `top` means that any fee can be signed.
+    """
+
+    sign: Callable[[Wish], Signed]
+    top: int | None = None
 
 
 class BidAboveLimit(WatchtowerError):
@@ -48,12 +54,12 @@ def signer_of(channel: Channel, breach: Spend, basepoint_secret: bytes | None, r
         return None
     revealed = channel.revealed_secret(breach.sequence)
     if basepoint_secret is not None and revealed is not None:
-        return lambda wish: _sign(channel, breach, wish, basepoint_secret, revealed, rng)
+        return Signer(lambda wish: _sign(channel, breach, wish, basepoint_secret, revealed, rng))
     challenge = channel.challenge_of(breach.txid)
     if challenge is None or not challenge.has_ladder:
         return None
     proof = challenge.proof
-    return lambda wish: _from_ladder(channel, breach, proof, wish)
+    return Signer(lambda wish: _from_ladder(channel, breach, proof, wish), read_rungs(proof)[-1].fee)
 
 
 def _sign(channel: Channel, breach: Spend, wish: Wish, basepoint_secret: bytes, revealed: bytes, rng: Rng) -> Signed:
