@@ -82,6 +82,23 @@ def evolve(cursor: ChainCursor | None, event: Envelope, limit: int = UNDO_LIMIT)
     return msgspec.structs.replace(cursor, version=event.version)
 
 
+def from_tail(first: Envelope, tail: Sequence[Envelope], limit: int = UNDO_LIMIT) -> ChainCursor | None:
+    """The cursor from the first and the last events of the chain stream, the same as from all of them.
+
+    None if the last events do not say enough: then take more of them. They do once they fill the whole memory of the
+    walk, because what came before is forgotten there.
+    """
+    chain, cursor, was_full = evolve(None, first, limit).chain_hash, None, False
+    for event in tail:
+        if cursor is None and isinstance(event.payload, BlockConnected):
+            step = Step(event.payload.block, int.from_bytes(event.payload.chainwork, "big"))
+            cursor = ChainCursor(event.version, (step,), chain, limit)
+        elif cursor is not None:
+            cursor = evolve(cursor, event, limit)
+        was_full = was_full or (cursor is not None and len(cursor.trail) == limit)
+    return cursor if was_full else None
+
+
 def _step_back(cursor: ChainCursor, version: int, payload: BlockDisconnected) -> ChainCursor:
     parent = Step(payload.parent, int.from_bytes(payload.chainwork, "big"))
     return msgspec.structs.replace(cursor, version=version, trail=cursor.trail[:-1] or (parent,))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from domain import cursor as cursors
-from domain.chain import BlockHeader, BlockRef, chain_hash, work_of_bits
+from domain.chain import BlockHeader, BlockRef, OutPoint, chain_hash, work_of_bits
 from domain.cursor import ChainCursor, Move, newest_active, next_move
 from domain.errors import Refusal
 from domain.events import (
     CHAIN_STREAM,
     AuditMismatch,
     BlockConnected,
+    Envelope,
     Payload,
     Source,
     envelopes,
@@ -229,3 +232,42 @@ def test_bisection_finds_the_fork_point(active: int) -> None:
 def test_an_empty_trail_has_no_fork_point() -> None:
     """Nothing to bisect."""
     assert newest_active((), lambda _: True) is None
+
+
+def random_walk(seed: int, moves: int, limit: int) -> tuple[list[Envelope], ChainCursor]:
+    """The chain stream of a walk with reorgs and other events, and the cursor at its end."""
+    rnd, cursor = random.Random(seed), started(limit)
+    events = envelopes(CHAIN_STREAM, 0, cursors.start(START, chain_hash("regtest"), 1_000, NOW))
+    mismatch = AuditMismatch(recorded_at=NOW, outpoint=OutPoint(bytes(36)), expected=1, found=2, block=START)
+    for nonce in range(moves):
+        choices: list[Payload] = [cursors.connect(cursor, header_on(cursor.hash, nonce), Source.BLOCK, NOW), mismatch]
+        choices += [cursors.disconnect(cursor, NOW)] if len(cursor.trail) > 1 else []
+        payload = rnd.choices(choices, (5, 1, 3)[: len(choices)])[0]
+        events += envelopes(CHAIN_STREAM, cursor.version, [payload])
+        cursor = step(cursor, payload)
+    return events, cursor
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_last_events_say_the_same_as_all(seed: int) -> None:
+    """Whatever part of the stream is read, the cursor is that of the whole stream or none."""
+    events, cursor = random_walk(seed, moves=60, limit=4)
+
+    found = [cursors.from_tail(events[0], events[-length:], 4) for length in range(1, len(events))]
+
+    assert {cursor, None} == set(found)
+
+
+def test_a_short_memory_of_the_walk_is_not_enough() -> None:
+    """Fewer blocks than the limit could hide where a reorg began."""
+    events, _ = random_walk(1, moves=60, limit=4)
+
+    assert cursors.from_tail(events[0], events[-2:], 4) is None
+
+
+def test_the_stream_has_to_begin_with_its_start() -> None:
+    """Without it nobody knows which chain it is."""
+    events, _ = random_walk(1, moves=5, limit=4)
+
+    with pytest.raises(AssertionError, match="CursorStarted"):
+        cursors.from_tail(events[1], events[2:], 4)

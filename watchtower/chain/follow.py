@@ -54,6 +54,9 @@ from watchtower.repository import Channels
 FIRST_HISTORY = FINAL_DEPTH
 """Blocks below the tip that a new tower can step back from its first day on: the deepest reorg that is promised."""
 
+TAIL_MARGIN = 500
+"""Events of the chain stream that a start reads beyond the undo limit: reorgs and events that move nothing."""
+
 
 class NodeBehind(NodeError):
     """The node has less chainwork than our cursor: rolled back or syncing. Nothing is disconnected."""
@@ -113,10 +116,25 @@ class Follower:
 
     def load(self) -> ChainCursor | None:
         """Read the cursor from the log (None before the first contact with a node)."""
+        self._cursor, self._in_doubt = self._from_tail() or self._from_all(), False
+        return self._cursor
+
+    def _from_tail(self) -> ChainCursor | None:
+        """From the last events only: after years the stream is long, and a restart must not read all of it."""
+        version, length = self._store.version(CHAIN_STREAM), self._limit + TAIL_MARGIN
+        first = self._store.read_stream(CHAIN_STREAM, limit=1)
+        while length < version:
+            tail = self._store.read_stream(CHAIN_STREAM, after=version - length)
+            cursor = cursors.from_tail(first[0], tail, self._limit)
+            if cursor is not None:
+                return cursor
+            length *= 2
+        return None
+
+    def _from_all(self) -> ChainCursor | None:
         cursor: ChainCursor | None = None
         for event in self._store.read_stream(CHAIN_STREAM):
             cursor = cursors.evolve(cursor, event, self._limit)
-        self._cursor, self._in_doubt = cursor, False
         return cursor
 
     def start(self) -> ChainCursor:
