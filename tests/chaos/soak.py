@@ -29,6 +29,7 @@ from tests.chaos.run import KEPT, prepare, workshop
 from tests.chaos.service import Refused, ServiceStage
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair
+from watchtower.revision import revision
 
 SAMPLE_SECONDS = 10.0
 WARM_UP_SHARE = 0.25
@@ -229,6 +230,7 @@ def summary(soak: Soak, failure: str) -> dict[str, object]:
     kept = soak.samples[int(len(soak.samples) * WARM_UP_SHARE) :] or soak.samples
     counts = soak.stage.counts
     return {
+        "commit": revision(),
         "minutes": round(soak.samples[-1].seconds / 60, 1) if soak.samples else 0,
         "blocks": counts["blocks"],
         "breaches": counts["breaches"],

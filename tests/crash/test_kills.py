@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ def kill_writers(directory: Path, kills: int, seed: int) -> dict[str, int]:
     return counts
 
 
-def test_fault_P2_killed_writers_lose_nothing(tmp_path: Path) -> None:
+def test_fault_P2_killed_writers_lose_nothing(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Forty processes, sixteen callers each, killed one after the other on the same log."""
     counts = kill_writers(tmp_path, 40, 1)
+    record_property("kills", counts["kills"])
+    record_property("acknowledged", counts["acknowledged"])
 
     assert 40 == counts["kills"]
     assert counts["acknowledged"] > 1_000
@@ -30,8 +33,12 @@ def test_fault_P2_killed_writers_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_fault_P2_a_thousand_killed_writers_lose_nothing(tmp_path: Path, seed: int) -> None:
+def test_fault_P2_a_thousand_killed_writers_lose_nothing(
+    tmp_path: Path, seed: int, record_property: Callable[[str, object], None]
+) -> None:
     """A third of twelve hundred kills."""
     counts = kill_writers(tmp_path, 400, seed)
+    record_property("kills", counts["kills"])
+    record_property("acknowledged", counts["acknowledged"])
 
     assert 400 == counts["kills"]
