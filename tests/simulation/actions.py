@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from domain.transaction import Transaction
 from tests.simulation.blocks import serialized
 from tests.simulation.case import Case, known_transactions, parsed
-from tests.simulation.fairness import allows_blocks, allows_reorg, excuse
+from tests.simulation.fairness import allows_blocks, allows_reorg, excuse, has_open_breach, knows_every_breach
 from tests.simulation.miners import FULL_BUDGET, THRESHOLDS, thief_child
 from tests.simulation.policy import REENTRY_DEPTH
 from watchtower.ports import NodeUnavailable, NodeWarmingUp
@@ -245,15 +245,20 @@ def unreadable(world: SimWorld, source: random.Random) -> None:
     blocks = source.choice((1, 2, 3, 4, 40))
     if world.node.is_troubled or not allows_blocks(world, min(blocks, 4) + 1):
         return
-    if source.random() < 0.5:
+    in_the_dark = has_open_breach(world) and knows_every_breach(world) and source.random() < 0.7
+    if in_the_dark:
+        # Nothing but the answers can go on now, at the highest price that there is.
+        blocks, world.miners.threshold = 40, FULL_BUDGET
+    elif source.random() < 0.5:
         breach(world, source)
     world.mine()
-    kind = source.choice(("damaged", "missing", "pruned"))
+    kind = "damaged" if in_the_dark else source.choice(("damaged", "missing", "pruned"))
     tip = world.chain.tip
     if kind == "pruned":
         world.node.prune(tip.height + 1)
     else:
         (world.node.damaged if kind == "damaged" else world.node.missing).add(tip.hash)
+    world.node.opaque = in_the_dark or source.random() < 0.7
     world.node.peers_have_blocks = source.random() < 0.5
     world.node.until = world.chain.height + blocks
     world.counts["block_" + kind] += 1
@@ -297,7 +302,7 @@ ACTIONS: tuple[tuple[float, Action], ...] = (
     (0.04, child),
     (0.04, reveal),
     (0.03, censor),
-    (0.03, unreadable),
+    (0.04, unreadable),
     (0.02, disk_full),
     (0.03, clock_jump),
     (0.03, lose_power),

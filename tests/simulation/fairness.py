@@ -53,6 +53,11 @@ def excuse(world: SimWorld, case: Case) -> None:
         case.excused.add(known.sequence)
 
 
+def has_open_breach(world: SimWorld) -> bool:
+    """Whether a revoked commitment stands in a block with nothing behind it."""
+    return any(True for _ in _open_deadlines(world))
+
+
 def allows_blocks(world: SimWorld, count: int) -> bool:
     """Whether so many blocks may pass without the tower."""
     return not world.bounded or room(world) >= count

@@ -9,22 +9,31 @@ from tests.simulation.chain import ModelChain
 from tests.simulation.faults import Faults
 from tests.simulation.judge import Judge
 from tests.simulation.node import ModelNode
-from watchtower.ports import Answer
+from watchtower.ports import Answer, DecodedBlock, NodeError
 
 
 class SimNode(ModelNode):
-    """Tells the judge what is sent and which market was shown. `until` is the height at which its trouble ends."""
+    """Tells the judge what is sent and which market was shown.
+
+    `until` is the height at which its trouble ends. While it is `opaque` it cannot read damaged blocks itself either.
+    """
 
     def __init__(self, chain: ModelChain, faults: Faults, judge: Judge) -> None:
         super().__init__(chain, before_call=faults.before_call, after_call=faults.after_call)
         self.refuse = lambda raw: faults.refusal()
         self.until = 0
+        self.opaque = False
         self._judge = judge
 
     @property
     def is_troubled(self) -> bool:
         """Whether it is down, isolated, or cannot hand over a block."""
         return bool(self.trouble or self.isolated or self.missing or self.damaged or self.pruned_below or self.ahead)
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether there is a block that nobody can read."""
+        return self.opaque and bool(self.damaged)
 
     def heal(self, *, blocks: bool = True) -> None:
         """In order again, with the whole chain; without `blocks` those that cannot be parsed stay so."""
@@ -35,6 +44,12 @@ class SimNode(ModelNode):
             self.damaged.clear()
         self.pruned_below = self.ahead = 0
         self.estimates = None
+
+    def decoded_block(self, block_hash: bytes) -> DecodedBlock:
+        """See the port."""
+        if self.opaque and block_hash in self.damaged:
+            raise NodeError("getblock: the node answered -1: Block decode failed")
+        return super().decoded_block(block_hash)
 
     def fee_market(self, targets: Sequence[int]) -> Market:
         """See the port."""

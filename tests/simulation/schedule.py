@@ -16,9 +16,9 @@ import msgspec
 
 from domain.errors import DomainError
 from tests.simulation import oracles
-from tests.simulation.actions import ACTIONS, move
+from tests.simulation.actions import ACTIONS, move, play_reorg
 from tests.simulation.economy import thrift
-from tests.simulation.fairness import allows_blocks, excuse, knows_every_breach
+from tests.simulation.fairness import allows_blocks, allows_reorg, excuse, knows_every_breach
 from tests.simulation.faults import Rates
 from tests.simulation.judge import Violation
 from tests.simulation.miners import FULL_BUDGET
@@ -140,7 +140,7 @@ def _block(world: SimWorld) -> None:
         world.clean_pass(blocks=not knows_every_breach(world))
     world.mine()
     world.clean_pass(blocks=not knows_every_breach(world))
-    if not world.node.damaged:
+    if not world.node.is_dark:
         oracles.o7_quiet(world)
 
 
@@ -166,6 +166,8 @@ def _finish(world: SimWorld) -> None:
     world.tell("--- finish")
     world.miners.threshold = FULL_BUDGET
     world.miners.censored_until = world.miners.empty_until = 0
+    if world.random.random() < 0.3:
+        _last_turn(world)
     world.clean_pass()
     oracles.o7_quiet(world)
     oracles.o3_scan(world)
@@ -182,6 +184,14 @@ def _finish(world: SimWorld) -> None:
         world.mine()
         world.clean_pass()
     _judge(world)
+
+
+def _last_turn(world: SimWorld) -> None:
+    """The tower has seen everything; then other blocks stand at the same heights, and no further one tells."""
+    world.clean_pass()
+    depth = world.random.randint(1, 3)
+    if world.chain.height - depth >= world.bottom and allows_reorg(world, depth, depth):
+        play_reorg(world, depth, depth, world.random)
 
 
 def _judge(world: SimWorld) -> None:

@@ -227,7 +227,7 @@ class SimWorld:
             report = self.look()
             if report is not None and report.error is None and not report.again and not report.respond.troubles:
                 break
-            if self.node.damaged:
+            if self.node.is_dark:
                 break
         self.looked_at = self.chain.tip.hash
 
