@@ -1,4 +1,4 @@
-"""Breaches met late, or with something missing: catalogue B17-B21 and B26."""
+"""Breaches met late, with something missing, or hardly worth it: catalogue B17-B21, B23 and B26."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from domain.events import (
     SpendConfirmed,
     SpendKind,
 )
+from domain.fees import Market
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.conftest import StartNode
@@ -249,6 +250,31 @@ def test_scenario_B21_settlement_is_valid_one_block_after_the_deadline(world: Wo
     assert "non-BIP68-final" == world.node.test_accept(settlement)
     world.node.mine(1)
     assert "" == world.node.test_accept(settlement)
+
+
+def test_scenario_B23_capacity_small_fee_high(make_world: MakeWorld) -> None:
+    """20,000 sat at 300 sat/vB: each bid leaves at least dust, and the last one, of all but dust, is mined."""
+
+    def dear(adapter: BitcoindNode) -> FaultyNode:
+        port = FaultyNode(adapter)
+        port.faults["fee_market"] = lambda targets: Market(1.0, 1.0, 1.0, tuple((each, 300.0) for each in targets))
+        return port
+
+    world = make_world(node_port=dear)
+    pair = world.open(updates=2, balances=(10_000, 10_000), challenge_period=12)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    mine_empty(world, tip=world.node.height() + 10)
+    standing = world.mempool_spender(world.contest(pair, 1))
+    world.node.mine(1)
+    world.look()
+
+    left = [Transaction.parse(bid.raw).outputs[0].value for bid in world.events(pair, PenaltyPrepared)]  # type: ignore[attr-defined]
+    assert standing is not None
+    assert sorted(left, reverse=True) == left
+    assert dust_limit(standing.outputs[0].spk) == left[-1] == standing.outputs[0].value
+    assert world.node.height() == world.height_of(standing.txid)
+    assert world.status(pair) == "PUNISHED"
 
 
 # ── something is missing ─────────────────────────────────────────────────────────────────────────────────
