@@ -11,7 +11,11 @@ import pytest
 
 from tests.simulation.__main__ import KEPT, main
 from tests.simulation.runner import play_seeds, table
-from tests.simulation.schedule import play
+from tests.simulation.schedule import Failed, play
+from tests.simulation.shrink import shrink
+from tests.simulation.world import Parts, SimWorld, build_tower
+from watchtower.responder.runs import RespondReport
+from watchtower.tower import Tower
 
 KEPT_SEEDS = [int(line) for line in KEPT.read_text().split()]
 DIGESTS = "import sys; from tests.simulation.test_simulation import digest; print(*map(digest, map(int, sys.argv[1:])))"
@@ -66,6 +70,28 @@ def test_a_step_that_is_left_out_changes_no_other_step() -> None:
     shared = whole.told[: whole.told.index(next(line for line in whole.told if line.endswith("--- step 20")))]
 
     assert shared == part.told[: len(shared)]
+
+
+def idle_tower(world: SimWorld) -> Tower:
+    """A tower that sees everything and answers nothing."""
+    tower = build_tower(world)
+    tower.responder.respond = lambda tip: RespondReport()  # type: ignore[method-assign]
+    tower.responder.resend = lambda: None  # type: ignore[method-assign]
+    return tower
+
+
+@pytest.mark.slow
+def test_a_failing_schedule_is_shrunk_to_the_steps_that_matter() -> None:
+    """A tower that never answers loses money, and a few steps are enough to show it."""
+    parts = Parts(tower=idle_tower)
+    with pytest.raises(Failed) as whole:
+        play(1, parts=parts)
+    steps, failure = shrink(1, parts=parts, tries=40)
+
+    assert ("O1", "O1") == (whole.value.violation.oracle, failure.violation.oracle)
+    assert len(steps) < 20
+    with pytest.raises(Failed, match="O1"):
+        play(1, steps=steps, parts=parts)
 
 
 def test_the_command_plays_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
