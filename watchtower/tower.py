@@ -187,6 +187,7 @@ class Tower:
             raise
         except (NodeError, StoreError) as failure:
             error = failure
+            self._classify_again()
         height = self.follower.cursor.height
         responded, self._unpublished = self.responder.respond(height), ()
         self._doubted |= isinstance(error, CursorUnknown | BlockNotAvailable)
@@ -196,6 +197,15 @@ class Tower:
         report = PassReport(followed, responded, height, error, again, self.audit.report)
         self._observe(report)
         return report
+
+    def _classify_again(self) -> None:
+        """A secret that came while the follower stands still makes a close a breach all the same."""
+        try:
+            self.mempool.classify_again()
+        except StoreBroken:
+            raise
+        except StoreError:
+            return  # what stopped the pass is reported; the next one tries again
 
     def _publish(self) -> NodeError | None:
         """The owner's closes are sent last: they have no deadline, a penalty has one."""

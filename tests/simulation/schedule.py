@@ -71,7 +71,7 @@ def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
     world = SimWorld(seed, bounded=not beyond, real_files=real_files, parts=parts)
     number = -1
     try:
-        _open(world)
+        open_channels(world)
         for number in chosen:
             world.tell(f"--- step {number}")
             _step(world, random.Random(seed * 1_000 + number))
@@ -87,7 +87,7 @@ def _play(seed: int, chosen: Sequence[int], parts: Parts | None) -> Result:
         world.disk.close()
 
 
-def _open(world: SimWorld) -> None:
+def open_channels(world: SimWorld) -> None:
     """Registrations, fundings and some uploads, without faults."""
     world.clean_pass()
     for case in world.cases:

@@ -11,9 +11,10 @@ import pytest
 
 from tests.simulation.__main__ import KEPT, main
 from tests.simulation.runner import play_seeds, table
-from tests.simulation.schedule import Failed, play
+from tests.simulation.schedule import Failed, open_channels, play
 from tests.simulation.shrink import shrink
 from tests.simulation.world import Parts, SimWorld, build_tower
+from watchtower.node.blocks import BlockUnparseable
 from watchtower.responder.runs import RespondReport
 from watchtower.tower import Tower
 
@@ -92,6 +93,25 @@ def test_a_failing_schedule_is_shrunk_to_the_steps_that_matter() -> None:
     assert len(steps) < 20
     with pytest.raises(Failed, match="O1"):
         play(1, steps=steps, parts=parts)
+
+
+def test_a_secret_that_comes_while_no_block_can_be_read_is_used() -> None:
+    """The close in the log becomes a breach, and is answered, although the follower stands still."""
+    world = SimWorld(1)
+    open_channels(world)
+    case = next(case for case in world.cases if case.newest < len(case.channel.uploads))
+    world.miners.smuggled.append(case.channel.commitments[case.newest])
+    world.mine()
+    world.clean_pass()
+    world.mine()
+    world.node.damaged.add(world.chain.tip.hash)
+    world.node.opaque = True
+    world.clients.reveal(world.context, case, case.newest)
+    world.look()
+
+    assert (1, 1) == (world.judge.bids, world.judge.penalties_sent)
+    assert world.report is not None
+    assert isinstance(world.report.error, BlockUnparseable)
 
 
 def test_the_command_plays_one_seed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,9 +93,13 @@ class MempoolWatch:
         self._compare(sorted(wanted), hints.captured)
         self._swept(part)  # only now: a slice that the node did not answer is asked again
         self._look_for_funding()
+        self.classify_again()
+        return True
+
+    def classify_again(self) -> None:
+        """Judge all present spends with what is known now; asks no node. Raises `StoreError`."""
         for stream in self._models.contested():
             self._classify_again(stream)
-        return True
 
     def _ask_for_sweep(self) -> None:
         """Begin a sweep, or have another one follow that which runs: a flood must not keep it at its beginning."""
