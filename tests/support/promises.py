@@ -85,11 +85,11 @@ def crash(facts: Facts) -> Row:
 
 def mutants(facts: Facts) -> Row:
     """A planted bug that survives is a failure."""
-    found = sum(each["first"] is not None for each in facts["mutants"])
+    planted, found = facts["mutants"], sum(bool(each["seeds"]) for each in facts["mutants"])
     return Row(
         "make mutants",
-        f"{found} of {len(facts['mutants'])} planted bugs found within {facts['schedules']:,} schedules each",
-        len(facts["mutants"]) - found,
+        f"{found} of {len(planted)} planted bugs found within {facts['seeds']:,} schedules each",
+        len(planted) - found,
     )
 
 

@@ -77,7 +77,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
         tmp_path,
         chaos={"schedules": 300, "seeds": [7, 306], "failed": [], "seconds": 901.0, "counts": {"breaches": 8}},
         crash={"tests": 9, "failed": ["a"], "cases": {}, "recorded": {"kills": 1_240}},
-        mutants={"schedules": 200, "mutants": [{"first": 3}, {"first": None}]},
+        mutants={"seeds": 200, "mutants": [{"seeds": [3, 8]}, {"seeds": []}]},
         bench={"machine": {"commit": "abcdefabcdef"}, "figures": {"storm_1000_seconds": 7.5, "update_verify_ms": 1}},
     )
 
