@@ -64,7 +64,7 @@ class LiveModels:
         for row in self._all(closings.TABLE):
             self._note_closing((row[0],), row)
         self._resolved: set[tuple[str, bytes]] = set()
-        for row in self._all(channel_info.TABLE):
+        for row in rows.find(channel_info.TABLE, "status", ChannelStatus.RESOLVED.value):
             self._note_info(row)
         for row in self._all(funding_pending.TABLE):
             self._note_funding((row[0],), row)

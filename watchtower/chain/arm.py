@@ -8,6 +8,7 @@ transaction are gone that no block showed: its block came before the registratio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from domain.chain import BlockRef, OutPoint
 from domain.channel import Channel
@@ -51,27 +52,32 @@ class Arming:
         self._conditions = conditions
         self._clock = clock
         self._hand_over = hand_over
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, None] = {}
 
     def add(self, streams: Iterable[str]) -> None:
-        """Queue channels for the next check."""
-        self._waiting.update(streams)
+        """Queue channels for the next check, behind those that wait already."""
+        self._waiting.update(dict.fromkeys(sorted(streams)))
 
     def check(self, streams: Iterable[str]) -> None:
         """Check these channels now, or in the next pass if the tip is moving or the node gives up in between."""
         self.add(streams)
-        todo = sorted(self._waiting)[:BATCH]
+        todo = list(islice(self._waiting, BATCH))
         if not todo:
             return
         channels = [c for c in map(self._channels.find, todo) if c is not None and _is_open(c)]
         missing = self._missing(channels)
         if self._node.best_hash() != self._follower.cursor.hash:
             return
-        self._waiting.difference_update(set(todo) - {c.stream for c in missing})
+        gone = {channel.stream for channel in missing}
+        self._forget(stream for stream in todo if stream not in gone)
         for channel in missing:
             if self._funding_block_stands(channel):
                 self._search(channel)
-            self._waiting.discard(channel.stream)
+            self._forget([channel.stream])
+
+    def _forget(self, streams: Iterable[str]) -> None:
+        for stream in streams:
+            self._waiting.pop(stream, None)
 
     def _missing(self, channels: Sequence[Channel]) -> list[Channel]:
         """Channels whose funding output should be there and is not, or whose funding lost its coins unseen."""

@@ -195,10 +195,12 @@ class BitcoindNode:
         found: list[Utxo | None] = []
         for chunk in _chunks(outpoints):
             calls = [("gettxout", (*_place(outpoint), include_mempool)) for outpoint in chunk]
-            for reply in self._transport.batch(calls, self._seconds):
+            replies = self._transport.batch(calls, self._seconds)
+            for reply in replies:
                 if isinstance(reply, NodeError):
                     raise reply
-                found.append(_utxo(reply))
+            with _decoding("gettxout"):
+                found += [None if reply is None else _utxo(reply) for reply in replies]
         return found
 
     def mempool_spenders(self, outpoints: Sequence[OutPoint]) -> dict[OutPoint, Txid]:
@@ -373,16 +375,13 @@ def _place(outpoint: OutPoint) -> tuple[str, int]:
     return display(outpoint_txid(outpoint)), outpoint_vout(outpoint)
 
 
-def _utxo(reply: Any) -> Utxo | None:
-    if reply is None:
-        return None
-    with _decoding("gettxout"):
-        return Utxo(
-            value=satoshi(reply["value"]),
-            spk=bytes.fromhex(reply["scriptPubKey"]["hex"]),
-            confirmations=_int(reply["confirmations"]),
-            best_block=_block_hash(reply["bestblock"]),
-        )
+def _utxo(reply: Any) -> Utxo:
+    return Utxo(
+        value=satoshi(reply["value"]),
+        spk=bytes.fromhex(reply["scriptPubKey"]["hex"]),
+        confirmations=_int(reply["confirmations"]),
+        best_block=_block_hash(reply["bestblock"]),
+    )
 
 
 def _broadcast_answer(reply: Any) -> Answer:

@@ -134,8 +134,7 @@ class SqliteRows:
             raise ValueError(f"{table.name} has no column {column}")
         order = ", ".join(table.columns[: table.key])
         query = f"SELECT * FROM {table.name} WHERE {column} = ? ORDER BY {order}"  # noqa: S608
-        with self._reading() as connection:
-            return [tuple(row) for row in connection.execute(query, (value,))]
+        return self._rows(query, (value,))
 
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows in key order whose leading key columns are greater than `after`."""
@@ -144,8 +143,14 @@ class SqliteRows:
         where = f"WHERE ({names}) > ({marks})" if bound else ""
         order = ", ".join(table.columns[: table.key])
         query = f"SELECT * FROM {table.name} {where} ORDER BY {order} LIMIT ?"  # noqa: S608
+        return self._rows(query, (*bound, limit))
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[Row]:
+        """Plain tuples from the database; the library's kind of row would be made first and thrown away."""
         with self._reading() as connection:
-            return [tuple(row) for row in connection.execute(query, (*bound, limit))]
+            cursor = connection.cursor()
+            cursor.row_factory = None
+            return cursor.execute(query, values).fetchall()
 
     def fits(self, log_id: bytes, projections: Sequence[Projection], last_id: int) -> bool:
         """True if the file was made from this log by these projections and is not ahead of it."""
