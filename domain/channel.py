@@ -77,7 +77,10 @@ class Spend(msgspec.Struct, frozen=True):
 
 
 class Bid(msgspec.Struct, frozen=True):
-    """One signed penalty at one feerate. `accepted` = the node held it in its mempool."""
+    """One signed penalty at one feerate. `accepted` = the node held it in its mempool.
+
+    `unconfirmed` = the breach was in no block when it was signed: the network may have refused it.
+    """
 
     commit_txid: bytes
     number: int
@@ -89,6 +92,7 @@ class Bid(msgspec.Struct, frozen=True):
     accepted: bool = False
     outcome: BroadcastOutcome = BroadcastOutcome.UNKNOWN
     rung: int | None = None
+    unconfirmed: bool = False
 
     @property
     def is_rung(self) -> bool:

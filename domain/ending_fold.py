@@ -113,6 +113,7 @@ def apply_penalty(channel: Channel, payload: Payload) -> Channel | None:
     """Our bids and the end of a breach; None for any other event."""
     match payload:
         case PenaltyPrepared():
+            breach = channel.spend(payload.commit_txid)
             bid = Bid(
                 payload.commit_txid,
                 payload.bid_no,
@@ -122,6 +123,7 @@ def apply_penalty(channel: Channel, payload: Payload) -> Channel | None:
                 payload.feerate_kvb,
                 payload.remaining,
                 rung=payload.rung,
+                unconfirmed=breach is not None and breach.block is None,
             )
             others = tuple(b for b in channel.bids if b.txid != payload.txid)
             return msgspec.structs.replace(channel, bids=(*others, bid))

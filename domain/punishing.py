@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from math import floor
+from math import ceil, floor
 
 import msgspec
 
@@ -131,7 +131,18 @@ def price(
     )
     fee = fee_for(feerate, vsize, params.contest_value, dust)
     cap = (params.contest_value - dust) / vsize
-    return Price(max(fee, last.fee if last else 0), left, uneconomical=cap < market.relay_floor, limits=limits)
+    least = 0 if last is None else _renewed_fee(last, limits.highest, vsize, market)
+    return Price(max(fee, least), left, uneconomical=cap < market.relay_floor, limits=limits)
+
+
+def _renewed_fee(last: Bid, highest: int, vsize: int, market: Market) -> int:
+    """The last bid, or one step above it if it was signed before the breach was in a block.
+
+    The network may not have it: refused while the cheater's child held its place, or forgotten with the commitment.
+    A node offers the same txid to a peer only once, so only a new one spreads. Waits while the block allows no step.
+    """
+    fee = last.fee + ceil(market.step * vsize)
+    return fee if last.unconfirmed and fee <= highest else last.fee
 
 
 def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Market) -> float | None:

@@ -226,6 +226,58 @@ def test_R01_a_disconnected_breach_keeps_its_high_bid() -> None:
     assert Price(300_000, None, limits=TENTH) == asked(scene, H_C, BUSY)
 
 
+# ── from the mempool into a block ────────────────────────────────────────────────────────────────────────
+
+
+def into_a_block(scene: Scene, fee: int) -> None:
+    """A bid on the unconfirmed breach, then the block with the breach and without the bid."""
+    prepare(scene, fee)
+    scene.mined(scene.commitment(Side.B, 1), block(H_C))
+
+
+def test_a_bid_from_before_the_block_is_made_anew_once() -> None:
+    """One step above it, whatever the curve says; that one stands in the next blocks."""
+    scene, _ = seen_breach()
+    into_a_block(scene, 4_000)
+
+    renewed = asked(scene, H_C)
+    prepare(scene, 4_000 + VSIZE, left=143)
+
+    assert (4_000 + VSIZE, 143) == (renewed.fee, renewed.remaining)
+    assert [4_000 + VSIZE] * 3 == [asked(scene, tip).fee for tip in (H_C, H_C + 1, H_C + 20)]
+
+
+def test_a_bid_from_before_the_block_waits_for_a_ceiling_that_allows_a_step() -> None:
+    """A tenth of the value was allowed before the block, 2 % are in the block; half of it from the middle on."""
+    scene, _ = seen_breach()
+    into_a_block(scene, 99_000)
+
+    assert [99_000, 99_000 + VSIZE] == [asked(scene, tip).fee for tip in (H_C, H_C + 72)]
+
+
+def test_a_bid_is_made_anew_after_each_return_to_the_mempool() -> None:
+    """A reorg put the breach back, it was outbid there, and it is mined again; a bid of a block is not renewed."""
+    scene, _ = seen_breach()
+    into_a_block(scene, 4_000)
+    prepare(scene, 4_111, left=143)
+    scene.then(disconnected(scene.channel, block(H_C), NOW))
+    scene.mined(scene.commitment(Side.B, 1), block(H_C, branch=1))
+    untouched = asked(scene, H_C).fee
+    scene.then(disconnected(scene.channel, block(H_C, branch=1), NOW))
+    scene.seen(scene.commitment(Side.B, 1))
+    into_a_block(scene, 5_000)
+
+    assert (4_111, 5_000 + VSIZE) == (untouched, asked(scene, H_C).fee)
+
+
+def test_an_adopted_bid_on_a_mined_breach_is_not_made_anew() -> None:
+    """Two towers of one owner would raise each other's bids without end."""
+    scene, _ = mined_breach()
+    scene.then(found(scene, scene.penalty(Side.B, 1, 4_000)))
+
+    assert 4_000 == asked(scene, H_C).fee
+
+
 # ── monotone ─────────────────────────────────────────────────────────────────────────────────────────────
 
 MARKETS = st.builds(

@@ -134,6 +134,18 @@ class Case:
             self.store.append(envelopes(stream, 0, [event.payload for event in self.scene.events]))
         return self
 
+    def seen(self) -> Case:
+        """One channel, its breach in the mempool."""
+        self.scene = Scene().opened(updates=3)
+        self.scene.seen(self.scene.commitment(Side.B, 1))
+        return self.breached(1)
+
+    def mine(self, height: int) -> None:
+        """The block with the breach, without a penalty."""
+        channel = self.channel()
+        new = self.scene.mined(self.scene.commitment(Side.B, 1), block(height))
+        self.store.append(envelopes(channel.stream, channel.version, new))
+
     def channel(self, number: int = 0) -> Channel:
         """As the log tells it."""
         return self.channels.load(self.models.streams[number])
@@ -159,6 +171,19 @@ def test_a_group_is_sent_in_one_request_and_recorded_in_two_jobs(case: Case) -> 
 
     assert (["many"], 3, 3) == (case.node.calls, report.sent, report.accepted)
     assert 6 == case.store.last_id() - before
+
+
+def test_a_penalty_from_before_the_block_is_signed_anew_once(case: Case) -> None:
+    """The network may lack the bytes that stand in our own mempool, and only a new txid spreads there."""
+    case.seen()
+    case.responder.respond(TIP)
+    case.mine(TIP + 1)
+    for tip in (TIP + 1, TIP + 1, TIP + 2):
+        case.responder.respond(tip)
+
+    bids = case.channel().bids
+    assert [(123, None), (234, 143)] == [(bid.fee, bid.remaining) for bid in bids]
+    assert bids[1].txid == case.node.sent[-1].txid
 
 
 def test_a_strange_reply_to_many_is_no_reply_to_one(case: Case) -> None:
