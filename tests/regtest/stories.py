@@ -52,10 +52,8 @@ class Story:
         self.told: list[str] = []
         self._cuts = cuts
         self._random = random.Random(seed)
-        periods = self._random.choices(CHALLENGE_PERIODS, k=2)
-        self.pairs = [world.open(updates=self._random.randint(1, 4), challenge_period=t) for t in periods]
-        world.upload(self.pairs[1], self.pairs[1].with_htlcs(htlc(Side.B, 1, 30_000, 5_000)))
-        self._coop = self.pairs[0].close(Side.A)
+        self._coop: bytes | None = None
+        self.pairs = self._open_channels()
         self._start = world.node.height()
         self._moves: dict[str, Callable[[], object]] = {
             "block": self._block,
@@ -67,6 +65,17 @@ class Story:
             "glance": self._look,
             "restart": self.world.restart,
         }
+        self._add_moves()
+
+    def _open_channels(self) -> list[Pair]:
+        periods = self._random.choices(CHALLENGE_PERIODS, k=2)
+        pairs = [self.world.open(updates=self._random.randint(1, 4), challenge_period=t) for t in periods]
+        self.world.upload(pairs[1], pairs[1].with_htlcs(htlc(Side.B, 1, 30_000, 5_000)))
+        self._coop = pairs[0].close(Side.A)
+        return pairs
+
+    def _add_moves(self) -> None:
+        """Nothing more; others tell longer stories."""
 
     def play(self, moves: int) -> None:
         """That many moves; a look follows every second one."""
@@ -92,7 +101,7 @@ class Story:
         pair = self._random.choice(self.pairs)
         newest = pair.sequence
         honest = [pair.commitment(side, newest) for side in Side]
-        joint = [self._coop] if pair is self.pairs[0] else []
+        joint = [self._coop] if pair is self.pairs[0] and self._coop is not None else []
         stale = pair.commitment(Side.A, self._random.randrange(newest))
         return self._random.choice([stale, stale, stale, *honest, *joint])
 
