@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.mutants`: plant every bug, count the schedules that find it, write docs/mutants.md.
+"""`python -m tests.simulation.mutants`: plant every bug, count the schedules that find it, write docs/mutants.md and build/.
 
 python -m tests.simulation.mutants --workers 2                  # exit code 1 if a bug is not found
 python -m tests.simulation.mutants --only skipped-block         # one of them; writes nothing
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import multiprocessing
 import os
 import sys
@@ -25,6 +26,7 @@ from tests.simulation.schedule import Failed, play
 from watchtower.revision import revision
 
 PAGE = Path("docs/mutants.md")
+OUTPUT = Path("build/mutants.json")
 SEEDS = 200
 
 
@@ -67,6 +69,11 @@ def page(found: list[Found], seeds: int) -> str:
     return "\n".join([*_head(seeds), *rows, ""])
 
 
+def facts(found: list[Found], seeds: int) -> dict[str, object]:
+    """What build/mutants.json holds."""
+    return {"commit": revision(), "seeds": seeds, "mutants": msgspec.to_builtins(found)}
+
+
 def _oracles(one: Found) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(one.oracles.items()))
 
@@ -106,6 +113,8 @@ def main(arguments: list[str]) -> int:
             print(f"{_line(one)}", flush=True)
     if not options.only:
         PAGE.write_text(page(found, options.seeds))
+        OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+        OUTPUT.write_text(json.dumps(facts(found, options.seeds), indent=1) + "\n")
     survivors = [one.name for one in found if not one.seeds]
     print(f"{len(found)} bugs planted, {len(survivors)} not found: {' '.join(survivors) or 'none'}, at {revision()}")
     return 1 if survivors else 0
