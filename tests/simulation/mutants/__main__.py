@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.mutants`: plant every bug, count the schedules that find it, write docs/mutants.md and build/.
+"""`python -m tests.simulation.mutants`: plant every bug, count who finds it, write docs/mutants.md, build/mutants.json.
 
 python -m tests.simulation.mutants --workers 2                  # exit code 1 if a bug is not found
 python -m tests.simulation.mutants --only skipped-block         # one of them; writes nothing
