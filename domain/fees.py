@@ -81,8 +81,10 @@ def bid(
     cap = max(0.0, (value * spendable - dust) / vsize)
     lowest, ceiling = _shares(remaining, window)
     wanted = min(cap, max(relay_floor, min(cap * ceiling, max(cap * lowest, estimate or 0.0))))
-    if last is None or last < relay_floor:
-        return max(last or 0.0, min(cap, max(wanted, (last or 0.0) + step)))
+    if last is None:
+        return wanted
+    if last < relay_floor:
+        return max(last, min(cap, max(wanted, last + step)))
     needed = step if remaining <= CRITICAL_BLOCKS else max(step, last * 0.10)
     # Smaller steps only waste replacements, also the last one up to the cap.
     return wanted if wanted >= last + needed else last

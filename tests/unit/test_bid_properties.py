@@ -49,9 +49,9 @@ def test_a_bid_stays_between_the_relay_floor_and_the_cap(question: dict[str, flo
 
 @given(question=questions())
 def test_a_bid_never_falls_and_moves_in_whole_steps(question: dict[str, float | None]) -> None:
-    """The last bid again, or at least one increment more unless it ends at the cap."""
+    """The last bid again, or at least one increment more unless it ends at the cap; the first bid replaces nothing."""
     found, last = ask(question), question["last"] or 0.0
-    step = float(question["step"] or 0.0)
+    step = 0.0 if question["last"] is None else float(question["step"] or 0.0)
 
     assert found >= last
     assert found == last or found >= last + step - 1e-6 or found == pytest.approx(cap_of(int(question["value"] or 0)))
