@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import answers, api, exchanges, memory, scanning, storm, updates
+from tests.bench import answers, api, catch_up, exchanges, memory, reorg, restart, scanning, storm, updates
 from tests.bench.scale import Scale
 
 
@@ -23,6 +23,9 @@ PARTS = (
     Part("scan", scanning.NAMES, scanning.measure),
     Part("breach", answers.NAMES, answers.measure),
     Part("storm", storm.NAMES, storm.measure),
+    Part("reorg", reorg.NAMES, reorg.measure),
+    Part("catch_up", catch_up.NAMES, catch_up.measure),
+    Part("restart", restart.NAMES, restart.measure),
     Part("memory", memory.NAMES, memory.measure),
     Part("updates", updates.NAMES, updates.measure),
     Part("exchange", exchanges.NAMES, exchanges.measure),
@@ -34,6 +37,8 @@ GOALS: Mapping[str, tuple[str, float]] = {
     "breach_to_penalty_p99_ms": ("at most", 100.0),
     "storm_1000_seconds": ("at most", 30.0),
     "storm_1000_ratio_to_bare_node": ("at least", 0.5),
+    "restart_100k_seconds": ("at most", 5.0),
+    "restart_100k_behind_100_blocks_seconds": ("at most", 6.0),
 }
 """What the project promises; shown beside the figure. Nothing fails here: machines differ."""
 

@@ -32,6 +32,8 @@ class Scale(msgspec.Struct, frozen=True):
     api_channels: int = 128
     api_updates_each: int = 4
     storm_breaches: int = 1_000
+    restarts: int = 3
+    catch_up_blocks: int = 1_000
 
 
 FULL = Scale()
@@ -55,4 +57,6 @@ QUICK = Scale(
     api_channels=2,
     api_updates_each=2,
     storm_breaches=5,
+    restarts=1,
+    catch_up_blocks=20,
 )

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import answers, api, exchanges, memory, parts, scanning, storm, updates
+from tests.bench import answers, api, catch_up, exchanges, memory, parts, reorg, restart, scanning, storm, updates
 from tests.bench.parts import PARTS, Part, chosen, run
 from tests.bench.scale import QUICK, Scale
 
@@ -19,11 +19,15 @@ TINY = msgspec.structs.replace(QUICK, update_channels=1, updates_each=1, signing
 def without_node() -> tuple[Part, ...]:
     """The parts with made-up input where they would start a node or other processes."""
     resident = {"before": 10, "after": 30}
+    start = restart.Restart(2.0, 1.0)
     samples = answers.Samples(fresh=[1.0, 2.0, 3.0], late=[4.0], with_child=[5.0])
     return (
         Part("scan", scanning.NAMES, lambda scale, _: scanning.figures(scale, scanning.made_up(scale), bytes)),
         Part("breach", answers.NAMES, lambda _scale, _: answers.figures(samples)),
         Part("storm", storm.NAMES, lambda _scale, _: storm.figures(storm.Storm(tower=2.0, bare=1.0))),
+        Part("reorg", reorg.NAMES, lambda _scale, _: reorg.figures(reorg.Reorg(2.0, 1.0))),
+        Part("catch_up", catch_up.NAMES, lambda _scale, _: catch_up.figures(catch_up.CatchUp(10, 2.0, 1.0, 3.0))),
+        Part("restart", restart.NAMES, lambda _scale, _: restart.figures([start], [start])),
         Part("memory", memory.NAMES, lambda scale, _: memory.figures(scale, resident, resident, resident)),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
