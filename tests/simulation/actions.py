@@ -85,7 +85,8 @@ def child(world: SimWorld, source: random.Random) -> None:
 
 def reveal(world: SimWorld, source: random.Random) -> None:
     """The cheater's secret of a state arrives late, perhaps after it was published."""
-    case = source.choice(world.cases)
+    closed = [case for case in world.cases if case.funding in world.chain.ledger.spenders]
+    case = source.choice(closed if closed and source.random() < 0.5 else world.cases)
     if 0 <= case.newest < len(case.channel.uploads) and case.newest > case.revoked:
         sequence = case.newest
         world.guarded(lambda: world.clients.reveal(world.context, case, sequence))
@@ -162,9 +163,11 @@ def _what(world: SimWorld, tx: Transaction) -> tuple[Case | None, str]:
 
 
 def move(world: SimWorld, source: random.Random) -> None:
-    """The chain moves between two calls of the tower: a block, or a reorg of one."""
-    if source.random() < 0.5 and world.chain.height > world.bottom and allows_reorg(world, 1, 2):
-        play_reorg(world, 1, source.randint(1, 2), source)
+    """The chain moves between two calls of the tower: a block, or a reorg that may reach below the tower's cursor."""
+    depth = source.choice((1, 1, 2, 3))
+    deep_enough = world.chain.height - world.bottom >= depth
+    if source.random() < 0.5 and deep_enough and allows_reorg(world, depth, depth + 1):
+        play_reorg(world, depth, depth + source.randint(0, 1), source)
     elif allows_blocks(world, 2):
         world.mine()
 

@@ -20,6 +20,9 @@ CALLS_PER_PASS = 3_000
 AT_A_POINT = 0.4
 """A block passes ten points and commits on its way into the log: this share of the rate is one crash in some passes."""
 
+BEFORE_A_COMMIT = frozenset({"connect:before", "disconnect:before", "prepare_commit:before", "bump_commit:before"})
+"""Points at which the tower has decided on what it read, and has not stored it."""
+
 UNKNOWN_CODES = ((-1, "something new"), (-26, "a-reason-of-tomorrow"), (-32603, "internal error"), (-26, "odd-rule"))
 """Refusals that no release of a node has: they mean nothing, so they must be asked again."""
 
@@ -33,19 +36,26 @@ class BusyLoop(BaseException):
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Probabilities: a failing call, a crash at a point, a chain that moves between calls, an unknown refusal."""
+    """Probabilities: a failing call, a crash at a point, a chain that moves between calls, an unknown refusal.
+
+    `upload` is that of a client that is faster: its state is stored between a decision of the tower and its commit.
+    """
 
     rpc: float = 0.0
     crash: float = 0.0
     move: float = 0.0
     refusal: float = 0.0
+    upload: float = 0.0
 
 
 CALM = Rates()
 
 
 class Faults:
-    """Hooks for the node, the store and the failpoints. `move` lets the chain move; it is set by the world."""
+    """Hooks for the node, the store and the failpoints.
+
+    `move` lets the chain move, `upload` a client speak; both are set by the world.
+    """
 
     def __init__(self) -> None:
         self.rates = CALM
@@ -54,7 +64,8 @@ class Faults:
         self.calls = 0
         self.broken_calls = 0
         self.move: Callable[[], None] = lambda: None
-        self._moving = False
+        self.upload: Callable[[], None] = lambda: None
+        self._moving = self._uploading = False
 
     def set(self, rates: Rates, source: random.Random) -> None:
         """The rates of a step."""
@@ -100,7 +111,16 @@ class Faults:
 
     def failpoint(self, name: str) -> None:
         """A named point of the program, or a commit."""
-        if self.rates is not CALM and self._happens(self.rates.crash * AT_A_POINT):
+        if self.rates is CALM:
+            return
+        if name in BEFORE_A_COMMIT and not self._uploading and self._happens(self.rates.upload):
+            self._uploading = True
+            self.counts["upload_between"] += 1
+            try:
+                self.upload()
+            finally:
+                self._uploading = False
+        if self._happens(self.rates.crash * AT_A_POINT):
             self.counts["crash"] += 1
             self.counts["crash_at_" + name] += 1
             raise Crash(name)

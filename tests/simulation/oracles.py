@@ -14,6 +14,7 @@ from domain.chain import make_outpoint
 from domain.channel_fold import fold
 from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, CursorStarted, SpendKind
 from domain.status import ChannelStatus
+from domain.units import FINAL_DEPTH
 from projections.catalog import PROJECTIONS, TABLES
 from projections.projector import Projector
 from tests.fakes.rows import MemoryRows
@@ -158,6 +159,7 @@ def o4_cursor(world: SimWorld) -> None:
     if (cursor.height, cursor.hash) != (tip.height, tip.hash):
         raise Violation("O4", f"the cursor stands at {cursor.height}, the node at {tip.height}, or on another block")
     walk: list[tuple[int, bytes]] = []
+    left: set[bytes] = set()
     for event in world.store.read_stream(CHAIN_STREAM):
         payload = event.payload
         match payload:
@@ -168,8 +170,12 @@ def o4_cursor(world: SimWorld) -> None:
                     raise Violation(
                         "O4", f"block {payload.block.height} was connected on another block than its parent"
                     )
+                # Branches of the model never win again: such a block had only been unknown to the node for a while.
+                if payload.block.hash in left:
+                    raise Violation("O4", f"block {payload.block.height} was disconnected although no branch beat it")
                 walk.append((payload.block.height, payload.block.hash))
             case BlockDisconnected():
+                left.add(payload.block.hash)
                 if (payload.block.height, payload.block.hash) != walk.pop():
                     raise Violation("O4", f"block {payload.block.height} was disconnected and was not the tip")
     if walk[-1] != (tip.height, tip.hash):
@@ -212,6 +218,23 @@ def resolved_as_due(world: SimWorld) -> None:
         due = _due_status(world, case, end)
         if due is not None and status not in (due, ChannelStatus.RESOLVED):
             raise Violation("O3", f"channel {case.channel.index} is {status} and should be {due}")
+
+
+def resolved_in_time(world: SimWorld) -> None:
+    """A case is over at 100 confirmations of its last transaction, not before and not never (part of O3)."""
+    tip = world.chain.height
+    for case in world.cases:
+        end = end_of(world, case)
+        if not world.store.version(case.stream) or end.spend is None:
+            continue
+        channel = world.channels.load(case.stream)
+        last = end.height if end.spend.kind == "coop" else end.taken_at if _is_punished(world, case, end) else None
+        if last is not None and tip - last + 1 >= FINAL_DEPTH and channel.resolved is None:
+            raise Violation("O3", f"channel {case.channel.index} is {channel.status} after {tip - last + 1} blocks")
+
+
+def _is_punished(world: SimWorld, case: Case, end: End) -> bool:
+    return _is_breach(case, end) and bool(end.taker) and _is_penalty(world, case, end.taker)
 
 
 def _due_status(world: SimWorld, case: Case, end: End) -> ChannelStatus | None:

@@ -21,6 +21,7 @@ FAULTS = (
     ("rpc_before", "RPC failed before its effect"),
     ("rpc_after", "RPC failed after its effect"),
     ("chain_move", "chain moved between two calls"),
+    ("upload_between", "uploads in the middle of a pass"),
     ("unknown_refusal", "unknown refusals"),
     ("evictions", "penalties evicted"),
     ("feerate_jumps", "feerate jumps"),

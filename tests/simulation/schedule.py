@@ -105,9 +105,16 @@ def open_channels(world: SimWorld) -> None:
 
 def _step(world: SimWorld, source: random.Random) -> None:
     choice = source.choice
-    rates = Rates(choice((0, 0.02, 0.2)), choice((0, 0.01, 0.1)), choice((0, 0, 0.02)), choice((0.05, 0.05, 0.3)))
+    rates = Rates(
+        rpc=choice((0, 0.02, 0.2)),
+        crash=choice((0, 0.01, 0.1)),
+        move=choice((0, 0, 0.02)),
+        refusal=choice((0.05, 0.05, 0.3)),
+        upload=choice((0, 0.02, 0.1)),
+    )
     world.faults.set(rates, source)
     world.faults.move = lambda: move(world, source)
+    world.faults.upload = lambda: _upload(world, source)
     _end_troubles(world)
     for probability, action in ACTIONS:
         if source.random() < probability:
@@ -127,6 +134,13 @@ def _step(world: SimWorld, source: random.Random) -> None:
 def _client(world: SimWorld, source: random.Random) -> None:
     case = source.choice(world.cases)
     world.guarded(lambda: world.clients.act(world.context, case, source))
+    excuse(world, case)
+
+
+def _upload(world: SimWorld, source: random.Random) -> None:
+    """A client speaks in the middle of a pass."""
+    case = source.choice(world.cases)
+    world.clients.act(world.context, case, source)
     excuse(world, case)
 
 
@@ -204,6 +218,7 @@ def _judge(world: SimWorld) -> None:
     oracles.o3_scan(world)
     oracles.o3_mempool(world)
     oracles.resolved_as_due(world)
+    oracles.resolved_in_time(world)
     oracles.o4_cursor(world)
     oracles.o7_quiet(world)
     oracles.o8_bounded(world)

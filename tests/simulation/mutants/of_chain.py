@@ -126,9 +126,7 @@ def _equal_is_behind(
     return cursors.next_move(cursor, node_tip=node_tip, node_work=node_work - 1, is_active=is_active)
 
 
-def _short_memory(
-    cursor: ChainCursor | None, event: cursors.Envelope, limit: int = cursors.UNDO_LIMIT
-) -> ChainCursor:
+def _short_memory(cursor: ChainCursor | None, event: cursors.Envelope, limit: int = cursors.UNDO_LIMIT) -> ChainCursor:
     return _evolve(cursor, event, 6)
 
 
@@ -364,4 +362,3 @@ VERDICTS: Sequence[Mutant] = (
 )
 
 __all__ = ["NO_SECOND_DETECTOR", "VERDICTS", "WALK"]
-

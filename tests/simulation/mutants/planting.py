@@ -1,7 +1,7 @@
 """What a planted bug is, and how it gets into the program for a while.
 
-    with planted(mutant):
-        play(seed)                # raises `Failed` if the schedule finds it
+with planted(mutant):
+    play(seed)                # raises `Failed` if the schedule finds it
 """
 
 from __future__ import annotations
