@@ -252,15 +252,20 @@ def test_scenario_B21_settlement_is_valid_one_block_after_the_deadline(world: Wo
     assert "" == world.node.test_accept(settlement)
 
 
-def test_scenario_B23_capacity_small_fee_high(make_world: MakeWorld) -> None:
-    """20,000 sat at 300 sat/vB: each bid leaves at least dust, and the last one, of all but dust, is mined."""
+def estimating(feerate: float) -> Callable[[BitcoindNode], FaultyNode]:
+    """A node that always gives this estimate, sat/vB."""
 
-    def dear(adapter: BitcoindNode) -> FaultyNode:
+    def made(adapter: BitcoindNode) -> FaultyNode:
         port = FaultyNode(adapter)
-        port.faults["fee_market"] = lambda targets: Market(1.0, 1.0, 1.0, tuple((each, 300.0) for each in targets))
+        port.faults["fee_market"] = lambda targets: Market(1.0, 1.0, 1.0, tuple((each, feerate) for each in targets))
         return port
 
-    world = make_world(node_port=dear)
+    return made
+
+
+def test_scenario_B23_capacity_small_fee_high(make_world: MakeWorld) -> None:
+    """20,000 sat at 300 sat/vB: each bid leaves at least dust, and the last one, of all but dust, is mined."""
+    world = make_world(node_port=estimating(300.0))
     pair = world.open(updates=2, balances=(10_000, 10_000), challenge_period=12)
     world.node.generate_block([pair.commitment(Side.A, 1)])
     world.look()
@@ -275,6 +280,25 @@ def test_scenario_B23_capacity_small_fee_high(make_world: MakeWorld) -> None:
     assert dust_limit(standing.outputs[0].spk) == left[-1] == standing.outputs[0].value
     assert world.node.height() == world.height_of(standing.txid)
     assert world.status(pair) == "PUNISHED"
+
+
+@pytest.mark.parametrize(("estimate", "first"), [(0.0, 123), (10_000_000.0, 21_093)])
+def test_fault_M4_absurd_estimates_neither_stop_nor_burn(make_world: MakeWorld, estimate: float, first: int) -> None:
+    """The first bid is the floor or the ceiling of its block, later ones follow, and the penalty confirms."""
+    world = make_world(node_port=estimating(estimate))
+    pair = world.open(updates=2, challenge_period=144)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look()
+    bid = only(world, pair, PenaltyPrepared).fee
+    mine_empty(world, tip=world.node.height() + 20)
+    bids = [each.fee for each in world.events(pair, PenaltyPrepared)]  # type: ignore[attr-defined]
+    world.node.mine(1)
+    world.look()
+
+    assert first == bid
+    assert sorted(bids) == bids
+    assert 50_000 > bids[-1]
+    assert "PUNISHED" == world.status(pair)
 
 
 # ── something is missing ─────────────────────────────────────────────────────────────────────────────────
