@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from domain.units import FINAL_DEPTH, SOFT_FINAL_DEPTH
 
+PROMISED_REORG, PROMISED_OUTAGE, LAST_BLOCKS = 24, 100, 6
+"""No loss if a reorganization, an outage and the last blocks, in which all has to work, fit into T (docs/promises.md).
+
+Deepest reorganizations of mainnet so far: 53 blocks in August 2010, 24 in March 2013, 6 in July 2015.
+"""
+
 
 def deadline(commitment_height: int, challenge_period: int) -> int:
     """`D = h_c + T - 1`: the last height at which the penalty has no competitor."""

@@ -191,6 +191,7 @@ async def test_the_towers_own_state(tower: Bench, http: httpx.AsyncClient, pair:
     assert (info["height"], info["tip_hash"], info["lag"]) == (200, "00" * 31 + "01", 3)
     assert (info["channels"], info["capacity"]) == (1, 1_000_000)
     assert (info["operational"], info["watching"], info["phase"]) == (True, False, "degraded")
+    assert {"reorg": 24, "outage": 100, "last_blocks": 6, "min_challenge_period": 1} == info["promise"]
 
 
 @pytest.mark.asyncio

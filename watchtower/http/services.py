@@ -8,6 +8,7 @@ import msgspec
 
 from domain.contract.header import VERSION as PROTOCOL_VERSION
 from domain.contract.params import SEGWIT, TAPROOT
+from domain.deadlines import LAST_BLOCKS, PROMISED_OUTAGE, PROMISED_REORG
 from watchtower.channels import queries
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.context import Context
@@ -24,6 +25,7 @@ from watchtower.wire.api import (
     ChannelBody,
     ChannelPage,
     FundingBody,
+    PromiseBody,
     ReadyBody,
     RegisterRequest,
     RevocationRequest,
@@ -102,6 +104,12 @@ def bind(
             channels=channels,
             capacity=capacity,
             lag=now.lag,
+            promise=PromiseBody(
+                reorg=PROMISED_REORG,
+                outage=PROMISED_OUTAGE,
+                last_blocks=LAST_BLOCKS,
+                min_challenge_period=context.policy.params.min_challenge_period,
+            ),
         )
 
     def ready() -> ReadyBody:

@@ -215,6 +215,19 @@ class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
+class PromiseBody(msgspec.Struct, frozen=True, kw_only=True):
+    """No loss if `reorg` + `outage` + `last_blocks` is at most T, all in blocks (docs/promises.md).
+
+    `reorg` and `outage` are the pair that is promised together for T = 144; `min_challenge_period` is the shortest T
+    that is accepted here.
+    """
+
+    reorg: int
+    outage: int
+    last_blocks: int
+    min_challenge_period: int
+
+
 class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
     """`GET /v1/info`: the service's own state. `profiles` are those of new channels: 0 with Taproot, 1 without."""
 
@@ -233,6 +246,7 @@ class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
     channels: int
     capacity: int
     lag: int | None
+    promise: PromiseBody
 
 
 class AliveBody(msgspec.Struct, frozen=True, kw_only=True):
