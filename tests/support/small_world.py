@@ -41,12 +41,18 @@ HISTORY = 110
 class SmallWorld:
     """Chain, node, tower and one channel. `points` are the failpoints that were passed."""
 
-    def __init__(self, *, undo_limit: int = 2016, wrap: Callable[[ModelNode], Any] = lambda node: node) -> None:
+    def __init__(
+        self,
+        *,
+        undo_limit: int = 2016,
+        blocks_per_pass: int = 2016,
+        wrap: Callable[[ModelNode], Any] = lambda node: node,
+    ) -> None:
         self.chain = ModelChain()
         self.chain.mine_many(HISTORY)
         self.node = ModelNode(self.chain)
         self.port: Node = wrap(self.node)
-        self.undo_limit = undo_limit
+        self.undo_limit, self.blocks_per_pass = undo_limit, blocks_per_pass
         self.points: list[str] = []
         self.store = ModelStore(chain_hash("regtest"))
         self.keystore = MemoryKeystore()
@@ -70,7 +76,7 @@ class SmallWorld:
             clock=self.clock,
             rng=bytes,
             failpoint=self.points.append,
-            settings=TowerSettings("regtest", undo_limit=self.undo_limit),
+            settings=TowerSettings("regtest", undo_limit=self.undo_limit, blocks_per_pass=self.blocks_per_pass),
         )
         self.context = Context(
             store=self.store,

@@ -19,6 +19,7 @@ from domain.events import (
 )
 from tests.simulation.node import ModelNode
 from tests.support.small_world import SWEEP, SmallWorld
+from watchtower.chain import audit
 from watchtower.chain.fetch import PATIENCE
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.node.blocks import BlockUnparseable
@@ -527,3 +528,16 @@ def test_the_failpoints_of_the_chain_are_passed() -> None:
     names = ("block_fetch", "block_parse", "connect", "disconnect", "breach_commit", "confirm_commit", "resolve_commit")
     wanted = {f"{name}:{when}" for name in (*names, "audit_query") for when in ("before", "after")}
     assert set() == wanted - set(world.points)
+
+
+def test_the_pass_that_catches_up_after_a_start_compares_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many blocks were missed: nobody is told that the tower watches before the whole round."""
+    monkeypatch.setattr(audit, "SLICE", 1)
+    world = opened(blocks_per_pass=10)
+    world.chain.mine_many(15)
+
+    behind = world.restart()
+    caught_up = world.look()
+
+    assert (0, 1) == (behind.audit.rounds, caught_up.audit.rounds)
+    assert (True, False) == (behind.follow.moved_again, caught_up.follow.moved_again)
