@@ -158,8 +158,13 @@ def o4_cursor(world: SimWorld) -> None:
     cursor, tip = world.tower.follower.cursor, world.chain.ledger.tip
     if (cursor.height, cursor.hash) != (tip.height, tip.hash):
         raise Violation("O4", f"the cursor stands at {cursor.height}, the node at {tip.height}, or on another block")
+    if o4_walk(world) != (tip.height, tip.hash):
+        raise Violation("O4", "the walk of the log does not lead to the node's tip")
+
+
+def o4_walk(world: SimWorld) -> tuple[int, bytes]:
+    """The log's connects and disconnects are a walk; returns the height and hash at its end."""
     walk: list[tuple[int, bytes]] = []
-    left: set[bytes] = set()
     for event in world.store.read_stream(CHAIN_STREAM):
         payload = event.payload
         match payload:
@@ -170,16 +175,22 @@ def o4_cursor(world: SimWorld) -> None:
                     raise Violation(
                         "O4", f"block {payload.block.height} was connected on another block than its parent"
                     )
-                # Branches of the model never win again: such a block had only been unknown to the node for a while.
-                if payload.block.hash in left:
-                    raise Violation("O4", f"block {payload.block.height} was disconnected although no branch beat it")
                 walk.append((payload.block.height, payload.block.hash))
             case BlockDisconnected():
-                left.add(payload.block.hash)
                 if (payload.block.height, payload.block.hash) != walk.pop():
                     raise Violation("O4", f"block {payload.block.height} was disconnected and was not the tip")
-    if walk[-1] != (tip.height, tip.hash):
-        raise Violation("O4", "the walk of the log does not lead to the node's tip")
+    return walk[-1]
+
+
+def o4_undone_for_a_reason(world: SimWorld) -> None:
+    """No block was undone that the node had only lost for a while: branches of the model never win a second time."""
+    left: set[bytes] = set()
+    for event in world.store.read_stream(CHAIN_STREAM):
+        payload = event.payload
+        if isinstance(payload, BlockDisconnected):
+            left.add(payload.block.hash)
+        elif isinstance(payload, BlockConnected) and payload.block.hash in left:
+            raise Violation("O4", f"block {payload.block.height} was disconnected although no branch beat it")
 
 
 def o7_quiet(world: SimWorld) -> None:

@@ -220,6 +220,7 @@ def _judge(world: SimWorld) -> None:
     oracles.resolved_as_due(world)
     oracles.resolved_in_time(world)
     oracles.o4_cursor(world)
+    oracles.o4_undone_for_a_reason(world)
     oracles.o7_quiet(world)
     oracles.o8_bounded(world)
     oracles.o9_silent(world)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-
 import domain.cursor as cursors
 import domain.spending
 import watchtower.chain.follow
@@ -23,6 +22,7 @@ from tests.simulation.mutants.planting import Change, Mutant
 from watchtower.chain.arm import Arming
 from watchtower.chain.audit import Audit
 from watchtower.chain.facts import Facts, FollowReport
+from watchtower.chain.fetch import Fetch
 from watchtower.chain.follow import Follower
 from watchtower.chain.gap import Gap
 from watchtower.chain.mempool import MempoolWatch
@@ -218,10 +218,10 @@ WALK: Sequence[Mutant] = (
     ),
     Mutant(
         "skipped-block",
-        "a block that cannot be fetched is passed over after some tries",
+        "a block that cannot be fetched is passed over",
         "lnd lookout, #8205",
         ("O1", "O3", "O7"),
-        ((Gap, "facts", _nothing_in_it), *NO_SECOND_DETECTOR),
+        ((Fetch, "is_gone", lambda fetch, block: True), (Gap, "facts", _nothing_in_it), *NO_SECOND_DETECTOR),
     ),
     Mutant(
         "cursor-before-events",
