@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from domain.contract.scripts import dust_limit
 from domain.events import (
     AlertKind,
     BreachDetected,
+    BroadcastOutcome,
     PenaltyPrepared,
     SettleConfirmed,
     SpendConfirmed,
@@ -298,6 +300,48 @@ def test_fault_M4_absurd_estimates_neither_stop_nor_burn(make_world: MakeWorld, 
     assert first == bid
     assert sorted(bids) == bids
     assert 50_000 > bids[-1]
+    assert "PUNISHED" == world.status(pair)
+
+
+def test_fault_M6_five_refusals_for_the_fee(make_world: MakeWorld) -> None:
+    """Nobody is seen who bids more, and yet the node refuses five times: steps double until a bid stands."""
+    left = [Answer(BroadcastOutcome.INSUFFICIENT_FEE, -26, "insufficient fee")] * 5
+
+    def refusing(adapter: BitcoindNode) -> FaultyNode:
+        port = FaultyNode(adapter)
+        port.faults["broadcast"] = lambda raw: left.pop() if left else adapter.broadcast(raw)
+        return port
+
+    world = make_world(node_port=refusing)
+    pair = world.open(updates=2, challenge_period=144)
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look(passes=2)
+
+    fees = [bid.fee for bid in world.events(pair, PenaltyPrepared)]  # type: ignore[attr-defined]
+    steps = [after - before for before, after in pairwise(fees)]
+    standing = world.mempool_spender(world.contest(pair, 1))
+    assert [] == left
+    assert standing is not None
+    assert pair.params.contest_value - fees[-1] == standing.outputs[0].value
+    assert [True] * 3 == [after >= 2 * before for before, after in pairwise(steps)]
+
+
+def test_fault_M12_a_value_that_does_not_pay_is_asked_again(world: World) -> None:
+    """20,000 sat where nothing below 300 sat/vB relays: an alert, and the penalty goes out when fees have fallen."""
+    pair = world.open(updates=2, balances=(10_000, 10_000), challenge_period=24)
+    world.node.restart(["-minrelaytxfee=0.003"])
+    world.node.generate_block([pair.commitment(Side.A, 1)])
+    world.look(passes=2)
+    told = world.channel(pair).alerts
+    refused = world.mempool_spender(world.contest(pair, 1))
+    world.node.restart()
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    assert AlertKind.UNECONOMICAL_TO_PUNISH in told
+    assert refused is None
+    assert AlertKind.UNECONOMICAL_TO_PUNISH not in world.channel(pair).alerts
     assert "PUNISHED" == world.status(pair)
 
 
