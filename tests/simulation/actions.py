@@ -84,14 +84,16 @@ def child(world: SimWorld, source: random.Random) -> None:
 
 
 def reveal(world: SimWorld, source: random.Random) -> None:
-    """The cheater's secret of a state arrives late, perhaps after it was published."""
-    closed = [case for case in world.cases if case.funding in world.chain.ledger.spenders]
-    case = source.choice(closed if closed and source.random() < 0.5 else world.cases)
-    if 0 <= case.newest < len(case.channel.uploads) and case.newest > case.revoked:
-        sequence = case.newest
-        world.guarded(lambda: world.clients.reveal(world.context, case, sequence))
-        excuse(world, case)
-        world.tell(f"secret of state {sequence} of {case.channel.index}")
+    """The cheater's secret of the newest state arrives without the next state, perhaps after it was published."""
+    able = [case for case in world.cases if case.revoked < case.newest < len(case.channel.uploads)]
+    closed = [case for case in able if _is_confirmed(world, case)]
+    if not able:
+        return
+    case = source.choice(closed if closed and source.random() < 0.7 else able)
+    sequence = case.newest
+    world.guarded(lambda: world.clients.reveal(world.context, case, sequence))
+    excuse(world, case)
+    world.tell(f"secret of state {sequence} of {case.channel.index}")
 
 
 def _publish(world: SimWorld, case: Case, raw: bytes, source: random.Random, what: str) -> None:

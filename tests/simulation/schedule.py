@@ -34,6 +34,9 @@ FILES_EVERY = 100
 
 EXTRA_BLOCKS = 10
 
+CALM_MOMENT = 0.03
+"""Share of the steps at whose end the log is compared with the world."""
+
 
 class Result(msgspec.Struct, frozen=True):
     """What a schedule went through; `log` are the stored rows, `told` the lines of the trace."""
@@ -127,8 +130,21 @@ def _step(world: SimWorld, source: random.Random) -> None:
         _block(world)
         for _ in range(passes.count(number) + (passes.count(3) if number == blocks - 1 else 0)):
             _look(world, source)
+    if source.random() < CALM_MOMENT:
+        _calm_moment(world)
     if world.bounded:
         oracles.o1_safety(world)
+
+
+def _calm_moment(world: SimWorld) -> None:
+    """Everything is in order for two passes: then the log says what is the case, without a block more."""
+    world.tell("calm")
+    world.clean_pass()
+    oracles.o7_quiet(world)
+    world.clean_pass()  # the first one may have sent a commitment again, which the next look finds
+    oracles.o3_scan(world)
+    oracles.o3_mempool(world)
+    oracles.o4_cursor(world)
 
 
 def _client(world: SimWorld, source: random.Random) -> None:
@@ -182,12 +198,7 @@ def _finish(world: SimWorld) -> None:
     world.miners.censored_until = world.miners.empty_until = 0
     if world.random.random() < 0.3:
         _last_turn(world)
-    world.clean_pass()
-    oracles.o7_quiet(world)
-    oracles.o3_scan(world)
-    oracles.o4_cursor(world)
-    world.clean_pass()  # the first one may have sent a commitment again, which the next look finds
-    oracles.o3_mempool(world)
+    _calm_moment(world)
     longest = max(case.channel.period for case in world.cases)
     for _ in range(longest + EXTRA_BLOCKS):
         world.mine()

@@ -9,12 +9,12 @@ import domain.spending
 import watchtower.chain.follow
 import watchtower.chain.mempool
 import watchtower.chain.scan
-from domain.chain import BlockHeader, BlockRef, chain_hash
+from domain.chain import BlockHeader, BlockRef, chain_hash, work_of_bits
 from domain.channel import Channel
 from domain.classifier import Verdict, encoded_number
 from domain.cursor import ChainCursor, Move
 from domain.deadlines import depth
-from domain.events import CHAIN_STREAM, BlockConnected, Payload, Source, SpendKind, envelopes
+from domain.events import CHAIN_STREAM, BlockConnected, Envelope, Payload, Source, SpendKind, envelopes
 from domain.spending import matured
 from domain.transaction import Transaction
 from domain.units import FINAL_DEPTH
@@ -27,7 +27,7 @@ from watchtower.chain.follow import Follower
 from watchtower.chain.gap import Gap
 from watchtower.chain.mempool import MempoolWatch
 from watchtower.chain.scan import BlockScan
-from watchtower.ports import BlockNotAvailable
+from watchtower.ports import NodeError
 from watchtower.responder.runs import RespondReport
 from watchtower.tower import Hints, PassReport, Tower
 
@@ -44,7 +44,7 @@ NO_SECOND_DETECTOR: tuple[Change, ...] = (
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────
 
 _start, _follow, _run_pass = Follower.start, Follower.follow, Tower.run_pass
-_undo, _mature = watchtower.chain.follow.disconnected, BlockScan.mature
+_undo = domain.spending.disconnected
 
 
 def _start_at_the_tip(follower: Follower) -> ChainCursor:
@@ -103,7 +103,7 @@ def _connected_unchecked(cursor: ChainCursor, header: BlockHeader, source: Sourc
         block=BlockRef(cursor.height + 1, header.hash),
         prev=header.prev,
         header=header.raw,
-        chainwork=cursors._work_bytes(cursor.chainwork + cursors.work_of_bits(header.bits)),
+        chainwork=cursors._work_bytes(cursor.chainwork + work_of_bits(header.bits)),
         source=source,
     )
 
@@ -126,7 +126,7 @@ def _equal_is_behind(
     return cursors.next_move(cursor, node_tip=node_tip, node_work=node_work - 1, is_active=is_active)
 
 
-def _short_memory(cursor: ChainCursor | None, event: cursors.Envelope, limit: int = cursors.UNDO_LIMIT) -> ChainCursor:
+def _short_memory(cursor: ChainCursor | None, event: Envelope, limit: int = cursors.UNDO_LIMIT) -> ChainCursor:
     return _evolve(cursor, event, 6)
 
 
@@ -137,7 +137,7 @@ def _again_at_once(follower: Follower, source: Source = Source.BLOCK) -> FollowR
     while True:
         try:
             return _follow(follower, source)
-        except BlockNotAvailable:
+        except NodeError:
             continue
 
 
@@ -281,7 +281,7 @@ WALK: Sequence[Mutant] = (
     ),
     Mutant(
         "busy-loop",
-        "a block that is missing is asked for again at once, for ever",
+        "a node in trouble is asked again at once, for ever",
         "own",
         ("O8",),
         ((Follower, "follow", _again_at_once),),
@@ -322,7 +322,7 @@ VERDICTS: Sequence[Mutant] = (
         "a secret that comes after the close changes nothing",
         "own",
         ("O1", "O3"),
-        ((MempoolWatch, "_classify_again", lambda watch, stream: None),),
+        ((MempoolWatch, "classify_again", lambda watch: None),),
     ),
     Mutant(
         "judged-by-its-number",

@@ -10,7 +10,6 @@ import msgspec
 
 import domain.fees
 import domain.punishing
-import watchtower.responder.punish as punishing
 from domain.contract.penalty import penalty_vsize
 from domain.deadlines import remaining
 from domain.punishing import Price
@@ -18,7 +17,7 @@ from tests.simulation.mutants.planting import Mutant
 from watchtower.responder.punish import Case, Due, Punisher
 from watchtower.responder.runs import Run, View
 
-_price, _next, _decide, _shares = punishing.price, Punisher._next, Punisher._decide, domain.fees._shares
+_next, _decide, _shares = Punisher._next, Punisher._decide, domain.fees._shares
 
 
 def _priced(change: Callable[[Case, Price], int | None]) -> Callable[[Punisher, Case, Price, View], Due | None]:

@@ -8,22 +8,22 @@ import structlog
 
 import tests.simulation.clients
 from domain.channel import Channel
-from domain.events import Envelope
+from projections.projector import Projector, Rows
+from projections.tables import Projection
 from tests.simulation.faults import Crash
 from tests.simulation.mutants.planting import Mutant
 from watchtower.channels import accept_state as accepting
 from watchtower.channels.accept_state import Accepted
 from watchtower.channels.context import Context
 from watchtower.channels.reading import content_of
-from watchtower.ports import StoreError
-from watchtower.responder.journal import Journal, _evolved
+from watchtower.ports import EventStore, StoreError
 from watchtower.responder.punish import Case, Punisher
 from watchtower.responder.runs import Run, View
 from watchtower.wire.api import UpdateAnswer, UpdateRequest
 from watchtower.wire.hexes import Hex32
 
 _accept = accepting.accept_state
-_open = Punisher._open
+_open, _made = Punisher._open, Projector.__init__
 
 
 def _answered_first(context: Context, stream: str, request: UpdateRequest) -> Accepted:
@@ -42,10 +42,10 @@ def _answered_first(context: Context, stream: str, request: UpdateRequest) -> Ac
         return Accepted(answer, duplicate=False)
 
 
-def _kept_anyway(journal: Journal, channel: Channel, placed: Sequence[Envelope]) -> Channel:
-    after = _evolved(channel, placed)
-    journal._channels.keep(after)
-    return after
+def _taken_for_current(projector: Projector, log: EventStore, rows: Rows, projections: Sequence[Projection]) -> None:
+    _made(projector, log, rows, projections)
+    if projector._position:
+        projector._position = log.last_id()
 
 
 def _told(punisher: Punisher, channel: Channel, view: View, run: Run) -> Case | None:
@@ -62,11 +62,11 @@ STORAGE: Sequence[Mutant] = (
         ((tests.simulation.clients, "accept_state", _answered_first),),
     ),
     Mutant(
-        "kept-although-refused",
-        "a channel in memory has events that the log refused",
+        "views-taken-for-current",
+        "after a restart the views count as up to date",
         "own",
         ("O1", "O3", "O7"),
-        ((Journal, "_noted", _kept_anyway),),
+        ((Projector, "__init__", _taken_for_current),),
     ),
     Mutant(
         "secret-in-the-log",
