@@ -9,9 +9,15 @@ from collections.abc import Mapping
 import zmq
 
 from domain.transaction import Transaction
+from watchtower.devnode.regtest import ZMQ_TOPICS
 from watchtower.node.blocks import transaction_inputs
 
 CLOSING_MS = 100
+NOTHING_DROPPED = tuple(f"-zmqpub{topic}hwm=0" for topic in ZMQ_TOPICS)
+"""For the node: else it throws messages away when thousands come at once, and the clock stands still.
+
+All topics share one socket, and the node takes the limit of the first of them.
+"""
 
 
 class FrameClock:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from domain.chain import make_outpoint
 from domain.units import Side
-from tests.bench.frames import FrameClock
+from tests.bench.frames import NOTHING_DROPPED, FrameClock
 from tests.bench.restart import cpu_seconds
 from tests.bench.scale import Scale
 from tests.bench.storm import copy_blocks, fill
@@ -51,7 +51,10 @@ def figures(reorg: Reorg) -> dict[str, float]:
 
 def play(scale: Scale, directory: Path) -> Reorg:
     """Let everybody cheat and be punished, bury it, then give the node the other chain, which has one block more."""
-    with RegtestNode.start(directory / "node") as node, RegtestNode.start(directory / "other") as other:
+    with (
+        RegtestNode.start(directory / "node", extra_args=NOTHING_DROPPED) as node,
+        RegtestNode.start(directory / "other") as other,
+    ):
         pairs = funded_pairs(node, scale.storm_breaches, updates=2)
         tower = fill(node, directory / "tower", pairs)
         copy_blocks(node, other)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from domain.chain import BlockHash, BlockRef, from_display, make_outpoint
 from domain.units import Side
-from tests.bench.frames import FrameClock
+from tests.bench.frames import NOTHING_DROPPED, FrameClock
 from tests.bench.installation import Installation
 from tests.bench.scale import Scale
 from tests.support.parties import Pair
@@ -48,7 +48,10 @@ def figures(storm: Storm) -> dict[str, float]:
 
 def play(scale: Scale, directory: Path) -> Storm:
     """Fill a tower, start it as a process, let everybody cheat in one block; then send the same penalties alone."""
-    with RegtestNode.start(directory / "node") as node, RegtestNode.start(directory / "other") as other:
+    with (
+        RegtestNode.start(directory / "node", extra_args=NOTHING_DROPPED) as node,
+        RegtestNode.start(directory / "other") as other,
+    ):
         pairs = funded_pairs(node, scale.storm_breaches)
         tower = fill(node, directory / "tower", pairs)
         copy_blocks(node, other)
