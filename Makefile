@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test crash sim chaos soak bench fees format pages lock clean
+.PHONY: list setup demo check test crash sim mutants chaos soak bench fees format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ soak: $(STAMP) ## The service under faults for a while: make soak MINUTES=30; wr
 
 sim: $(STAMP) ## Play SEEDS random schedules against the tower on a model chain (default 2000)
 	$(BIN)/python -m tests.simulation --seeds 0..$(SEEDS) --workers $(WORKERS)
+
+mutants: $(STAMP) ## Plant known bugs into the tower and count the schedules that find each; writes docs/mutants.md
+	$(BIN)/python -m tests.simulation.mutants --workers $(WORKERS)
 
 bench: $(VENV)/.bench ## Measure speed and memory, print a table and write build/bench.json
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
