@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -178,6 +179,33 @@ def test_refused_policy_is_an_error(answering: Replies) -> None:
     """Without the mempool's minimum no fee can be named."""
     with pytest.raises(RpcRefused):
         answering([RpcRefused("getmempoolinfo", -1, "x"), {"feerate": Decimal("0.000125")}]).fee_market([2])
+
+
+def confirmed_as(number: int) -> dict[str, Any]:
+    """What the node says about an output with so many confirmations."""
+    return {"value": Decimal(1), "scriptPubKey": {"hex": "51"}, "confirmations": number, "bestblock": HASH}
+
+
+def test_answers_of_many_requests_come_in_the_order_of_the_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several requests are under way at once; each closes the connection that it opened in its thread."""
+    outpoints = [make_outpoint(bytes(32), vout) for vout in range(5)]
+    node, closed = BitcoindNode("http://127.0.0.1:1", "u", "p"), Semaphore(0)
+    monkeypatch.setattr(rpc, "BATCH", 2)
+    monkeypatch.setattr(node._transport, "batch", lambda calls, _: [confirmed_as(call[1][1]) for call in calls])
+    monkeypatch.setattr(node._transport, "close", closed.release)
+
+    found = node.utxos(outpoints, include_mempool=False)
+
+    assert [0, 1, 2, 3, 4] == [utxo.confirmations for utxo in found if utxo is not None]
+    assert [True, True, True, False] == [closed.acquire(blocking=False) for _ in range(4)]
+
+
+def test_one_failed_request_of_many_fails_them_all(monkeypatch: pytest.MonkeyPatch, answering: Replies) -> None:
+    """No answer is made of the others."""
+    monkeypatch.setattr(rpc, "BATCH", 1)
+
+    with pytest.raises(NodeError, match="gone"):
+        answering(NodeError("gone")).utxos([OUTPOINT] * 3, include_mempool=False)
 
 
 def test_utxo_batch_with_a_refusal_is_an_error(answering: Replies) -> None:

@@ -123,9 +123,10 @@ class Audit:
         self._asked_to = OutPoint(b"")
         self._round_clean = True
 
-    def step(self) -> bool:
+    def step(self, size: int | None = None) -> bool:
         """One slice of the round, one step of each search; False if the node's tip is not our cursor.
 
+        `size` is that of the slice, `SLICE` if it is not given.
         Raises `NodeError`. What a search finds is in the log when this returns; the next pass answers it.
         """
         cursor = self._follower.cursor
@@ -137,7 +138,7 @@ class Audit:
             return False
         if not self._ask_suspects(cursor.hash):
             return False
-        if self._asked_to is not None and not self._ask_slice(cursor.tip):
+        if self._asked_to is not None and not self._ask_slice(cursor.tip, size or SLICE):
             return False
         for stream in list(self._suspects):
             self._search(stream)
@@ -165,9 +166,9 @@ class Audit:
                 del self._suspects[stream]
         return True
 
-    def _ask_slice(self, tip: BlockRef) -> bool:
+    def _ask_slice(self, tip: BlockRef, size: int) -> bool:
         assert self._asked_to is not None
-        outpoints = self._models.funding_outpoints(self._asked_to, SLICE)
+        outpoints = self._models.funding_outpoints(self._asked_to, size)
         answers = self._answers(outpoints, tip.hash) if outpoints else []
         if answers is None:
             return False
@@ -177,7 +178,7 @@ class Audit:
                 # What is there and should be there needs no look at the channel.
                 if utxo is None or stream in contested:
                     self._judge(stream, utxo, tip)
-        self._asked_to = outpoints[-1] if len(outpoints) == SLICE else None
+        self._asked_to = outpoints[-1] if len(outpoints) == size else None
         if self._asked_to is None:
             self._rounds += 1
             self._height = tip.height

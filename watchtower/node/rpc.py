@@ -8,6 +8,7 @@ restricted to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +41,9 @@ PEERS_ASKED = 3
 
 BATCH = 1000
 """Questions per request: about 0.1 MB each way, and 20 ms of the node's time."""
+
+AHEAD = 2
+"""Requests under way at once where one answer needs several: fewer than the connections that we may have."""
 
 INVALID_ADDRESS_OR_KEY = -5
 INVALID_PARAMETER = -8
@@ -193,15 +197,34 @@ class BitcoindNode:
     def utxos(self, outpoints: Sequence[OutPoint], include_mempool: bool) -> list[Utxo | None]:
         """See the port."""
         found: list[Utxo | None] = []
-        for chunk in _chunks(outpoints):
-            calls = [("gettxout", (*_place(outpoint), include_mempool)) for outpoint in chunk]
-            replies = self._transport.batch(calls, self._seconds)
+        chunks = (
+            [("gettxout", (*_place(outpoint), include_mempool)) for outpoint in chunk] for chunk in _chunks(outpoints)
+        )
+        for replies in self._batches(list(chunks)):
             for reply in replies:
                 if isinstance(reply, NodeError):
                     raise reply
             with _decoding("gettxout"):
                 found += [None if reply is None else _utxo(reply) for reply in replies]
         return found
+
+    def _batches(self, batches: Sequence[Sequence[tuple[str, Sequence[object]]]]) -> Iterator[list[Any]]:
+        """Replies of many batches, in order; the node works on the next ones while these are read."""
+
+        def ask(calls: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
+            try:
+                return self._transport.batch(calls, self._seconds)
+            finally:
+                self._transport.close()  # of this thread, which ends with the question
+
+        if len(batches) < 2:
+            yield from (self._transport.batch(calls, self._seconds) for calls in batches)
+            return
+        pool = ThreadPoolExecutor(AHEAD, "node")
+        try:
+            yield from pool.map(ask, batches)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def mempool_spenders(self, outpoints: Sequence[OutPoint]) -> dict[OutPoint, Txid]:
         """See the port. Answers that name a confirmed spender (Core 31 with -txospenderindex) are left out."""
