@@ -127,6 +127,7 @@ class Parts:
             self.channels,
             damaged=self.store.damaged,
             one_owner=self.settings.policy.registration != "open",
+            release=self._release_reserve,
         )
         self.second = second_node(settings, stack)
         self.tower = self._build_tower()

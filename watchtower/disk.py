@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -53,7 +54,7 @@ class Disk:
         """Give up the reserve; False if there is none."""
         try:
             self._reserve.unlink()
-        except FileNotFoundError:
+        except OSError:  # there is none, or the whole file system takes no changes
             return False
         _log.error("reserve_released", bytes=self._size)
         return True
@@ -62,12 +63,15 @@ class Disk:
         if not self._size or self._reserve.exists() or free < self._low + 2 * self._size:
             return
         building = self._reserve.with_name("reserve.new")
-        descriptor = os.open(building, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        # A disk that takes no reserve is no reason to stop watching; the next look tries again.
         try:
-            os.posix_fallocate(descriptor, 0, self._size)
+            with open(building, "wb", opener=_private) as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
+            building.rename(self._reserve)
         except OSError:
-            building.unlink()
-            return
-        finally:
-            os.close(descriptor)
-        building.rename(self._reserve)
+            with suppress(OSError):
+                building.unlink()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

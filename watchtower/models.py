@@ -6,7 +6,7 @@ in dictionaries here. `catch_up` is called by the pass thread; `watched` may be 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from threading import Lock
 
 from domain.chain import OutPoint
@@ -21,7 +21,7 @@ from projections.projector import Projector, Rows
 from projections.tables import Change, Key, Row, Table
 from projections.watch_index import Role
 from projections.watch_set import WatchSet
-from watchtower.ports import PendingFunding, StoreError
+from watchtower.ports import PendingFunding, StoreError, StoreFull
 from watchtower.repository import Channels
 
 PAGE = 10_000
@@ -47,7 +47,10 @@ class LiveModels:
         *,
         one_owner: bool = True,
         damaged: Container[str] = frozenset(),
+        release: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`release` makes space, once (True: it did), when the views find none."""
+        self._release = release
         self._projector = projector
         self._rows = rows
         self._channels = channels
@@ -103,13 +106,21 @@ class LiveModels:
         """
         with self._lock:
             try:
-                for changes in self._projector.catch_up():
-                    self._apply(changes)
+                try:
+                    self._apply_committed()
+                except StoreFull:
+                    if not self._release():
+                        raise
+                    self._apply_committed()
                 self._waiting = []
             except StoreError:
                 streams = self._projector.waiting()
                 self._waiting = sorted(stream for stream in streams if _is_channel(stream))
                 raise
+
+    def _apply_committed(self) -> None:
+        for changes in self._projector.catch_up():
+            self._apply(changes)
 
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from domain.events import Envelope, Recorded
+from projections.catalog import PROJECTIONS
+from projections.projector import Batch, Projector
+from tests.fakes.rows import MemoryRows
+from tests.support.small_world import SmallWorld
 from tests.support.stores import new_log, note
+from watchtower.models import LiveModels
 from watchtower.ports import StoreBroken, StoreConflict, StoreError, StoreFull
 from watchtower.store import overflow
 from watchtower.store.create import open_store
@@ -177,3 +183,35 @@ def test_fault_P4_no_flood_of_clients_keeps_a_fact_from_being_held(log: SqliteEv
         go_on.set()
 
         assert (2, 3) == (first.result(10), fact.result(10))
+
+
+def test_fault_P4_the_views_get_the_reserve_too() -> None:
+    """They may be the first that find no space: without them nobody looks at the next block."""
+    world = SmallWorld()
+    world.open()
+    full = [True]
+    rows = FullRows(full)
+    models = LiveModels(
+        Projector(world.store, rows, PROJECTIONS), rows, world.channels, release=lambda: bool(full and full.pop())
+    )
+
+    models.catch_up()
+
+    assert world.store.last_id() == models.position
+    assert [] == full
+
+
+class FullRows(MemoryRows):
+    """Rows that find no space as long as `full` has an element."""
+
+    def __init__(self, full: list[bool]) -> None:
+        super().__init__()
+        self._full = full
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Refuse or store."""
+        if self._full:
+            raise FULL
+        with super().batch() as staged:
+            yield staged

@@ -306,3 +306,23 @@ def test_fault_P4_the_reserve_is_given_up_once_and_made_again(space: Space, tmp_
 
     assert (MEGABYTE, [True, False], True) == (made, released, missing)
     assert (tmp_path / "reserve").exists()
+
+
+def test_a_disk_that_takes_no_changes_ends_nothing(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the look of every second nor whoever needs the reserve may fail for it: the tower has to watch on."""
+
+    def read_only(*_args: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    (tmp_path / "reserve").mkdir()
+    refused = space.disk.release()
+    (tmp_path / "reserve").rmdir()
+    monkeypatch.setattr(disks.os, "open", read_only)
+
+    space.disk.look()
+
+    assert not refused
+    assert {} == space.reasons
+    assert not (tmp_path / "reserve").exists()

@@ -258,6 +258,29 @@ def test_the_log_is_folded_into_the_file_when_idle(tmp_path: Path, monkeypatch: 
         assert path.with_name("log.db-wal").stat().st_size == 0
 
 
+def test_fault_P4_a_log_that_cannot_be_folded_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without space the main file cannot grow; what is in the write-ahead log is safe, and the writer must not end."""
+    monkeypatch.setattr(group_commit, "IDLE_SECONDS", 0.01)
+    tried = threading.Event()
+
+    def no_space(_store: SqliteEventStore) -> None:
+        tried.set()
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with open_store(new_log(tmp_path)) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteEventStore, "_checkpoint_if_free", no_space)
+            store._writer._on_idle = store._checkpoint_if_free
+            store.append([note("c1", 1)])
+            assert tried.wait(5)
+            store._writer._on_idle = lambda: None
+
+        assert 3 == store.append([note("c1", 2)])
+        assert not store.broken.is_set()
+
+
 def _and_set(method, event):  # type: ignore[no-untyped-def]
     def wrapped(self):  # type: ignore[no-untyped-def]
         method(self)

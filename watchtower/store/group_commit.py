@@ -115,15 +115,28 @@ class GroupCommit:
             if not group and not dirty:
                 continue
             self._busy_since = perf_counter()
+            dirty = True
             try:
-                self._commit(group) if group else self._on_idle()
+                if group:
+                    self._commit(group)
+                else:
+                    dirty = not self._fold()
             except Exception as error:  # noqa: BLE001 - the border of the writer task: nothing is written after it
                 self._break(group, error)
             finally:
                 self._busy_since = None
             if self.broken.is_set():
                 return
-            dirty = bool(group)
+
+    def _fold(self) -> bool:
+        """Fold the write-ahead log; False if there is no space for that, or another program reads: nothing is lost."""
+        try:
+            self._on_idle()
+        except _FAILURES as error:
+            if isinstance(store_error(error), StoreBroken):
+                raise
+            return False
+        return True
 
     def _next_group(self, timeout: float) -> list[PendingJob] | None:
         """Jobs for one commit, an empty list after an idle time, None when closed and drained.
