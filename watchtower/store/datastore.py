@@ -208,6 +208,15 @@ class LogDatastore(SQLiteDatastore):
             assert isinstance(connection, LogConnection)
             yield connection.raw
 
+    def release_pages(self) -> None:
+        """Give back the memory of the pages that the writer has cached.
+
+        Else everything that was ever written stays in memory, up to the size of the cache. What is needed again comes
+        from the system's cache of the file; readers drop their pages by themselves at the next change of the file.
+        """
+        with self.raw(commit=True) as connection:
+            connection.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """Close all connections; readers first, so that the writer's close can clear the WAL."""
         self.pool.close()

@@ -224,10 +224,11 @@ class SqliteEventStore(LogReader):
             self._committed.notify_all()
 
     def _checkpoint_if_free(self) -> None:
-        """Checkpoint without waiting for readers: a chain job may arrive at any moment."""
+        """Checkpoint without waiting for readers: a chain job may arrive at any moment. Pages are given back."""
         with self._log.datastore.raw(commit=True) as connection:
             connection.execute("PRAGMA busy_timeout = 0")
             try:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 connection.execute("PRAGMA busy_timeout = 5000")
+        self._log.datastore.release_pages()

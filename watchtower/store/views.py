@@ -30,6 +30,9 @@ from watchtower.store.errors import store_error
 APPLICATION_ID = 0x57545657
 """`PRAGMA application_id` of a views file: "WTVW"."""
 
+BATCHES_PER_RELEASE = 256
+"""Transactions after which cached pages are given back: about 5 MB at most between two blocks, uploads or facts."""
+
 _CHUNK = 500
 """Keys per SELECT, below SQLite's limit for parameters."""
 
@@ -97,6 +100,7 @@ class SqliteRows:
             failpoint=lambda name: failpoint(name.replace("commit", "projection_position")),
         )
         self.tracking = SQLiteTrackingRecorder(self.datastore)
+        self._batches = 0
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -106,6 +110,9 @@ class SqliteRows:
             with self.datastore.transaction(commit=True) as cursor:
                 yield SqliteBatch(cursor, self.tracking)
                 self._failpoint("projection_apply:after")
+            self._batches += 1
+            if self._batches % BATCHES_PER_RELEASE == 0:
+                self.datastore.release_pages()
         except (sqlite3.Error, PersistenceError) as error:
             raise store_error(error) from error
 
