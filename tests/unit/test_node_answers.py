@@ -18,6 +18,7 @@ REFUSALS = [
     (-26, "insufficient fee, rejecting replacement aa; new feerate 0.1 BTC/kvB <= old feerate 0.2", "INSUFFICIENT_FEE"),
     (-26, "insufficient fee, rejecting replacement aa, less fees than conflicting txs; 1 < 2", "INSUFFICIENT_FEE"),
     (-26, "insufficient feerate: does not improve feerate diagram", "INSUFFICIENT_FEE"),
+    (-26, "replacement-failed, insufficient feerate: does not improve feerate diagram", "INSUFFICIENT_FEE"),
     (-26, "not enough additional fees to relay", "INSUFFICIENT_FEE"),
     (-26, "min relay fee not met, 0 < 13", "BELOW_MINIMUM"),
     (-26, "mempool min fee not met, 111 < 222", "BELOW_MINIMUM"),

@@ -35,6 +35,7 @@ _BY_TEXT = (
     ("txn-already-known", BroadcastOutcome.ALREADY_KNOWN),
     ("txn-same-nonwitness-data-in-mempool", BroadcastOutcome.ALREADY_KNOWN),
     ("insufficient fee", BroadcastOutcome.INSUFFICIENT_FEE),  # also "insufficient feerate: …"
+    ("replacement-failed", BroadcastOutcome.INSUFFICIENT_FEE),  # Core 31: the feerate diagram does not improve
     ("not enough additional fees", BroadcastOutcome.INSUFFICIENT_FEE),
     ("min relay fee not met", BroadcastOutcome.BELOW_MINIMUM),
     ("mempool min fee not met", BroadcastOutcome.BELOW_MINIMUM),

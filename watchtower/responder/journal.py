@@ -96,7 +96,9 @@ class Journal:
                 self._channels.forget(channel.stream)
                 channel = self._channels.load(channel.stream)
                 continue
-            except (StoreFull, StoreBusy) as error:
+            except StoreBroken:
+                raise
+            except StoreError as error:  # whatever keeps the log from taking it must not keep the penalty back
                 self._hold([channel.stream], error)
                 return _evolved(channel, placed)
             return self._noted(channel, placed)

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from domain.chain import OutPoint
 from domain.channel import Channel
 from domain.events import BroadcastOutcome
+from domain.fees import Market
 from domain.punishing import breach_to_answer
 from domain.settling import ReadySettlement
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore, Node, ReadModels, Rng
@@ -29,6 +32,9 @@ Item = TypeVar("Item")
 
 BEFORE_CATCHING_UP = -1
 """Stands for the tip while none is known."""
+
+UNKNOWN_MARKET = Market(1.0, 1.0, 1.0)
+"""Until the node has told another one: the least that nodes relay, and no estimate."""
 
 GROUP = 64
 """Breaches that share two commits and one request. More would let the most urgent ones wait for the signing of others;
@@ -54,6 +60,7 @@ class Responder:
         self._node = node
         self._channels = channels
         self._models = models
+        self._market = UNKNOWN_MARKET
         self._broadcaster = Broadcaster(node, failpoint)
         self._journal = Journal(store, channels, models)
         self._settler = Settler(self._broadcaster, self._journal, clock)
@@ -118,18 +125,37 @@ class Responder:
         return run.report()
 
     def _serve_all(self, work: Sequence[Channel], tip: int, run: Run) -> None:
-        market, highest = self._node.fee_market(ESTIMATE_TARGETS), self._highest(tip, work)
+        market, highest = self._asked(work, tip, run)
         breaches, others = _by_urgency(work)
         for group in _groups(breaches):
             with run.serving(*(channel.stream for channel in group)):
                 places = [place for c in group if (breach := breach_to_answer(c)) for place in places_of(breach)]
                 self._punisher.punish(group, View(tip, highest, market, self._node.mempool_spenders(places)), run)
-        if not others:
-            return
-        view = View(tip, highest, market, self._node.mempool_spenders(self._outpoints(others, tip)))
+        if others:
+            self._serve_others(others, View(tip, highest, market, {}), run)
+
+    def _asked(self, work: Sequence[Channel], tip: int, run: Run) -> tuple[Market, int]:
+        """Market and highest header. If the node's answer is strange, bids go on from the last one that was not."""
+        highest, streams = tip, [channel.stream for channel in work]
+        with run.serving(*streams):
+            self._market = self._node.fee_market(ESTIMATE_TARGETS)
+        with run.serving(*streams):
+            highest = self._highest(tip, work)
+        return self._market, highest
+
+    def _serve_others(self, others: Sequence[Channel], view: View, run: Run) -> None:
+        """Honest closes; `view` without spenders."""
+        places: list[OutPoint] = []
+        known: list[Channel] = []
         for channel in others:
             with run.serving(channel.stream):
-                self._serve(channel, view, run)
+                places += self._outpoints(channel, view.tip)
+                known.append(channel)
+        with run.serving(*(channel.stream for channel in known)):
+            view = msgspec.structs.replace(view, spenders=self._node.mempool_spenders(places))
+            for channel in known:
+                with run.serving(channel.stream):
+                    self._serve(channel, view, run)
 
     def _work(self, tip: int, run: Run) -> list[Channel]:
         """Channels that want an answer now; one of which that cannot be said is in trouble, and nobody waits for it."""
@@ -166,10 +192,9 @@ class Responder:
             return True
         return awaits_settlement(channel) or self._claimant.has_work(channel, tip)
 
-    def _outpoints(self, work: Sequence[Channel], tip: int) -> list[OutPoint]:
-        spends = [channel.confirmed_spend for channel in work]
-        found = [place for spend in spends if spend is not None for place in places_of(spend)]
-        return found + [place for channel in work for place in self._claimant.places(channel, tip)]
+    def _outpoints(self, channel: Channel, tip: int) -> list[OutPoint]:
+        spend = channel.confirmed_spend
+        return [*([] if spend is None else places_of(spend)), *self._claimant.places(channel, tip)]
 
 
 def _by_urgency(work: Sequence[Channel]) -> tuple[list[Channel], list[Channel]]:

@@ -1,0 +1,96 @@
+"""What must not keep penalties and settlements back: a log, a market or a channel that gives a strange answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from domain.channel import Channel
+from domain.conditional import ConditionalOutput
+from domain.errors import LogCorrupt
+from domain.events import Envelope
+from domain.fees import Market
+from domain.units import Side
+from tests.support.scenes import Scene, block
+from tests.unit.test_responder_groups import TIP, Case
+from watchtower.ports import NodeError, NodeUnavailable, StoreError
+from watchtower.responder import claims
+
+
+@pytest.fixture
+def case() -> Case:
+    """No channel yet."""
+    return Case()
+
+
+def honest(count: int) -> Case:
+    """So many newest commitments of the counterparty, old enough to be settled."""
+    case = Case()
+    case.scene = Scene().opened(updates=3)
+    case.scene.mined(case.scene.commitment(Side.B, 3), block(TIP - 200))
+    return case.breached(count)
+
+
+def test_claims_that_cannot_be_worked_out_stop_no_other_settlement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conditional outputs of one close cannot be read: the other two are settled."""
+    case = honest(3)
+
+    def damaged(channel: Channel, _record: object) -> Sequence[ConditionalOutput]:
+        if channel.stream == case.models.streams[0]:
+            raise LogCorrupt("an event cannot be decoded")
+        return ()
+
+    monkeypatch.setattr(claims, "conditional_outputs", damaged)
+
+    report = case.responder.respond(TIP)
+
+    assert 2 == report.settled
+    assert {case.models.streams[0]} == {trouble.stream for trouble in report.troubles}
+
+
+def test_fault_P4_a_log_that_refuses_one_channel_stops_no_penalty(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log will not take the intent of one of two, for no reason that we know: both penalties go out."""
+    case.breached(2)
+    append = case.store.append
+
+    def refusing(job: Sequence[Envelope], *, chain: bool = False) -> int:
+        if any(event.stream == case.models.streams[0] for event in job):
+            raise StoreError("the log refused the operation: interrupted")
+        return append(job, chain=chain)
+
+    monkeypatch.setattr(case.store, "append", refusing)
+
+    report = case.responder.respond(TIP)
+
+    assert 2 == report.accepted
+    assert [case.models.streams[0]] == [trouble.stream for trouble in report.troubles]
+    assert [0, 1] == [len(case.fees(number)) for number in range(2)]
+
+
+def test_fault_M1_a_market_that_cannot_be_read_stops_no_penalty(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node answers the question about fees with something strange: the floor alone bids, and it is told."""
+    case.breached(2)
+
+    def strange(_targets: Sequence[int]) -> Market:
+        raise NodeError("getmempoolinfo: the node's reply has another shape than expected")
+
+    monkeypatch.setattr(case.node, "fee_market", strange)
+
+    report = case.responder.respond(TIP)
+
+    assert 2 == report.accepted
+    assert case.models.streams == [trouble.stream for trouble in report.troubles]
+
+
+def test_a_node_that_is_away_at_the_first_question_ends_the_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a node nothing can be sent: that is no matter of fees."""
+    case.breached(1)
+
+    def away(_targets: Sequence[int]) -> Market:
+        raise NodeUnavailable("connection refused")
+
+    monkeypatch.setattr(case.node, "fee_market", away)
+
+    with pytest.raises(NodeUnavailable):
+        case.responder.respond(TIP)
