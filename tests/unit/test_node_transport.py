@@ -374,7 +374,8 @@ def test_gigantic_reply_is_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"7", b'"text"', b"{}", b'{"error": "odd"}', b'{"error": {"code": "x"}}', b"\xff"]
+    "body",
+    [b"[]", b"7", b'"text"', b"{}", b'{"error": "odd"}', b'{"error": {"code": "x"}}', b"\xff", b"[" * 200_000],
 )
 def test_reply_of_another_shape_is_a_node_error(serve: Serve, body: bytes) -> None:
     """Whatever JSON comes back, the caller sees a `NodeError`."""

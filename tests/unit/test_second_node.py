@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.chain import BlockHash, chain_hash
 from domain.events import BroadcastOutcome
 from tests.support.clocks import FixedClock
+from tests.support.small_world import SmallWorld
 from watchtower.chain.audit import AuditReport
 from watchtower.chain.facts import FollowReport
 from watchtower.doubts import Doubts
+from watchtower.node.blocks import scan_block
+from watchtower.node.proof import is_proved, is_proved_decoded
 from watchtower.node.second import SecondNode, SecondTip, TwoNodes
-from watchtower.ports import Answer, BlockNotAvailable, ChainInfo, HeaderInfo, NodeUnavailable
+from watchtower.ports import Answer, BlockNotAvailable, ChainInfo, DecodedBlock, HeaderInfo, NodeUnavailable
 from watchtower.responder.runs import RespondReport
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
@@ -28,7 +32,6 @@ class ShortNode:
     def __init__(self, height: int = 100, headers: int = 100, genesis: bytes | None = None) -> None:
         self.height, self.headers = height, headers
         self.genesis = chain_hash("regtest") if genesis is None else genesis
-        self.blocks: dict[bytes, bytes] = {}
         self.sent: list[bytes] = []
         self.calls = 0
         self.broken = False
@@ -53,11 +56,12 @@ class ShortNode:
         return HeaderInfo(BlockHash(block_hash), TIP, self.height, 2 * self.height, 1, bytes(80))
 
     def block(self, block_hash: bytes) -> bytes:
-        """What was put in."""
-        self._called()
-        if block_hash not in self.blocks:
-            raise BlockNotAvailable("pruned")
-        return self.blocks[block_hash]
+        """None is there."""
+        raise BlockNotAvailable("pruned")
+
+    def decoded_block(self, block_hash: bytes) -> DecodedBlock:
+        """None is there."""
+        raise BlockNotAvailable("pruned")
 
     def broadcast(self, raw: bytes) -> Answer:
         """Notes the bytes."""
@@ -93,13 +97,50 @@ def test_fault_N12_deadlines_count_from_the_highest_header_of_any_source(clock: 
 
 def test_fault_N9_a_lost_block_comes_from_the_second_node(clock: FixedClock) -> None:
     """By its hash; what neither has is not available."""
-    own, other = ShortNode(), ShortNode()
-    other.blocks[TIP] = b"block"
+    world, own = SmallWorld(), ShortNode()
+    world.open()
+    other: Any = world.node
     nodes = both(own, other, clock)
+    tip = world.chain.tip.hash
 
-    assert nodes.block(TIP) == b"block"
+    assert world.node.block(tip) == nodes.block(tip)
+    assert world.node.decoded_block(tip) == nodes.decoded_block(tip)
     with pytest.raises(BlockNotAvailable):
         nodes.block(bytes(32))
+
+
+def test_fault_N9_a_second_node_cannot_leave_a_breach_out(clock: FixedClock) -> None:
+    """The header has the right hash and one transaction is missing, or its inputs: neither form of it is the block."""
+    world = SmallWorld()
+    world.open()
+    world.cheat(1)
+    tip = world.chain.tip.hash
+    raw, decoded = world.node.block(tip), world.node.decoded_block(tip)
+    coinbase, breach = decoded.transactions
+    cut = raw[:80] + b"\x01" + coinbase.raw
+    short = msgspec.structs.replace(decoded, transactions=(coinbase,))
+    blind = msgspec.structs.replace(decoded, transactions=(coinbase, msgspec.structs.replace(breach, spends=())))
+    twice = msgspec.structs.replace(coinbase, spends=(*coinbase.spends, breach.spends[0]))
+    false = msgspec.structs.replace(decoded, transactions=(twice, breach))
+    scan_block(cut, ())
+
+    found = [is_proved(each, tip) for each in (raw, cut, b"", raw[:80] + bytes(1))]
+    found_decoded = [is_proved_decoded(each, tip) for each in (decoded, short, blind, false)]
+
+    assert [True, False, False, False] == found
+    assert [True, False, False, False] == found_decoded
+    nodes = both(ShortNode(), liar(world, cut, short), clock)
+    with pytest.raises(BlockNotAvailable):
+        nodes.block(tip)
+    with pytest.raises(BlockNotAvailable):
+        nodes.decoded_block(tip)
+
+
+def liar(world: SmallWorld, raw: bytes, decoded: DecodedBlock) -> Any:
+    """The world's node with other answers about blocks."""
+    node: Any = world.node
+    node.block, node.decoded_block = lambda _hash: raw, lambda _hash: decoded
+    return node
 
 
 def test_fault_N13_a_broadcast_goes_to_both_and_the_own_answer_counts(clock: FixedClock) -> None:

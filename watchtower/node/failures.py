@@ -28,8 +28,9 @@ BROKEN = (
     LookupError,
     TypeError,
     AttributeError,
+    RecursionError,
 )
-"""What an exchange can raise. The last four come from replies of a wrong shape inside python-bitcoinrpc."""
+"""What an exchange can raise. The last five come from replies of a wrong shape, inside python-bitcoinrpc or `json`."""
 
 
 class RpcRefused(NodeError):

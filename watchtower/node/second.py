@@ -15,6 +15,7 @@ import structlog
 from domain.chain import BlockHash, OutPoint, Txid
 from domain.fees import Market
 from watchtower.node.checks import require_network
+from watchtower.node.proof import is_proved, is_proved_decoded
 from watchtower.ports import (
     Answer,
     BlockNotAvailable,
@@ -123,12 +124,12 @@ class TwoNodes:
         return self._own.hash_at(height)
 
     def block(self, block_hash: bytes) -> bytes:
-        """Of the own node; what that has no longer comes from the second one, by its hash."""
+        """Of the own node; what that has no longer comes from the second one, if it is the whole block of this hash."""
         try:
             return self._own.block(block_hash)
         except BlockNotAvailable:
             found = self._second.ask(lambda node: node.block(block_hash))
-            if found is None:
+            if found is None or not is_proved(found, block_hash):
                 raise
             return found
 
@@ -138,7 +139,7 @@ class TwoNodes:
             return self._own.decoded_block(block_hash)
         except BlockNotAvailable:
             found = self._second.ask(lambda node: node.decoded_block(block_hash))
-            if found is None:
+            if found is None or not is_proved_decoded(found, block_hash):
                 raise
             return found
 
