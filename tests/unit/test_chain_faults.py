@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.chain import BlockHash, OutPoint
@@ -14,6 +15,7 @@ from domain.events import (
     BlockDisconnected,
     BlockUnavailable,
     BreachDetected,
+    FundingBroadcast,
     PenaltyConfirmed,
     SpendConfirmed,
 )
@@ -22,6 +24,7 @@ from tests.support.small_world import SWEEP, SmallWorld
 from watchtower.chain import audit
 from watchtower.chain.fetch import PATIENCE
 from watchtower.chain.follow import CursorUnknown, NodeBehind
+from watchtower.channels.register import register
 from watchtower.node.blocks import BlockUnparseable
 from watchtower.ports import BlockNotAvailable, NodeError, StoreError, WrongChain
 
@@ -341,6 +344,23 @@ def test_fault_N9_peers_bring_the_block() -> None:
     assert world.penalty(1) is not None
 
 
+def test_fault_N9_peers_are_asked_again_when_the_first_ones_had_nothing() -> None:
+    """A node has no peers in its first seconds; a block that cannot be proved must not wait for a restart."""
+    world = opened()
+    world.chain.mine([world.pool.coop])
+    height = world.chain.height
+    world.chain.mine_many(2)
+    world.node.peers_have_blocks = False
+    world.node.missing.update(lost_from(world, height))
+    passes(world, PATIENCE + 1)
+
+    world.node.peers_have_blocks = True
+    passes(world, PATIENCE + 1)
+
+    assert world.is_at_tip
+    assert world.channel.confirmed_spend is not None
+
+
 def lost_from(world: SmallWorld, height: int) -> list[BlockHash]:
     """All blocks from a height on."""
     hashes = [world.chain.hash_at(each) for each in range(height, world.chain.height + 1)]
@@ -541,3 +561,56 @@ def test_the_pass_that_catches_up_after_a_start_compares_everything(monkeypatch:
 
     assert (0, 1) == (behind.audit.rounds, caught_up.audit.rounds)
     assert (True, False) == (behind.follow.moved_again, caught_up.follow.moved_again)
+
+
+def test_fault_N8_a_damaged_transaction_ends_the_pass_and_nothing_else() -> None:
+    """Bytes that are no transaction are the node's error, and the next pass asks again."""
+    world = opened()
+    assert world.chain.send(world.pool.commitments[1]) is None
+    faults(world)["mempool_transaction"] = lambda _txid: b"\x03\x00"
+
+    with pytest.raises(NodeError, match="cannot be read"):
+        world.look()
+    faults(world).clear()
+    world.look()
+
+    assert world.channel.mempool_spend is not None
+
+
+def test_fault_N8_a_damaged_funding_is_not_kept() -> None:
+    """What is once in the log would be read in every later block."""
+    world = registered_by_outpoint()
+    faults(world)["mempool_transaction"] = lambda _txid: b"\x03\x00"
+
+    with pytest.raises(NodeError, match="cannot be read"):
+        world.look()
+
+    assert [] == world.events(FundingBroadcast)
+
+
+def test_an_unreadable_block_can_be_undone() -> None:
+    """The funding was confirmed in it, and its bytes are not understood any more: the reorg is followed all the same."""
+    world = registered_by_outpoint()
+    world.chain.mine()
+    world.look()
+    assert world.channel.funding_block is not None
+    assert world.channel.funding_tx is None
+    faults(world)["block"] = broken_block_of(world, world.chain.tip.hash)
+
+    world.chain.reorg(1)
+    world.look()
+
+    assert world.is_at_tip
+
+
+def registered_by_outpoint() -> SmallWorld:
+    """The funding transaction is in the mempool, and nobody told its bytes."""
+    world = SmallWorld(wrap=Overridden)
+    assert world.chain.send(world.pool.funding) is None
+    register(world.context, msgspec.structs.replace(world.pool.registration, funding_tx=None))
+    return world
+
+
+def broken_block_of(world: SmallWorld, broken: bytes) -> Callable[[bytes], bytes]:
+    """One block has a byte too many."""
+    return lambda block_hash: world.node.block(block_hash) + b"\x00" * (block_hash == broken)

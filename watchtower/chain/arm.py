@@ -12,6 +12,7 @@ from itertools import islice
 
 from domain.chain import BlockRef, OutPoint
 from domain.channel import Channel
+from domain.errors import MalformedInput
 from domain.events import AuditMismatch, Envelope, Source, envelopes
 from domain.spending import disconnected
 from domain.transaction import Transaction
@@ -119,7 +120,7 @@ class Arming:
         try:
             for block in self._blocks_from(first):
                 self._look_through(block, now)
-        except (BlockNotAvailable, BlockUnparseable):
+        except (BlockNotAvailable, BlockUnparseable, MalformedInput):
             self._hand_over(channel)
 
     def _blocks_from(self, first: int) -> Iterator[BlockRef]:

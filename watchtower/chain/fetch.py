@@ -79,7 +79,8 @@ class Fetch:
     def _miss(self, block: BlockRef) -> None:
         self._tries = self._tries + 1 if self._missing == block else 1
         self._missing = block
-        if self._tries == 1:
+        # Again now and then: the node may have found peers by now, and a block behind many others was not asked for.
+        if self._tries % PATIENCE == 1:
             # Whatever becomes of the request: the block arrives, or the next tries find it missing again.
             with suppress(NodeError):
                 self._ask_peers(block)

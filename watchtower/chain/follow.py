@@ -318,18 +318,18 @@ class Follower:
     def _keep_funding(self, facts: Facts, streams: Sequence[str], block: BlockRef, now: int) -> None:
         """Funding transactions of the block that are not stored yet: without their inputs nobody sees a double spend.
 
-        A block that the node cannot hand over any more does not stop the disconnect.
+        A block that the node cannot hand over any more, or that cannot be read, does not stop the disconnect.
         """
         unknown = [c for c in map(facts.channel, streams) if c.funding_block == block and c.funding_tx is None]
         if not unknown:
             return
         try:
             raw = self._node.block(block.hash)
+            created = scan_block(raw, (), tuple({funding_output(c.params).spk for c in unknown})).created
         except NodeUnavailable:
             raise
         except NodeError:
             return
-        created = scan_block(raw, (), tuple({funding_output(c.params).spk for c in unknown})).created
         funded = {made.outpoint: made.raw for made in created}
         for channel in unknown:
             seen = funding_seen(channel, funded.get(channel.params.funding_outpoint), Source.BLOCK, now)

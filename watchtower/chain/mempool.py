@@ -15,6 +15,7 @@ from domain.chain import BlockRef, OutPoint, Txid
 from domain.channel import Channel, Spend
 from domain.classifier import classify, encoded_number, possible_spends
 from domain.conditional import ConditionalOutput, conditional_outputs, preimages_learned
+from domain.errors import MalformedInput
 from domain.events import Payload, Source, SpendKind
 from domain.spending import funding_confirmed, funding_seen, reclassified, spend_gone, spend_seen
 from domain.transaction import Transaction
@@ -188,9 +189,7 @@ class MempoolWatch:
         raw = captured.get(spender) or self._node.mempool_transaction(spender)
         if raw is None:
             return
-        tx = Transaction.parse(raw)
-        if tx.txid != spender:
-            raise NodeError("the node handed over another transaction than it named; try again")
+        tx = _named(raw, spender)
         if outpoint != channel.params.funding_outpoint:
             facts.add(stream, preimages_learned(channel, taken, tx, Source.MEMPOOL, now))
             return
@@ -242,6 +241,8 @@ class MempoolWatch:
         if utxo.confirmations == 0:
             known = channel.funding_tx is not None
             raw = None if known else self._node.mempool_transaction(channel.params.funding_txid)
+            if raw is not None:
+                _named(raw, channel.params.funding_txid)  # what is once in the log is read for ever
             events = funding_seen(channel, raw, Source.MEMPOOL, now)
         else:
             block = self._block_of(utxo)
@@ -270,6 +271,17 @@ class MempoolWatch:
         if block_hash is None or self._node.best_hash() != cursor.hash:
             return None
         return BlockRef(height, block_hash)
+
+
+def _named(raw: bytes, txid: Txid) -> Transaction:
+    """The transaction with this txid; raises `NodeError` if the bytes are another one, or none."""
+    try:
+        tx = Transaction.parse(raw)
+    except MalformedInput as error:
+        raise NodeError(f"the node handed over a transaction that cannot be read ({error}); try again") from error
+    if tx.txid != txid:
+        raise NodeError("the node handed over another transaction than it named; try again")
+    return tx
 
 
 def _transaction_of(channel: Channel, spend: Spend) -> Transaction | None:
