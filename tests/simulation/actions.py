@@ -275,7 +275,7 @@ def disk_full(world: SimWorld, source: random.Random) -> None:
     blocks = source.randint(1, 3)
     if world.store.full or not allows_blocks(world, blocks):
         return
-    world.store.full = world.judge.is_amnesic = True
+    world.store.full = True
     world.full_until = world.chain.height + blocks
     world.counts["disk_full"] += 1
     world.tell("disk full")

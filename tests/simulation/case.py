@@ -18,7 +18,8 @@ class Case:
     """One channel. `revoked` and `newest` are state numbers that are durable at the tower, -1 for none.
 
     `answers` are the uploads whose receipt the client holds. `excused` are states whose revocation came when hardly
-    any block was left: their loss is nobody's fault. `own_out` are states that the owner published.
+    any block was left: their loss is nobody's fault. `asked` is the highest revoked state for which that was asked.
+    `own_out` are states that the owner published. `heights` are those of commitments as the tower's log has them.
     """
 
     def __init__(self, channel: Prepared, stream: str) -> None:
@@ -30,6 +31,8 @@ class Case:
         self.newest = -1
         self.answers: list[tuple[int, bytes]] = []
         self.excused: set[int] = set()
+        self.asked = -1
+        self.heights: dict[bytes, int] = {}
         self.fees: dict[bytes, int] = {}
         self.prepared: dict[bytes, int] = {}
         self.sent: dict[bytes, int] = {}

@@ -46,10 +46,14 @@ def knows_every_breach(world: SimWorld) -> bool:
 
 
 def excuse(world: SimWorld, case: Case) -> None:
-    """A revocation that came when hardly any block was left cannot be used any more: nobody is held against it."""
+    """A revocation that came just now, with hardly any block left, cannot be used any more: nobody is held against it.
+
+    To be called after everything that a client says. One that was known before excuses nothing.
+    """
+    news, case.asked = range(case.asked + 1, case.revoked + 1), case.revoked
     known, height = _commitment(world, case)
     late = height + case.channel.period - 1 - world.chain.height < SAFETY
-    if known is not None and known.kind == "commit" and case.is_stale(known.sequence) and late:
+    if known is not None and known.kind == "commit" and known.sequence in news and late:
         case.excused.add(known.sequence)
 
 

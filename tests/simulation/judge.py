@@ -5,8 +5,9 @@ A violation ends the schedule at once; it is no `Exception`, so that no part of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from domain.chain import OutPoint
 from domain.contract.penalty import penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.events import (
@@ -14,6 +15,8 @@ from domain.events import (
     ChannelRegistered,
     Envelope,
     PenaltyPrepared,
+    SpendConfirmed,
+    SpendDisconnected,
     StateRevoked,
     StateUpdated,
 )
@@ -39,14 +42,20 @@ class Violation(BaseException):
 class Judge:
     """Sees every durable event and every transaction that the tower sends.
 
-    `market` is what the node said last; `is_amnesic` is set once the store refused writes: bids may then be known
-    to nobody after a restart.
+    `market` is what the node said last, `height` that of the best block. While the store `is_full` bids may be sent
+    that stand in no log; nobody knows those after a restart.
     """
 
-    def __init__(self, cases: Mapping[str, Case]) -> None:
+    def __init__(
+        self,
+        cases: Mapping[str, Case],
+        *,
+        is_full: Callable[[], bool] = lambda: False,
+        height: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._cases = cases
+        self._is_full, self._height = is_full, height
         self.market = CALM_MARKET
-        self.is_amnesic = False
         self.breaches: set[bytes] = set()
         self.bids = self.critical_bids = 0
         self.penalties_sent = 0
@@ -68,6 +77,10 @@ class Judge:
                     case.revoked = max(case.revoked, payload.sequence - 1)
             case StateRevoked() if payload.secret is not None:
                 case.revoked = max(case.revoked, payload.sequence)
+            case SpendConfirmed():
+                case.heights[payload.txid] = payload.block.height
+            case SpendDisconnected():
+                case.heights.pop(payload.txid, None)
             case BreachDetected():
                 self._accused(case, payload)
             case PenaltyPrepared():
@@ -95,8 +108,17 @@ class Judge:
             raise Violation("O5", f"a bid of {bid.fee} sat follows one of {last}")
         if last is not None and not adopted and bid.fee < min(cap, last + vsize):
             raise Violation("O5", f"a bid of {bid.fee} sat is no valid step above {last}")
+        if not adopted:
+            self._check_blocks_left(case, bid)
         if not adopted and bid.fee > self._most(case.channel, bid, last, vsize):
             raise Violation("O5", f"a bid of {bid.fee} sat with {bid.remaining} blocks left is above its ceiling")
+
+    def _check_blocks_left(self, case: Case, bid: PenaltyPrepared) -> None:
+        """Whoever believes that less is left than there is burns money."""
+        height = case.heights.get(bid.commit_txid)
+        least = None if height is None else height + case.channel.period - 1 - self._height()
+        if (bid.remaining is None) is not (least is None) or (least is not None and (bid.remaining or 0) < least):
+            raise Violation("O5", f"a bid was made for {bid.remaining} blocks left, and there are {least}")
 
     def _most(self, channel: Prepared, bid: PenaltyPrepared, last: int | None, vsize: int) -> float:
         """The ceiling in satoshi, worked out from the table of the protocol and not from `domain.fees`."""
@@ -136,15 +158,23 @@ class Judge:
             raise Violation("O6", f"a penalty of state {contest.sequence} pays somebody else")
         fee = case.channel.params.contest_value - tx.outputs[0].value
         self.penalties_sent += 1
-        highest = max((f for txid, f in case.sent.items() if _same_commit(case, txid, tx)), default=0)
-        if self.is_amnesic:
-            pass
-        elif tx.txid not in case.prepared:
+        durable = (f for txid, f in case.sent.items() if txid in case.prepared and _same_commit(case, txid, tx))
+        highest = max(durable, default=0)
+        if tx.txid not in case.prepared and not self._is_full():
             raise Violation("O5", f"a penalty of {fee} sat was sent before the intent was durable")
-        elif fee < highest:
+        if fee < highest:
             raise Violation("O5", f"a penalty of {fee} sat was sent after one of {highest}")
         case.sent[tx.txid] = fee
         case.spends[tx.txid] = tx.inputs[0].outpoint
+
+    def packed(self, raw: bytes, waiting: Mapping[OutPoint, bytes]) -> None:
+        """The tower hands a commitment with its penalty to its node, whose mempool has these spenders."""
+        place = parsed(raw).inputs[0].outpoint
+        for case in self._cases.values():
+            found = waiting.get(place) if place == case.funding else None
+            known = None if found is None else known_transactions(case.channel.index).get(found)
+            if known is not None and not (known.kind == "commit" and case.is_stale(known.sequence)):
+                raise Violation("O6", f"a package goes out against {_name(known)}, to which the cheater retreated")
 
     def _closed(self, case: Case, tx: Transaction) -> None:
         """A revoked commitment before its penalty, or the owner's newest one that a reorg threw out of its block."""

@@ -69,6 +69,7 @@ class SimNode(ModelNode):
 
     def submit_package(self, raws: Sequence[bytes]) -> tuple[Answer, ...]:
         """See the port."""
+        self._judge.packed(raws[0], self._mempool.spenders)
         for raw in raws:
             self._judge.sent(raw)
         return super().submit_package(raws)

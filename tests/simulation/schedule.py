@@ -102,6 +102,7 @@ def open_channels(world: SimWorld) -> None:
     for case in world.cases:
         for _ in range(world.random.randint(1, 4)):
             world.clients.act(world.context, case, world.random)
+        case.asked = case.revoked
     world.mine(world.random.randint(1, 6))
     world.clean_pass()
 
@@ -156,8 +157,10 @@ def _client(world: SimWorld, source: random.Random) -> None:
 def _upload(world: SimWorld, source: random.Random) -> None:
     """A client speaks in the middle of a pass."""
     case = source.choice(world.cases)
-    world.clients.act(world.context, case, source)
-    excuse(world, case)
+    try:
+        world.clients.act(world.context, case, source)
+    finally:
+        excuse(world, case)
 
 
 def _block(world: SimWorld) -> None:

@@ -171,7 +171,6 @@ def calls_fail(world: SimWorld, blocks: tuple[Block, ...]) -> None:
 
 def disk_full_now_and_then(world: SimWorld, blocks: tuple[Block, ...]) -> None:
     """Every second block finds no space in the log."""
-    world.judge.is_amnesic = True
     for number, block in enumerate(blocks):
         arrive(world, block)
         world.store.full = number % 2 == 0

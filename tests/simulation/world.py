@@ -41,6 +41,8 @@ from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.models import LiveModels
 from watchtower.ports import NodeError, StoreBroken, StoreError, WrongChain
 from watchtower.repository import Channels
+from watchtower.responder.runs import Unserved
+from watchtower.responder.signing import BidAboveLimit
 from watchtower.store.views import SqliteRows
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
 
@@ -102,7 +104,7 @@ class SimWorld:
         self.chain = ModelChain()
         self.clock, self.faults, self.keystore = FakeClock(), Faults(), MemoryKeystore()
         by_stream: dict[str, Case] = {}
-        self.judge = Judge(by_stream)
+        self.judge = Judge(by_stream, is_full=lambda: self.store.full, height=lambda: self.chain.height)
         self.disk = self._new_disk(real_files)
         self.cases = self._cases()
         by_stream.update({case.stream: case for case in self.cases})
@@ -195,7 +197,16 @@ class SimWorld:
         self.moved_in_pass = self.events_in_pass = 0
         self.report = self.error = None
         self.guarded(lambda: self._pass(hints))
+        self._check_for_mistakes()
         return self.report
+
+    def _check_for_mistakes(self) -> None:
+        """Whatever fails around it, the program itself makes none; the tower notes them for one channel and goes on."""
+        if self.report is None:
+            return
+        for trouble in self.report.respond.troubles:
+            if isinstance(trouble.error, Unserved | BidAboveLimit):
+                raise Violation("O7", f"a mistake in the program: {trouble.error}")
 
     def _pass(self, hints: Hints) -> None:
         try:

@@ -68,7 +68,7 @@ def test_fault_P4_a_log_that_refuses_one_channel_stops_no_penalty(case: Case, mo
     assert [0, 1] == [len(case.fees(number)) for number in range(2)]
 
 
-def test_fault_M1_a_market_that_cannot_be_read_stops_no_penalty(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_M4_a_market_that_cannot_be_read_stops_no_penalty(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node answers the question about fees with something strange: the floor alone bids, and it is told."""
     case.breached(2)
 
