@@ -92,6 +92,8 @@ class Tower:
         self._armed: set[str] = set()
         self._caught_up = False
         self._compared = False
+        self._sweep_owed = False
+        self._tip_moved = False
         self.follower = Follower(
             node=node,
             store=store,
@@ -171,9 +173,10 @@ class Tower:
             self.models.catch_up()
             followed = self.follower.follow(Source.BLOCK if self._caught_up else Source.CATCH_UP)
             self._caught_up = self._caught_up or not followed.moved_again
-            moved = followed.connected or followed.disconnected
+            self._sweep_owed |= bool(hints.full_sweep or followed.connected or followed.disconnected)
             self._conditions.refresh()
-            complete = self.mempool.look(msgspec.structs.replace(hints, full_sweep=True) if moved else hints)
+            complete = self.mempool.look(msgspec.structs.replace(hints, full_sweep=self._sweep_owed))
+            self._sweep_owed = False
             self._conditions.refresh()
             if complete:
                 self.arming.check(self._newly_watched())
@@ -181,6 +184,7 @@ class Tower:
             raise
         except (NodeError, StoreError) as failure:
             error = failure
+            self._sweep_owed = True  # blocks, and what the door-bell has heard, may not have been looked at
             self._classify_again()
         height = self.follower.cursor.height
         responded, self._unpublished = self.responder.respond(height), ()
@@ -215,7 +219,7 @@ class Tower:
             self._doubted, self._passed_over = False, self.follower.blocks_passed_over
             self.audit.request()
         try:
-            self.audit.step(size)
+            self._tip_moved = not self.audit.step(size)
         except StoreBroken:
             raise
         except (NodeError, StoreError) as failure:
@@ -231,10 +235,10 @@ class Tower:
         if self._compared or not self._caught_up:
             return None
         for _ in range(FIRST_SLICES):
-            if error is not None or not self.audit.in_round:
+            if error is not None or not self.audit.in_round or self._tip_moved:
                 break
             error = self._audit(FIRST_SLICE)
-        self._compared = error is None
+        self._compared = error is None and not self._tip_moved
         return error
 
     def _erase(self) -> StoreError | None:

@@ -26,7 +26,8 @@ from watchtower.chain.fetch import PATIENCE
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.channels.register import register
 from watchtower.node.blocks import BlockUnparseable
-from watchtower.ports import BlockNotAvailable, NodeError, StoreError, WrongChain
+from watchtower.ports import BlockNotAvailable, NodeError, NodeUnavailable, StoreError, WrongChain
+from watchtower.tower import Hints
 
 
 class Overridden:
@@ -483,6 +484,93 @@ def test_a_search_in_unreadable_blocks_stops_nothing() -> None:
     assert not world.tower.audit.pending
 
 
+def test_a_reorg_makes_old_agreement_worthless() -> None:
+    """Everything was compared at a block that was replaced: what its successor hides is searched for there too."""
+    world = opened()
+    world.chain.mine(empty=True)
+    world.look()
+    world.tower.audit.request()
+    world.look()
+    height = world.chain.height
+    scan_over(world, height)
+
+    world.chain.reorg(1, [[world.pool.coop], []])
+    for _ in range(6):
+        world.look()
+        world.chain.mine(empty=True)
+    for _ in range(6):
+        world.look()
+
+    spend = world.channel.confirmed_spend
+    assert spend is not None
+    assert spend.block is not None
+    assert height == spend.block.height
+
+
+def test_a_search_that_got_no_answer_asks_the_same_again() -> None:
+    """The node fails when the computed commitments are asked for, and cannot read blocks: they are asked for again."""
+    world = opened()
+    world.cheat(2)
+    scan_over(world, world.chain.height)
+    world.look()
+
+    def unreadable(_block_hash: bytes) -> Any:
+        raise NodeError("getblock: the reply cannot be read")
+
+    def refuse_candidates(outpoints: Any, include_mempool: bool) -> Any:
+        if OutPoint(world.pool.params.funding_outpoint) not in outpoints:
+            raise NodeUnavailable("gettxout: no answer")
+        return world.node.utxos(outpoints, include_mempool)
+
+    faults(world).update(decoded_block=unreadable, utxos=refuse_candidates)
+    world.tower.audit.request()
+    passes(world, 3)
+    assert [] == world.events(BreachDetected)
+    del faults(world)["utxos"]
+    passes(world, 3)
+
+    assert 1 == len(world.events(BreachDetected))
+
+
+def test_many_suspects_do_not_make_a_pass_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step carries on a few searches, and every search has its turn."""
+    world = opened()
+    audited, searched = world.tower.audit, list[str]()
+    names = [f"c{number}" for number in range(3 * audit.SEARCHES)]
+    for name in names:
+        audited._suspects[name] = audit._Suspect(world.channel, world.chain.height)
+
+    def search(stream: str) -> None:
+        searched.append(stream)
+        del audited._suspects[stream]
+
+    monkeypatch.setattr(audited, "_ask_suspects", lambda _tip: True)
+    monkeypatch.setattr(audited, "_search", search)
+    counts = []
+    while audited._suspects:
+        audited.step()
+        counts.append(len(searched))
+
+    assert [audit.SEARCHES, 2 * audit.SEARCHES, 3 * audit.SEARCHES] == counts
+    assert names == searched
+
+
+def test_a_sweep_that_failed_is_made_up_for() -> None:
+    """A gap was heard while the node was away: the pass after it sweeps although nothing rang for that any more."""
+    world = opened()
+    assert world.chain.send(world.pool.commitments[1]) is None
+
+    def away() -> BlockHash:
+        raise NodeUnavailable("connection refused")
+
+    faults(world)["best_hash"] = away
+    world.tower.run_pass(SWEEP)
+    faults(world).clear()
+    world.tower.run_pass(Hints())
+
+    assert world.channel.mempool_spend is not None
+
+
 def test_a_quiet_tower_audits_every_six_blocks_and_writes_nothing() -> None:
     """Agreement leaves no event; a round is due after six blocks, not before."""
     world = opened()
@@ -563,6 +651,23 @@ def test_the_pass_that_catches_up_after_a_start_compares_everything(monkeypatch:
     assert (True, False) == (behind.follow.moved_again, caught_up.follow.moved_again)
 
 
+def test_a_start_at_a_moving_tip_compares_everything_in_the_next_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block arrives while the first round is asked for: nothing was compared, so the start is not over."""
+    monkeypatch.setattr(audit, "SLICE", 1)
+    world = opened()
+
+    def moving(outpoints: Any, include_mempool: bool) -> Any:
+        del faults(world)["utxos"]
+        world.chain.mine(empty=True)
+        return world.node.utxos(outpoints, include_mempool)
+
+    faults(world)["utxos"] = moving
+    moved = world.restart()
+    settled = world.look()
+
+    assert (0, 1) == (moved.audit.rounds, settled.audit.rounds)
+
+
 def test_fault_N8_a_damaged_transaction_ends_the_pass_and_nothing_else() -> None:
     """Bytes that are no transaction are the node's error, and the next pass asks again."""
     world = opened()
@@ -589,7 +694,7 @@ def test_fault_N8_a_damaged_funding_is_not_kept() -> None:
 
 
 def test_an_unreadable_block_can_be_undone() -> None:
-    """The funding was confirmed in it, and its bytes are not understood any more: the reorg is followed all the same."""
+    """The funding was confirmed in it, and its bytes are not understood any more: the reorg is followed."""
     world = registered_by_outpoint()
     world.chain.mine()
     world.look()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import msgspec
 
@@ -43,6 +44,9 @@ SLICE = 1_000
 CANDIDATES = 500
 """Commitments that are computed in one step; about 0.1 s of the curve."""
 
+SEARCHES = 4
+"""Searches that one step carries on: however many channels disagree, the next pass must not wait for them all."""
+
 BLOCKS = 2
 """Blocks that one step has the node read out; a full one costs a second."""
 
@@ -64,6 +68,7 @@ class _Suspect:
     def __init__(self, channel: Channel, first: int) -> None:
         self.outpoint = channel.params.funding_outpoint
         self.candidates: Iterator[list[Transaction]] | None = slices(possible_spends(channel), CANDIDATES)
+        self.asking: list[Transaction] | None = None
         self.next_height = first
 
 
@@ -92,7 +97,8 @@ class Audit:
         self._failpoint = failpoint
         self._asked_to: OutPoint | None = OutPoint(b"")
         self._round_clean = True
-        self._agreed: int | None = None
+        self._begun_at: BlockRef | None = None
+        self._agreed: BlockRef | None = None
         self._rounds = 0
         self._height: int | None = None
         self._suspects: dict[str, _Suspect] = {}
@@ -122,6 +128,7 @@ class Audit:
         """Begin a round: at the start, and after anything that cast doubt on what was read."""
         self._asked_to = OutPoint(b"")
         self._round_clean = True
+        self._begun_at = None
 
     def step(self, size: int | None = None) -> bool:
         """One slice of the round, one step of each search; False if the node's tip is not our cursor.
@@ -140,7 +147,8 @@ class Audit:
             return False
         if self._asked_to is not None and not self._ask_slice(cursor.tip, size or SLICE):
             return False
-        for stream in list(self._suspects):
+        searching = (stream for stream, suspect in self._suspects.items() if self._is_searching(suspect))
+        for stream in list(islice(searching, SEARCHES)):
             self._search(stream)
         return True
 
@@ -172,6 +180,7 @@ class Audit:
         answers = self._answers(outpoints, tip.hash) if outpoints else []
         if answers is None:
             return False
+        self._begun_at = self._begun_at or tip
         contested = set(self._models.contested())
         for outpoint, utxo in zip(outpoints, answers, strict=True):
             for stream in self._models.streams_of(outpoint):
@@ -183,7 +192,7 @@ class Audit:
             self._rounds += 1
             self._height = tip.height
             if self._round_clean:
-                self._agreed = tip.height
+                self._agreed = self._begun_at
         return True
 
     def _judge(self, stream: str, utxo: Utxo | None, tip: BlockRef) -> None:
@@ -195,9 +204,16 @@ class Audit:
         if known is not None and self._is_searching(known):
             return
         first = channel.funding_block.height if channel.funding_block else channel.registered_at
-        self._suspects[stream] = _Suspect(channel, first if self._agreed is None else max(first, self._agreed + 1))
+        self._suspects[stream] = _Suspect(channel, max(first, self._not_compared()))
         if known is None:
             self._note(channel, utxo, tip)
+
+    def _not_compared(self) -> int:
+        """The lowest height that no clean round has seen; 0 if a reorg has replaced what it saw."""
+        agreed = self._agreed
+        if agreed is None or agreed.height > self._follower.cursor.height or self._block_at(agreed.height) != agreed:
+            return 0
+        return agreed.height + 1
 
     def _note(self, channel: Channel, utxo: Utxo | None, tip: BlockRef) -> None:
         mismatch = AuditMismatch(
@@ -220,20 +236,27 @@ class Audit:
         """Computed commitments first: they are cheap and need no block. Then blocks, as the node reads them."""
         suspect = self._suspects[stream]
         if suspect.candidates is not None:
-            some = next(suspect.candidates, None)
+            some = suspect.asking = suspect.asking or next(suspect.candidates, None)
             if some is None:
                 suspect.candidates = None
-            elif self._find_among(stream, some):
+                return
+            found = self._find_among(stream, some)  # without an answer the same ones are asked for in the next step
+            if found is not None:
+                suspect.asking = None
+            if found:
                 suspect.candidates, suspect.next_height = None, self._follower.cursor.height + 1
             return
         for height in range(suspect.next_height, min(suspect.next_height + BLOCKS, self._follower.cursor.height + 1)):
             self._read_again(height)
             suspect.next_height = height + 1
 
-    def _find_among(self, stream: str, txs: Sequence[Transaction]) -> bool:
+    def _find_among(self, stream: str, txs: Sequence[Transaction]) -> bool | None:
+        """Whether one of them is in a block; None if the node's tip is not our cursor."""
         cursor = self._follower.cursor
         answers = self._answers([make_outpoint(tx.txid, 0) for tx in txs], cursor.hash)
-        for tx, utxo in zip(txs, answers or (), strict=False):
+        if answers is None:
+            return None
+        for tx, utxo in zip(txs, answers, strict=True):
             if utxo is not None and utxo.confirmations > 0:
                 block = self._block_at(cursor.height - utxo.confirmations + 1)
                 self._record(partial(self._spend, stream, tx, block))

@@ -273,7 +273,7 @@ class MempoolWatch:
         return BlockRef(height, block_hash)
 
 
-def _named(raw: bytes, txid: Txid) -> Transaction:
+def _named(raw: bytes, txid: bytes) -> Transaction:
     """The transaction with this txid; raises `NodeError` if the bytes are another one, or none."""
     try:
         tx = Transaction.parse(raw)
