@@ -157,8 +157,12 @@ class Watch:
     def _passed(self, report: PassReport, turn: Turn, seconds: float) -> None:
         self.height = report.height
         self._tell_of_troubles(report.respond.troubles)
-        self._board.clear("store_read_only")
         self._count_blocks(report, turn, seconds)
+        if isinstance(report.error, StoreError):
+            self._failed(report.error)
+            self._ask_node(report)  # the cursor may stand still, and then nobody watches what comes
+            return
+        self._board.clear("store_read_only")
         if report.error is not None:
             self._failed(report.error)
             return

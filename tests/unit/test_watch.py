@@ -19,6 +19,7 @@ from watchtower.ports import (
     NodeUnavailable,
     NodeWarmingUp,
     StoreBroken,
+    StoreError,
     StoreFull,
     WatchtowerError,
     WrongChain,
@@ -32,7 +33,9 @@ from watchtower.watch import Watch, reason_of
 TURN = Turn(Hints(), rung=False, urgent=False)
 
 
-def report(height: int = 100, connected: int = 0, error: NodeError | None = None, again: bool = False) -> PassReport:
+def report(
+    height: int = 100, connected: int = 0, error: NodeError | StoreError | None = None, again: bool = False
+) -> PassReport:
     """A pass that ended at `height`."""
     return PassReport(FollowReport(connected=connected), RespondReport(), height, error, again)
 
@@ -157,6 +160,23 @@ def test_an_error_of_the_follower_inside_a_report_counts() -> None:
     stage = Stage(report(), report(error=BlockNotAvailable("pruned"))).turns(2)
     assert ["block_unavailable"] == stage.reasons
     assert "degraded" == stage.board.snapshot().phase
+
+
+def test_a_tower_that_cannot_store_does_not_watch_once_blocks_pass_by() -> None:
+    """Its cursor stands still: the reason holds without a break, and `watching` ends with the second block."""
+    stuck = report(height=98, error=StoreFull("no space"))
+    stage = Stage(report(height=100), report(height=99, error=StoreFull("no space"))).turns(2)
+    before = stage.board.snapshot()
+    stage.core.script.extend([stuck, stuck, report(height=100)])
+    with capture_logs() as logs:
+        stage.turns(2)
+    behind = stage.board.snapshot()
+    stage.turns(1)
+
+    assert (True, False, True) == (before.watching, behind.watching, stage.board.snapshot().watching)
+    assert ["store_read_only"] == [reason.name for reason in behind.reasons]
+    assert [] == [entry for entry in logs if entry["event"] == "readiness_changed"]
+    assert [] == stage.reasons
 
 
 def test_the_node_is_checked_again_after_every_failure() -> None:
