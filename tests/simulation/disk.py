@@ -81,8 +81,15 @@ class MemoryDisk:
             return "views_lost"
         if fate < OLDER and self._kept is not None:
             self.rows, self._kept = self._kept, None
-            return "views_older"
-        return ""
+            return self._fitting("views_older")
+        return self._fitting("")
+
+    def _fitting(self, what: str) -> str:
+        """Views of events that never reached the log are none of this log."""
+        if max(self.rows.positions.values(), default=0) <= self.store.last_id():
+            return what
+        self.rows = MemoryRows()
+        return "views_lost"
 
     def close(self) -> None:
         """Nothing to do."""

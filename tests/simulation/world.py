@@ -39,10 +39,11 @@ from tests.simulation.port import SimNode
 from tests.simulation.store import ModelStore
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.models import LiveModels
-from watchtower.ports import NodeError, StoreBroken, StoreError, WrongChain
+from watchtower.ports import EventStore, NodeError, StoreBroken, StoreError, WrongChain
 from watchtower.repository import Channels
 from watchtower.responder.runs import Unserved
 from watchtower.responder.signing import BidAboveLimit
+from watchtower.store.overflow import OverflowStore
 from watchtower.store.views import SqliteRows
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
 
@@ -53,6 +54,9 @@ PATIENCE = 8
 
 DESK_EVERY = 10
 """One schedule in so many runs its passes as the pass thread does, with the real readiness board."""
+
+OVERFLOW_EVERY = 4
+"""One schedule in so many keeps in memory what a full disk does not take, as the service does."""
 
 CAPTURED: list[str] = []
 """Log lines since the last `SimWorld` was made."""
@@ -67,7 +71,7 @@ def build_tower(world: SimWorld) -> Tower:
     """The real tower on the ports of a world."""
     return Tower(
         node=world.node,
-        store=world.store,
+        store=world.log,
         models=world.models,
         channels=world.channels,
         keystore=world.keystore,
@@ -75,6 +79,7 @@ def build_tower(world: SimWorld) -> Tower:
         rng=fake_random,
         failpoint=world.faults.failpoint,
         settings=TowerSettings(NETWORK),
+        observe=world.passed,
     )
 
 
@@ -104,7 +109,8 @@ class SimWorld:
         self.chain = ModelChain()
         self.clock, self.faults, self.keystore = FakeClock(), Faults(), MemoryKeystore()
         by_stream: dict[str, Case] = {}
-        self.judge = Judge(by_stream, is_full=lambda: self.store.full, height=lambda: self.chain.height)
+        self.has_overflow = seed % OVERFLOW_EVERY == 1
+        self.judge = Judge(by_stream, is_full=self.holds_events, height=lambda: self.chain.height)
         self.disk = self._new_disk(real_files)
         self.cases = self._cases()
         by_stream.update({case.stream: case for case in self.cases})
@@ -158,12 +164,13 @@ class SimWorld:
     def _open(self) -> None:
         """The objects of a new process, from what is durable."""
         self.started = False
-        self.channels = Channels(self.store)
-        self.models = LiveModels(Projector(self.store, self.rows, PROJECTIONS), self.rows, self.channels)
+        self.log: EventStore = OverflowStore(self.store) if self.has_overflow else self.store
+        self.channels = Channels(self.log)
+        self.models = LiveModels(Projector(self.log, self.rows, PROJECTIONS), self.rows, self.channels)
         self.tower = self.parts.tower(self)
         self.desk = Desk(self) if self.has_desk else None
         self.context = Context(
-            store=self.store,
+            store=self.log,
             node=self.node,
             keystore=self.keystore,
             clock=self.clock,
@@ -172,6 +179,15 @@ class SimWorld:
             policy=ChannelPolicy(ParamsPolicy(chain_hash(NETWORK), max_capacity=10_000_000_000), confirmations=1),
             tip_height=lambda: self.tower.follower.cursor.height,
         )
+
+    def passed(self, _report: PassReport) -> None:
+        """What the service does after each pass."""
+        if isinstance(self.log, OverflowStore):
+            self.log.flush()
+
+    def holds_events(self) -> bool:
+        """Whether the log takes nothing now, or has not taken all yet."""
+        return self.store.full or (isinstance(self.log, OverflowStore) and self.log.held > 0)
 
     def crash(self) -> None:
         """The process dies and a new one begins. Views may be those of an earlier moment, or gone."""
