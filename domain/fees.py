@@ -174,6 +174,6 @@ def doubled_step(last_fee: int, vsize: int, step: float, refusals: int) -> int:
     return last_fee + (ceil(max(step * vsize, last_fee * 0.10)) << (max(1, refusals) - 1))
 
 
-def mempool_budget(value: int) -> int:
-    """The most that an answer to an unconfirmed breach may cost, in sat."""
-    return int(value * MEMPOOL_SHARE)
+def mempool_budget(value: int, spendable: float = 1.0) -> int:
+    """The most that an answer to an unconfirmed breach may cost, in sat; never more than the owner's share."""
+    return int(value * min(MEMPOOL_SHARE, spendable))

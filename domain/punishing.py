@@ -100,7 +100,7 @@ def price(
     last = bids[-1] if bids else None
     blind = _blind_fee(channel, bids, market) if refused and rival is None else 0
     if breach.block is None:
-        return _mempool_price(channel, last, market, rival, blind)
+        return _mempool_price(channel, last, market, rival, blind, spendable)
     params = channel.params
     vsize, dust = penalty_vsize(params, channel.sweep_spk), dust_limit(channel.sweep_spk)
     left = remaining(deadline(breach.block.height, params.challenge_period), tip)
@@ -161,7 +161,9 @@ def _blind_fee(channel: Channel, bids: Sequence[Bid], market: Market) -> int:
     return doubled_step(bids[-1].fee, vsize, market.step, sum(1 for _ in in_a_row))
 
 
-def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Rival | None, blind: int) -> Price:
+def _mempool_price(
+    channel: Channel, last: Bid | None, market: Market, rival: Rival | None, blind: int, spendable: float
+) -> Price:
     vsize = penalty_vsize(channel.params, channel.sweep_spk)
     fee = mempool_fee(
         vsize=vsize,
@@ -175,7 +177,7 @@ def _mempool_price(channel: Channel, last: Bid | None, market: Market, rival: Ri
         step=market.step,
         least=blind,
     )
-    budget = Limits(0, mempool_budget(channel.params.contest_value))
+    budget = Limits(0, mempool_budget(channel.params.contest_value, spendable))
     if fee <= budget.highest or (last is not None and fee == last.fee):
         return Price(fee, None, limits=budget)
     # An earlier bid goes on standing, but against a dearer rival it would only be refused again and again.

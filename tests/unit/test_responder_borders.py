@@ -11,6 +11,7 @@ from domain.conditional import ConditionalOutput
 from domain.errors import LogCorrupt
 from domain.events import Envelope
 from domain.fees import Market
+from domain.punishing import Rival, price
 from domain.units import Side
 from tests.support.scenes import Scene, block
 from tests.unit.test_responder_groups import TIP, Case
@@ -81,6 +82,22 @@ def test_fault_M4_a_market_that_cannot_be_read_stops_no_penalty(case: Case, monk
 
     assert 2 == report.accepted
     assert case.models.streams == [trouble.stream for trouble in report.troubles]
+
+
+def test_the_owners_limit_counts_before_the_block_too(case: Case) -> None:
+    """Whoever allows 2 % pays no tenth of the value in the mempool: with more to pay the answer waits for the block."""
+    channel = case.seen().channel()
+    breach = channel.present_spend
+    assert breach is not None
+    value = channel.params.contest_value
+
+    def asked(rival_fee: int, spendable: float) -> int | None:
+        rival, market = Rival(rival_fee, 111), Market(1.0, 1.0, 1.0)
+        return price(channel, breach, tip=TIP, market=market, rival=rival, spendable=spendable).fee
+
+    assert 30_112 == asked(30_000, 1.0)
+    assert None is asked(30_000, 0.02)
+    assert int(value * 0.02) >= (asked(10_000, 0.02) or 0) > 10_000
 
 
 def test_a_node_that_is_away_at_the_first_question_ends_the_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
