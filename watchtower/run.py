@@ -202,8 +202,8 @@ class Process:
             self._supervisor.ready()
 
     def _asked_to_stop(self, name: str) -> None:
-        _log.info("service_stopping", reason=name)
         self._stop.set()
+        _log.info("service_stopping", reason=name)
 
     def _thread_ended(self) -> None:
         if not self._stop.is_set():
@@ -211,8 +211,8 @@ class Process:
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason
-        _log.critical("service_failed", reason=reason)
         self._stop.set()
+        _log.critical("service_failed", reason=reason)
 
     async def _end(self, servers: dict[str, _Listener], tasks: list[asyncio.Task[None]]) -> int:
         began = time.monotonic()

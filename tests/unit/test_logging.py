@@ -186,3 +186,29 @@ def test_a_party_logs_the_fields_of_the_table() -> None:
     told = {text.split(" ")[0]: tuple(re.findall(r"(\w+)=", text)) for text in texts}
     assert "link_ended" in told
     assert told.items() <= PARTY_EVENTS.items()
+
+
+class BrokenPipe(io.StringIO):
+    """A stream whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        """Fail."""
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        """Fail."""
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_reader_that_is_gone_stops_nobody(closed: bool) -> None:
+    """The line is lost; whoever wrote it goes on, be it a pass that answers a breach or a stop."""
+    stream = BrokenPipe()
+    levels: list[str] = []
+    configure("info", "json", stream=stream, environ={}, count=levels.append)
+    log: Any = structlog.get_logger()
+    (stream.close if closed else stream.tell)()
+
+    log.critical("task_ended", task="pass")
+
+    assert ["critical"] == levels

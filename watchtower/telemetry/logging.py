@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -26,6 +27,26 @@ RECORD_LIMIT = 16 * 1024
 """journald splits lines beyond 48 KiB; a third of it leaves room for its own fields."""
 
 VALUE_LIMIT = 2 * 1024
+
+
+class Stream:
+    """Lines to a stream that may be gone: a reader that ended, a full disk. Such a line is lost, and nothing else is.
+
+    Raised in the middle of a pass, or on the way to a stop, the error would end the work that the line only tells of.
+    """
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+
+    def write(self, text: str) -> None:
+        """Write, if that is possible."""
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._target.write(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with suppress(OSError, ValueError):
+            self._target.flush()
 
 
 class LogControl:
@@ -60,7 +81,7 @@ def configure(
         processors=[*before, *after],
         # Its own filter is open: a level that is baked in could not be changed later.
         wrapper_class=structlog.make_filtering_bound_logger(0),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Stream(target))),
         cache_logger_on_first_use=False,
     )
     _redirect_standard_library(target, before, after)
