@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.chain import BlockHash, chain_hash
+from domain.chain import BlockHash, BlockHeader, chain_hash, double_sha256
 from domain.events import BroadcastOutcome
 from tests.support.clocks import FixedClock
 from tests.support.small_world import SmallWorld
@@ -15,7 +15,7 @@ from watchtower.chain.audit import AuditReport
 from watchtower.chain.facts import FollowReport
 from watchtower.doubts import Doubts
 from watchtower.node.blocks import scan_block
-from watchtower.node.proof import is_proved, is_proved_decoded
+from watchtower.node.proof import has_work, is_proved, is_proved_decoded
 from watchtower.node.second import SecondNode, SecondTip, TwoNodes
 from watchtower.ports import Answer, BlockNotAvailable, ChainInfo, DecodedBlock, HeaderInfo, NodeUnavailable
 from watchtower.responder.runs import RespondReport
@@ -24,6 +24,8 @@ from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import PassReport
 
 TIP = BlockHash(b"\x07" * 32)
+EASY = 0x207FFFFF
+"""The target of regtest."""
 
 
 class ShortNode:
@@ -51,7 +53,7 @@ class ShortNode:
         assert height == 0
         return BlockHash(self.genesis)
 
-    def header(self, block_hash: bytes) -> HeaderInfo:
+    def header(self, block_hash: bytes) -> HeaderInfo | None:
         """Of the tip; a work of 2 per block."""
         return HeaderInfo(BlockHash(block_hash), TIP, self.height, 2 * self.height, 1, bytes(80))
 
@@ -88,11 +90,79 @@ def both(own: ShortNode, other: ShortNode, clock: FixedClock) -> TwoNodes:
     return TwoNodes(port, second_of(other, clock))
 
 
-def test_fault_N12_deadlines_count_from_the_highest_header_of_any_source(clock: FixedClock) -> None:
-    """The own node is cut off; the other one's headers count, its height does not."""
-    info = both(ShortNode(100, 100), ShortNode(103, 105), clock).chain_info()
+def grown(parent: bytes, count: int, bits: int = EASY) -> list[bytes]:
+    """Headers on top of a block, each with the work that it claims if that is that of regtest."""
+    headers: list[bytes] = []
+    for _ in range(count):
+        nonce = 0
+        while True:
+            raw = bytes(4) + parent + bytes(36) + bits.to_bytes(4, "little") + nonce.to_bytes(4, "little")
+            if bits != EASY or has_work(BlockHeader.parse(raw), 1):
+                break
+            nonce += 1
+        headers.append(raw)
+        parent = double_sha256(raw)
+    return headers
 
-    assert (100, 105) == (info.blocks, info.headers)
+
+class HeaderNode(ShortNode):
+    """Knows the headers of one chain, from height 100 on; `claims` is the height that it tells of its tip."""
+
+    def __init__(self, headers: list[bytes], claims: int | None = None) -> None:
+        super().__init__(*[100 + len(headers) - 1 if claims is None else claims] * 2)
+        self.places = {double_sha256(raw): (100 + place, raw) for place, raw in enumerate(headers)}
+        self.best = BlockHash(double_sha256(headers[-1]))
+
+    def chain_info(self) -> ChainInfo:
+        """The last header is the tip."""
+        return ChainInfo("regtest", self.height, self.headers, self.best, False, 0)
+
+    def header(self, block_hash: bytes) -> HeaderInfo | None:
+        """Of the chain; the tip has the height that is claimed."""
+        if block_hash not in self.places:
+            return None
+        height, raw = self.places[block_hash]
+        height = self.height if block_hash == self.best else height
+        return HeaderInfo(BlockHash(block_hash), BlockHash(raw[4:36]), height, 2 * height, 1, raw)
+
+
+def test_fault_N12_deadlines_count_from_the_highest_header_of_any_source(clock: FixedClock) -> None:
+    """The own node is cut off; the other one's blocks count, three of them behind the last common one."""
+    chain = grown(bytes(32), 6)
+
+    info = both(HeaderNode(chain[:3]), HeaderNode(chain), clock).chain_info()
+
+    assert (102, 105) == (info.blocks, info.headers)
+
+
+def test_a_second_node_cannot_move_deadlines_by_its_word(clock: FixedClock) -> None:
+    """A height that no headers stand for, headers without work, of another chain or with a hole count for nothing."""
+    chain = grown(bytes(32), 3)
+    tip = double_sha256(chain[-1])
+    boast = HeaderNode([*chain, *grown(tip, 1)], claims=1_000_000)
+    lazy = HeaderNode([*chain, *grown(tip, 3, bits=0x1D00FFFF)])
+    foreign = HeaderNode(grown(b"\x01" * 32, 5))
+    holed = HeaderNode([*chain, *grown(tip, 4)[2:]])
+
+    found = [both(HeaderNode(chain), other, clock).chain_info().headers for other in (boast, lazy, foreign, holed)]
+
+    assert [103, 102, 102, 102] == found
+
+
+def test_a_tip_is_proved_once(clock: FixedClock) -> None:
+    """Also one that cannot be: a pass must not follow two thousand headers again and again."""
+    other = HeaderNode(grown(b"\x01" * 32, 5))
+    asked: list[bytes] = []
+    header = other.header
+    other.header = lambda block_hash: asked.append(block_hash) or header(block_hash)  # type: ignore[method-assign, func-returns-value]
+    nodes = both(HeaderNode(grown(bytes(32), 3)), other, clock)
+
+    nodes.chain_info()
+    once = len(asked)
+    nodes.chain_info()
+
+    assert 6 < once
+    assert once == len(asked)
 
 
 def test_fault_N9_a_lost_block_comes_from_the_second_node(clock: FixedClock) -> None:
@@ -189,7 +259,7 @@ def test_the_tip_is_asked_for_at_most_every_ten_seconds(clock: FixedClock) -> No
 
     tips = [second.tip() for _ in range(5)]
 
-    assert [SecondTip(101, 101, 202)] * 5 == tips
+    assert [SecondTip(TIP, 101, 202)] * 5 == tips
     assert 2 == other.calls  # the check of the network, and the question itself
 
 

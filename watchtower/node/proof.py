@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from domain.chain import BlockHeader, double_sha256
+from domain.chain import BlockHeader, double_sha256, work_of_bits
 from domain.errors import MalformedInput
 from domain.transaction import Transaction
 from watchtower.node.blocks import HEADER_BYTES, BlockUnparseable, scan_block
@@ -48,6 +48,12 @@ def is_proved_decoded(block: DecodedBlock, block_hash: bytes) -> bool:
             return False
     begins = bool(read) and tuple(source.outpoint for source in read[0].inputs) == (_NO_OUTPUT,)
     return begins and _fits(block.header, block_hash, [tx.txid for tx in read])
+
+
+def has_work(header: BlockHeader, least: int) -> bool:
+    """True if the header's hash shows the work that it claims, and that is `least` hashes or more."""
+    work = work_of_bits(header.bits)
+    return work >= max(least, 1) and int.from_bytes(header.hash, "little") * work < 1 << 256
 
 
 def _fits(header: bytes, block_hash: bytes, txids: Sequence[bytes]) -> bool:

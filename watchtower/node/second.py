@@ -7,15 +7,17 @@ failure left alone for a while, so that it can never hold up a pass for long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 import structlog
 
-from domain.chain import BlockHash, OutPoint, Txid
+from domain.chain import BlockHash, BlockHeader, OutPoint, Txid, work_of_bits
+from domain.errors import MalformedInput
 from domain.fees import Market
 from watchtower.node.checks import require_network
-from watchtower.node.proof import is_proved, is_proved_decoded
+from watchtower.node.proof import has_work, is_proved, is_proved_decoded
 from watchtower.ports import (
     Answer,
     BlockNotAvailable,
@@ -43,11 +45,18 @@ TIP_AGE = 10.0
 """Seconds for which an answer about the tip is used again."""
 
 
-class SecondTip(msgspec.Struct, frozen=True):
-    """What the second node follows: height of its tip and of its best header, cumulative work of its tip."""
+LONGEST_LEAD = 2016
+"""Headers that are followed back from the second node's tip to a block that the own node knows."""
 
+EASIER = 4
+"""So much easier may a block be than one that is at most `LONGEST_LEAD` below it (mainnet's rule of the difficulty)."""
+
+
+class SecondTip(msgspec.Struct, frozen=True):
+    """What the second node says that it follows: its tip, with height and cumulative work."""
+
+    hash: BlockHash
     height: int
-    headers: int
     chainwork: int
 
 
@@ -96,7 +105,19 @@ class SecondNode:
 def _tip_of(node: Node) -> SecondTip | None:
     info = node.chain_info()
     header = node.header(info.best_hash)
-    return None if header is None else SecondTip(header.height, info.headers, header.chainwork)
+    return None if header is None else SecondTip(info.best_hash, header.height, header.chainwork)
+
+
+def _header_of(node: Node, block_hash: BlockHash) -> BlockHeader | None:
+    """The header with this hash; None if the node has no such header, or other bytes."""
+    found = node.header(block_hash)
+    if found is None:
+        return None
+    try:
+        header = BlockHeader.parse(found.raw)
+    except MalformedInput:
+        return None
+    return header if header.hash == block_hash else None
 
 
 class TwoNodes:
@@ -105,11 +126,38 @@ class TwoNodes:
     def __init__(self, own: Node, second: SecondNode) -> None:
         self._own = own
         self._second = second
+        self._proved: tuple[bytes, int] = (b"", 0)
 
     def chain_info(self) -> ChainInfo:
-        """Of the own node, with the highest header height that either knows: deadlines count from there."""
+        """Of the own node, with the height of the second one's tip if that is higher: deadlines count from there.
+
+        It counts by its headers, not by the second node's word: near a deadline everything may be spent on fees.
+        """
         info, tip = self._own.chain_info(), self._second.tip()
-        return info if tip is None else msgspec.structs.replace(info, headers=max(info.headers, tip.headers))
+        if tip is None or tip.height <= info.headers:
+            return info
+        return msgspec.structs.replace(info, headers=max(info.headers, self._proved_height(tip.hash)))
+
+    def _proved_height(self, tip: BlockHash) -> int:
+        """Height of the second node's tip by the headers down to a block of our own node; 0 if one of them is wrong."""
+        if tip != self._proved[0]:
+            height = self._height_by_headers(tip)
+            if not self._second.is_up:
+                return 0  # it gave no answer, which proves nothing
+            self._proved = tip, height
+        return self._proved[1]
+
+    def _height_by_headers(self, tip: BlockHash) -> int:
+        headers: list[BlockHeader] = []
+        wanted = tip
+        while (known := self._own.header(wanted)) is None:
+            header = self._second.ask(partial(_header_of, block_hash=wanted))
+            if header is None or len(headers) == LONGEST_LEAD:
+                return 0
+            headers.append(header)
+            wanted = header.prev
+        least = work_of_bits(BlockHeader.parse(known.raw).bits) // EASIER
+        return known.height + len(headers) if all(has_work(header, least) for header in headers) else 0
 
     def best_hash(self) -> BlockHash:
         """Of the own node."""
