@@ -43,8 +43,8 @@ class Supervisor:
     def _send(self, message: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
                 door.sendto(message.encode(), self._address)
-            except OSError:
-                return
+        except OSError:  # nobody listens, or no descriptor is free
+            return

@@ -26,7 +26,7 @@ from watchtower.chain.fetch import PATIENCE
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.channels.register import register
 from watchtower.node.blocks import BlockUnparseable
-from watchtower.ports import BlockNotAvailable, NodeError, NodeUnavailable, StoreError, WrongChain
+from watchtower.ports import BlockNotAvailable, NodeError, NodeUnavailable, StoreConflict, StoreError, WrongChain
 from watchtower.tower import Hints
 
 
@@ -719,3 +719,21 @@ def registered_by_outpoint() -> SmallWorld:
 def broken_block_of(world: SmallWorld, broken: bytes) -> Callable[[bytes], bytes]:
     """One block has a byte too many."""
     return lambda block_hash: world.node.block(block_hash) + b"\x00" * (block_hash == broken)
+
+
+def test_an_upload_during_the_check_of_a_funding_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The channel moved on while its lost funding was undone: it waits for the next check, and the pass goes on."""
+    world = opened()
+    arming = world.tower.arming
+
+    def conflict(_channel: Any) -> bool:
+        raise StoreConflict(world.stream, 3, 4)
+
+    monkeypatch.setattr(arming, "_funding_block_stands", conflict)
+    faults(world)["utxos"] = lambda outpoints, include_mempool: [None] * len(outpoints)
+    arming.check([world.stream])
+    still_waiting = arming.pending
+    faults(world).clear()
+    arming.check([])
+
+    assert (True, False) == (still_waiting, arming.pending)

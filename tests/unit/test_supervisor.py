@@ -55,3 +55,18 @@ def test_the_watchdog_is_meant_for_one_process(pid: str, seconds: float) -> None
     """WATCHDOG_PID names it; another process must not answer."""
     manager = Supervisor({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": pid}, pid=7)
     assert seconds == manager.watchdog_seconds
+
+
+def test_fault_P16_no_descriptor_for_a_message_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process out of descriptors must not end for a datagram."""
+
+    def none_free(*_args: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    tried: list[object] = []
+    supervisor = Supervisor({"NOTIFY_SOCKET": str(tmp_path / "door")})
+    monkeypatch.setattr("watchtower.supervisor.socket.socket", lambda *args: tried.append(args) or none_free())
+
+    supervisor.alive()
+
+    assert 1 == len(tried)

@@ -72,8 +72,12 @@ class Arming:
         gone = {channel.stream for channel in missing}
         self._forget(stream for stream in todo if stream not in gone)
         for channel in missing:
-            if self._funding_block_stands(channel):
-                self._search(channel)
+            try:
+                if self._funding_block_stands(channel):
+                    self._search(channel)
+            except StoreConflict as conflict:  # an upload was faster; the next pass checks again
+                self._channels.forget(conflict.stream)
+                continue
             self._forget([channel.stream])
 
     def _forget(self, streams: Iterable[str]) -> None:
