@@ -13,6 +13,7 @@ from domain.contract.scripts import dust_limit
 from domain.events import (
     BreachDetected,
     ChannelRegistered,
+    ChannelResolved,
     Envelope,
     PenaltyPrepared,
     SpendConfirmed,
@@ -22,6 +23,7 @@ from domain.events import (
 )
 from domain.fees import Market
 from domain.transaction import Transaction
+from domain.units import FINAL_DEPTH
 from tests.simulation.case import Case, Known, contest_outpoints, known_transactions, parsed
 from tests.simulation.pool import Prepared
 
@@ -77,6 +79,8 @@ class Judge:
                     case.revoked = max(case.revoked, payload.sequence - 1)
             case StateRevoked() if payload.secret is not None:
                 case.revoked = max(case.revoked, payload.sequence)
+            case ChannelResolved() if payload.depth < FINAL_DEPTH:
+                raise Violation("O3", f"channel {case.channel.index} is over after {payload.depth} confirmations")
             case SpendConfirmed():
                 case.heights[payload.txid] = payload.block.height
             case SpendDisconnected():

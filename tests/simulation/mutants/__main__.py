@@ -50,6 +50,8 @@ def hunt(name: str, seeds: int = SEEDS) -> Found:
             with planted(BY_NAME[name]):
                 play(seed)
         except Failed as failed:
+            if "TypeError" in str(failed):  # a bug that no longer fits its place proves nothing
+                raise TypeError(f"{name} is planted badly: {failed}") from failed
             failing.append(seed)
             texts.append(str(failed))
             oracles[failed.violation.oracle] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import watchtower.responder.punish as punishing
+import watchtower.responder.resend as resending
 import watchtower.responder.respond as responding
 import watchtower.responder.settle as settling
 from domain.channel import Channel, Spend
@@ -146,7 +147,7 @@ ANSWERS: Sequence[Mutant] = (
         "one-answer-for-all",
         "of a group only the first penalty is sent, and its answer is noted for all",
         "own",
-        ("O1",),
+        ("O1", "O3"),
         ((Broadcaster, "send_all", _alone_with_one_answer_for_all),),
     ),
     Mutant(
@@ -156,7 +157,7 @@ ANSWERS: Sequence[Mutant] = (
         ("O6",),
         (
             (settling, "is_revoked_since", lambda channel, close: False),
-            (responding, "breach_to_answer", lambda channel: None),
+            (resending, "is_revoked_since", lambda channel, close: False),
         ),
     ),
 )

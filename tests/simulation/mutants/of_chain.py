@@ -32,10 +32,10 @@ from watchtower.responder.runs import RespondReport
 from watchtower.tower import Hints, PassReport, Tower
 
 NO_SECOND_DETECTOR: tuple[Change, ...] = (
-    (Audit, "step", lambda audit: True),
+    (Audit, "step", lambda audit, *arguments: True),
     (Audit, "pending", property(lambda audit: False)),
     (Audit, "in_round", property(lambda audit: False)),
-    (Arming, "check", lambda arming, streams: None),
+    (Arming, "check", lambda arming, *arguments: None),
     (Arming, "pending", property(lambda arming: False)),
 )
 """The towers that had these bugs ask nobody a second time; ours would find what the first look missed."""
