@@ -135,13 +135,14 @@ def claim_fee(
         return None
     last, left = _last(channel, wanted), _blocks_left(wanted, tip)
     last_fee = 0 if last is None else last.fee
+    last_rate = None if last is None or parent is not None else last_fee / vsize
     rate = bid(
         remaining=left,
         window=CLAIM_WINDOW,
         value=amount,
         estimate=_above(phase_estimate(left, CLAIM_WINDOW, market), rival, vsize, market),
         # A fee that paid for the parent too would raise itself, if it counted as a feerate of the claim alone.
-        last=None if last is None or parent is not None else last_fee / vsize,
+        last=last_rate,
         relay_floor=market.relay_floor,
         vsize=vsize,
         dust=dust,
@@ -149,7 +150,7 @@ def claim_fee(
         spendable=share,
     )
     if parent is None:
-        return max(fee_for(rate, vsize, amount, dust), last_fee)
+        return last_fee if rate == last_rate else max(fee_for(rate, vsize, amount, dust), last_fee)
     fee = _fee_with_parent(rate, vsize, int(cap * vsize), parent, market)
     if fee is None:
         return None

@@ -129,7 +129,8 @@ def price(
         step=market.step,
         spendable=spendable,
     )
-    fee = fee_for(feerate, vsize, params.contest_value, dust)
+    # The last bid as it is: a fee that goes through a feerate and back may come out a satoshi higher.
+    fee = last.fee if last is not None and feerate == last_rate else fee_for(feerate, vsize, params.contest_value, dust)
     cap = (params.contest_value - dust) / vsize
     least = 0 if last is None else _renewed_fee(last, limits.highest, vsize, market)
     return Price(max(fee, least), left, uneconomical=cap < market.relay_floor, limits=limits)

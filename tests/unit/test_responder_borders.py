@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
-from domain.channel import Channel
+from domain.channel import Bid, Channel
 from domain.conditional import ConditionalOutput
 from domain.errors import LogCorrupt
 from domain.events import Envelope
@@ -16,7 +17,8 @@ from domain.units import Side
 from tests.support.scenes import Scene, block
 from tests.unit.test_responder_groups import TIP, Case
 from watchtower.ports import NodeError, NodeUnavailable, StoreError
-from watchtower.responder import claims
+from watchtower.responder import claims, punish
+from watchtower.responder.signing import BidAboveLimit
 
 
 @pytest.fixture
@@ -81,6 +83,37 @@ def test_fault_M4_a_market_that_cannot_be_read_stops_no_penalty(case: Case, monk
     report = case.responder.respond(TIP)
 
     assert 2 == report.accepted
+    assert case.models.streams == [trouble.stream for trouble in report.troubles]
+
+
+@pytest.mark.parametrize("last", [29_098_070, 58_196_417, 67_000_088])
+def test_a_large_bid_that_stands_is_the_same_to_the_satoshi(last: int) -> None:
+    """A fee goes through a feerate and back: a satoshi more would be above the ceiling, and nothing would be sent."""
+    case = Case().breached(1)
+    channel, market = case.channel(), Market(1.0, 1.0, 1.0)
+    params = msgspec.structs.replace(channel.params, capacity=100_000_000)
+    bid = Bid(case.scene.commitment(Side.B, 1).txid, 1, bytes(32), b"", last, 0)
+    channel = msgspec.structs.replace(channel, params=params, bids=(bid,))
+    breach = channel.present_spend
+    assert breach is not None
+
+    found = price(channel, breach, tip=TIP, market=market, rival=None, spendable=1.0)
+
+    assert last == found.fee
+
+
+def test_a_mistake_in_the_next_bid_keeps_the_last_one_out_there(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new bid should be cannot be said: it is told, and the stored bytes go out again."""
+    case.breached(1)
+    case.responder.respond(TIP)
+
+    def mistaken(*_: object, **__: object) -> None:
+        raise BidAboveLimit("a fee of 501 sat was to be signed where at most 500 sat are allowed")
+
+    monkeypatch.setattr(punish, "price", mistaken)
+    report = case.responder.respond(TIP + 1)
+
+    assert [case.node.sent[0]] * 2 == case.node.sent
     assert case.models.streams == [trouble.stream for trouble in report.troubles]
 
 

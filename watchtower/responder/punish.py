@@ -120,8 +120,10 @@ class Punisher:
         return None
 
     def _decide(self, case: Case, view: View, run: Run) -> Due | None:
-        """What to send for a case now, or None if all is in place."""
-        due: Due | None = None
+        """What to send for a case now, or None if all is in place. If that cannot be said: the last bid again."""
+        due, last = None, _last_bid(case)
+        if last is not None and view.spenders.get(case.breach.contest) != last.txid:
+            due = Due(case, None, last.remaining)
         with run.serving(case.stream):
             case = self._note_presence(case, view)
             wanted = price(
