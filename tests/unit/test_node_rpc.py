@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from domain.chain import display, from_display, make_outpoint, outpoint_txid, outpoint_vout
+from domain.chain import display, double_sha256, from_display, make_outpoint, outpoint_txid, outpoint_vout
 from domain.fees import Market
 from watchtower.node import rpc
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
@@ -107,6 +107,20 @@ def test_unknown_header_is_none_and_other_refusals_raise(answering: Replies) -> 
     assert answering([unknown, unknown]).header(b"\0" * 32) is None
     with pytest.raises(RpcRefused):
         answering([other, other]).header(b"\0" * 32)
+
+
+def test_fault_N8_a_header_of_another_hash_is_a_node_error(answering: Replies) -> None:
+    """Bytes that were changed on the way are not taken for the block; nothing behind has to look again."""
+    raw = bytes(range(80))
+    name = double_sha256(raw)
+    known = {"hash": display(name), "height": 5, "chainwork": "0a", "confirmations": 1}
+
+    found = answering([known, raw.hex()]).header(name)
+    assert found is not None
+    assert raw == found.raw
+    for damaged in (raw[:79], bytes(80)):
+        with pytest.raises(NodeError, match="another block"):
+            answering([known, damaged.hex()]).header(name)
 
 
 def test_height_above_the_tip_is_none(answering: Replies) -> None:

@@ -16,7 +16,17 @@ from typing import Any
 
 import msgspec
 
-from domain.chain import BlockHash, OutPoint, Txid, display, from_display, make_outpoint, outpoint_txid, outpoint_vout
+from domain.chain import (
+    BlockHash,
+    OutPoint,
+    Txid,
+    display,
+    double_sha256,
+    from_display,
+    make_outpoint,
+    outpoint_txid,
+    outpoint_vout,
+)
 from domain.errors import MalformedInput
 from domain.fees import Market
 from domain.transaction import TxOut
@@ -128,7 +138,8 @@ class BitcoindNode:
                     return None
                 raise reply
         with _decoding("getblockheader"):
-            if known["hash"] != name:
+            header = bytes.fromhex(raw)
+            if known["hash"] != name or double_sha256(header) != block_hash:
                 raise ValueError("an answer about another block")
             return HeaderInfo(
                 hash=_block_hash(known["hash"]),
@@ -136,7 +147,7 @@ class BitcoindNode:
                 height=_int(known["height"]),
                 chainwork=int(known["chainwork"], 16),
                 confirmations=_int(known["confirmations"]),
-                raw=bytes.fromhex(raw),
+                raw=header,
             )
 
     def hash_at(self, height: int) -> BlockHash | None:
