@@ -10,7 +10,7 @@ import pytest
 from domain.channel import Bid, Channel
 from domain.conditional import ConditionalOutput
 from domain.errors import LogCorrupt
-from domain.events import Envelope
+from domain.events import AlertKind, BroadcastOutcome, Envelope
 from domain.fees import Market
 from domain.punishing import Rival, price
 from domain.units import Side
@@ -115,6 +115,26 @@ def test_a_mistake_in_the_next_bid_keeps_the_last_one_out_there(case: Case, monk
 
     assert [case.node.sent[0]] * 2 == case.node.sent
     assert case.models.streams == [trouble.stream for trouble in report.troubles]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("unreadable")])
+def test_a_key_that_is_gone_keeps_no_stored_bytes_back(
+    case: Case, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """What was signed before needs no key: it goes out again each time it is absent, and a person is told."""
+    case.breached(1)
+    case.responder.respond(TIP)
+
+    def gone(_name: bytes) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(case.keystore, "get", gone)
+    case.node.outcomes = [BroadcastOutcome.INSUFFICIENT_FEE]
+    reports = [case.responder.respond(TIP + 1), case.responder.respond(TIP + 2)]
+
+    assert [case.node.sent[0]] * 3 == case.node.sent
+    assert all(AlertKind.UNARMED_BREACH in case.channel().alerts or report.troubles for report in reports)
 
 
 def test_the_owners_limit_counts_before_the_block_too(case: Case) -> None:

@@ -41,11 +41,14 @@ RAISED_AT_ONCE = frozenset({BroadcastOutcome.INSUFFICIENT_FEE, BroadcastOutcome.
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One breach with the channel as it is now. `told` is the last answer in this run, `tried` the fee it was about."""
+    """One breach with the channel as it is now. `told` is the last answer in this run, `tried` the fee it was about.
+
+    Without a `signer` only what was signed before can be sent.
+    """
 
     channel: Channel
     breach: Spend
-    signer: Signer
+    signer: Signer | None
     told: BroadcastOutcome | None = None
     tried: int = 0
 
@@ -107,23 +110,25 @@ class Punisher:
 
     def _open(self, channel: Channel, view: View, run: Run) -> Case | None:
         """The case of a channel, or None if there is no breach to answer or nothing to answer it with."""
+        breach, signer = breach_to_answer(channel), None
+        if breach is None:
+            return None
         with run.serving(channel.stream):
-            breach = breach_to_answer(channel)
-            if breach is None:
-                return None
             signer = signer_of(channel, breach, self._keystore.get(channel.proposal_id), self._rng)
-            if signer is not None:
-                return Case(channel, breach, signer)
-            run.deferred += 1
-            alert = raise_alert(channel, AlertKind.UNARMED_BREACH, breach.txid, breach.sequence, view.tip, self._now)
-            self._journal.record(channel, alert)
-        return None
+            if signer is None:
+                run.deferred += 1
+                kind = AlertKind.UNARMED_BREACH
+                alert = raise_alert(channel, kind, breach.txid, breach.sequence, view.tip, self._now)
+                channel = self._journal.record(channel, alert)
+        return None if signer is None and not channel.bids_on(breach.txid) else Case(channel, breach, signer)
 
     def _decide(self, case: Case, view: View, run: Run) -> Due | None:
         """What to send for a case now, or None if all is in place. If that cannot be said: the last bid again."""
         due, last = None, _last_bid(case)
         if last is not None and view.spenders.get(case.breach.contest) != last.txid:
             due = Due(case, None, last.remaining)
+        if case.signer is None:
+            return None if case.tried else due
         with run.serving(case.stream):
             case = self._note_presence(case, view)
             wanted = price(
@@ -161,6 +166,7 @@ class Punisher:
 
     def _sign(self, case: Case, fee: int, wanted: Price) -> Due:
         """Sign, after the last look at what may be paid in this block."""
+        assert case.signer is not None  # `_decide` made sure
         limits = wanted.limits
         signed = case.signer.sign(Wish(fee, limits.lowest, limits.highest))
         return Due(case, signed, wanted.remaining)
@@ -278,7 +284,7 @@ class Punisher:
         present = view.spenders.get(breach.contest) in [b.txid for b in channel.bids_on(breach.txid)]
         left = wanted.remaining
         skipped = present and left is not None and skipped_blocks(channel, breach, left, view.market) >= SKIPPED_BLOCKS
-        top, asked = case.signer.top, wanted.fee or 0
+        top, asked = None if case.signer is None else case.signer.top, wanted.fee or 0
         news: list[Payload] = clear_alert(channel, AlertKind.UNARMED_BREACH, view.tip, self._now)
         for kind, holds in (
             (AlertKind.UNECONOMICAL_TO_PUNISH, wanted.uneconomical),
