@@ -180,6 +180,20 @@ def test_fault_P7_a_damaged_channel_takes_no_events(closed_log: Path) -> None:
         assert damaged not in {recorded.envelope.stream for recorded in store.read_log(0, 100)}
 
 
+def test_fault_P7_nobody_waits_behind_the_events_of_a_damaged_channel(closed_log: Path) -> None:
+    """Pages are full although some of their events are left out: else a reader would think that the log ends."""
+    edit(closed_log, "UPDATE stored_events SET state = x'93000100' WHERE rowid = 5")
+    with open_store(closed_log) as store:
+        expected = store.read_log(0, 100)
+        pages = [store.read_log(0, 1)]
+        while pages[-1]:
+            pages.append(store.read_log(pages[-1][-1].id, 1))
+
+        assert 1 == len(store.damaged)
+        assert expected == [recorded for page in pages for recorded in page]
+        assert 21 == len(expected)
+
+
 def edit(path: Path, statement: str) -> None:
     """Change rows as no program of ours can."""
     connection = sqlite3.connect(path, isolation_level=None)

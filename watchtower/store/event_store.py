@@ -73,15 +73,25 @@ class LogReader:
             return events
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
-        """The log in order of notification id, behind `after_id`."""
+        """The log in order of notification id, behind `after_id`; fewer than `limit` only at its end.
+
+        Events of damaged channels are left out, however many of them stand in a row.
+        """
         decode = self._log.mapper.to_domain_event
+        recorded: list[Recorded] = []
         with self._reading("read_log"):
-            found = self._log.recorder.select_log(after_id, limit)
-            return [
-                Recorded(notification.id, decode(notification))  # type: ignore[arg-type]
-                for notification in found
-                if str(notification.originator_id) not in self.damaged
-            ]
+            while len(recorded) < limit:
+                wanted = limit - len(recorded)
+                found = self._log.recorder.select_log(after_id, wanted)
+                recorded += [
+                    Recorded(notification.id, decode(notification))  # type: ignore[arg-type]
+                    for notification in found
+                    if str(notification.originator_id) not in self.damaged
+                ]
+                if len(found) < wanted:
+                    break
+                after_id = found[-1].id
+        return recorded
 
     def last_id(self) -> int:
         """Highest committed notification id, 0 for an empty log."""
