@@ -737,3 +737,60 @@ def test_an_upload_during_the_check_of_a_funding_is_no_error(monkeypatch: pytest
     arming.check([])
 
     assert (True, False) == (still_waiting, arming.pending)
+
+
+def test_a_commit_whose_answer_was_lost_is_found_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block is stored and nobody was told: the next pass stands where the log says."""
+    world = opened()
+    append, failures = world.store.append, iter([True])
+
+    def stored_and_lost(job: Any, *, chain: bool = False) -> int:
+        last_id = append(job, chain=chain)
+        if next(failures, False):
+            raise StoreError("the answer was lost")
+        return last_id
+
+    monkeypatch.setattr(world.store, "append", stored_and_lost)
+    world.cheat(1)
+    errors = passes(world, 2)
+
+    assert [StoreError, type(None)] == [type(error) for error in errors]
+    assert is_walk(world)
+    assert world.penalty(1) is not None
+
+
+def test_everything_is_compared_after_a_block_was_missing() -> None:
+    """Once when the block came after all, and once when it was passed over."""
+    world = opened()
+    rounds = world.tower.audit.report.rounds
+    world.chain.mine(empty=True)
+    world.node.missing.update(lost_from(world, world.chain.height))
+    passes(world, 3)
+    came = world.tower.audit.report.rounds
+    world.chain.mine(empty=True)
+    world.node.peers_have_blocks = False
+    world.node.missing.update(lost_from(world, world.chain.height))
+    passes(world, PATIENCE + 2)
+
+    assert world.is_at_tip
+    assert 1 == world.tower.follower.blocks_passed_over
+    assert (1, 2) == (came - rounds, world.tower.audit.report.rounds - rounds)
+
+
+def test_a_channel_ends_in_a_block_that_was_passed_over() -> None:
+    """Its last block of a hundred is lost: what follows from heights alone happens in it."""
+    world = opened()
+    world.cheat(1)
+    world.look()
+    world.chain.mine()
+    world.chain.mine_many(98)
+    world.look()
+    assert world.channel.resolved is None
+    world.chain.mine(empty=True)
+    world.node.peers_have_blocks = False
+    world.node.missing.update(lost_from(world, world.chain.height))
+
+    passes(world, PATIENCE)
+
+    assert 1 == world.tower.follower.blocks_passed_over
+    assert world.channel.resolved is not None

@@ -185,6 +185,18 @@ def test_fault_P4_no_flood_of_clients_keeps_a_fact_from_being_held(log: SqliteEv
         assert (2, 3) == (first.result(10), fact.result(10))
 
 
+def test_fault_P4_an_id_that_was_taken_meanwhile_ends_the_process(log: SqliteEventStore, disk: Disk) -> None:
+    """Readers know the waiting event by another id: only a new start tells everybody the same."""
+    store = OverflowStore(log)
+    disk.error = FULL
+    store.append([note("c1", 1)], chain=True)
+    disk.error = None
+    log.append([note("c2", 1)], chain=True)
+
+    with pytest.raises(StoreBroken, match="start again"):
+        store.flush()
+
+
 def test_fault_P4_the_views_get_the_reserve_too() -> None:
     """They may be the first that find no space: without them nobody looks at the next block."""
     world = SmallWorld()
