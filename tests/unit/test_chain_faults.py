@@ -18,6 +18,7 @@ from domain.events import (
     FundingBroadcast,
     PenaltyConfirmed,
     SpendConfirmed,
+    SpendReplaced,
 )
 from tests.simulation.node import ModelNode
 from tests.support.small_world import SWEEP, SmallWorld
@@ -794,3 +795,41 @@ def test_a_channel_ends_in_a_block_that_was_passed_over() -> None:
 
     assert 1 == world.tower.follower.blocks_passed_over
     assert world.channel.resolved is not None
+
+
+def test_a_spend_that_is_mined_while_the_mempool_is_asked_is_not_gone() -> None:
+    """It left the mempool for a block that the cursor has not seen: absence is news only at our own tip."""
+    world = opened()
+    assert world.chain.send(world.pool.commitments[1]) is None
+    world.look()
+
+    def mined(outpoints: Any) -> Any:
+        del faults(world)["mempool_spenders"]
+        world.chain.mine()
+        return world.node.mempool_spenders(outpoints)
+
+    faults(world)["mempool_spenders"] = mined
+    world.look()
+    world.look()
+
+    assert [] == world.events(SpendReplaced)
+    assert world.channel.confirmed_spend is not None
+
+
+def test_a_funding_that_is_spent_during_its_check_is_no_mismatch() -> None:
+    """The answer is about a tip that the cursor has not seen: the channel waits, and the follower finds the spend."""
+    world = opened()
+
+    def spent(outpoints: Any, include_mempool: bool) -> Any:
+        del faults(world)["utxos"]
+        world.cheat(1)
+        return world.node.utxos(outpoints, include_mempool)
+
+    faults(world)["utxos"] = spent
+    world.tower.arming.check([world.stream])
+
+    assert world.tower.arming.pending
+    assert [] == world.events(AuditMismatch, "chain")
+    world.look()
+    assert not world.tower.arming.pending
+    assert [] == world.events(AuditMismatch, "chain")

@@ -213,6 +213,24 @@ def test_fault_P4_the_views_get_the_reserve_too() -> None:
     assert [] == full
 
 
+def test_fault_P4_a_breach_that_the_views_lack_is_contested() -> None:
+    """It is in the log: a penalty does not wait for space in the views."""
+    world = SmallWorld()
+    world.open()
+    full: list[bool] = []
+    rows = FullRows(full)
+    models = LiveModels(Projector(world.store, rows, PROJECTIONS), rows, world.channels)
+    models.catch_up()
+    world.cheat(1)
+    world.look()
+    full.append(True)
+
+    with pytest.raises(StoreFull):
+        models.catch_up()
+
+    assert [world.stream] == models.contested()
+
+
 class FullRows(MemoryRows):
     """Rows that find no space as long as `full` has an element."""
 

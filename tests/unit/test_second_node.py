@@ -36,6 +36,7 @@ class ShortNode:
         self.genesis = chain_hash("regtest") if genesis is None else genesis
         self.sent: list[bytes] = []
         self.calls = 0
+        self.work_per_block = 2
         self.broken = False
 
     def _called(self) -> None:
@@ -55,7 +56,7 @@ class ShortNode:
 
     def header(self, block_hash: bytes) -> HeaderInfo | None:
         """Of the tip; a work of 2 per block."""
-        return HeaderInfo(BlockHash(block_hash), TIP, self.height, 2 * self.height, 1, bytes(80))
+        return HeaderInfo(BlockHash(block_hash), TIP, self.height, self.work_per_block * self.height, 1, bytes(80))
 
     def block(self, block_hash: bytes) -> bytes:
         """None is there."""
@@ -293,6 +294,15 @@ class Scene:
     def reasons(self) -> list[str]:
         """Names that hold."""
         return [reason.name for reason in self.board.snapshot().reasons]
+
+
+def test_a_longer_chain_with_less_work_is_no_lead(clock: FixedClock) -> None:
+    """Blocks that are easy to make are no reason to doubt the own node."""
+    scene = Scene(clock)
+    scene.other.height, scene.other.work_per_block = 150, 1
+    scene.see()
+
+    assert [] == scene.reasons
 
 
 def test_fault_N12_no_block_for_ninety_minutes_is_a_reason(clock: FixedClock) -> None:
