@@ -28,7 +28,7 @@ from domain.claiming import (
 from domain.conditional import ConditionalOutput, conditional_outputs
 from domain.events import AlertKind, BroadcastOutcome
 from domain.punishing import Rival
-from domain.settling import ReadySettlement
+from domain.settling import ReadySettlement, is_revoked_since
 from domain.status import HONEST_KINDS
 from watchtower.ports import Clock, Failpoint, Keystore, Node, ReadModels, Rng
 from watchtower.repository import Channels
@@ -103,6 +103,8 @@ class Claimant:
         """Outputs that exist or may soon: nothing of a breach before its settlement won, the penalty takes it all."""
         spend = channel.confirmed_spend
         if spend is None or not (_is_settled(channel) or spend.kind in HONEST_KINDS):
+            return ()
+        if not _is_settled(channel) and is_revoked_since(channel, spend):
             return ()
         return conditional_outputs(channel, self._channels.closing_state(channel))
 

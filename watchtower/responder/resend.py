@@ -21,8 +21,10 @@ def parcels_of(channel: Channel) -> tuple[list[Parcel], list[Parcel]]:
         return [Parcel(channel.stream, bid.txid, bid.raw, breach.raw) for bid in channel.bids_on(breach.txid)[-1:]], []
     close = channel.confirmed_spend
     settlement = None if close is None else channel.settlement_of(close.txid)
+    is_open = close is not None and channel.contest_spend(close.txid) is None
+    if close is not None and is_open and is_revoked_since(channel, close):
+        return [], []
     found = [Parcel(channel.stream, claim.txid, claim.raw) for claim in open_claims(channel)]
-    is_open = close is not None and channel.contest_spend(close.txid) is None and not is_revoked_since(channel, close)
     if settlement is not None and is_open:
         found.insert(0, Parcel(channel.stream, settlement.txid, settlement.raw))
     return [], found
