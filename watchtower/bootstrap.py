@@ -45,7 +45,7 @@ from watchtower.node.checks import ZmqTopicMissing, require_network, require_top
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.second import SECONDS as SECOND_NODE_SECONDS
 from watchtower.node.second import SecondNode, TwoNodes
-from watchtower.node.transport import CALL_SECONDS, Observer, RpcRefused
+from watchtower.node.transport import CALL_SECONDS, IN_FLIGHT, Observer, RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
@@ -74,6 +74,9 @@ SHORT_WINDOW = 72
 """Challenge periods below this need `policy.allow_short_window`: half a day is little time to notice an outage."""
 
 WARN_WINDOW = 144
+CLIENTS_IN_FLIGHT = 1
+"""Of the calls to the node that may be under way at once, those of clients; the others belong to the pass thread."""
+
 BLOCKS_PER_PASS = 25
 """Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
 
@@ -120,7 +123,7 @@ class Parts:
         self.sockets = {name: self._listen(name) for name in ("api", "admin")}
         self.channels = Channels(self.overflow)
         self.outbox = Outbox()
-        self.node = self._connect_node()
+        self.node = self._connect_node(IN_FLIGHT - CLIENTS_IN_FLIGHT)
         self.models = LiveModels(
             Projector(self.overflow, self.rows, PROJECTIONS),
             self.rows,
@@ -243,12 +246,12 @@ class Parts:
             raise ListenFailed(f"{name}.listen = {text}: {error.strerror}; choose another address or port") from None
         return sock
 
-    def _connect_node(self) -> BitcoindNode:
+    def _connect_node(self, in_flight: int) -> BitcoindNode:
         def observe(method: str, outcome: str, seconds: float) -> None:
             self.metrics.count("node_rpc_requests_total", method, outcome)
             self.metrics.observe("node_rpc_duration_seconds", method, value=seconds)
 
-        node = connect(self.settings.node, observe)
+        node = connect(self.settings.node, observe, in_flight=in_flight)
         self._stack.callback(node.close)
         return node
 
@@ -334,7 +337,8 @@ class Parts:
 
         context = Context(
             store=self.overflow,
-            node=self.node,
+            # Connections of their own: a flood of clients must not take those of the pass thread.
+            node=self._connect_node(CLIENTS_IN_FLIGHT),
             keystore=self.keystore,
             clock=SystemClock(),
             channels=self.channels,
@@ -426,7 +430,11 @@ class Parts:
 
 
 def connect(
-    chosen: NodeSettings | SecondNodeSettings, observe: Observer | None = None, *, seconds: float = CALL_SECONDS
+    chosen: NodeSettings | SecondNodeSettings,
+    observe: Observer | None = None,
+    *,
+    seconds: float = CALL_SECONDS,
+    in_flight: int = IN_FLIGHT,
 ) -> BitcoindNode:
     """The adapter of a configured node; it may be away."""
     user, password = chosen.rpc_user or None, chosen.rpc_password
@@ -438,6 +446,7 @@ def connect(
         chosen.rest_url or None if isinstance(chosen, NodeSettings) else None,
         observe,
         seconds=seconds,
+        in_flight=in_flight,
     )
 
 

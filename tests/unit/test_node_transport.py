@@ -482,11 +482,10 @@ def test_every_try_is_observed(serve: Serve) -> None:
     assert expected == seen
 
 
-def test_calls_in_flight_are_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_in_flight_are_bounded(serve: Serve) -> None:
     """A caller that finds all slots taken gets an error in time instead of waiting for ever."""
-    monkeypatch.setattr(transport, "IN_FLIGHT", 1)
     node = serve(SILENCE)
-    client = rpc(node)
+    client = rpc(node, in_flight=1)
 
     def hang() -> None:
         with pytest.raises(NodeUnavailable):

@@ -32,7 +32,7 @@ from domain.fees import Market
 from domain.transaction import TxOut
 from domain.units import MAX_MONEY
 from watchtower.node import answers
-from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE, Observer, RpcRefused, RpcTransport
+from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE, IN_FLIGHT, Observer, RpcRefused, RpcTransport
 from watchtower.ports import (
     Answer,
     BlockNotAvailable,
@@ -93,9 +93,13 @@ class BitcoindNode:
         observe: Observer | None = None,
         *,
         seconds: float = CALL_SECONDS,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
-        """`url` as `http://host:port`; credentials as in `RpcTransport`; `rest_url` as `http://host:port/rest`."""
-        self._transport = RpcTransport(url, user, password, cookie_path, observe)
+        """`url` as `http://host:port`; credentials as in `RpcTransport`; `rest_url` as `http://host:port/rest`.
+
+        At most `in_flight` calls are under way at once, of all threads together.
+        """
+        self._transport = RpcTransport(url, user, password, cookie_path, observe, in_flight)
         self._rest_url = rest_url
         self._seconds = seconds
 

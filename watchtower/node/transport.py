@@ -71,6 +71,7 @@ class RpcTransport:
         password: str | None = None,
         cookie_path: Path | None = None,
         observe: Observer | None = None,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
         parts = _http_url(url)
         self._place = _Place(parts.hostname or "", parts.port or 80, with_credentials=True)
@@ -81,7 +82,8 @@ class RpcTransport:
         self._cookie_path = cookie_path
         self._observe = observe or (lambda _method, _outcome, _seconds: None)
         self._local = threading.local()
-        self._slots = threading.BoundedSemaphore(IN_FLIGHT)
+        self._in_flight = in_flight
+        self._slots = threading.BoundedSemaphore(in_flight)
 
     def __repr__(self) -> str:
         return f"RpcTransport(http://{self._place})"
@@ -156,7 +158,7 @@ class RpcTransport:
         """
         deadline = time.monotonic() + seconds
         if not self._slots.acquire(timeout=seconds):
-            raise NodeUnavailable(f"{method}: {IN_FLIGHT} other calls to the node are under way")
+            raise NodeUnavailable(f"{method}: {self._in_flight} other calls to the node are under way")
         try:
             silence = None if method in NOT_TWICE else seconds * FIRST_SHARE
             result = self._attempt(method, work, place, seconds, silence)
