@@ -34,7 +34,7 @@ def breach(world: SimWorld, source: random.Random) -> None:
 
     Now and then a cheater with several channels takes all chances at once.
     """
-    cases = world.cases if source.random() < 0.2 else [source.choice(world.cases)]
+    cases = world.cases if source.random() < 0.4 else [source.choice(world.cases)]
     for case in cases:
         if case.revoked < 0 or _is_confirmed(world, case):
             continue

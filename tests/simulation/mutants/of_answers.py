@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import watchtower.responder.punish as punishing
 import watchtower.responder.resend as resending
@@ -12,7 +12,6 @@ from domain.channel import Channel, Spend
 from domain.events import BroadcastOutcome, SpendKind
 from domain.punishing import Price, breach_to_answer
 from tests.simulation.mutants.planting import Mutant
-from watchtower.responder.broadcast import Broadcaster, Parcel, Told
 from watchtower.responder.punish import Case, Due, Punisher
 from watchtower.responder.respond import Responder
 from watchtower.responder.runs import Run, View
@@ -24,7 +23,7 @@ DEFINITE = frozenset(BroadcastOutcome) - {
 }
 
 _next, _send, _durable = Punisher._next, Punisher._send, Punisher._make_durable
-_wants_answer, _send_all = Responder._wants_answer, Broadcaster.send_all
+_wants_answer = Responder._wants_answer
 
 
 def _once(punisher: Punisher, case: Case, wanted: Price, view: View) -> Due | None:
@@ -76,15 +75,8 @@ def _the_first_one_seen(channel: Channel) -> Spend | None:
     return first if breach_to_answer(channel) is not None else None
 
 
-def _alone_with_one_answer_for_all(
-    broadcaster: Broadcaster, parcels: Sequence[Parcel], tip: int, run: Run
-) -> Mapping[str, Told]:
-    told = _send_all(broadcaster, parcels[:1], tip, run)
-    return {parcel.stream: answer for answer in told.values() for parcel in parcels}
-
-
-def _one_channel_a_run(responder: Responder, tip: int, run: Run) -> list[Channel]:
-    return _work(responder, tip, run)[:1]
+def _the_least_urgent(responder: Responder, tip: int, run: Run) -> list[Channel]:
+    return _work(responder, tip, run)[-1:]
 
 
 _work = Responder._work
@@ -137,18 +129,11 @@ ANSWERS: Sequence[Mutant] = (
         ),
     ),
     Mutant(
-        "one-channel-a-run",
-        "of several breaches a run answers the most urgent one only",
+        "least-urgent-alone",
+        "of several open cases a run serves the one with the most time left",
         "own",
         ("O1",),
-        ((Responder, "_work", _one_channel_a_run),),
-    ),
-    Mutant(
-        "one-answer-for-all",
-        "of a group only the first penalty is sent, and its answer is noted for all",
-        "own",
-        ("O1", "O3"),
-        ((Broadcaster, "send_all", _alone_with_one_answer_for_all),),
+        ((Responder, "_work", _the_least_urgent),),
     ),
     Mutant(
         "settled-for-the-cheater",

@@ -8,7 +8,7 @@ import structlog
 
 import tests.simulation.clients
 from domain.channel import Channel
-from projections.projector import Projector, Rows
+from projections.projector import PAGE, Projector, Rows
 from projections.tables import Projection
 from tests.simulation.faults import Crash
 from tests.simulation.mutants.planting import Mutant
@@ -42,8 +42,10 @@ def _answered_first(context: Context, stream: str, request: UpdateRequest) -> Ac
         return Accepted(answer, duplicate=False)
 
 
-def _taken_for_current(projector: Projector, log: EventStore, rows: Rows, projections: Sequence[Projection]) -> None:
-    _made(projector, log, rows, projections)
+def _taken_for_current(
+    projector: Projector, log: EventStore, rows: Rows, projections: Sequence[Projection], page: int = PAGE
+) -> None:
+    _made(projector, log, rows, projections, page)
     if projector._position:
         projector._position = log.last_id()
 
