@@ -96,7 +96,7 @@ async def test_a_connection_may_be_used_again_and_again(tower: Bench, protocol: 
         for _ in range(8):
             clients.writers[0].write(GOOD)
             statuses.append((await reader.readline())[:12])
-            await reader.readuntil(b"}")
+            await reader.readuntil(b"}}")
             await asyncio.sleep((SECONDS + GRACE) / 5)
 
     assert [b"HTTP/1.1 200"] * 8 == statuses
