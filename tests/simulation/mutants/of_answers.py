@@ -93,7 +93,7 @@ ANSWERS: Sequence[Mutant] = (
     Mutant(
         "edge-triggered",
         "a breach is answered when it is found, and not looked at again",
-        "lnd tower, TEOS",
+        "lnd tower",
         ("O1",),
         ((Responder, "_wants_answer", _on_a_change),),
     ),

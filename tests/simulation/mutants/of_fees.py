@@ -132,7 +132,7 @@ FEES: Sequence[Mutant] = (
     Mutant(
         "estimates-alone",
         "the bid has no floor of its own that rises",
-        "Core Lightning before scorched earth",
+        "own",
         ("O1",),
         ((domain.fees, "_shares", _no_floor),),
     ),
