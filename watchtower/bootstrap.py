@@ -209,7 +209,7 @@ class Parts:
 
     def _look_after_disk(self) -> Disk:
         chosen = self.settings.store
-        disk = Disk(
+        return Disk(
             Path(self.settings.event_log_path).parent,
             low=chosen.low_space_mb * MEGABYTE,
             reserve=chosen.reserve_mb * MEGABYTE,
@@ -217,8 +217,6 @@ class Parts:
             clear=self.board.clear,
             held=lambda: self.overflow.held,
         )
-        disk.look()
-        return disk
 
     def _open_views(self) -> SqliteRows:
         rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
