@@ -59,6 +59,7 @@ def test_a_bug_is_found_and_without_it_nothing_is(name: str) -> None:
     assert play(seed).seed == seed
 
 
+@pytest.mark.slow
 def test_a_bug_that_is_not_found_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """The exit code says so, and the last line its name."""
     assert main(["--only", "secret-in-the-log", "--seeds", "0", "--workers", "1"]) == 1
