@@ -80,7 +80,7 @@ def outcome(world: SimWorld) -> list[Facts]:
 
 @cache
 def story() -> tuple[tuple[Block, ...], list[Facts]]:
-    """The blocks: a breach with its penalty, a close with its settlement, a cooperative close; and what they mean."""
+    """The blocks: a breach with its penalty, a close with its settlement, an own close; and what they mean."""
     with thrift():
         world = opened()
         first = world.chain.height + 1
