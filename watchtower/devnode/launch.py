@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,9 +66,9 @@ def _is_free(port: int) -> bool:
 def _reserve(port: int) -> bool:
     """Put our process id into the port's file, unless a living process was faster."""
     folder = Path(tempfile.gettempdir()) / f"state-channel-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     place = folder / str(port)
-    for _ in range(2):
+    for _ in range(3):
+        folder.mkdir(mode=0o700, exist_ok=True)
         try:
             with place.open("x") as mine:
                 mine.write(str(os.getpid()))
@@ -75,6 +76,8 @@ def _reserve(port: int) -> bool:
             if _is_held(place):
                 return False
             place.unlink(missing_ok=True)
+        except FileNotFoundError:  # the last process with reservations removed the folder just now
+            continue
         else:
             if not _reserved:
                 atexit.register(_release, os.getpid())
@@ -96,9 +99,13 @@ def _is_held(place: Path) -> bool:
 
 def _release(pid: int) -> None:
     """Give the reservations back, but not those of a parent process."""
-    if os.getpid() == pid:
-        for place in _reserved:
-            place.unlink(missing_ok=True)
+    if os.getpid() != pid:
+        return
+    for place in _reserved:
+        place.unlink(missing_ok=True)
+    for folder in {place.parent for place in _reserved}:
+        with suppress(OSError):  # others have reservations
+            folder.rmdir()
 
 
 class Process:
