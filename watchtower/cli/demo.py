@@ -27,6 +27,8 @@ def command(as_json: bool, keep: Path | None, knots_defaults: bool) -> None:
     """
     from watchtower.demo.play import play
 
-    # The default action would end this process alone and leave node and tower running.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    # The default action of SIGTERM would end this process alone and leave node and tower running; that of SIGINT in a
+    # loop cancels the task once, and a wait that ends in the same moment may swallow that.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     sys.exit(0 if play(as_json=as_json, keep=keep, knots_defaults=knots_defaults) else 1)
