@@ -50,6 +50,7 @@ def test_some_schedules_end_well_and_had_trouble() -> None:
     assert min(total.counts[name] for name in ("reorgs", "crashes", "breaches_detected", "penalties_confirmed")) > 0
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_log_in_another_process() -> None:
     """Nothing depends on the order of a set, on a clock or on real randomness."""
     assert digests_elsewhere(range(4), "1") == [digest(seed) for seed in range(4)]
