@@ -87,5 +87,5 @@ def opened(settings: Settings) -> Iterator[Repair]:
         second = second_node(settings, stack)
         node = own if second is None else TwoNodes(own, second)
         channels = Channels(store)
-        models = LiveModels(Projector(store, rows, PROJECTIONS), rows, channels)
+        models = LiveModels(Projector(store, rows, PROJECTIONS), rows, channels, damaged=store.damaged)
         yield Repair(node, store, models, channels, settings.network)
