@@ -47,7 +47,10 @@ class Refused(StoreError):
 class ServiceWorld:
     """Files and process of one tower, and what a schedule asks of `World`."""
 
-    def __init__(self, nodes: NodePair, directory: Path, rpc: RpcProxy, zmq: ZmqProxy) -> None:
+    def __init__(
+        self, nodes: NodePair, directory: Path, rpc: RpcProxy, zmq: ZmqProxy, program: str = "watchtower"
+    ) -> None:
+        """`program` is the module that is run as `watchtower`."""
         self.node = nodes.network
         self.directory = directory
         self._pairs = 0
@@ -56,11 +59,12 @@ class ServiceWorld:
         self.made = create(directory, directory / "config.toml", "regtest", settings)
         self._token = self.made.token_path.read_text().strip()
         self.said: list[str] = []
-        self.process = ServiceProcess(self.made.config_path)
+        self._command = ("-m", program, "run", "--config", str(self.made.config_path))
+        self.process = ServiceProcess(self.made.config_path, command=self._command)
 
     def wake(self) -> None:
         """Start the process again."""
-        self.process = ServiceProcess(self.made.config_path)
+        self.process = ServiceProcess(self.made.config_path, command=self._command)
 
     def stop(self) -> None:
         """SIGKILL."""
@@ -177,10 +181,11 @@ class ServiceStage(Stage):
     """A schedule's world whose tower is a process."""
 
     world: ServiceWorld  # type: ignore[assignment]
+    program = "watchtower"
 
     def _make_world(self, directory: Path) -> ServiceWorld:  # type: ignore[override]
         self.zmq = ZmqProxy(self.nodes.own.zmq_endpoint, seed=self.seed)
-        world = ServiceWorld(self.nodes, directory / "tower", self.proxy, self.zmq)
+        world = ServiceWorld(self.nodes, directory / "tower", self.proxy, self.zmq, self.program)
         try:
             world.process.wait_watching()
         except BaseException:
