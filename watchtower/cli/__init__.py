@@ -6,7 +6,6 @@ check), 4 the node or service cannot be reached, 70 the read models do not follo
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
@@ -14,7 +13,7 @@ import click
 
 import watchtower
 from domain.errors import DomainError
-from watchtower.cli.output import Context, Group, printable
+from watchtower.cli.output import Context, LazyGroup, printable
 from watchtower.config import ConfigError
 from watchtower.party.faults import CallFailed
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
@@ -34,24 +33,18 @@ VERBS = (
     "keys",
     "api",
     "chain",
+    "store",
+    "audit",
     "replay",
     "config",
     "version",
 )
 
 
-class _Verbs(Group):
+class _Verbs(LazyGroup):
     """Imports a verb only when it is asked for: `channel list` must not pay for the web server."""
 
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"watchtower.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+    package, verbs = "watchtower.cli.", VERBS
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -190,8 +191,30 @@ class Group(click.Group):
         """Click would cut the sentences."""
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(name, each.get_short_help_str(limit=400)) for name, each in found if each is not None]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+class LazyGroup(Group):
+    """Commands of which each is a module with a `command`, imported when it is used."""
+
+    package = ""
+    """What stands before a verb in the name of its module."""
+
+    verbs: tuple[str, ...] = ()
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """In the order that was given."""
+        return list(self.verbs)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or None."""
+        if cmd_name not in self.verbs:
+            return None
+        module = importlib.import_module(self.package + cmd_name.replace("-", "_"))
+        command: click.Command = module.command
+        return command
 
 
 pass_context = click.make_pass_decorator(Context)
