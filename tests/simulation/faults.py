@@ -23,6 +23,9 @@ AT_A_POINT = 0.4
 BEFORE_A_COMMIT = frozenset({"connect:before", "disconnect:before", "prepare_commit:before", "bump_commit:before"})
 """Points at which the tower has decided on what it read, and has not stored it."""
 
+MOVES = frozenset({"connect:before", "disconnect:before"})
+"""Points that are passed once for each block, also while its events wait in memory for space on the disk."""
+
 UNKNOWN_CODES = ((-1, "something new"), (-26, "a-reason-of-tomorrow"), (-32603, "internal error"), (-26, "odd-rule"))
 """Refusals that no release of a node has: they mean nothing, so they must be asked again."""
 
@@ -76,8 +79,8 @@ class Faults:
         self.rates = CALM
 
     def begin_pass(self) -> None:
-        """Count calls from here."""
-        self.calls = self.broken_calls = 0
+        """Count calls and moves of the cursor from here."""
+        self.calls = self.broken_calls = self.moves = 0
 
     def before_call(self, method: str) -> None:
         """A call of the node begins: it may fail without any effect, and the chain may have moved just now."""
@@ -111,6 +114,7 @@ class Faults:
 
     def failpoint(self, name: str) -> None:
         """A named point of the program, or a commit."""
+        self.moves += name in MOVES
         if self.rates is CALM:
             return
         if name in BEFORE_A_COMMIT and not self._uploading and self._happens(self.rates.upload):

@@ -204,7 +204,7 @@ def o7_quiet(world: SimWorld) -> None:
 def o8_bounded(world: SimWorld) -> None:
     """The number of calls and of new events per pass is bounded by what moved."""
     followed = None if world.report is None else world.report.follow
-    moved = max(world.moved_in_pass, 0 if followed is None else followed.connected + followed.disconnected)
+    moved = max(world.faults.moves, 0 if followed is None else followed.connected + followed.disconnected)
     if world.faults.calls > CALLS_PER_PASS + CALLS_PER_MOVE * moved:
         raise Violation("O8", f"{world.faults.calls} calls of the node in a pass that moved {moved} blocks")
     if world.events_in_pass > EVENTS_PER_BLOCK * (moved + 1):

@@ -20,7 +20,7 @@ import structlog
 
 from domain.chain import chain_hash
 from domain.contract.params import ParamsPolicy
-from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Envelope
+from domain.events import CHAIN_STREAM, Envelope
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from tests.fakes.keystore import MemoryKeystore
@@ -119,7 +119,7 @@ class SimWorld:
         self.clients = Clients()
         self.report: PassReport | None = None
         self.error: BaseException | None = None
-        self.moved_in_pass = self.events_in_pass = 0
+        self.events_in_pass = 0
         self.looked_at = b""
         self.full_until = self.bottom = 0
         self._open()
@@ -154,9 +154,7 @@ class SimWorld:
 
     def _observe(self, event: Envelope) -> None:
         self.events_in_pass += 1
-        if event.stream == CHAIN_STREAM:
-            self.moved_in_pass += isinstance(event.payload, BlockConnected | BlockDisconnected)
-        else:
+        if event.stream != CHAIN_STREAM:
             self.judge.observe(event)
 
     # ── the tower ────────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +208,7 @@ class SimWorld:
     def look(self, hints: Hints = SWEEP) -> PassReport | None:
         """One pass, or the start of the tower; what a supervisor would see of its end is kept in `error`."""
         self.faults.begin_pass()
-        self.moved_in_pass = self.events_in_pass = 0
+        self.events_in_pass = 0
         self.report = self.error = None
         self.guarded(lambda: self._pass(hints))
         self._check_for_mistakes()

@@ -32,6 +32,9 @@ SLICE = 1_000
 LATER_BLOCKS = 10
 """Blocks above the gap that one pass reads in search of a spend; a full one costs the node a second."""
 
+LATER_QUESTIONS = 25
+"""Blocks above the gap that one pass asks for: a node that lacks one block may lack thousands above it."""
+
 
 class Finding(msgspec.Struct, frozen=True):
     """What an unspent output proves about a channel: `tx` is in the block with this hash, or its funding is (None)."""
@@ -171,15 +174,16 @@ class Gap:
         """Look for the open spends in blocks above that can be read; raises `BlockNotAvailable` while one is open."""
         if not proof.open <= self._wanted:
             self._later, self._wanted = {}, proof.open
-        left, unread = set(proof.open), 0
+        left, read, asked = set(proof.open), 0, 0
         for height in range(block.height + 1, proof.height + 1):
             block_hash = self._node.hash_at(height)
             if block_hash is None:
                 raise NodeError("the chain became shorter during a search; try again")
             if block_hash not in self._later:
-                if unread == LATER_BLOCKS:
+                if read == LATER_BLOCKS or asked == LATER_QUESTIONS:
                     break
-                unread += self._read(block_hash)
+                asked += 1
+                read += self._read(block_hash)
             left -= self._later[block_hash]
         if left:
             raise BlockNotAvailable(
