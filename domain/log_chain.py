@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from domain.contract.hashes import tagged_hash
+
 _MAGIC = b"wtlog/v1"
 _TEXT_ID = b"\x01"  # 0 would mean a 16-byte uuid as stream id, which this log does not use
 
@@ -49,3 +51,8 @@ def next_head(head: bytes, first_leaf: int, first_id: int, leaves: bytes) -> byt
     count = len(leaves) // HASH_SIZE
     place = first_leaf.to_bytes(8, "big") + first_id.to_bytes(8, "big") + count.to_bytes(4, "big")
     return sha256(b"\x02" + head + place + leaves).digest()
+
+
+def sealed_head_hash(log_id: bytes, position: int, head: bytes) -> bytes:
+    """What the tower signs to vouch for the first `position` events of a log, 32 bytes."""
+    return tagged_hash("SCT1/log-head", log_id + position.to_bytes(8, "big") + head)

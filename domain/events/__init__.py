@@ -21,6 +21,7 @@ from domain.events.enums import (
     BroadcastOutcome,
     ChallengeVerdict,
     ClaimPath,
+    CoveredBy,
     EraseReason,
     FreezeReason,
     Mode,
@@ -42,6 +43,7 @@ from domain.events.funding import (
     FundingDisconnected,
     FundingDoubleSpent,
 )
+from domain.events.log import HeadSealed, HoldingsConfirmed, ReceiptsCovered, StoreRestored
 from domain.events.payment import InvoiceMade, LegOffered, PaymentEnded, PaymentPlanned
 from domain.events.settlement import (
     AlertCleared,
@@ -156,6 +158,10 @@ EVENT_TYPES: tuple[type[Payload], ...] = (
     PaymentEnded,
     LogOpened,
     SoftwareDeployed,
+    HeadSealed,
+    StoreRestored,
+    ReceiptsCovered,
+    HoldingsConfirmed,
 )
 
 TOPICS: dict[str, type[Payload]] = {event.TOPIC: event for event in EVENT_TYPES}
@@ -226,6 +232,7 @@ __all__ = [
     "CloseProposed",
     "CloseSigned",
     "CommitmentPublished",
+    "CoveredBy",
     "CursorStarted",
     "Envelope",
     "EquivocationFound",
@@ -235,6 +242,8 @@ __all__ = [
     "FundingConfirmed",
     "FundingDisconnected",
     "FundingDoubleSpent",
+    "HeadSealed",
+    "HoldingsConfirmed",
     "InvoiceMade",
     "LegOffered",
     "LogOpened",
@@ -251,6 +260,7 @@ __all__ = [
     "PenaltyRefused",
     "PenaltyReplaced",
     "PreimageLearned",
+    "ReceiptsCovered",
     "Recorded",
     "ReportedBy",
     "RescueSigned",
@@ -274,6 +284,7 @@ __all__ = [
     "StateProposed",
     "StateRevoked",
     "StateUpdated",
+    "StoreRestored",
     "TowerAcknowledged",
     "TurnYielded",
     "UnavailableReason",

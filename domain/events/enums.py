@@ -145,6 +145,14 @@ class ReportedBy(IntEnum):
     OPERATOR = 3
 
 
+class CoveredBy(IntEnum):
+    """Who ended the wait for what a restored log lacks."""
+
+    UNKNOWN = 0
+    CLIENTS = 1
+    OPERATOR = 2
+
+
 class ClaimPath(IntEnum):
     """How a conditional output is taken (protocol 3.5)."""
 
