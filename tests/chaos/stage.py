@@ -272,14 +272,14 @@ class Stage:
     def fill_disk(self) -> None:
         """From now on the log cannot grow."""
         self.is_disk_full = True
-        with self.world.store._log.datastore.raw(commit=True) as writer:
+        with self.world.store._datastore.raw(commit=True) as writer:
             pages = writer.execute("PRAGMA page_count").fetchone()[0]
             writer.execute(f"PRAGMA max_page_count = {pages}")
 
     def free_disk(self) -> None:
         """There is space again."""
         self.is_disk_full = False
-        with self.world.store._log.datastore.raw(commit=True) as writer:
+        with self.world.store._datastore.raw(commit=True) as writer:
             writer.execute("PRAGMA max_page_count = 1073741823")
 
     # ── repair ────────────────────────────────────────────────────────────────────────────────────────────

@@ -125,7 +125,7 @@ def test_fault_P4_a_file_that_may_not_grow(make_world: MakeWorld) -> None:
     """SQLite itself finds no page: everything waits, and is written when the file may grow again."""
     world = make_world(store_port=OverflowStore)
     pair = world.open(updates=3)
-    with world.store._log.datastore.raw(commit=True) as writer:
+    with world.store._datastore.raw(commit=True) as writer:
         writer.execute("PRAGMA max_page_count = 1")
     for _ in range(60):
         world.node.generate_block()
@@ -135,7 +135,7 @@ def test_fault_P4_a_file_that_may_not_grow(make_world: MakeWorld) -> None:
     world.node.mine(1)
     step(world)
     held = overflow(world).held
-    with world.store._log.datastore.raw(commit=True) as writer:
+    with world.store._datastore.raw(commit=True) as writer:
         writer.execute("PRAGMA max_page_count = 1000000")
 
     step(world)
@@ -170,7 +170,7 @@ def test_fault_P6_a_foreign_lock_in_a_breach_block(make_world: MakeWorld) -> Non
     """Another program holds the log: the block waits, and is taken when the lock is gone."""
     world = make_world()
     pair = world.open(updates=3)
-    with world.store._log.datastore.raw(commit=True) as writer:
+    with world.store._datastore.raw(commit=True) as writer:
         writer.execute("PRAGMA busy_timeout = 20")
     foreign = sqlite3.connect(world.directory / "events.db", isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")

@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> SqliteEventStore:
 def test_the_log_gives_its_pages_back_in_a_quiet_moment(log: SqliteEventStore) -> None:
     """Once behind a commit, after the checkpoint; a close is such a moment."""
     said: list[str] = []
-    with log._log.datastore.raw(commit=True) as connection:
+    with log._datastore.raw(commit=True) as connection:
         connection.set_trace_callback(said.append)
     event = AlertRaised(recorded_at=0, kind=AlertKind.UNKNOWN_SPEND, txid=None, sequence=None, height=1)
     log.append(envelopes("c" + "x" * 22, 0, [event]))

@@ -51,7 +51,7 @@ def switch() -> Switch:
 def store(tmp_path: Path, switch: Switch) -> Iterator[SqliteEventStore]:
     """An open store with a short lock timeout."""
     with open_store(new_log(tmp_path), failpoint=switch) as opened:
-        with opened._log.datastore.raw(commit=True) as writer:
+        with opened._datastore.raw(commit=True) as writer:
             writer.execute("PRAGMA busy_timeout = 50")
         yield opened
 
@@ -106,13 +106,13 @@ def test_fault_locked_by_another_program(store: SqliteEventStore) -> None:
 
 def test_fault_disk_full(store: SqliteEventStore) -> None:
     """A full disk means `StoreFull`; with space again the same job is stored and the chain is whole."""
-    with store._log.datastore.raw(commit=True) as writer:
+    with store._datastore.raw(commit=True) as writer:
         writer.execute("PRAGMA max_page_count = 1")
     job = [note("c1", version) for version in range(1, 900)]
 
     with pytest.raises(StoreFull):
         store.append(job)
-    with store._log.datastore.raw(commit=True) as writer:
+    with store._datastore.raw(commit=True) as writer:
         writer.execute("PRAGMA max_page_count = 1000000")
 
     assert store.append(job) == 900

@@ -13,7 +13,7 @@ from watchtower.store import schema
 from watchtower.store.damage import damaged_streams
 from watchtower.store.datastore import LogDatastore
 from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
-from watchtower.store.event_store import LogMeta
+from watchtower.store.recorders import LogMeta
 from watchtower.store.verify import verify_log
 
 TAIL = 10_000

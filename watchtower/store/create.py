@@ -17,10 +17,11 @@ from watchtower.store import schema
 from watchtower.store.checks import check_log, read_meta
 from watchtower.store.datastore import LogDatastore, no_failpoint
 from watchtower.store.errors import StoreCheckFailed
-from watchtower.store.event_store import LogMeta, LogReader, SqliteEventStore, ignore_observation
+from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.group_commit import Observe
 from watchtower.store.lock import InstanceLock
-from watchtower.store.log import Log
+from watchtower.store.reader import ignore_observation
+from watchtower.store.recorders import LogMeta
 
 
 def create_store(
@@ -114,7 +115,7 @@ def open_store(
         datastore = LogDatastore(path, failpoint=failpoint)
         try:
             meta, damaged = check_log(datastore, chain_hash)
-            return SqliteEventStore(Log(datastore), meta, lock, observe, damaged)
+            return SqliteEventStore(datastore, meta, lock, observe, damaged)
         except BaseException:
             datastore.close()
             raise
@@ -123,7 +124,7 @@ def open_store(
         raise
 
 
-def open_reader(path: Path, *, immutable: bool = False) -> LogReader:
+def open_reader(path: Path, *, immutable: bool = False) -> SqliteLogReader:
     """Open a log for reading while the service may be writing it; `immutable` for a copy that nobody writes."""
     if not path.exists():
         raise StoreCheckFailed("exists", f"{path} does not exist; run `watchtower init` first")
@@ -131,7 +132,7 @@ def open_reader(path: Path, *, immutable: bool = False) -> LogReader:
     try:
         with datastore.raw() as connection:
             meta = read_meta(connection)
-        return LogReader(Log(datastore), meta)
+        return SqliteLogReader(datastore, meta)
     except BaseException:
         datastore.close()
         raise

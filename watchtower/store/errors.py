@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
+from eventsourcing.persistence import PersistenceError
+
 from watchtower.ports import StoreBroken, StoreBusy, StoreError, StoreFull
+from watchtower.store.recorders import ErrorMeanings
 
 
 class StoreCheckFailed(StoreError):
@@ -67,3 +70,7 @@ def store_error(error: BaseException) -> StoreError:
     if code in _BROKEN:
         return StoreBroken(f"the log cannot be written or read any more ({error}); end the process and start again")
     return StoreError(f"the log refused the operation: {error}")
+
+
+SQLITE = ErrorMeanings((sqlite3.Error, PersistenceError, StoreError), is_conflict, store_error)
+"""How the store reads the errors of SQLite."""

@@ -7,19 +7,18 @@ with one savepoint per job. Queues are bounded; a full one means `StoreBusy`.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import perf_counter
 
-from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+from eventsourcing.persistence import IntegrityError, StoredEvent
 
 from watchtower.ports import StoreBroken, StoreBusy, StoreError
-from watchtower.store.errors import GuardViolation, is_conflict, store_error
+from watchtower.store.errors import GuardViolation
 from watchtower.store.read_back import Verdict, read_back
-from watchtower.store.recorder import ChainedRecorder
+from watchtower.store.recorders import Recorder
 from watchtower.store.versions import StreamVersions
 
 GROUP_JOBS, GROUP_EVENTS, GROUP_BYTES = 256, 1_000, 4 << 20
@@ -32,10 +31,7 @@ KNOWN_STREAMS = 100_000
 """Streams whose last version is remembered for the check before the database."""
 
 IDLE_SECONDS = 1.0
-"""Quiet time after which the write-ahead log is folded into the file."""
-
-_FAILURES = (sqlite3.Error, PersistenceError, StoreError)
-"""What an operation on the database may answer; anything else is a mistake in the program and ends the writer."""
+"""Quiet time after which the store does what must not disturb: SQLite folds its write-ahead log into the file."""
 
 Observe = Callable[[str, float, str], None]
 """Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads."""
@@ -63,10 +59,13 @@ class GroupCommit:
     """Owns all appends of a store; `broken` is set when the file can no longer be trusted."""
 
     def __init__(
-        self, recorder: ChainedRecorder, observe: Observe, on_idle: Callable[[], None], known: StreamVersions
+        self, recorder: Recorder, observe: Observe, on_idle: Callable[[], None], known: StreamVersions
     ) -> None:
         """`on_idle` runs in quiet moments; `known` is told every version before the caller of a job is."""
         self._recorder, self._observe, self._on_idle = recorder, observe, on_idle
+        self._meanings = recorder.meanings
+        self._failures = recorder.meanings.failures
+        """Anything else is a mistake in the program and ends the writer."""
         self._known = known
         self._chain: deque[PendingJob] = deque()
         self._clients: deque[PendingJob] = deque()
@@ -129,11 +128,11 @@ class GroupCommit:
                 return
 
     def _fold(self) -> bool:
-        """Fold the write-ahead log; False if there is no space for that, or another program reads: nothing is lost."""
+        """Work of a quiet moment; False if there is no space for it, or another program reads: nothing is lost."""
         try:
             self._on_idle()
-        except _FAILURES as error:
-            if isinstance(store_error(error), StoreBroken):
+        except self._failures as error:
+            if isinstance(self._meanings.store_error(error), StoreBroken):
                 raise
             return False
         return True
@@ -196,7 +195,7 @@ class GroupCommit:
                 self._answer_refused(jobs[0], error)
             else:
                 self._write_isolated(jobs)
-        except _FAILURES as error:
+        except self._failures as error:
             self._forget(jobs)
             self._fail(jobs, error)
         else:
@@ -206,7 +205,7 @@ class GroupCommit:
     def _write_isolated(self, jobs: list[PendingJob]) -> None:
         try:
             answers = self._recorder.insert_isolated([job.stored for job in jobs])
-        except _FAILURES as error:
+        except self._failures as error:
             self._fail(jobs, error)
             return
         for job, answer in zip(jobs, answers, strict=True):
@@ -226,7 +225,7 @@ class GroupCommit:
         self._answer(job, verdict)
 
     def _answer_refused(self, job: PendingJob, error: IntegrityError) -> None:
-        if not is_conflict(error):
+        if not self._meanings.is_conflict(error):
             self._fail([job], error)
             return
         verdict = self._read_back(job)
@@ -246,9 +245,8 @@ class GroupCommit:
 
     def _read_back(self, job: PendingJob) -> Verdict | None:
         try:
-            with self._recorder.datastore.raw() as connection:
-                return read_back(connection, job.stored)
-        except _FAILURES as error:
+            return read_back(self._recorder, job.stored)
+        except self._failures as error:
             self._fail([job], error)
             return None
 
@@ -263,7 +261,7 @@ class GroupCommit:
     def _fail(self, jobs: Sequence[PendingJob], error: BaseException) -> None:
         for job in jobs:
             self._known.forget(_last_versions(job.stored))
-        answer = store_error(error)
+        answer = self._meanings.store_error(error)
         if isinstance(answer, StoreBroken):
             self._break(jobs, answer)
             return

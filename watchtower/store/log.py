@@ -1,4 +1,4 @@
-"""Wiring of the `eventsourcing` library: the application "wt" with our datastore, recorder and mapper.
+"""Wiring of the `eventsourcing` library: the application "wt" with a recorder and a mapper of ours.
 
 Nothing is configured through the environment: a stray variable of the library (cipher, compressor, snapshots,
 another database) must not change what is stored. The prefixed names set here win over the process environment.
@@ -6,16 +6,23 @@ another database) must not change what is stored. The prefixed names set here wi
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 from eventsourcing.application import Application
-from eventsourcing.persistence import InfrastructureFactory, Mapper
-from eventsourcing.sqlite import SQLiteFactory
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    InfrastructureFactory,
+    Mapper,
+    ProcessRecorder,
+    StoredEvent,
+    TrackingRecorder,
+)
 from eventsourcing.utils import Environment
 
-from watchtower.store.datastore import LogDatastore
 from watchtower.store.mapper import EnvelopeMapper
-from watchtower.store.recorder import ChainedRecorder
+from watchtower.store.recorders import Recorder
 
 _ENVIRONMENT = {
     "WT_ORIGINATOR_ID_TYPE": "text",
@@ -28,26 +35,54 @@ _ENVIRONMENT = {
 }
 
 
-class LogFactory(SQLiteFactory):
-    """Hands out recorders on our datastore; makes no table and opens no other file."""
+class GivenRecorder(InfrastructureFactory[TrackingRecorder]):
+    """Hands out the one recorder that was made; makes no table and opens nothing."""
 
-    def __init__(self, env: Environment, datastore: LogDatastore) -> None:
-        InfrastructureFactory.__init__(self, env)
-        self.datastore: LogDatastore = datastore
+    def __init__(self, env: Environment, recorder: ApplicationRecorder) -> None:
+        super().__init__(env)
+        self._recorder = recorder
 
-    def application_recorder(self) -> ChainedRecorder:
+    def application_recorder(self) -> ApplicationRecorder:
         """The recorder with the commit chain."""
-        return ChainedRecorder(self.datastore)
+        return self._recorder
+
+    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
+        """There are no snapshots."""
+        raise NotImplementedError(purpose)
+
+    def tracking_recorder(self, tracking_recorder_class: type[TrackingRecorder] | None = None) -> TrackingRecorder:
+        """Views keep their positions elsewhere."""
+        raise NotImplementedError
+
+    def process_recorder(self) -> ProcessRecorder:
+        """Views keep their positions elsewhere."""
+        raise NotImplementedError
+
+
+class LogRecorder(Recorder, Protocol):
+    """A recorder of ours that is also one of the library's."""
+
+    def select_events(
+        self,
+        originator_id: str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """Events of a stream; the library's `EventStore` asks for them."""
 
 
 class Log(Application[str]):
-    """The library's application around one log file; its name is fixed, a renamed class changes nothing."""
+    """The library's application around one recorder; its name is fixed, a renamed class changes nothing."""
 
     name = "wt"
-    recorder: ChainedRecorder
+    recorder: LogRecorder  # type: ignore[assignment]
 
-    def __init__(self, datastore: LogDatastore) -> None:
-        self.datastore = datastore
+    def __init__(self, recorder: LogRecorder, close: Callable[[], None]) -> None:
+        """`close` ends the connections of the recorder."""
+        self._given, self._close = recorder, close
         super().__init__(env=_ENVIRONMENT)
         assert self.snapshots is None
         assert self.mapper.cipher is None
@@ -55,8 +90,13 @@ class Log(Application[str]):
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory:
         """Our factory, constructed directly instead of by a topic."""
-        return cast("InfrastructureFactory", LogFactory(env, self.datastore))
+        return GivenRecorder(env, cast("ApplicationRecorder", self._given))
 
     def construct_mapper(self) -> Mapper[str]:
         """The mapper with the closed topic table."""
         return EnvelopeMapper()
+
+    def close(self) -> None:
+        """End the application, then the connections."""
+        super().close()
+        self._close()

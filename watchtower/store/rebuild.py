@@ -19,7 +19,7 @@ from projections.tables import Projection, Table
 from watchtower.ports import Failpoint
 from watchtower.store.create import open_reader
 from watchtower.store.datastore import no_failpoint
-from watchtower.store.event_store import LogReader
+from watchtower.store.reader import LogReader
 from watchtower.store.views import SqliteRows, new_views_file
 
 PAGE = 5_000

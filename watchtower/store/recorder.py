@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from eventsourcing.persistence import (
     IntegrityError,
     ListenNotifySubscription,
@@ -24,7 +23,8 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from domain.log_chain import first_head, leaf, next_head
 from watchtower.store.datastore import LogDatastore
-from watchtower.store.errors import GuardViolation
+from watchtower.store.errors import SQLITE, GuardViolation
+from watchtower.store.recorders import ChainTip, ErrorMeanings, Job, StoredRow
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
 _INSERT_CHAIN = (
@@ -35,17 +35,11 @@ _CHAIN_TIP = (
 )
 _META = "SELECT origin, log_id, first_leaf, first_id, prev_head FROM log_meta"
 
-Job = Sequence[StoredEvent]
-"""Events that are stored together or not at all."""
-
-
-class ChainTip(msgspec.Struct, frozen=True):
-    """End of the commit chain: number of the last commit, index of the next leaf, last event id, head."""
-
-    commit_no: int
-    next_leaf: int
-    last_id: int
-    head: bytes
+_ROWS = (
+    "SELECT originator_version, rowid, topic, state FROM stored_events "
+    "WHERE originator_id = ? AND originator_version BETWEEN ? AND ?"
+)
+_LAST_VERSION = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
 
 
 class ChainedRecorder(SQLiteApplicationRecorder):
@@ -65,6 +59,11 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         """Id of the last event committed by this process, 0 before the first commit."""
         tip = self._tip
         return 0 if tip is None else tip.last_id
+
+    @property
+    def meanings(self) -> ErrorMeanings:
+        """Those of SQLite."""
+        return SQLITE
 
     def construct_create_table_statements(self) -> list[str]:
         """Nothing: the tables are made by `create_store` only."""
@@ -155,6 +154,17 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         new = ChainTip(tip.commit_no + 1, tip.next_leaf + len(kept), last_id, head)
         cursor.execute(_INSERT_CHAIN, (new.commit_no, tip.next_leaf, len(kept), last_id, head, leaves))
         return new
+
+    def stored_rows(self, stream: str, first: int, last: int) -> Mapping[int, StoredRow]:
+        """The rows of a stream with versions from `first` to `last`, by version."""
+        with self.datastore.raw() as connection:
+            found = connection.execute(_ROWS, (stream, first, last)).fetchall()
+        return {row[0]: (row[1], row[2], row[3]) for row in found}
+
+    def version(self, stream: str) -> int:
+        """Last committed version of a stream, 0 if it has no event."""
+        with self.datastore.raw() as connection:
+            return int(connection.execute(_LAST_VERSION, (stream,)).fetchone()[0] or 0)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ChainedRecorder]:
         """Notifications behind id `gt`, then every new one; the library has none for SQLite."""

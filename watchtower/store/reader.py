@@ -1,0 +1,108 @@
+"""Reading a log, whatever database it is in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, perf_counter
+from types import TracebackType
+from typing import Self
+
+from domain.events import Envelope, Recorded
+from watchtower.store.group_commit import Observe
+from watchtower.store.log import Log
+from watchtower.store.recorders import LogMeta
+from watchtower.store.streams import stream_id
+
+FOREIGN_POLL = 0.1
+"""Seconds between two looks at a log whose writer cannot tell this process of a commit."""
+
+
+def ignore_observation(operation: str, seconds: float, kind: str) -> None:
+    """The default for `observe`: nobody counts."""
+
+
+class LogReader:
+    """Read access to a log, also while the service writes it. Every call is its own short transaction."""
+
+    def __init__(self, log: Log, meta: LogMeta, observe: Observe = ignore_observation) -> None:
+        self._log, self.meta, self._observe = log, meta, observe
+        self._recorder = log.recorder
+        self._meanings = log.recorder.meanings
+        self.damaged: frozenset[str] = frozenset()
+
+    def read_stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Envelope]:
+        """Envelopes of a stream with version > `after`, in order."""
+        with self._reading("read_stream"):
+            events: list[Envelope] = list(self._log.events.get(stream, gt=after, limit=limit))  # type: ignore[arg-type]
+            return events
+
+    def read_log(self, after_id: int, limit: int) -> list[Recorded]:
+        """The log in order of notification id, behind `after_id`; fewer than `limit` only at its end.
+
+        Events of damaged channels are left out, however many of them stand in a row.
+        """
+        decode = self._log.mapper.to_domain_event
+        recorded: list[Recorded] = []
+        with self._reading("read_log"):
+            while len(recorded) < limit:
+                wanted = limit - len(recorded)
+                found = self._recorder.select_log(after_id, wanted)
+                recorded += [
+                    Recorded(notification.id, decode(notification))  # type: ignore[arg-type]
+                    for notification in found
+                    if str(notification.originator_id) not in self.damaged
+                ]
+                if len(found) < wanted:
+                    break
+                after_id = found[-1].id
+        return recorded
+
+    def last_id(self) -> int:
+        """Highest committed notification id, 0 for an empty log."""
+        with self._reading("last_id"):
+            return self._recorder.max_notification_id() or 0
+
+    def version(self, stream: str) -> int:
+        """Last version of a stream, 0 if it has no event."""
+        with self._reading("version"):
+            return self._recorder.version(stream)
+
+    def stream_id(self, category: str, natural_key: bytes) -> str:
+        """Deterministic, unlinkable stream name: category letter and 22 characters."""
+        return stream_id(self.meta.stream_key, category, natural_key)
+
+    def wait_beyond(self, after_id: int, timeout: float) -> bool:
+        """Wait until the log has an event behind `after_id`; False after `timeout` seconds.
+
+        The end of the log is looked at now and then; an engine that can tell other processes does better.
+        """
+        deadline, pause = monotonic() + timeout, threading.Event()
+        while self.last_id() <= after_id:
+            left = deadline - monotonic()
+            if left <= 0:
+                return False
+            pause.wait(min(FOREIGN_POLL, left))
+        return True
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self, operation: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        except self._meanings.failures as error:
+            raise self._meanings.store_error(error) from error
+        self._observe(operation, perf_counter() - started, "")
