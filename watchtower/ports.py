@@ -248,6 +248,24 @@ class Node(Protocol):
         """`submitpackage` with maxfeerate 0; one answer per transaction."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where an event stands: `position` counts from 1, `leaf` is its leaf hash, `head` the head after its commit."""
+
+    position: int
+    leaf: bytes
+    head: bytes
+
+
+class Places(Protocol):
+    """What a receipt says about an event. Both calls are cheap: the newest commits are remembered."""
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """Notification id of a stored event, None if there is none."""
+
+    def place(self, event_id: int) -> Place:
+        """Position, leaf and head of a stored event; raises `StoreError` if the log has no such event."""
+
+
 class EventStore(Protocol):
     """Append-only log. A job (one `append`) is atomic; it is durable when the call returns."""
 

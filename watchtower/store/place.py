@@ -1,0 +1,82 @@
+"""Where an event stands in the log: its position, its leaf and the head after the commit that holds it.
+
+A receipt is signed right after its commit, so recent commits are remembered; an older one is searched for by halves,
+because commit numbers and event ids grow together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from domain.log_chain import HASH_SIZE
+from watchtower.ports import Place
+
+RECENT_LEAVES = 16_384
+"""Leaves of commits kept in memory, 0.5 MB; the newest commit is kept however large it is."""
+
+
+class CommitRow(msgspec.Struct, frozen=True):
+    """What a row of the commit chain says: id of its last event, head after it, leaf hashes of its events."""
+
+    last_id: int
+    head: bytes
+    leaves: bytes
+
+    @property
+    def first_id(self) -> int:
+        """Id of its first event."""
+        return self.last_id - len(self.leaves) // HASH_SIZE + 1
+
+    def place(self, event_id: int) -> Place | None:
+        """The place of an event, None if it does not belong to this commit."""
+        if not self.first_id <= event_id <= self.last_id:
+            return None
+        start = HASH_SIZE * (event_id - self.first_id)
+        return Place(event_id, self.leaves[start : start + HASH_SIZE], self.head)
+
+
+class RecentCommits:
+    """The newest commits of this process. Noted by the writer, asked by any thread."""
+
+    def __init__(self) -> None:
+        self._rows: deque[CommitRow] = deque()
+        self._leaves = 0
+        self._mutex = threading.Lock()
+
+    def note(self, row: CommitRow) -> None:
+        """Remember a commit that is durable now."""
+        with self._mutex:
+            self._rows.append(row)
+            self._leaves += len(row.leaves) // HASH_SIZE
+            while len(self._rows) > 1 and self._leaves > RECENT_LEAVES:
+                self._leaves -= len(self._rows.popleft().leaves) // HASH_SIZE
+
+    def place(self, event_id: int) -> Place | None:
+        """The place of an event of a remembered commit."""
+        with self._mutex:
+            rows = tuple(self._rows) if self._rows and event_id >= self._rows[0].first_id else ()
+        for row in reversed(rows):
+            if event_id >= row.first_id:
+                return row.place(event_id)
+        return None
+
+
+def find_commit(read: Callable[[int], CommitRow | None], newest: int, event_id: int) -> CommitRow | None:
+    """The commit that holds an event, with O(log n) calls of `read` (commit number from 1 → its row)."""
+    low, high = 1, newest
+    while low <= high:
+        middle = (low + high) // 2
+        row = read(middle)
+        if row is None:
+            return None
+        if event_id > row.last_id:
+            low = middle + 1
+        elif event_id < row.first_id:
+            high = middle - 1
+        else:
+            return row
+    return None
