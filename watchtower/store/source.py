@@ -1,0 +1,262 @@
+"""Raw reading of a log, whatever keeps it: for verification, export, copies, backups and segments.
+
+A source hands out rows as they are stored: nothing is decoded or believed. Every call is a short transaction of its
+own, so that a running tower can checkpoint. Its `address` can be sent to other processes, which open the same log.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+import msgspec
+
+from domain.log_chain import first_head
+from watchtower.ports import StoreBroken
+from watchtower.store import schema
+from watchtower.store.datastore import connect
+from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
+
+RawRow: TypeAlias = tuple[int, str, int, str, bytes]
+"""Id, stream, version, topic, state of one event. In a damaged store a value may be of any other type."""
+
+_ROWS = (
+    "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events "
+    "WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
+)
+_COMMITS = (
+    "SELECT commit_no, first_leaf, leaf_count, last_id, head, leaves FROM commit_chain "
+    "WHERE commit_no >= ? ORDER BY commit_no LIMIT ?"
+)
+_LAST_COMMIT = (
+    "SELECT commit_no, first_leaf, leaf_count, last_id, head, leaves FROM commit_chain ORDER BY commit_no DESC LIMIT 1"
+)
+_META = "SELECT log_id, origin, segment, first_leaf, first_id, prev_head, schema FROM log_meta"
+
+_NO_TEXT = "Could not decode to UTF-8"
+_FAULTS = 20
+"""Faults that SQLite's check names before it gives up."""
+
+
+class Unreadable(StoreBroken):
+    """The bytes asked for are damaged so that the database cannot read them as rows."""
+
+
+class SourceMeta(msgspec.Struct, frozen=True):
+    """Which log this is: its row `log_meta` without the stream key, which never leaves the store."""
+
+    log_id: bytes
+    origin: str
+    segment: int
+    first_leaf: int
+    first_id: int
+    prev_head: bytes
+    schema: int
+
+    def start(self) -> Commit:
+        """What stands before the first commit: no events, the head that binds the log's name."""
+        head = first_head(self.origin, self.log_id, self.first_leaf, self.first_id, self.prev_head)
+        return Commit(0, self.first_leaf, 0, self.first_id - 1, head, b"")
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One row of the commit chain: `leaf_count` events up to id `last_id`, their leaves, the head behind them."""
+
+    commit_no: int
+    first_leaf: int
+    leaf_count: int
+    last_id: int
+    head: bytes
+    leaves: bytes
+
+    @property
+    def first_id(self) -> int:
+        """Id of the first event of the commit."""
+        return self.last_id - self.leaf_count + 1
+
+
+class SourceAddress(Protocol):
+    """Where a log is; can be pickled. Not for reports or log lines: it may hold credentials."""
+
+    def open(self) -> LogSource:
+        """Open it for reading; raises `StoreError`."""
+        ...
+
+
+class LogSource(Protocol):
+    """Raw rows of one log. All methods raise `StoreError`; `Unreadable` if the stored bytes are damaged."""
+
+    @property
+    def address(self) -> SourceAddress:
+        """Opens the same log in another process."""
+        ...
+
+    @property
+    def meta(self) -> SourceMeta:
+        """Which log this is."""
+        ...
+
+    def last_id(self) -> int:
+        """Id of the last stored event, 0 if there is none."""
+        ...
+
+    def last_commit(self) -> Commit:
+        """The last row of the commit chain; `meta.start()` if there is none."""
+        ...
+
+    def commits(self, from_no: int, limit: int) -> list[Commit]:
+        """At most `limit` chain rows with numbers from `from_no` on, in order."""
+        ...
+
+    def rows(self, first_id: int, last_id: int) -> list[RawRow]:
+        """The stored events with ids from `first_id` to `last_id`, in order; those that are missing are missing."""
+        ...
+
+    def differing_objects(self) -> list[str]:
+        """Names of tables, triggers and rights that are not as shipped; empty if nothing differs."""
+        ...
+
+    def storage_faults(self) -> list[str]:
+        """What the engine's own check of its files finds (pages, indexes). May take long; empty if it has none."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class SqliteAddress(msgspec.Struct, frozen=True):
+    """A log file; `immutable` for a copy that nobody writes: nothing is created beside it."""
+
+    path: str
+    immutable: bool = False
+
+    def open(self) -> SqliteSource:
+        """Open it for reading; raises `StoreError`."""
+        return SqliteSource(Path(self.path), immutable=self.immutable)
+
+
+class SqliteSource:
+    """Raw rows of a log file; also beside a tower that writes it."""
+
+    def __init__(self, path: Path, *, immutable: bool = False) -> None:
+        if not path.exists():
+            raise StoreCheckFailed("exists", f"{path} does not exist; run `watchtower init` first")
+        self.address = SqliteAddress(str(path), immutable)
+        self.path = path
+        with self._reading():
+            self._connection = connect(path, read_only=True, immutable=immutable)
+        try:
+            with self._reading():
+                self._connection.row_factory = None
+                self.meta = self._read_meta()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @classmethod
+    def over(cls, connection: sqlite3.Connection, meta: SourceMeta) -> Self:
+        """A source on a connection that somebody else opened and closes; its address is that of no file."""
+        source = cls.__new__(cls)
+        source.address, source.path = SqliteAddress(""), Path()
+        source._connection, source.meta = connection, meta
+        return source
+
+    def last_id(self) -> int:
+        """Id of the last stored event, 0 if there is none."""
+        return int(self._all("SELECT max(rowid) FROM stored_events", ())[0][0] or 0)
+
+    def last_commit(self) -> Commit:
+        """The last row of the commit chain; `meta.start()` if there is none."""
+        rows = self._all(_LAST_COMMIT, ())
+        return Commit(*rows[0]) if rows else self.meta.start()
+
+    def commits(self, from_no: int, limit: int) -> list[Commit]:
+        """At most `limit` chain rows with numbers from `from_no` on, in order."""
+        return [Commit(*row) for row in self._all(_COMMITS, (from_no, limit))]
+
+    def rows(self, first_id: int, last_id: int) -> list[RawRow]:
+        """The stored events with ids from `first_id` to `last_id`, in order; those that are missing are missing."""
+        return self._all(_ROWS, (first_id, last_id))
+
+    def differing_objects(self) -> list[str]:
+        """Names of tables and triggers that are not as shipped, and `application_id` or `user_version`."""
+        with self._reading():
+            expected, found = schema.expected_objects(), schema.stored_objects(self._connection)
+        differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        marks = {"application_id": schema.APPLICATION_ID, "user_version": schema.SCHEMA}
+        return differing + [name for name, mark in marks.items() if self._all(f"PRAGMA {name}", ())[0][0] != mark]
+
+    def storage_faults(self) -> list[str]:
+        """SQLite's own check of pages, rows and indexes; one read transaction for the whole file."""
+        try:
+            found = self._all(f"PRAGMA integrity_check({_FAULTS})", ())
+        except Unreadable as error:
+            return [str(error)]
+        return [str(row[0]) for row in found if row[0] != "ok"]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_meta(self) -> SourceMeta:
+        rows = self._all(_META, ())
+        if not rows:
+            raise StoreCheckFailed("log_meta", "the log does not say which log it is")
+        return SourceMeta(*rows[0])
+
+    def _all(self, query: str, arguments: tuple[int, ...]) -> list[Any]:
+        with self._reading():
+            try:
+                return self._connection.execute(query, arguments).fetchall()
+            except sqlite3.OperationalError as error:
+                if not str(error).startswith(_NO_TEXT):
+                    raise
+            self._connection.text_factory = _any_text
+            try:
+                return self._connection.execute(query, arguments).fetchall()
+            finally:
+                self._connection.text_factory = str
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if is_damaged(error):
+                raise Unreadable(f"the log file is damaged: {error}") from error
+            raise store_error(error) from error
+
+
+def _any_text(stored: bytes) -> str:
+    """Text that is no UTF-8: a changed name or topic has to be shown all the same."""
+    return stored.decode(errors="surrogateescape")
+
+
+def commit_holding(source: LogSource, event_id: int) -> Commit | None:
+    """The commit that holds an event: the first one that ends at or behind it; None behind the end of the chain.
+
+    Bisects over commit numbers; with a damaged chain the answer may be another commit.
+    """
+    low, high = 1, source.last_commit().commit_no
+    found: Commit | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        rows = source.commits(middle, 1)
+        if not rows or rows[0].last_id >= event_id:
+            found, high = (rows[0] if rows else found), middle - 1
+        else:
+            low = middle + 1
+    return found
