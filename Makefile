@@ -56,7 +56,7 @@ test: check ## Everything that CI runs: the fast gate, then the tests on a real 
 	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
-	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not crash' tests/regtest tests/crash $(PYTEST_ARGS)
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
 
 crash: $(STAMP) ## Fail at every named point in every way, kill writers 1,200 times: a quarter of an hour; writes build/crash.json
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -p tests.crash.report tests/crash $(PYTEST_ARGS)

@@ -33,12 +33,17 @@ class ArchiveError(Exception):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What to unpack: Debian package names; `mirror` overrides the archive's address."""
+    """What to unpack: Debian package names; `mirror` overrides the archive's address.
+
+    `in_place` is a pattern of one more directory whose programs are started where they lie: a program like
+    PostgreSQL looks for its own files from there.
+    """
 
     packages: tuple[str, ...]
     suite: str = SUITE
     mirror: str | None = None
     keyring: Path | None = None
+    in_place: str | None = None
 
 
 def architecture() -> str:
@@ -76,6 +81,8 @@ def unpack(request: Request, target: Path) -> None:
         for deb in debs:
             _run(["dpkg-deb", "-x", str(deb), str(tree)], dict(os.environ))
         _wrap_programs(tree, arch)
+        if request.in_place is not None:
+            _wrap_in_place(tree, request.in_place, arch)
         _write_manifest(tree, request, arch, debs)
         if target.exists():  # incomplete: a complete one would have been used
             shutil.rmtree(target)
@@ -238,9 +245,9 @@ def _debian_keyring(work: Path) -> Path:
 _WRAPPER = """\
 #!/bin/sh
 # Starts the packaged program with the C library that came with it.
-here=$(dirname -- "$(readlink -f -- "$0")")/..
+here=$(dirname -- "$(readlink -f -- "$0")")/{up}
 lib=$here/usr/lib/{triplet}
-exec "$lib/{loader}" --argv0 "$0" --library-path "$lib" "$here/usr/bin/{program}" "$@"
+exec "$lib/{loader}" --argv0 "$0" --library-path "$lib" "$here/{program}" "$@"
 """
 
 
@@ -249,13 +256,31 @@ def _wrap_programs(tree: Path, arch: str) -> None:
     if not loader.is_file():
         raise ArchiveError(f"the packages do not contain the loader {LOADERS[arch]}")
     (tree / "bin").mkdir(exist_ok=True)
-    for program in sorted((tree / "usr" / "bin").iterdir()):
-        with program.open("rb") as file:
-            if file.read(4) != b"\x7fELF":
-                continue
-        wrapper = tree / "bin" / program.name
-        wrapper.write_text(_WRAPPER.format(triplet=TRIPLETS[arch], loader=LOADERS[arch], program=program.name))
-        wrapper.chmod(0o755)
+    for program in _elf_programs(tree / "usr" / "bin"):
+        _write_wrapper(tree / "bin" / program.name, "..", f"usr/bin/{program.name}", arch)
+
+
+def _wrap_in_place(tree: Path, pattern: str, arch: str) -> None:
+    """Move each program aside and put its wrapper where it was."""
+    for directory in sorted(tree.glob(pattern)):
+        up = "/".join([".."] * len(directory.relative_to(tree).parts))
+        for program in _elf_programs(directory):
+            moved = program.rename(program.with_name(f".{program.name}.program"))
+            _write_wrapper(program, up, str(moved.relative_to(tree)), arch)
+
+
+def _elf_programs(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.iterdir()) if path.is_file() and _begins_as_elf(path)]
+
+
+def _begins_as_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _write_wrapper(wrapper: Path, up: str, program: str, arch: str) -> None:
+    wrapper.write_text(_WRAPPER.format(up=up, triplet=TRIPLETS[arch], loader=LOADERS[arch], program=program))
+    wrapper.chmod(0o755)
 
 
 def _write_manifest(tree: Path, request: Request, arch: str, debs: Sequence[Path]) -> None:

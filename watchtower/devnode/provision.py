@@ -82,7 +82,7 @@ def provide(
         say(f"the cache {target} holds no {program}")
         if offline:
             raise debian.ArchiveError("downloads are switched off (STATE_CHANNEL_OFFLINE or --offline)")
-        with _locked(target.with_suffix(".lock"), say):
+        with locked(target.with_suffix(".lock"), say):
             if (found := _from_cache(target, program)) is not None:
                 return found
             say(f"downloading {', '.join(packages)} from Debian {debian.SUITE} (about 35 MB, once)")
@@ -156,7 +156,7 @@ def _major(version: str) -> int | None:
 
 
 @contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, say: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
     """Hold an exclusive lock, so that parallel callers make one download."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -1,0 +1,31 @@
+"""A real PostgreSQL server for the tests of this folder; skipped without one, unless STATE_CHANNEL_REQUIRE_NODE=1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.postgres import PostgresNotFound, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this test process. A test that stops it has to launch it again."""
+    try:
+        server = PostgresServer.start()
+    except PostgresNotFound as error:
+        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """Name of a new, empty database."""
+    name = postgres.create_database()
+    yield name
+    postgres.drop_database(name)
