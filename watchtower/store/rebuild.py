@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,14 @@ from watchtower.store.views import SqliteRows, new_views_file
 PAGE = 5_000
 """Events per transaction of a rebuild."""
 
+OnProgress = Callable[[int, int], None]
+"""Called now and then with the events folded so far and the events to fold."""
+
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Nobody looks."""
 
 
 def open_views(
@@ -55,6 +62,7 @@ def rebuild(
     projections: Sequence[Projection] = PROJECTIONS,
     until: int | None = None,
     failpoint: Failpoint = no_failpoint,
+    on_progress: OnProgress = no_progress,
 ) -> None:
     """Fold the log from position 0 (up to event `until`) into a fresh file and put it in place of `path`.
 
@@ -65,9 +73,10 @@ def rebuild(
         _remove(building)
         rows = new_views_file(building, log.meta.log_id, projections)
     try:
-        for _ in Projector(log, rows, projections, page=PAGE).catch_up(until):
+        projector, total = Projector(log, rows, projections, page=PAGE), until or log.last_id()
+        for _ in projector.catch_up(until):
             with _step(failpoint):
-                pass
+                on_progress(projector.position, total)
         rows.fold_wal()
     finally:
         rows.close()
