@@ -112,6 +112,10 @@ class LogSource(Protocol):
         """At most `limit` chain rows with numbers from `from_no` on, in order."""
         ...
 
+    def commit_at(self, event_id: int) -> Commit | None:
+        """The commit that holds an event; None behind the end of the chain. `commit_holding` does it for any source."""
+        ...
+
     def rows(self, first_id: int, last_id: int) -> list[RawRow]:
         """The stored events with ids from `first_id` to `last_id`, in order; those that are missing are missing."""
         ...
@@ -159,11 +163,11 @@ class SqliteSource:
             raise
 
     @classmethod
-    def over(cls, connection: sqlite3.Connection, meta: SourceMeta) -> Self:
+    def over(cls, connection: sqlite3.Connection) -> Self:
         """A source on a connection that somebody else opened and closes; its address is that of no file."""
         source = cls.__new__(cls)
-        source.address, source.path = SqliteAddress(""), Path()
-        source._connection, source.meta = connection, meta
+        source.address, source.path, source._connection = SqliteAddress(""), Path(), connection
+        source.meta = source._read_meta()
         return source
 
     def last_id(self) -> int:
@@ -178,6 +182,10 @@ class SqliteSource:
     def commits(self, from_no: int, limit: int) -> list[Commit]:
         """At most `limit` chain rows with numbers from `from_no` on, in order."""
         return [Commit(*row) for row in self._all(_COMMITS, (from_no, limit))]
+
+    def commit_at(self, event_id: int) -> Commit | None:
+        """The commit that holds an event; None behind the end of the chain."""
+        return commit_holding(self, event_id)
 
     def rows(self, first_id: int, last_id: int) -> list[RawRow]:
         """The stored events with ids from `first_id` to `last_id`, in order; those that are missing are missing."""
