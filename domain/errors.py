@@ -16,7 +16,9 @@
     │   ├── FundingMismatch     the funding output is missing, spent, or pays another script or value
     │   ├── SelfBreach          would publish a state whose own secret was released
     │   ├── ChallengeRefused    a proof that is invalid or does not fit the published transaction
-    │   └── UnknownTransaction  neither the log nor the node knows it (404)
+    │   ├── UnknownTransaction  neither the log nor the node knows it (404)
+    │   ├── UnknownPoint        the log has no such position, block or height (404)
+    │   └── PastTooLong         an answer about this point would take too long here
     └── LogCorrupt              an event that cannot be decoded
 
 Each error carries `slug`, the stable last part of its problem URN, and a sentence that says what was wrong
@@ -128,6 +130,18 @@ class UnknownTransaction(Refusal):
     """Neither the log nor the node has the bytes of this transaction."""
 
     slug = "unknown-transaction"
+
+
+class UnknownPoint(Refusal):
+    """The log has no such position, or followed no such block."""
+
+    slug = "unknown-point"
+
+
+class PastTooLong(Refusal):
+    """An answer about this point of the log would need more events than a question may cost."""
+
+    slug = "past-too-long"
 
 
 class LogCorrupt(DomainError):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from domain.chain import BlockRef
-from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, CursorStarted, Recorded
+from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, CursorStarted, Payload, Recorded
 from projections.tables import Change, Key, Row, Table, as_row
 
 
@@ -38,7 +38,9 @@ class ChainTip:
 
     def apply(self, _before: Mapping[Key, Row], page: Iterable[Recorded]) -> list[Change]:
         """The tip after the page."""
-        moved = [(r, block) for r in page if r.envelope.stream == CHAIN_STREAM for block in _tip_after(r)]
+        moved = [
+            (r, block) for r in page if r.envelope.stream == CHAIN_STREAM for block in tip_after(r.envelope.payload)
+        ]
         if not moved:
             return []
         recorded, block = moved[-1]
@@ -46,8 +48,9 @@ class ChainTip:
         return [Change(TABLE.name, (1,), as_row(row))]
 
 
-def _tip_after(recorded: Recorded) -> tuple[BlockRef, ...]:
-    match recorded.envelope.payload:
+def tip_after(payload: Payload) -> tuple[BlockRef, ...]:
+    """Where the cursor stands after an event, if that moves it."""
+    match payload:
         case CursorStarted(block=block) | BlockConnected(block=block):
             return (block,)
         case BlockDisconnected(parent=parent):
