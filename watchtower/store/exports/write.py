@@ -1,0 +1,320 @@
+"""Making an export: from any source of raw rows to a directory that is complete once it has its name.
+
+It is built beside its name and renamed at the end. What was finished before an interruption is written down after
+every file, so that the same call goes on where it stopped. Every event is compared with its leaf on the way: a damaged
+log is not exported as if it were whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+import zstandard
+
+import watchtower
+from domain.log_chain import HASH_SIZE, entry
+from watchtower.ports import StoreError
+from watchtower.store.exports.manifest import (
+    FORMAT,
+    MANIFEST,
+    README,
+    SUMS,
+    Digests,
+    ListedFile,
+    Manifest,
+    Segment,
+    Versions,
+    encode_manifest,
+)
+from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter
+from watchtower.store.exports.rows import entry_leaf, write_commit
+from watchtower.store.lock import InstanceLock
+from watchtower.store.source import Commit, LogSource, RawRow
+
+PAGE = 5_000
+"""Events per read of the source, and chain rows: short transactions, so that a running tower can checkpoint."""
+
+_STATE = "progress.json"
+
+Progress = Callable[[int], None]
+"""Told the position that was reached, now and then."""
+
+Fold = Callable[[LogSource, int, Path], Digests]
+"""Folds a log up to a position, with a scratch file of this name, and gives the digests of the read models."""
+
+
+class LogDamaged(StoreError):
+    """The source itself is damaged at event `position`; `stream` and `topic` as stored, empty if unknown."""
+
+    slug = "log-damaged"
+
+    def __init__(self, position: int, sentence: str, stream: str = "", topic: str = "") -> None:
+        super().__init__(f"{sentence}; run `watchtower audit verify` and restore the log from a backup")
+        self.position, self.stream, self.topic = position, stream, topic
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What is to be exported: positions from `first` to `until` (None: the end), whole commits around them."""
+
+    first: int = 1
+    until: int | None = None
+    entries_only: bool = False
+
+
+class _State(msgspec.Struct):
+    """How far an export is: its fixed bounds, the finished files."""
+
+    log_id: str
+    wish: Wish
+    first_commit: int
+    last_commit: int
+    first_position: int
+    last_position: int
+    start_head: str
+    head: str
+    events: list[RecordFile] = []
+    entries: list[RecordFile] = []
+    commits: list[RecordFile] = []
+
+
+def export(source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Progress) -> Manifest:
+    """Write an export of `source` to `target`, which must not exist; raises `StoreError` and `LogDamaged`.
+
+    An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew.
+    """
+    if target.exists():
+        raise StoreError(f"{target} exists already; choose a new directory for the export")
+    building = target.with_name(target.name + ".partial")
+    building.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = InstanceLock(building / "export")
+    try:
+        state = _begin(source, building, wish)
+        _write_events(source, building, state, progress)
+        _write_commits(source, building, state)
+        digests = None if wish.entries_only else fold(source, state.last_position, building / "views.db")
+        manifest = _finish(source, building, state, digests)
+        lock.path.unlink()
+        building.rename(target)
+        _sync(target.parent)
+    finally:
+        lock.release()
+    return manifest
+
+
+def _begin(source: LogSource, building: Path, wish: Wish) -> _State:
+    """The state that was written down for this wish, or a fresh one in an emptied directory."""
+    found = _read_state(building)
+    if found is not None and (found.log_id, found.wish) == (source.meta.log_id.hex(), wish):
+        return found
+    strangers = [path for path in building.iterdir() if path.name not in (_STATE, "export.lock")]
+    if found is None and strangers:
+        raise StoreError(f"{building} is in the way and was not begun by an export; remove it")
+    for path in strangers:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    state = _bounds(source, wish)
+    _save(building, state)
+    return state
+
+
+def _bounds(source: LogSource, wish: Wish) -> _State:
+    """Whole commits: one that holds a wanted event comes with all its events."""
+    end = source.last_commit()
+    until = end.last_id if wish.until is None else wish.until
+    if not 0 < wish.first <= until <= end.last_id:
+        raise StoreError(f"the log has the positions 1 to {end.last_id}; {wish.first} to {until} cannot be exported")
+    first, last = source.commit_at(wish.first), source.commit_at(until)
+    if first is None or last is None:
+        raise LogDamaged(wish.first, f"no commit holds event {wish.first}")
+    before = head_before(source, first)
+    return _State(
+        source.meta.log_id.hex(),
+        wish,
+        first.commit_no,
+        last.commit_no,
+        first.first_id,
+        last.last_id,
+        before.hex(),
+        last.head.hex(),
+    )
+
+
+def head_before(source: LogSource, commit: Commit) -> bytes:
+    """The head that a commit builds on."""
+    before = [row for row in source.commits(commit.commit_no - 1, 1) if row.commit_no == commit.commit_no - 1]
+    return before[0].head if before else source.meta.start().head
+
+
+def _write_events(source: LogSource, building: Path, state: _State, progress: Progress) -> None:
+    at = state.entries[-1].last + 1 if state.entries else state.first_position
+    events = _checked_events(source, at, state.last_position)
+    while at <= state.last_position:
+        count = min(FILE_RECORDS, state.last_position - at + 1)
+        writers = [RecordWriter(building, f"{kind}/{at:012}.zst", at) for kind in _kinds(state)]
+        try:
+            for place in range(count):
+                for writer, record in zip(writers, next(events), strict=False):
+                    writer.add(record)
+                if place % PAGE == 0:
+                    progress(at + place - 1)
+        except BaseException:
+            for writer in writers:
+                writer.abandon()
+            raise
+        for written, writer in zip((state.entries, state.events), writers, strict=False):
+            written.append(writer.finish())
+        _save(building, state)
+        at += count
+        progress(at - 1)
+
+
+def _kinds(state: _State) -> tuple[str, ...]:
+    return ("entries",) if state.wish.entries_only else ("entries", "events")
+
+
+def _checked_events(source: LogSource, first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
+    """Entry and state of each event, after its leaf was found to be that of the commit chain."""
+    for commits in _chunks(source, first):
+        begin, end = max(first, commits[0].first_id), min(last, commits[-1].last_id)
+        if begin > last:
+            return
+        leaves = b"".join(commit.leaves for commit in commits)
+        rows = source.rows(begin, end)
+        for place, row in enumerate(rows):
+            at = (begin + place - commits[0].first_id) * HASH_SIZE
+            yield _checked(row, begin + place, leaves[at : at + HASH_SIZE])
+        if len(rows) != end - begin + 1:
+            raise LogDamaged(begin + len(rows), f"event {begin + len(rows)} is missing")
+
+
+def _checked(row: RawRow, position: int, leaf: bytes) -> tuple[bytes, bytes]:
+    number, stream, version, topic, state = row
+    if number != position:
+        raise LogDamaged(position, f"event {position} is missing")
+    try:
+        made = entry(stream, version, topic, state)
+    except (TypeError, ValueError, AttributeError, OverflowError):  # another type, no UTF-8, beyond 64 bits
+        raise LogDamaged(position, f"event {position} was changed") from None
+    if entry_leaf(made) != leaf:
+        raise LogDamaged(position, f"event {position} (stream {stream}) was changed", stream, topic)
+    return made, state
+
+
+def _chunks(source: LogSource, first: int) -> Iterator[list[Commit]]:
+    """Commits from the one that holds event `first` on, together some thousand events, in order and without gaps."""
+    at = source.commit_at(first)
+    number = at.commit_no if at is not None else 0
+    chunk: list[Commit] = []
+    while page := source.commits(number, 500):
+        for commit in page:
+            if commit.commit_no != number or len(commit.leaves) != HASH_SIZE * commit.leaf_count:
+                raise LogDamaged(commit.first_id, f"commit {number} is missing or was changed")
+            number += 1
+            chunk.append(commit)
+            if chunk[-1].last_id - chunk[0].first_id + 1 >= PAGE:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
+
+
+def _write_commits(source: LogSource, building: Path, state: _State) -> None:
+    at = state.commits[-1].last + 1 if state.commits else state.first_commit
+    while at <= state.last_commit:
+        end = min(state.last_commit, at + FILE_RECORDS - 1)
+        writer = RecordWriter(building, f"commits/{at:012}.zst", at)
+        try:
+            while at <= end:
+                page = source.commits(at, min(500, end - at + 1))
+                for commit in page:
+                    writer.add(write_commit(commit))
+                at += len(page)
+        except BaseException:
+            writer.abandon()
+            raise
+        state.commits.append(writer.finish())
+        _save(building, state)
+
+
+def _finish(source: LogSource, building: Path, state: _State, digests: Digests | None) -> Manifest:
+    """The readme, the manifest and the list of sums; what the work left behind goes."""
+    readme = files("watchtower.store.exports").joinpath(README).read_bytes()
+    manifest = Manifest(
+        format=FORMAT,
+        log_id=state.log_id,
+        origin=source.meta.origin,
+        schema=source.meta.schema,
+        first_position=state.first_position,
+        last_position=state.last_position,
+        first_commit=state.first_commit,
+        last_commit=state.last_commit,
+        start_head=state.start_head,
+        head=state.head,
+        entries_only=state.wish.entries_only,
+        segments=_segments(source, state),
+        events=tuple(state.events),
+        entries=tuple(state.entries),
+        commits=tuple(state.commits),
+        files=(ListedFile(README, hashlib.sha256(readme).hexdigest(), len(readme)),),
+        digests=digests,
+        versions=Versions(watchtower.__version__, ".".join(map(str, zstandard.ZSTD_VERSION))),
+    )
+    _put(building / README, readme)
+    raw = encode_manifest(manifest)
+    _put(building / MANIFEST, raw)
+    _put(building / SUMS, sums(manifest, raw))
+    (building / _STATE).unlink()
+    for path in building.iterdir():
+        if path.is_dir():
+            _sync(path)
+    _sync(building)
+    return manifest
+
+
+def sums(manifest: Manifest, raw: bytes) -> bytes:
+    """The lines that `sha256sum --check` reads, for every file of an export but this one and a signature."""
+    listed = {name: sha256 for name, (sha256, _) in manifest.listed().items()}
+    listed[MANIFEST] = hashlib.sha256(raw).hexdigest()
+    return "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
+
+
+def _segments(source: LogSource, state: _State) -> tuple[Segment, ...]:
+    """Where the chain begins anew within the exported range, and the segment in which the range begins."""
+    meta = source.meta
+    return (Segment(meta.segment, meta.first_leaf, meta.first_id, meta.prev_head.hex(), 1),)
+
+
+def _read_state(building: Path) -> _State | None:
+    path = building / _STATE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_State)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError:
+        raise StoreError(f"{path} is damaged; remove {building} and export again") from None
+
+
+def _save(building: Path, state: _State) -> None:
+    fresh = building / (_STATE + ".new")
+    _put(fresh, msgspec.json.encode(state))
+    fresh.rename(building / _STATE)
+
+
+def _put(path: Path, raw: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
