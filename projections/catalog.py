@@ -5,10 +5,19 @@ from __future__ import annotations
 from projections.chain_tip import ChainTip
 from projections.channels import ChannelViews
 from projections.landmarks import Landmarks, Moments
+from projections.log_standing import LogStandings
 from projections.preimages import Preimages
 from projections.tables import Projection, Table
 from projections.timeline import Timeline
 
-PROJECTIONS: tuple[Projection, ...] = (ChannelViews(), Timeline(), Preimages(), ChainTip(), Landmarks(), Moments())
+PROJECTIONS: tuple[Projection, ...] = (
+    ChannelViews(),
+    Timeline(),
+    Preimages(),
+    ChainTip(),
+    Landmarks(),
+    Moments(),
+    LogStandings(),
+)
 
 TABLES: dict[str, Table] = {table.name: table for projection in PROJECTIONS for table in projection.tables}

@@ -146,14 +146,41 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        _about("`sqlite:` and the path of the event log. Default: events.db in data_dir.", pattern="^(sqlite:.+)?$"),
+        _about(
+            "`sqlite:` and the path of the event log, or `postgresql://user@host/database`. Default: events.db in "
+            "data_dir.",
+            pattern="^(sqlite:.+|postgres(ql)?://.*)?$",
+        ),
     ] = ""
+    password: Annotated[
+        Secret | None, _about("Password of the user of a `postgresql:` url. Default: a password file of libpq.")
+    ] = None
+    standby: Annotated[
+        bool, _about("If another tower leads the log on the server, follow it and take over when it ends.")
+    ] = False
     low_space_mb: Annotated[
         int, _about("Free space below which the tower is not ready.", "MiB", ge=0, le=1_048_576)
     ] = 512
     reserve_mb: Annotated[
         int, _about("Size of a file that makes room for answers to breaches on a full disk.", "MiB", ge=0, le=65_536)
     ] = 64
+    high_water_path: Annotated[
+        str,
+        _about(
+            "File that says how far the log had come, best on another disk than the log. Default: high-water in "
+            "data_dir."
+        ),
+    ] = ""
+
+
+class BackupSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Copies that the service makes by itself."""
+
+    directory: Annotated[str, _about("Where backups are put, best on another disk. Empty: none are made.")] = ""
+    interval_hours: Annotated[
+        float, _about("Time from one verified backup to the next.", "hours", ge=0.01, le=8_760)
+    ] = 24.0
+    keep: Annotated[int, _about("Verified backups that are kept; older ones of this tower are removed.", ge=1)] = 7
 
 
 class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,6 +303,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     admin: AdminSettings = AdminSettings()
     store: StoreSettings = StoreSettings()
+    backup: BackupSettings = BackupSettings()
     fees: FeeSettings = FeeSettings()
     policy: PolicySettings = PolicySettings()
     applications: ApplicationSettings = ApplicationSettings()
@@ -295,14 +323,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.network == "regtest" else 90 * 60.0
 
     @property
+    def store_on_server(self) -> bool:
+        """Whether the event log is on a PostgreSQL server."""
+        return self.store.url.startswith("postgres")
+
+    @property
     def event_log_path(self) -> str:
-        """Path of the SQLite event log."""
+        """Path of the log in a file of this machine: the log itself, or the tower's copy of a log on a server."""
+        if self.store_on_server:
+            return f"{self.data_dir}/copy.db"
         return self.store.url.removeprefix("sqlite:") or f"{self.data_dir}/events.db"
 
     @property
     def views_path(self) -> str:
         """Path of the disposable read models, beside the log."""
         return f"{self.data_dir}/views.db"
+
+    @property
+    def high_water_path(self) -> str:
+        """Path of the file that says how far the log had come."""
+        return self.store.high_water_path or f"{self.data_dir}/high-water"
 
     @property
     def access_path(self) -> str:

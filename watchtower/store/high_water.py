@@ -15,7 +15,7 @@ from typing import ClassVar
 import msgspec
 
 from watchtower.ports import StoreError
-from watchtower.store.source import LogSource
+from watchtower.store.source import LogSource, commit_holding
 
 MAX_SIZE = 1_024
 """Bytes of a file that may be a mark; what is longer is none."""
@@ -80,7 +80,7 @@ def compare(mark: HighWater, source: LogSource) -> Comparison:
     if source.last_commit().last_id < mark.position:
         return Comparison.SHORTER
     start = source.meta.start()
-    at = start if mark.position == start.last_id else source.commit_at(mark.position)
+    at = start if mark.position == start.last_id else commit_holding(source, mark.position)
     fits = at is not None and (at.last_id, at.head) == (mark.position, mark.head)
     return Comparison.FITS if fits else Comparison.DIFFERENT
 

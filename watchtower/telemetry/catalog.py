@@ -39,6 +39,7 @@ OTHER_REASONS = (
     "store_read_only",
     "disk_low",
     "log_damaged",
+    "behind_receipts",
     "task_stalled",
 )
 TASKS = ("pass", "zmq", "api", "admin")
@@ -229,6 +230,12 @@ CATALOG: tuple[Metric, ...] = (
         kind=("integrity", "operational", "interface", "other"),
     ),
     _row("event_store_notification_id", "gauge", "Highest committed notification id."),
+    _row(
+        "backup_last_success_timestamp_seconds",
+        "optional",
+        "Unix time of the last verified backup; of the log's beginning while there is none.",
+    ),
+    _row("backup_failures_total", "counter", "Backups that could not be made or did not verify."),
     _row("event_store_size_bytes", "gauge", "Database size including WAL."),
     _row("storage_available_bytes", "gauge", "Free bytes on the data directory's filesystem."),
     _row("storage_size_bytes", "gauge", "Size of the data directory's filesystem."),

@@ -52,7 +52,12 @@ EDGE_EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 STORE_EVENTS: dict[str, tuple[str, ...]] = {
+    "backup_failed": ("reason",),
+    "backup_verified": ("path", "notification_id", "seconds"),
     "commit_failed": ("reason",),
+    "head_task_failed": ("reason",),
+    "high_water_failed": ("path", "reason"),
+    "high_water_missing": ("path",),
     "reserve_released": ("bytes",),
     "erase_failed": ("reason", "channels"),
     "projection_failed": ("projection", "reason"),

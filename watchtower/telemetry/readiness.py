@@ -33,6 +33,7 @@ SENTENCES: dict[str, str] = {
     "store_read_only": "The event log cannot be written; check the disk's space and health.",
     "disk_low": "The disk is nearly full; free some space. On a full disk breaches are answered and states refused.",
     "log_damaged": "Events of some channels were changed or cannot be applied: those are not served. Restore a backup.",
+    "behind_receipts": "The log lacks what receipts were signed for: an older copy was restored (docs/backup.md).",
     "task_stalled": "A task has made no progress for a minute.",
 }
 
