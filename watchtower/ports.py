@@ -104,6 +104,12 @@ class StoreBusy(StoreError):
     slug: ClassVar[str] = "store-busy"
 
 
+class StoreAway(StoreBusy):
+    """The database server cannot be reached; whether a job is stored is not known: send the same bytes again (503)."""
+
+    slug: ClassVar[str] = "store-away"
+
+
 class StoreFull(StoreError):
     """No space left (507); the store works again once there is space."""
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from watchtower.config.fields import PREFIX, Field, all_fields
-from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, parse_listen
+from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, StoreSettings, parse_listen
 from watchtower.ports import WatchtowerError
 
 RESERVED = frozenset(
@@ -239,6 +239,7 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
             "no channel could be opened"
         )
     found += _bad_addresses(settings)
+    found += _bad_store(settings.store)
     if settings.node.rpc_user and settings.node.rpc_password is None:
         found.append("node.rpc_user is set without node.rpc_password; set both, or neither to use the cookie")
     other = settings.second_node
@@ -277,6 +278,23 @@ def _bad_addresses(settings: Settings) -> list[str]:
         elif address and not _is_address(address, scheme):
             found.append(f"{name}: {address!r} must look like {_ADDRESS_FORMS[scheme]}")
     return found
+
+
+def _bad_store(store: StoreSettings) -> list[str]:
+    """A url that cannot be used; one with a password is not repeated, because findings are printed."""
+    if not store.url.startswith("postgres"):
+        unused = [name for name, given in (("password", store.password), ("standby", store.standby)) if given]
+        return [f"store.{name} belongs to a log on a server; set store.url to postgresql://…" for name in unused]
+    try:
+        parts = urlsplit(store.url)
+        has_password = parts.password is not None or "password=" in parts.query
+    except ValueError as error:
+        return [f"store.url is no address of a server ({error}); write postgresql://user@host/database"]
+    if has_password:
+        return ["store.url holds a password; put it into store.password, or into a password file of libpq"]
+    if not parts.path.strip("/") and "dbname=" not in parts.query and "service=" not in parts.query:
+        return ["store.url names no database; write postgresql://user@host/database"]
+    return []
 
 
 _ADDRESS_FORMS = {"http": "http://127.0.0.1:8332", "tcp": "tcp://127.0.0.1:28332", "ipc": "ipc:///path/of/socket"}

@@ -67,6 +67,7 @@ TITLES: dict[str, str] = {
     "request-timeout": "The request took too long to arrive",
     "conflict": "Another request was faster",
     "store-busy": "The store is busy",
+    "store-away": "The store cannot be reached",
     "store-full": "The disk is full",
     "node-unavailable": "The tower's node cannot be asked",
     "wrong-chain": "The tower's node follows another chain",
@@ -206,6 +207,8 @@ def _public_sentence(error: WatchtowerError) -> str:
         return "the part of the service that judges states cannot take this one now; nothing was stored, try again"
     if isinstance(error, AccessFileBroken):
         return "the list of tokens and parties of this tower cannot be read; tell its operator"
+    if error.slug == "store-away":
+        return "the database of the service is away; it is not known whether this was stored: send the same again"
     if error.slug == "store-full":
         return "the disk of the service is full; nothing was stored, try again when there is room"
     if isinstance(error, KeystoreError):
