@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from domain.events import CHAIN_STREAM, LOG_STREAM
 from domain.log_chain import HASH_SIZE, leaf
-from watchtower.store.verify import Finding
+from watchtower.store.chain_walk import Flaw
 
 MOST = 50
 """Changed events with which a tower still starts; with more of them nothing about the file can be believed."""
@@ -16,7 +16,7 @@ _CHANGED = ("leaf", "topic")
 """Findings that concern one event; all others put the order of events in doubt."""
 
 
-def damaged_streams(connection: sqlite3.Connection, findings: Sequence[Finding]) -> frozenset[str] | None:
+def damaged_streams(connection: sqlite3.Connection, findings: Sequence[Flaw]) -> frozenset[str] | None:
     """Channel streams that hold a changed event or lack one; None if the damage does not end at single channels."""
     if len(findings) > MOST or any(finding.check not in _CHANGED for finding in findings):
         return None
