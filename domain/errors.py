@@ -17,6 +17,7 @@
     │   ├── SelfBreach          would publish a state whose own secret was released
     │   ├── ChallengeRefused    a proof that is invalid or does not fit the published transaction
     │   ├── UnknownTransaction  neither the log nor the node knows it (404)
+    │   ├── UnknownState        no state with this number is stored (404)
     │   ├── UnknownPoint        the log has no such position, block or height (404)
     │   └── PastTooLong         an answer about this point would take too long here
     └── LogCorrupt              an event that cannot be decoded
@@ -130,6 +131,12 @@ class UnknownTransaction(Refusal):
     """Neither the log nor the node has the bytes of this transaction."""
 
     slug = "unknown-transaction"
+
+
+class UnknownState(Refusal):
+    """No state with this number is stored."""
+
+    slug = "unknown-state"
 
 
 class UnknownPoint(Refusal):

@@ -115,7 +115,12 @@ class Channels:
         return found
 
     def stored_state(self, channel: Channel, sequence: int) -> StateUpdated | None:
-        """The event of a state, however old: a search by halves, because numbers grow with versions.
+        """The event of a state, however old."""
+        found = self.find_state(channel, sequence)
+        return None if found is None else found[1]
+
+    def find_state(self, channel: Channel, sequence: int) -> tuple[int, StateUpdated] | None:
+        """Version and event of a state: a search by halves, because numbers grow with versions.
 
         Every state is one event, so it cannot stand before the version of its number.
         """
@@ -128,7 +133,7 @@ class Channels:
             if found is None or found.sequence > sequence:
                 high = middle
             elif found.sequence == sequence:
-                return found
+                return version, found
             else:
                 low = version
         return None

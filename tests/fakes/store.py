@@ -6,17 +6,20 @@ import threading
 from collections.abc import Callable, Sequence
 
 from domain.events import LOG_STREAM, Envelope, LogOpened, Recorded, decode_payload, encode_payload
-from watchtower.ports import StoreBroken, StoreBusy, StoreConflict, StoreError
+from domain.log_chain import first_head, leaf, next_head
+from watchtower.ports import Place, StoreBroken, StoreBusy, StoreConflict, StoreError
+from watchtower.store.place import CommitRow, find_commit
 from watchtower.store.streams import stream_id
 
 STREAM_KEY = bytes(range(32))
+LOG_ID = bytes(16)
 
 
 def opened(chain_hash: bytes, origin: str = "test/log") -> Envelope:
     """The first event of a log."""
     payload = LogOpened(
         recorded_at=0,
-        log_id=bytes(16),
+        log_id=LOG_ID,
         origin=origin,
         chain_hash=chain_hash,
         segment=0,
@@ -40,6 +43,8 @@ class MemoryEventStore:
         self._stream_key = stream_key
         self._log: list[tuple[str, int, str, bytes]] = []
         self._streams: dict[str, list[int]] = {}
+        self._ends: list[int] = []
+        self._chain: list[CommitRow] = []
         self._committed = threading.Condition()
         self._closed = False
         self.append([opened(chain_hash)])
@@ -69,6 +74,7 @@ class MemoryEventStore:
                 self._log.append(row)
                 self._streams.setdefault(row[0], []).append(len(self._log))
             last = len(self._log)
+            self._ends.append(last)
             self._committed.notify_all()
         self.failpoint("commit:after")
         return last
@@ -90,6 +96,29 @@ class MemoryEventStore:
     def last_id(self) -> int:
         """Highest committed notification id."""
         return len(self._log)
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """Notification id of a stored event, None if there is none."""
+        ids = self._streams.get(stream, [])
+        return ids[version - 1] if 0 < version <= len(ids) else None
+
+    def place(self, event_id: int) -> Place:
+        """Position, leaf and head of a stored event; the chain is worked out when it is asked for."""
+        with self._committed:
+            self._chain_up()
+        found = find_commit(lambda number: self._chain[number - 1], len(self._chain), event_id)
+        place = None if found is None else found.place(event_id)
+        if place is None:
+            raise StoreError(f"there is no event {event_id}")
+        return place
+
+    def _chain_up(self) -> None:
+        head = self._chain[-1].head if self._chain else first_head("test/log", LOG_ID, 0, 1, bytes(32))
+        for end in self._ends[len(self._chain) :]:
+            start = self._chain[-1].last_id if self._chain else 0
+            leaves = b"".join(leaf(*row) for row in self._log[start:end])
+            head = next_head(head, start, start + 1, leaves)
+            self._chain.append(CommitRow(end, head, leaves))
 
     def stream_id(self, category: str, natural_key: bytes) -> str:
         """Stream name as the real store makes it."""

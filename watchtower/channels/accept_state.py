@@ -5,15 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from domain.channel import Channel
+from domain.contract.receipts import SignedReceipt
 from domain.errors import Equivocation, InvalidSecret, UnknownChannel
-from domain.events import Payload
+from domain.events import Payload, StateUpdated
 from domain.updating import UpdateState, decide_update
 from watchtower.channels.context import Context, store_decision
 from watchtower.channels.judging import judge
 from watchtower.channels.offences import note_equivocation, note_secret
 from watchtower.channels.reading import content_of
+from watchtower.channels.receipts import Revocation, sign_known, sign_new
 from watchtower.wire.api import UpdateAnswer, UpdateRequest
 from watchtower.wire.hexes import Hex32
+from watchtower.wire.receipts import body_of
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -24,7 +27,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accepted:
-    """Durable when it returns. An identical repetition gets the identical answer and stores nothing.
+    """Durable when it returns. An identical repetition gets the identical answer and receipt, and stores nothing.
 
     Raises the refusals of `decide_update`, and `ApplicationRefused` if the channel's application is known here and
     does not accept the state.
@@ -40,12 +43,14 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         policy=context.policy.state,
     )
 
+    made: list[Payload] = []
+
     def decide(channel: Channel | None) -> list[Payload]:
         if channel is None:
             raise UnknownChannel("no such channel is registered here")
-        events = decide_update(channel, command)
-        judge(context, channel, content, events)
-        return events
+        made[:] = decide_update(channel, command)
+        judge(context, channel, content, made)
+        return made
 
     try:
         stored = store_decision(context, stream, decide, point="state_commit")
@@ -57,10 +62,26 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         note_secret(context, stream, channel.counterparty, content.header.seq - 1, command.revoked_secret)
         raise
     channel = context.channels.load(stream)
+    receipt = _receipt(context, channel, command, made, stored)
+    context.failpoint("receipt_send:before")
     answer = UpdateAnswer(
         channel_id=Hex32(channel.params.channel_id),
         sequence=content.header.seq,
         state_hash=Hex32(content.header.state_hash),
         final_sequence=min(content.header.seq, channel.highest_revoked + 1),
+        receipt=body_of(receipt),
     )
+    context.failpoint("receipt_send:after")
     return Accepted(answer, duplicate=not stored)
+
+
+def _receipt(
+    context: Context, channel: Channel, command: UpdateState, made: list[Payload], last_id: int
+) -> SignedReceipt | None:
+    """What was stored just now needs no search in the stream."""
+    if last_id and isinstance(made[0], StateUpdated) and len(made) == 1:
+        return sign_new(context, channel, made[0], last_id)
+    revocation = None
+    if command.revoked_secret is not None and command.next_point is not None:
+        revocation = Revocation(command.revoked_secret, command.next_point)
+    return sign_known(context, channel, command.state.header.seq, revocation)

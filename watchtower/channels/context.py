@@ -16,6 +16,7 @@ from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore, Node, StoreConflict
+from watchtower.receipts import ReceiptSigner
 from watchtower.repository import Channels
 
 ATTEMPTS = 3
@@ -47,6 +48,45 @@ class ChannelPolicy(msgspec.Struct, frozen=True):
     max_channels: int = 0
     max_total_capacity: int = 0
     state: StatePolicy = DEFAULT_STATE_POLICY
+
+
+class Rollback(msgspec.Struct, frozen=True):
+    """The log went on behind position `since`, although `high_water` had been reached; `channels` are waited for."""
+
+    since: int
+    high_water: int
+    channels: int
+    accepted: bool
+
+
+class Rollbacks(Protocol):
+    """What a restored log means for clients."""
+
+    def epoch(self) -> int:
+        """How often the log went on from an older copy."""
+
+    def awaits(self, stream: str) -> bool:
+        """Whether the owner of a channel is asked to compare it."""
+
+    def behind(self) -> Rollback | None:
+        """What the log lacks; None if nothing."""
+
+
+class NoRollback:
+    """The default: a log that lacks nothing."""
+
+    def epoch(self) -> int:
+        """The first one."""
+        return 0
+
+    def awaits(self, stream: str) -> bool:
+        """Nobody is."""
+        del stream
+        return False
+
+    def behind(self) -> Rollback | None:
+        """Nothing."""
+        return None
 
 
 def nobody(stream: str) -> None:
@@ -102,6 +142,8 @@ class Context(msgspec.Struct, frozen=True):
     `announce` is told the stream after each stored change, so that the chain task looks at once. `require_node`
     raises `WrongChain` or `NodeError` unless the node was found to be the right one: a node of another network would
     call every funding output unknown. `may_register` tells whether a party (x-only auth key) may register channels.
+    `receipts` signs what was stored; without it answers carry no receipt. `rollbacks` knows whether the log is an older
+    copy.
     """
 
     store: EventStore
@@ -119,6 +161,8 @@ class Context(msgspec.Struct, frozen=True):
     outbox: Outbox = msgspec.field(default_factory=Outbox)
     applications: Applications = msgspec.field(default_factory=Applications)
     failpoint: Failpoint = nothing_fails
+    receipts: ReceiptSigner | None = None
+    rollbacks: Rollbacks = msgspec.field(default_factory=NoRollback)
 
 
 def store_decision(
@@ -127,8 +171,8 @@ def store_decision(
     decide: Callable[[Channel | None], Sequence[Payload]],
     before: Callable[[], None] = lambda: None,
     point: str = "decision_commit",
-) -> bool:
-    """Load, decide, store; decide again if another writer was faster. Returns whether anything was stored.
+) -> int:
+    """Load, decide, store; decide again if another writer was faster. The id of the last event stored, 0 for none.
 
     `before` runs after a decision with events and before they are stored; `point` names the failpoints around the
     store. After a failed store the cached fold is dropped; refusals of `decide` come out unchanged.
@@ -137,11 +181,11 @@ def store_decision(
         channel = context.channels.find(stream)
         events = decide(channel)
         if not events:
-            return False
+            return 0
         before()
         try:
             context.failpoint(f"{point}:before")
-            context.store.append(envelopes(stream, channel.version if channel else 0, events))
+            last_id = context.store.append(envelopes(stream, channel.version if channel else 0, events))
             context.failpoint(f"{point}:after")
         except StoreConflict:
             context.channels.forget(stream)
@@ -152,5 +196,5 @@ def store_decision(
             raise
         else:
             context.announce(stream)
-            return True
+            return last_id
     raise AssertionError("the loop returns or raises")

@@ -30,8 +30,10 @@ from watchtower.channels.judging import judge
 from watchtower.channels.limits import check_room
 from watchtower.channels.queries import get_channel
 from watchtower.channels.reading import content_of, side_of
+from watchtower.channels.receipts import sign_registration
 from watchtower.ports import Node
 from watchtower.wire.api import ChannelBody, RegisterRequest
+from watchtower.wire.receipts import body_of
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -86,11 +88,16 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     stream = context.channels.stream_of(params.proposal_id)
     created = store_decision(context, stream, decide, before=keep_secrets, point="register_commit")
     # Where the keystore is an old copy, or the HTLC key comes later, the owner's repetition adds what is missing.
-    is_over = context.channels.load(stream).resolved is not None
+    channel = context.channels.load(stream)
+    is_over = channel.resolved is not None
     if not created and not is_over and _keep_secrets(context, params, request):
         context.announce(stream)
     context.recent.add(params.channel_id, stream)
-    return Registered(get_channel(context, stream), created)
+    receipt = sign_registration(context, channel)
+    context.failpoint("receipt_send:before")
+    answer = msgspec.structs.replace(get_channel(context, stream), receipt=body_of(receipt))
+    context.failpoint("receipt_send:after")
+    return Registered(answer, created=bool(created))
 
 
 def _keep_secrets(context: Context, params: ChannelParams, request: RegisterRequest) -> bool:

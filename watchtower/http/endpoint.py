@@ -22,7 +22,7 @@ Method = Literal["GET", "POST"]
 class Call(msgspec.Struct, frozen=True):
     """A request that was found good: `{id}` of the path, query and body as structs of the row's types.
 
-    `last_event_id` is where a client of an event stream goes on.
+    `last_event_id` is where a client of an event stream goes on, `number` the `{number}` of the path.
     """
 
     name: str = ""
@@ -30,6 +30,7 @@ class Call(msgspec.Struct, frozen=True):
     body: Any = None
     last_event_id: int | None = None
     principal: Principal = OPERATOR
+    number: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -27,6 +27,8 @@ from watchtower.http.endpoint import Call, Endpoint, Reply
 from watchtower.http.feed import Subscription
 from watchtower.http.liquidity_endpoints import LIQUIDITY
 from watchtower.http.preimage_endpoints import PREIMAGES
+from watchtower.http.receipt_endpoints import RECEIPTS
+from watchtower.http.restore_endpoints import RESTORES
 from watchtower.http.services import Services
 from watchtower.wire.api import (
     AliveBody,
@@ -265,6 +267,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *DISPUTES,
     *LIQUIDITY,
     *PREIMAGES,
+    *RESTORES,
+    *RECEIPTS,
 )
 
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(endpoint.path for endpoint in ENDPOINTS))

@@ -126,6 +126,10 @@ def _parameters(endpoint: Endpoint, query: Tree) -> list[Tree]:
                 "schema": {"type": "string", "pattern": "^[0-9a-f]{4,64}$"},
             }
         )
+    if "{number}" in endpoint.path:
+        said = "A state number, or `registration`."
+        kind: Tree = {"type": "string", "pattern": "^([0-9]{1,20}|registration)$"}
+        found.append({"name": "number", "in": "path", "required": True, "description": said, "schema": kind})
     if endpoint.is_stream:
         said = "Where to go on: the id of the last event that arrived."
         last: Tree = {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE}

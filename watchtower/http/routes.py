@@ -97,7 +97,8 @@ class Api:
         query = read_query(request.query_params.multi_items(), endpoint.query)
         body = None if endpoint.body is None else _read_document(raw, endpoint.body)
         position = _last_event_id(request) if endpoint.is_stream else None
-        call = Call(str(request.path_params.get("id", "")), query, body, position, principal)
+        named = request.path_params
+        call = Call(str(named.get("id", "")), query, body, position, principal, str(named.get("number", "")))
         result = await run_in_threadpool(self._run, endpoint, call)
         if principal.key is not None and endpoint.names_channel:
             self._gate.note_owner(principal.key)

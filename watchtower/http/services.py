@@ -11,6 +11,7 @@ from domain.contract.params import SEGWIT, TAPROOT
 from domain.deadlines import LAST_BLOCKS, PROMISED_OUTAGE, PROMISED_REORG
 from watchtower.channels import queries
 from watchtower.channels.accept_state import Accepted, accept_state
+from watchtower.channels.confirming import Confirmed, confirm
 from watchtower.channels.context import Context
 from watchtower.channels.disputes import Disputes, bind_disputes
 from watchtower.channels.finding import find_stream
@@ -18,6 +19,7 @@ from watchtower.channels.funding import get_funding
 from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
 from watchtower.channels.ownership import admit_registration, require_owner, seen_until
 from watchtower.channels.preimages import Preimages, bind_preimages
+from watchtower.channels.receipts import Receipts, bind_receipts
 from watchtower.channels.register import Registered, register
 from watchtower.channels.revoke import Revoked, revoke
 from watchtower.http.feed import Feed, Subscription
@@ -25,6 +27,7 @@ from watchtower.wire.api import (
     ChannelBody,
     ChannelPage,
     FundingBody,
+    LogBody,
     PromiseBody,
     ReadyBody,
     RegisterRequest,
@@ -33,8 +36,9 @@ from watchtower.wire.api import (
     TowerBody,
     UpdateRequest,
 )
-from watchtower.wire.hexes import BlockHashHex, Hex32
+from watchtower.wire.hexes import BlockHashHex, Hex16, Hex32
 from watchtower.wire.liquidity import LiquidityBody, TotalLiquidityBody
+from watchtower.wire.restores import ConfirmationRequest
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -66,6 +70,7 @@ class Services(msgspec.Struct, frozen=True):
     register: Callable[[RegisterRequest], Registered]
     accept_state: Callable[[str, UpdateRequest], Accepted]
     revoke: Callable[[str, RevocationRequest], Revoked]
+    confirm: Callable[[str, ConfirmationRequest], Confirmed]
     get_channel: Callable[[str], ChannelBody]
     list_channels: Callable[[str | None, int, str | None, bytes | None], ChannelPage]
     get_funding: Callable[[str], FundingBody]
@@ -77,6 +82,7 @@ class Services(msgspec.Struct, frozen=True):
     get_ready: Callable[[], ReadyBody]
     subscribe: Callable[[str | None, bytes | None, int | None], Subscription]
     disputes: Disputes
+    receipts: Receipts
 
 
 def bind(
@@ -110,6 +116,8 @@ def bind(
                 last_blocks=LAST_BLOCKS,
                 min_challenge_period=context.policy.params.min_challenge_period,
             ),
+            behind_receipts=queries.behind(context, owner),
+            log=_log_body(context),
         )
 
     def ready() -> ReadyBody:
@@ -133,6 +141,7 @@ def bind(
         register=lambda request: register(context, request),
         accept_state=lambda name, request: accept_state(context, find_stream(context, name), request),
         revoke=lambda name, request: revoke(context, find_stream(context, name), request),
+        confirm=lambda name, request: confirm(context, find_stream(context, name), request),
         get_channel=lambda name: queries.get_channel(context, find_stream(context, name)),
         list_channels=lambda after, limit, status, owner: queries.list_channels(context, after, limit, status, owner),
         get_funding=lambda name: get_funding(context, find_stream(context, name)),
@@ -144,4 +153,14 @@ def bind(
         get_ready=ready,
         subscribe=subscribe,
         disputes=bind_disputes(context),
+        receipts=bind_receipts(context),
     )
+
+
+def _log_body(context: Context) -> LogBody | None:
+    """How far the log is, for clients that hold receipts; None while the tower says nothing about it."""
+    signer = context.receipts
+    if signer is None or not signer.may_sign:
+        return None
+    last = context.store.last_id()
+    return LogBody(log_id=Hex16(signer.log_id), epoch=signer.epoch_at(last), position=last)

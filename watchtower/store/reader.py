@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from domain.events import Envelope, Recorded
+from watchtower.ports import Place, StoreError
 from watchtower.store.group_commit import Observe
 from watchtower.store.log import Log
 from watchtower.store.recorders import LogMeta
@@ -68,6 +69,20 @@ class LogReader:
         """Last version of a stream, 0 if it has no event."""
         with self._reading("version"):
             return self._recorder.version(stream)
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """Notification id of a stored event, None if there is none."""
+        with self._reading("event_id"):
+            found = self._recorder.stored_rows(stream, version, version).get(version)
+        return None if found is None else found[0]
+
+    def place(self, event_id: int) -> Place:
+        """Position, leaf and head of a stored event; raises `StoreError` if the log has no such event."""
+        with self._reading("place"):
+            found = self._recorder.place(event_id)
+        if found is None:
+            raise StoreError(f"the commit chain holds no event {event_id}; verify the store")
+        return found
 
     def stream_id(self, category: str, natural_key: bytes) -> str:
         """Deterministic, unlinkable stream name: category letter and 22 characters."""

@@ -22,8 +22,10 @@ from eventsourcing.persistence import (
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from domain.log_chain import first_head, leaf, next_head
+from watchtower.ports import Place
 from watchtower.store.datastore import LogDatastore
 from watchtower.store.errors import SQLITE, GuardViolation
+from watchtower.store.place import CommitRow, RecentCommits, find_commit
 from watchtower.store.recorders import ChainTip, ErrorMeanings, Job, StoredRow
 
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
@@ -40,6 +42,8 @@ _ROWS = (
     "WHERE originator_id = ? AND originator_version BETWEEN ? AND ?"
 )
 _LAST_VERSION = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
+_COMMIT = "SELECT last_id, head, leaves FROM commit_chain WHERE commit_no = ?"
+_NEWEST_COMMIT = "SELECT max(commit_no) FROM commit_chain"
 
 
 class ChainedRecorder(SQLiteApplicationRecorder):
@@ -53,6 +57,7 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         self.on_commit: list[Callable[[], None]] = []
         self._writing = threading.Lock()
         self._tip: ChainTip | None = None
+        self._recent = RecentCommits()
 
     @property
     def tip_id(self) -> int:
@@ -118,12 +123,14 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         with self._writing:
             try:
                 with self.datastore.transaction(commit=True) as cursor:
-                    tip = self._current_tip(cursor)
-                    tip = self._append_chain_row(cursor, tip, insert(cursor, tip))
+                    before = self._current_tip(cursor)
+                    tip, row = self._append_chain_row(cursor, before, insert(cursor, before))
             except BaseException:
                 self._tip = None
                 raise
             self._tip = tip
+            if row is not None:
+                self._recent.note(row)
         for listener in tuple(self.on_commit):
             listener()
 
@@ -142,9 +149,11 @@ class ChainedRecorder(SQLiteApplicationRecorder):
             raise GuardViolation(f"the log ends at event {stored} but its commit chain at {expected}; verify the store")
         return self._tip
 
-    def _append_chain_row(self, cursor: SQLiteCursor, tip: ChainTip, kept: Sequence[StoredEvent]) -> ChainTip:
+    def _append_chain_row(
+        self, cursor: SQLiteCursor, tip: ChainTip, kept: Sequence[StoredEvent]
+    ) -> tuple[ChainTip, CommitRow | None]:
         if not kept:
-            return tip
+            return tip, None
         leaves = b"".join(leaf(str(s.originator_id), s.originator_version, s.topic, s.state) for s in kept)
         first_id, last_id = tip.last_id + 1, tip.last_id + len(kept)
         cursor.execute("SELECT max(rowid) FROM stored_events")
@@ -153,7 +162,10 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         head = next_head(tip.head, tip.next_leaf, first_id, leaves)
         new = ChainTip(tip.commit_no + 1, tip.next_leaf + len(kept), last_id, head)
         cursor.execute(_INSERT_CHAIN, (new.commit_no, tip.next_leaf, len(kept), last_id, head, leaves))
-        return new
+        return new, CommitRow(last_id, head, leaves)
+
+    def resume(self) -> None:
+        """A file does not go away."""
 
     def stored_rows(self, stream: str, first: int, last: int) -> Mapping[int, StoredRow]:
         """The rows of a stream with versions from `first` to `last`, by version."""
@@ -165,6 +177,21 @@ class ChainedRecorder(SQLiteApplicationRecorder):
         """Last committed version of a stream, 0 if it has no event."""
         with self.datastore.raw() as connection:
             return int(connection.execute(_LAST_VERSION, (stream,)).fetchone()[0] or 0)
+
+    def place(self, event_id: int) -> Place | None:
+        """Where an event stands; None if there is none."""
+        recent = self._recent.place(event_id)
+        if recent is not None:
+            return recent
+        with self.datastore.raw() as connection:
+
+            def read(number: int) -> CommitRow | None:
+                found = connection.execute(_COMMIT, (number,)).fetchone()
+                return None if found is None else CommitRow(*found)
+
+            newest = connection.execute(_NEWEST_COMMIT).fetchone()[0] or 0
+            row = find_commit(read, newest, event_id)
+        return None if row is None else row.place(event_id)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ChainedRecorder]:
         """Notifications behind id `gt`, then every new one; the library has none for SQLite."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
-from watchtower.ports import StoreError
+from watchtower.ports import Place, StoreError
 
 Job = Sequence[StoredEvent]
 """Events that are stored together or not at all."""
@@ -80,11 +80,20 @@ class Recorder(Protocol):
     def insert_isolated(self, jobs: Sequence[Job]) -> list[Sequence[int] | IntegrityError]:
         """Store those jobs that can be stored, in one commit; the others answer with their `IntegrityError`."""
 
+    def resume(self) -> None:
+        """After a lost connection: be able to write again, with everything that was committed known.
+
+        Raises what means `StoreAway` while the server cannot be reached, and `StoreBroken` if somebody else wrote.
+        """
+
     def stored_rows(self, stream: str, first: int, last: int) -> Mapping[int, StoredRow]:
         """The rows of a stream with versions from `first` to `last`, by version."""
 
     def version(self, stream: str) -> int:
         """Last committed version of a stream, 0 if it has no event."""
+
+    def place(self, event_id: int) -> Place | None:
+        """Where an event stands; None if there is none. Recent commits are answered from memory (`place.py`)."""
 
     def select_log(self, after_id: int, limit: int) -> list[Notification]:
         """Notifications with id > `after_id`, in order."""

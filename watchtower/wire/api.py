@@ -17,6 +17,7 @@ from watchtower.wire.hexes import (
     BlockHashHex,
     HeaderHex,
     Hex,
+    Hex16,
     Hex32,
     Hex33,
     Hex64,
@@ -26,6 +27,8 @@ from watchtower.wire.hexes import (
     TxidHex,
 )
 from watchtower.wire.liquidity import LiquidityBody
+from watchtower.wire.receipts import SignedReceiptBody
+from watchtower.wire.restores import BehindBody
 
 SideName = Literal["A", "B"]
 Amount = Annotated[int, Meta(ge=0, le=MAX_MONEY)]
@@ -122,7 +125,7 @@ class ParticipantBody(msgspec.Struct, frozen=True, kw_only=True):
 class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     """`ChannelInfo`: the documented fields and `final_sequence`, then what an operator needs.
 
-    `liquidity` stands in the answer about one channel, not in lists.
+    `liquidity` stands in the answer about one channel, not in lists; `receipt` in that to a registration.
     """
 
     channel_id: Hex32
@@ -142,6 +145,7 @@ class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     claims: tuple[ClaimBody, ...] = ()
     liquidity: LiquidityBody | None = None
+    receipt: SignedReceiptBody | None = None
 
 
 class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,12 +156,16 @@ class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The state is stored durably. The same bytes again get the same answer."""
+    """The state is stored durably. The same bytes again get the same answer.
+
+    `receipt` is missing only while the tower gives none (docs/receipts.md); the state is stored all the same.
+    """
 
     channel_id: Hex32
     sequence: int
     state_hash: Hex32
     final_sequence: int
+    receipt: SignedReceiptBody | None = None
 
 
 class RevocationAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +223,14 @@ class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
+class LogBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Which log the tower's receipts are about, its epoch (it grows with every restored copy), and how far it is."""
+
+    log_id: Hex16
+    epoch: int
+    position: int
+
+
 class PromiseBody(msgspec.Struct, frozen=True, kw_only=True):
     """No loss if `reorg` + `outage` + `last_blocks` is at most T, all in blocks (docs/promises.md).
 
@@ -247,6 +263,8 @@ class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     lag: int | None
     promise: PromiseBody
+    behind_receipts: BehindBody | None = None
+    log: LogBody | None = None
 
 
 class AliveBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,12 @@ class Hex(bytes):
         return self.hex()
 
 
+class Hex16(Hex):
+    """The name of a log."""
+
+    SIZE = 16
+
+
 class Hex32(Hex):
     """A hash, x-only key or secret."""
 
