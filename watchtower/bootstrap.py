@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 import watchtower
 from domain.chain import BlockRef, chain_hash
-from domain.contract import keys
 from domain.contract.params import ParamsPolicy, profile_for
 from domain.contract.state_rules import StatePolicy
 from projections.catalog import PROJECTIONS
@@ -31,9 +30,12 @@ from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.config.settings import NodeSettings, SecondNodeSettings
+from watchtower.continuity import Continuity
+from watchtower.coverage import Coverage
 from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges
+from watchtower.heads import HeadKeeper, standing_of
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
@@ -52,11 +54,14 @@ from watchtower.passes import Wake
 from watchtower.ports import ChainInfo, Failpoint, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
 from watchtower.repository import Channels
 from watchtower.revision import revision
+from watchtower.sealing import HeadSealer
 from watchtower.store.create import open_store
 from watchtower.store.datastore import library_doubt, no_failpoint
 from watchtower.store.event_store import SqliteEventStore
+from watchtower.store.high_water import Comparison
 from watchtower.store.overflow import OverflowStore
-from watchtower.store.rebuild import open_views
+from watchtower.store.rebuild import open_views, rebuild
+from watchtower.store.source import SqliteSource
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.submissions import counted
@@ -66,6 +71,7 @@ from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.reporter import Reporter
 from watchtower.tower import PassReport, Tower, TowerSettings
+from watchtower.tower_key import TowerKey, TowerKeyMissing, read_tower_key
 from watchtower.watch import Watch
 
 _log = structlog.get_logger(__name__)
@@ -93,12 +99,6 @@ class ListenFailed(WatchtowerError):
     slug: ClassVar[str] = "listen-failed"
 
 
-class TowerKeyMissing(WatchtowerError):
-    """The tower's identity key is missing or no key."""
-
-    slug: ClassVar[str] = "tower-key"
-
-
 class Parts:
     """Everything that one running service consists of; made by `open_parts`, closed once by `close`."""
 
@@ -118,7 +118,9 @@ class Parts:
         self.store = self._open_store()
         self.overflow = OverflowStore(self.store, self._release_reserve)
         self.disk = self._look_after_disk()
+        self.tower_key = _tower_key(settings)
         self.rows = self._open_views()
+        self.heads = self._keep_heads()
         self.keystore = self._open_keystore()
         self.sockets = {name: self._listen(name) for name in ("api", "admin")}
         self.channels = Channels(self.overflow)
@@ -154,7 +156,6 @@ class Parts:
             is_ours=self.tower.is_ours,
         )
         self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
-        self.tower_key = _tower_key(settings)
         self.access = AccessFile(Path(settings.access_path))
         self.gate = self._build_gate()
         self.api = self._build_api()
@@ -222,6 +223,30 @@ class Parts:
         rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
         self._stack.callback(rows.close)
         return rows
+
+    def _keep_heads(self) -> HeadKeeper:
+        """Compare the log with its high-water mark before anything is signed about it."""
+        source = SqliteSource(Path(self.settings.event_log_path))
+        self._stack.callback(source.close)
+        standing = standing_of(self.store, self.rows)
+        self.continuity = Continuity(Path(self.settings.high_water_path), source, standing)
+        self._stack.callback(self.continuity.note)
+        if self.continuity.verdict is Comparison.DIFFERENT:
+            # Views of another history may stand at a position that this log has, too.
+            self.rows.close()
+            rebuild(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
+            self.rows = self._open_views()
+            standing = standing_of(self.store, self.rows)
+        self.coverage = Coverage(standing, self.store, self.rows)
+        clock = SystemClock()
+        return HeadKeeper(
+            store=self.store,
+            continuity=self.continuity,
+            coverage=self.coverage,
+            sealer=HeadSealer(self.store, source, standing, self.tower_key.sign, clock),
+            board=self.board,
+            clock=clock,
+        )
 
     def _open_keystore(self) -> FileKeystore:
         path, secret = Path(self.settings.keystore_path), self.settings.keystore.passphrase
@@ -349,13 +374,14 @@ class Parts:
             applications=self._load_applications(),
             outbox=self.outbox,
             failpoint=self._failpoint,
+            rollbacks=self.heads,
         )
         services = bind(
             context,
             self._standing,
             version=watchtower.__version__,
             network=self.settings.network,
-            tower_id=self.tower_key[1:],
+            tower_id=self.tower_key.tower_id,
         )
         return create_app(
             msgspec.structs.replace(services, accept_state=counted(services.accept_state, self.metrics)),
@@ -369,7 +395,7 @@ class Parts:
         return Gate(
             bytes.fromhex(chosen.token_hash),
             self.access,
-            tower_key=self.tower_key[1:],
+            tower_key=self.tower_key.tower_id,
             skew=chosen.clock_skew_seconds,
             is_owner=lambda key: bool(self.rows.find(CHANNEL_INFO, "owner_key", key)),
         )
@@ -525,16 +551,13 @@ def _endpoints(settings: Settings) -> dict[str, str]:
     return {topic: address for topic, address in chosen.items() if address}
 
 
-def _tower_key(settings: Settings) -> bytes:
-    """The tower's public key (33 bytes)."""
+def _tower_key(settings: Settings) -> TowerKey:
+    if settings.tower_key is not None:
+        return read_tower_key(settings.tower_key.reveal(), "tower_key")
     path = Path(settings.data_dir) / "tower.key"
     try:
-        text = settings.tower_key.reveal() if settings.tower_key is not None else path.read_text().strip()
-        secret = bytes.fromhex(text)
-    except (OSError, ValueError):
+        return read_tower_key(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError):
         raise TowerKeyMissing(
             f"{path} cannot be read as 64 hexadecimal digits; make a tower with `watchtower init`"
         ) from None
-    if not keys.secret_in_range(secret):
-        raise TowerKeyMissing(f"{path} holds no secret key")
-    return keys.public_key(secret)

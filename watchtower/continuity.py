@@ -33,7 +33,8 @@ YOUNG = 1
 class Continuity:
     """The standing of a log beside its high-water mark; moves the mark on. Safe to use from several threads.
 
-    `verdict` says what was found at the start, `doubt` the same in words (empty if the log is the right one).
+    `verdict` says what was found at the start, `doubt` the same in words (empty if the log is the right one), `gap`
+    where the log ended then, and how far it had come by its mark.
     """
 
     def __init__(self, path: Path, source: LogSource, standing: LogStanding) -> None:
@@ -42,6 +43,8 @@ class Continuity:
         self._lock = Lock()
         self._written: HighWater | None = None
         self._trouble = ""
+        last = source.last_commit().last_id
+        self.gap = (last, last)
         self.verdict, self.doubt, self._epoch = self._compare(standing)
         if self.may_sign():
             self.note()
@@ -86,6 +89,7 @@ class Continuity:
         verdict = compare(mark, self._source)
         if verdict is not Comparison.FITS and was_accepted(mark, standing):
             verdict = Comparison.FITS
+        self.gap = (self.gap[0], mark.position)
         return verdict, doubt_of(verdict, mark, self._source), max(mark.epoch, standing.epoch)
 
 

@@ -34,7 +34,7 @@ class Coverage:
 
     def __init__(self, standing: LogStanding, log: ReadableLog, rows: Rows) -> None:
         """Reads the views and the log since the rollback. Raises `StoreError`."""
-        self.epoch, self.is_over = standing.epoch, standing.is_covered
+        self.standing, self.epoch, self.is_over = standing, standing.epoch, standing.is_covered
         self._log, self._lock = log, Lock()
         self._restored_at = standing.restored_at
         self._waiting: set[str] = set()

@@ -11,8 +11,11 @@ from typing import Protocol
 import structlog
 
 from domain.events import CoveredBy, ReceiptsCovered
+from projections.log_standing import TABLE, LogStanding, LogStandings, fold
+from projections.projector import Rows
+from watchtower.channels.context import Rollback
 from watchtower.continuity import Continuity
-from watchtower.coverage import Coverage
+from watchtower.coverage import PAGE, Coverage, ReadableLog
 from watchtower.ports import Clock, EventStore, StoreError
 from watchtower.sealing import HeadSealer
 from watchtower.store.log_stream import append_to_log_stream
@@ -83,11 +86,29 @@ class HeadKeeper:
         self._show()
 
     def stop(self, timeout: float) -> bool:
-        """End after the present turn and write the mark once more; False if it has not within `timeout` seconds."""
+        """End after the present turn; False if it has not within `timeout` seconds."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def epoch(self) -> int:
+        """Epoch of what is stored now."""
+        return self._continuity.epoch()
+
+    def awaits(self, stream: str) -> bool:
+        """Whether the owner of a channel is asked to compare it."""
+        return self._coverage.waits_for(stream)
+
+    def behind(self) -> Rollback | None:
+        """What the log lacks; None if nothing."""
+        if not self._continuity.may_sign():
+            since, high_water = self._continuity.gap
+            return Rollback(since, high_water, 0, accepted=False)
+        if self._coverage.is_over:
+            return None
+        standing = self._coverage.standing
+        return Rollback(standing.restored_at, standing.high_water, len(self._coverage), accepted=True)
 
     def _settle(self) -> None:
         """Once every channel was compared, the log says that it lacks nothing any more."""
@@ -121,3 +142,14 @@ class HeadKeeper:
             known = isinstance(error, StoreError)
             _log.error("head_task_failed", reason=reason, exc_info=None if known else error)
         self._trouble = reason
+
+
+def standing_of(log: ReadableLog, rows: Rows) -> LogStanding:
+    """What the log says about itself: the view, and the events behind it. Raises `StoreError`."""
+    position = rows.position(LogStandings.name)
+    found = rows.page(TABLE, None, 1)
+    standing: LogStanding = TABLE.read(found[0]) if found else LogStanding()
+    while page := log.read_log(position, PAGE):
+        standing = fold(standing, page)
+        position = page[-1].id
+    return standing

@@ -127,6 +127,7 @@ class Process:
     async def _start_threads(self) -> None:
         await asyncio.sleep(0)  # the door-bell has subscribed now
         self._parts.reporter.start()
+        self._parts.heads.start()
         self._parts.watch.start()
         await self._stop.wait()
 
@@ -222,6 +223,7 @@ class Process:
             server.should_exit = True
         stopped = await asyncio.to_thread(self._parts.watch.stop, PASS_SECONDS)
         await asyncio.to_thread(self._parts.reporter.stop, 2.0)
+        await asyncio.to_thread(self._parts.heads.stop, 2.0)
         serving = [task for task in tasks if task.get_name() in servers]
         await asyncio.wait(serving, timeout=HTTP_SECONDS + 1)
         for task in tasks:

@@ -54,6 +54,7 @@ class FakeParts(SimpleNamespace):
             doorbell=Doorbell(),
             watch=threads,
             reporter=threads,
+            heads=threads,
             bells=SimpleNamespace(look=lambda: None),
             disk=SimpleNamespace(look=lambda: None),
             store=SimpleNamespace(last_id=lambda: 1, broken=threading.Event(), writing_for=lambda: self.writing),

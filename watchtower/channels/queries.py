@@ -17,6 +17,7 @@ from watchtower.channels.liquidity import liquidity_body
 from watchtower.channels.listing import every_channel, is_over
 from watchtower.wire.api import ChannelBody, ChannelPage, TimelineEntry, TimelinePage
 from watchtower.wire.hexes import Hex32
+from watchtower.wire.restores import BehindBody
 
 MAX_PAGE = 1000
 
@@ -82,6 +83,19 @@ def get_timeline(context: Context, stream: str, after: int = 0, limit: int = 100
     )
     more = entries[-1].version if len(own) > limit else None
     return TimelinePage(channel_id=Hex32(channel.params.channel_id), entries=entries, next=more)
+
+
+def behind(context: Context, owner: bytes | None = None) -> BehindBody | None:
+    """What a restored log lacks; `owner` (x-only auth key) is told the number of its own channels. None: nothing."""
+    rollback = context.rollbacks.behind()
+    if rollback is None:
+        return None
+    waiting = rollback.channels
+    if owner is not None:
+        waiting = sum(context.rollbacks.awaits(row.stream) for row in every_channel(context, owner))
+    return BehindBody(
+        since=rollback.since, high_water=rollback.high_water, channels=waiting, accepted=rollback.accepted
+    )
 
 
 def totals(context: Context, owner: bytes | None = None) -> tuple[int, int]:
