@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from projections.facts import ChannelFacts
-from projections.tables import Row, Table, as_row
+from projections.tables import Row, Table
 
 
 class BlockRow(msgspec.Struct, frozen=True):
@@ -22,8 +22,10 @@ def rows(stream: str, facts: ChannelFacts) -> list[Row]:
     """The blocks of a channel that is not resolved; a resolved outcome is not defended any more."""
     if facts.resolved is not None:
         return []
-    blocks = [facts.funding_block, *(spend.block for spend in facts.spends), *(end.block for end in facts.ends)]
-    blocks += [taken.block for taken in facts.claims]
+    found = set() if facts.funding_block is None else {facts.funding_block.hash}
+    found.update(spend.block.hash for spend in facts.spends if spend.block is not None)
+    found.update(end.block.hash for end in facts.ends)
+    found.update(taken.block.hash for taken in facts.claims)
     if facts.double_spend is not None:
-        blocks.append(facts.double_spend.block)
-    return [as_row(BlockRow(block_hash, stream)) for block_hash in sorted({b.hash for b in blocks if b is not None})]
+        found.add(facts.double_spend.block.hash)
+    return [(block_hash, stream) for block_hash in sorted(found)]

@@ -10,8 +10,8 @@ from domain.deadlines import deadline
 from domain.events import SpendKind
 from domain.status import COMMITMENT_KINDS
 from domain.units import Side
-from projections.facts import BidFacts, ChannelFacts, EndFacts, SpendFacts
-from projections.tables import Row, Table, as_row
+from projections.facts import BidFacts, ChannelFacts, EndFacts, SettlementFacts, SpendFacts
+from projections.tables import Row, Scalar, Table
 
 
 class ChannelInfoRow(msgspec.Struct, frozen=True):
@@ -78,85 +78,92 @@ class ChannelInfoRow(msgspec.Struct, frozen=True):
 TABLE = Table("channel_info", ChannelInfoRow, indexes=(("channel_id",), ("proposal_id",), ("status",), ("owner_key",)))
 
 
+_NO_SPEND: tuple[Scalar, ...] = (None,) * 17 + (0,)
+"""The columns from `spend_kind` to `lost_sat` while the funding output is unspent."""
+
+
 def rows(stream: str, facts: ChannelFacts) -> list[Row]:
-    """The one row of a channel."""
-    terms, spend = facts.terms, facts.present_spend
-    end = facts.end_of(spend.txid) if spend is not None else None
-    funding = facts.funding_block
-    info = ChannelInfoRow(
-        stream=stream,
-        channel_id=terms.channel_id,
-        proposal_id=terms.proposal_id,
-        status=facts.status.value,
-        mode=facts.mode,
-        own_side=facts.own_side,
-        capacity=terms.capacity,
-        challenge_period=terms.challenge_period,
-        static_feerate=terms.static_feerate,
-        flags=terms.flags,
-        pubkey_a=terms.pubkey_a,
-        pubkey_b=terms.pubkey_b,
-        owner_key=terms.auth_a if facts.own_side == Side.A else terms.auth_b,
-        initial_balance_a=facts.initial_balances[0],
-        initial_balance_b=facts.initial_balances[1],
-        current_sequence=facts.sequence,
-        final_sequence=min(facts.sequence, facts.highest_revoked + 1),
-        balance_a=facts.balances[0],
-        balance_b=facts.balances[1],
-        state_hash=facts.state_hash,
-        condition_count=facts.condition_count,
-        highest_revoked=facts.highest_revoked,
-        own_released=facts.own_released,
-        funding_outpoint=terms.outpoint if terms.is_funding_known else None,
-        funding_height=None if funding is None else funding.height,
-        funding_hash=None if funding is None else funding.hash,
-        **_spend_columns(facts, spend),
-        **_penalty_columns(facts.last_bid(spend.txid) if spend is not None else None, end),
-        **_settle_columns(facts, spend, end),
-        lost_sat=end.value if end is not None and end.revoked and not end.is_penalty else 0,
-        open_alerts=",".join(kind.name.lower() for kind in facts.alerts),
-        soft_final=facts.soft_final is not None,
-        resolved=facts.resolved,
-        upload_sha256=facts.upload_sha256,
-        version=facts.version,
-        last_id=facts.last_id,
-        recorded_at=facts.recorded_at,
+    """The one row of a channel: column by column in the order of the struct, which is faster than by name.
+
+    Numbers are plain ones: the database takes the members of enumerations ten times as slowly.
+    """
+    terms, spend, funding = facts.terms, facts.present_spend, facts.funding_block
+    row: Row = (
+        stream,
+        terms.channel_id,
+        terms.proposal_id,
+        facts.status.value,
+        int(facts.mode),
+        int(facts.own_side),
+        terms.capacity,
+        terms.challenge_period,
+        terms.static_feerate,
+        terms.flags,
+        terms.pubkey_a,
+        terms.pubkey_b,
+        terms.auth_a if facts.own_side == Side.A else terms.auth_b,
+        *facts.initial_balances,
+        facts.sequence,
+        min(facts.sequence, facts.highest_revoked + 1),
+        *facts.balances,
+        facts.state_hash,
+        facts.condition_count,
+        facts.highest_revoked,
+        facts.own_released,
+        terms.outpoint if terms.is_funding_known else None,
+        None if funding is None else funding.height,
+        None if funding is None else funding.hash,
+        *(_NO_SPEND if spend is None else _spend_columns(facts, spend)),
+        ",".join([kind.name.lower() for kind in facts.alerts]) if facts.alerts else "",
+        0 if facts.soft_final is None else 1,
+        None if facts.resolved is None else int(facts.resolved),
+        facts.upload_sha256,
+        facts.version,
+        facts.last_id,
+        facts.recorded_at,
     )
-    return [as_row(info)]
+    return [row]
 
 
-def _spend_columns(facts: ChannelFacts, spend: SpendFacts | None) -> dict[str, Any]:
-    block = spend.block if spend is not None else None
-    is_breach = spend is not None and spend.kind is SpendKind.BREACH
-    return {
-        "spend_kind": spend and spend.kind,
-        "spend_txid": spend and spend.txid,
-        "spend_side": spend and spend.side,
-        "spend_sequence": spend and spend.sequence,
-        "spend_height": block and block.height,
-        "spend_hash": block and block.hash,
-        "contest_value": facts.terms.contest_value if spend is not None and spend.kind in COMMITMENT_KINDS else None,
-        "deadline": deadline(block.height, facts.terms.challenge_period) if is_breach and block is not None else None,
-    }
+def _spend_columns(facts: ChannelFacts, spend: SpendFacts) -> tuple[Any, ...]:
+    """`spend_kind` to `lost_sat`."""
+    block, end = spend.block, facts.end_of(spend.txid)
+    period = facts.terms.challenge_period
+    is_breach = spend.kind is SpendKind.BREACH
+    lost = end is not None and end.revoked and not end.is_penalty
+    return (
+        spend.kind,
+        spend.txid,
+        spend.side,
+        spend.sequence,
+        block and block.height,
+        block and block.hash,
+        facts.terms.contest_value if spend.kind in COMMITMENT_KINDS else None,
+        deadline(block.height, period) if is_breach and block is not None else None,
+        *_penalty_columns(facts.last_bid(spend.txid), end),
+        *_settle_columns(facts.settlement_of(spend.txid), end),
+        end.value if end is not None and lost else 0,
+    )
 
 
-def _penalty_columns(bid: BidFacts | None, end: EndFacts | None) -> dict[str, Any]:
+def _penalty_columns(bid: BidFacts | None, end: EndFacts | None) -> tuple[Any, ...]:
+    """`penalty_txid` to `penalty_height`."""
     confirmed = end if end is not None and end.is_penalty else None
-    return {
-        "penalty_txid": confirmed.txid if confirmed is not None else bid and bid.txid,
-        "penalty_bid_no": bid and bid.number,
-        "penalty_fee": bid and bid.fee,
-        "penalty_feerate_kvb": bid and bid.feerate_kvb,
-        "penalty_accepted": bid and bid.accepted,
-        "penalty_height": confirmed and confirmed.block.height,
-    }
+    return (
+        confirmed.txid if confirmed is not None else bid and bid.txid,
+        bid and bid.number,
+        bid and bid.fee,
+        bid and bid.feerate_kvb,
+        bid and bid.accepted,
+        confirmed and confirmed.block.height,
+    )
 
 
-def _settle_columns(facts: ChannelFacts, spend: SpendFacts | None, end: EndFacts | None) -> dict[str, Any]:
-    prepared = facts.settlement_of(spend.txid) if spend is not None else None
+def _settle_columns(prepared: SettlementFacts | None, end: EndFacts | None) -> tuple[Any, ...]:
+    """`settle_txid` to `settle_height`."""
     confirmed = end if end is not None and not end.is_penalty else None
-    return {
-        "settle_txid": confirmed.txid if confirmed is not None else prepared and prepared.txid,
-        "settle_valid_from": prepared and prepared.valid_from,
-        "settle_height": confirmed and confirmed.block.height,
-    }
+    return (
+        confirmed.txid if confirmed is not None else prepared and prepared.txid,
+        prepared and prepared.valid_from,
+        confirmed and confirmed.block.height,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from domain.events import Envelope, Recorded
 from projections import block_index, channel_info, closings, funding_pending, open_breaches, watch_index
 from projections.facts import ChannelFacts
-from projections.folding import evolve
+from projections.folding import advance, evolve
 from projections.tables import Change, Key, Row, Table, differences
 
 STREAM_LENGTH = 23
@@ -42,6 +42,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChannelFacts)
 
 
+def rows_of(stream: str, facts: ChannelFacts) -> Iterator[tuple[Table, list[Row]]]:
+    """All rows of a channel, table by table."""
+    yield FACTS, [(stream, _encoder.encode(facts))]
+    yield channel_info.TABLE, channel_info.rows(stream, facts)
+    for table, rows, _ in _DERIVED:
+        yield table, rows(stream, facts)
+
+
 class ChannelViews:
     """Folds channel streams; everything else in the log is passed over."""
 
@@ -61,11 +69,11 @@ class ChannelViews:
             if not is_channel(recorded.envelope):
                 continue
             stream = recorded.envelope.stream
-            if stream not in new:
-                old[stream] = known = _decode(before.get((stream,)))
+            if stream in new:
+                advance(new[stream], recorded.envelope, recorded.id)
             else:
-                known = new[stream]
-            new[stream] = evolve(known, recorded.envelope, recorded.id)
+                old[stream] = known = _decode(before.get((stream,)))
+                new[stream] = evolve(known, recorded.envelope, recorded.id)
         changes: list[Change] = []
         for stream, facts in new.items():
             changes.append(Change(FACTS.name, (stream,), (stream, _encoder.encode(facts))))

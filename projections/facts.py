@@ -6,20 +6,28 @@ All rows about a channel are functions of these facts; undoing a fact therefore 
 
 from __future__ import annotations
 
+from struct import Struct
+
 import msgspec
 
-from domain.chain import BlockRef, OutPoint, make_outpoint
+from domain.chain import NULL_TXID, BlockRef, OutPoint, make_outpoint
 from domain.contract.hashes import tagged_hash
-from domain.contract.params import ChannelParams
+from domain.contract.params import COMMITMENT_VSIZES, PARAMS_SIZE, SEGWIT, TAPROOT, ChannelParams
 from domain.events import AlertKind, Mode, ResolvedAs, SpendKind
 from domain.status import ChannelStatus, channel_status
-from domain.units import Side
+from domain.units import Side, ceil_div
 
 _FUNDING = slice(34, 70)
 """Place of funding_txid and funding_vout in `ChannelParams` (protocol 2.2)."""
 
 _BLANK = bytes(32) + b"\xff" * 4
 """What stands there while the funding outpoint is unknown."""
+
+_NUMBERS = Struct("<QHIQQI")
+"""From offset 70: capacity, challenge period, static feerate, value of the anchor, reserve, flags."""
+
+_KEYS_A, _KEYS_B, _AUTH = 104, 310, 131
+"""Places of the two key blocks, and of the auth key in each; the funding key comes first."""
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
@@ -44,25 +52,27 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, encoded: bytes) -> Terms:
-        """Read encoded `ChannelParams`."""
-        params = ChannelParams.decode(encoded)
-        known = params.is_funding_known
-        # Both ids are hashes of the encoding at hand; `params` would encode its fields again for them.
+        """Read encoded `ChannelParams` (protocol 2.2) by their places; decoding it all takes three times as long."""
+        if len(encoded) != PARAMS_SIZE or encoded[0] != 1 or encoded[1] not in (TAPROOT, SEGWIT):
+            ChannelParams.decode(encoded)  # says what is wrong with it
         proposal_id = tagged_hash("SCT1/proposal", encoded[: _FUNDING.start] + _BLANK + encoded[_FUNDING.stop :])
+        known = encoded[34:66] != NULL_TXID
+        capacity, period, feerate, anchor, _, flags = _NUMBERS.unpack_from(encoded, 70)
+        fee = ceil_div(feerate * COMMITMENT_VSIZES[encoded[1]], 1000)
         return cls(
-            channel_id=tagged_hash("SCT1/channel", encoded) if known else proposal_id,
-            proposal_id=proposal_id,
-            outpoint=params.funding_outpoint,
-            is_funding_known=known,
-            capacity=params.capacity,
-            challenge_period=params.challenge_period,
-            static_feerate=params.static_feerate,
-            flags=params.flags,
-            contest_value=params.contest_value,
-            pubkey_a=params.keys(Side.A).fund,
-            pubkey_b=params.keys(Side.B).fund,
-            auth_a=params.keys(Side.A).auth,
-            auth_b=params.keys(Side.B).auth,
+            tagged_hash("SCT1/channel", encoded) if known else proposal_id,
+            proposal_id,
+            encoded[_FUNDING],
+            known,
+            capacity,
+            period,
+            feerate,
+            flags,
+            capacity - anchor - fee,
+            encoded[_KEYS_A : _KEYS_A + 33],
+            encoded[_KEYS_B : _KEYS_B + 33],
+            encoded[_KEYS_A + _AUTH : _KEYS_A + _AUTH + 32],
+            encoded[_KEYS_B + _AUTH : _KEYS_B + _AUTH + 32],
         )
 
 
@@ -131,8 +141,11 @@ class SettlementFacts(msgspec.Struct, frozen=True, array_like=True):
     accepted: bool = False
 
 
-class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
-    """State of the fold. `highest_revoked` is the counterparty's; -1 means none, for sequences too."""
+class ChannelFacts(msgspec.Struct, array_like=True):
+    """State of the fold, changed by `folding.advance` only: fields are set, what they hold is never changed.
+
+    `highest_revoked` is the counterparty's; -1 means none, for sequences too.
+    """
 
     terms: Terms
     own_side: Side
@@ -169,6 +182,8 @@ class ChannelFacts(msgspec.Struct, frozen=True, array_like=True):
     @property
     def present_spend(self) -> SpendFacts | None:
         """The spend of the funding outpoint that counts now: the confirmed one, else the one in the mempool."""
+        if not self.spends:
+            return None
         confirmed = next((s for s in self.spends if s.block is not None), None)
         return confirmed or next((s for s in self.spends if s.in_mempool), None)
 

@@ -1,12 +1,17 @@
-"""How one event changes the facts of a channel. The rules are those of `domain.channel`; a test compares the two."""
+"""How one event changes the facts of a channel. The rules are those of `domain.channel`; a test compares the two.
+
+A replay folds millions of events: `advance` changes the facts in place, so that nothing is copied for each of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import msgspec
 
+from domain.contract.hashes import tagged_hash
 from domain.contract.header import StateHeader
 from domain.events import (
     AlertCleared,
@@ -48,15 +53,34 @@ from projections.facts import BidFacts, ChannelFacts, ClaimFacts, EndFacts, Sett
 
 
 def evolve(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> ChannelFacts:
-    """Facts after one event. Raises `ValueError` if the stream does not begin as a channel does."""
-    payload = envelope.payload
+    """Facts after one event; those before stay as they are. Raises what `advance` raises."""
+    return advance(None if facts is None else copy(facts), envelope, event_id)
+
+
+def advance(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> ChannelFacts:
+    """The same facts, changed by one event; new ones for the first event of a stream.
+
+    Raises `ValueError` if the stream does not begin as a channel does. An event that cannot be folded changes nothing.
+    """
+    return advance_by(facts, envelope.stream, envelope.version, envelope.payload, event_id)
+
+
+def advance_by(
+    facts: ChannelFacts | None, stream: str, version: int, payload: Payload, event_id: int
+) -> ChannelFacts:
+    """`advance` for an event that was never put into an envelope."""
     if facts is None:
-        facts = _create(envelope.stream, payload)
-    fold = _FOLDS.get(type(payload))
-    changes = fold(facts, payload) if fold is not None else {}
-    return msgspec.structs.replace(
-        facts, version=envelope.version, last_id=event_id, recorded_at=payload.recorded_at, **changes
-    )
+        facts = _create(stream, payload)
+    kind = type(payload)
+    if kind is StateUpdated:  # nearly all events of a busy tower
+        _update(facts, payload)  # type: ignore[arg-type]
+    elif (fold := _FOLDS.get(kind)) is not None:
+        for name, value in fold(facts, payload).items():
+            setattr(facts, name, value)
+    facts.version = version
+    facts.last_id = event_id
+    facts.recorded_at = payload.recorded_at
+    return facts
 
 
 def _create(stream: str, payload: Payload) -> ChannelFacts:
@@ -107,19 +131,24 @@ def _double_spent(_: ChannelFacts, event: FundingDoubleSpent) -> Changes:
     return {"double_spend": EndFacts(b"", event.conflict, event.block, is_penalty=False, revoked=False, value=0)}
 
 
-def _updated(facts: ChannelFacts, event: StateUpdated) -> Changes:
-    header = StateHeader.decode(event.header)
+_HEADER_START = b"SCT1\x01\x00"
+"""Magic, version and flags of a state header (protocol 4.2)."""
+
+
+def _update(facts: ChannelFacts, event: StateUpdated) -> None:
+    header = event.header
+    if not header.startswith(_HEADER_START):
+        StateHeader.decode(header)  # says what is wrong with it
+    state_hash = tagged_hash("SCT1/state", header)
     balances = (event.balance_a, event.balance_b)
-    changes: Changes = {
-        "sequence": event.sequence,
-        "state_hash": header.state_hash,
-        "condition_count": header.n_cond,
-        "balances": balances,
-        "initial_balances": balances if event.sequence == 0 else facts.initial_balances,
-    }
+    facts.sequence = sequence = event.sequence
+    facts.state_hash = state_hash
+    facts.condition_count = header[6] | header[7] << 8
+    facts.balances = balances
+    if sequence == 0:
+        facts.initial_balances = balances
     if event.revoked_secret is not None and event.next_point is not None:
-        changes["highest_revoked"] = _next_revoked(facts, event.sequence - 1)
-    return changes
+        facts.highest_revoked = _next_revoked(facts, sequence - 1)
 
 
 def _next_revoked(facts: ChannelFacts, sequence: int) -> int:
@@ -233,7 +262,6 @@ _FOLDS: dict[type[Payload], Callable[[ChannelFacts, Any], Changes]] = {
     FundingDisconnected: _funding_disconnected,
     FundingDoubleSpent: _double_spent,
     ChannelAbandoned: lambda _, _event: {"abandoned": True},
-    StateUpdated: _updated,
     StateRevoked: _revoked,
     ChannelFrozen: lambda _, _event: {"frozen": True},
     CloseSigned: lambda facts, event: {

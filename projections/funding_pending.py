@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from projections.facts import ChannelFacts
-from projections.tables import Row, Table, as_row
+from projections.tables import Row, Table
 
 
 class FundingRow(msgspec.Struct, frozen=True):
@@ -30,12 +30,7 @@ def rows(stream: str, facts: ChannelFacts) -> list[Row]:
     """The row of a registered channel that is not resolved."""
     if facts.resolved is not None or not facts.registered:
         return []
-    row = FundingRow(
-        stream=stream,
-        outpoint=facts.terms.outpoint,
-        capacity=facts.terms.capacity,
-        seen=facts.funding_seen,
-        height=None if facts.funding_block is None else facts.funding_block.height,
-        double_spent=facts.double_spend is not None,
-    )
-    return [as_row(row)]
+    block = facts.funding_block
+    height = None if block is None else block.height
+    terms, void = facts.terms, facts.double_spend is not None
+    return [(stream, terms.outpoint, terms.capacity, int(facts.funding_seen), height, int(void))]

@@ -11,7 +11,7 @@ import msgspec
 
 from domain.status import COMMITMENT_KINDS
 from projections.facts import ChannelFacts
-from projections.tables import Row, Table, as_row
+from projections.tables import Row, Table
 
 
 class Role(IntEnum):
@@ -30,6 +30,8 @@ class WatchRow(msgspec.Struct, frozen=True):
     role: int
 
 
+_FUNDING = int(Role.FUNDING)
+
 TABLE = Table("watch_index", WatchRow, key=2)
 
 
@@ -40,9 +42,9 @@ def rows(stream: str, facts: ChannelFacts) -> list[Row]:
     """
     if facts.resolved is not None or not facts.registered:
         return []
-    found = [WatchRow(facts.terms.outpoint, stream, Role.FUNDING)]
+    found: list[Row] = [(facts.terms.outpoint, stream, _FUNDING)]
     contests = (s for s in facts.spends if s.is_present and s.kind in COMMITMENT_KINDS)
-    found += [WatchRow(spend.contest, stream, Role.CONTEST) for spend in contests]
+    found += [(spend.contest, stream, int(Role.CONTEST)) for spend in contests]
     if facts.funding_block is None:
-        found += [WatchRow(outpoint, stream, Role.FUNDING_INPUT) for outpoint in facts.funding_inputs]
-    return [as_row(row) for row in found]
+        found += [(outpoint, stream, int(Role.FUNDING_INPUT)) for outpoint in facts.funding_inputs]
+    return found
