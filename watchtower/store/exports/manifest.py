@@ -14,8 +14,7 @@ from msgspec import Meta
 
 from domain.canonical_json import decode_state_data, encode_state_data
 from domain.errors import MalformedInput
-from watchtower.store.exports.records import Frame, ExportMalformed, RecordFile
-from watchtower.store.source import SourceMeta
+from watchtower.store.exports.records import ExportMalformed, RecordFile
 
 FORMAT = "watchtower-export/1"
 MANIFEST, README, SUMS, SIGNATURE = "manifest.json", "README.txt", "SHA256SUMS", "manifest.sig"
@@ -32,7 +31,7 @@ _NAME = re.compile(r"(events|entries|commits)/[0-9]{12,16}\.zst")
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A file of the log: where its chain begins, and the head that it continues (hex)."""
+    """A file of the log: its first event and commit, and the head that its chain continues (hex)."""
 
     segment: Count
     first_leaf: Count
@@ -90,19 +89,6 @@ class Manifest(msgspec.Struct, frozen=True):
     def is_whole(self) -> bool:
         """True if the export begins with the first event of the log."""
         return self.first_position == 1
-
-    def source_meta(self) -> SourceMeta:
-        """The row `log_meta` of the segment in which the export begins."""
-        start = self.segments[0]
-        return SourceMeta(
-            bytes.fromhex(self.log_id),
-            self.origin,
-            start.segment,
-            start.first_leaf,
-            start.first_id,
-            bytes.fromhex(start.prev_head),
-            self.schema,
-        )
 
     def record_files(self) -> tuple[RecordFile, ...]:
         """All files with records."""

@@ -65,7 +65,7 @@ class RecordFile(msgspec.Struct, frozen=True):
 
 
 class RecordWriter:
-    """Writes one file record by record; `finish` makes it durable. Left unfinished it is overwritten by the next try."""
+    """Writes one file record by record; `finish` makes it durable. An unfinished one is overwritten by the next try."""
 
     def __init__(self, directory: Path, name: str, first: int) -> None:
         """`first` is the number of the first record."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
+from domain.log_chain import first_head
 from watchtower.store.exports.manifest import Manifest, read_manifest
 from watchtower.store.exports.records import ExportMalformed, RecordReader
 from watchtower.store.exports.rows import read_commit, read_entry
@@ -22,18 +25,37 @@ class ExportAddress(msgspec.Struct, frozen=True):
         return ExportSource(Path(self.directory))
 
 
+class _MiddleMeta(SourceMeta, frozen=True):
+    """The name of a log of which the first commits are not here."""
+
+    before: Commit
+
+    def start(self) -> Commit:
+        """What stands before the first commit: the number and head of one that is elsewhere."""
+        return self.before
+
+
+def _meta(manifest: Manifest) -> SourceMeta:
+    start = manifest.segments[0]
+    name = (bytes.fromhex(manifest.log_id), manifest.origin, start.segment)
+    first, prev_head = manifest.first_position, bytes.fromhex(start.prev_head)
+    if manifest.first_commit == start.first_commit:
+        return SourceMeta(*name, start.first_leaf, start.first_id, prev_head, manifest.schema)
+    before = Commit(manifest.first_commit - 1, first - 1, 0, first - 1, bytes.fromhex(manifest.start_head), b"")
+    return _MiddleMeta(*name, first - 1, first, prev_head, manifest.schema, before)
+
+
 class ExportSource:
     """`LogSource` over an export; raises `ExportMalformed` if its manifest is damaged.
 
-    An export that begins in the middle of a log shows the commit before its first one without events: the head is
-    known, its events are not here.
+    An export that begins in the middle of a log reads as a log that begins there, behind a head that it names.
     """
 
     def __init__(self, directory: Path) -> None:
         self.address = ExportAddress(str(directory))
         self.directory = directory
         self.manifest: Manifest = read_manifest(directory)
-        self.meta: SourceMeta = self.manifest.source_meta()
+        self.meta: SourceMeta = _meta(self.manifest)
         self._entries = RecordReader(directory, self.manifest.entries)
         self._events = RecordReader(directory, self.manifest.events)
         self._commits = RecordReader(directory, self.manifest.commits)
@@ -48,17 +70,12 @@ class ExportSource:
 
     def commits(self, from_no: int, limit: int) -> list[Commit]:
         """At most `limit` chain rows with numbers from `from_no` on, in order; `Unreadable` if they are damaged."""
-        found: list[Commit] = []
-        first, last = self.manifest.first_commit, self.manifest.last_commit
-        if from_no < first and not self.manifest.is_whole:
-            found.append(self._before())
-        begin = max(from_no, first)
-        end = min(last, begin + limit - len(found) - 1)
+        begin = max(from_no, self.manifest.first_commit)
+        end = min(self.manifest.last_commit, begin + limit - 1)
         try:
-            found += map(read_commit, self._commits.read(begin, end))
+            return list(map(read_commit, self._commits.read(begin, end)))
         except ExportMalformed as error:
             raise Unreadable(str(error)) from None
-        return found
 
     def commit_at(self, event_id: int) -> Commit | None:
         """The chain row that holds this event; None behind the end."""
@@ -94,10 +111,27 @@ class ExportSource:
         """An export has no pages; its files are compared with their digests before it is opened as a log."""
         return []
 
+    def start_of(self, first_id: int) -> bytes | None:
+        """The head with which a segment begins at this event, None if no segment begins there."""
+        for segment in self.manifest.segments:
+            if segment.first_id == first_id:
+                name = (self.manifest.origin, bytes.fromhex(self.manifest.log_id))
+                return first_head(*name, segment.first_leaf, segment.first_id, bytes.fromhex(segment.prev_head))
+        return None
+
+    def head_before(self, commit_no: int) -> bytes:
+        """The head that a commit of this export follows; raises `Unreadable`."""
+        if commit_no == self.manifest.first_commit:
+            return bytes.fromhex(self.manifest.start_head)
+        return self.commits(commit_no - 1, 1)[0].head
+
     def close(self) -> None:
         """No file stays open between calls."""
 
-    def _before(self) -> Commit:
-        first = self.manifest.first_position
-        head = bytes.fromhex(self.manifest.start_head)
-        return Commit(self.manifest.first_commit - 1, first - 1, 0, first - 1, head, b"")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

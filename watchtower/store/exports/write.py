@@ -59,6 +59,12 @@ class LogDamaged(StoreError):
         self.position, self.stream, self.topic = position, stream, topic
 
 
+class OutOfRange(StoreError):
+    """The log does not have the positions that are to be exported, or the target is taken."""
+
+    slug = "export-range"
+
+
 class Wish(msgspec.Struct, frozen=True):
     """What is to be exported: positions from `first` to `until` (None: the end), whole commits around them."""
 
@@ -84,12 +90,12 @@ class _State(msgspec.Struct):
 
 
 def export(source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Progress) -> Manifest:
-    """Write an export of `source` to `target`, which must not exist; raises `StoreError` and `LogDamaged`.
+    """Write an export of `source` to `target`, which must not exist.
 
-    An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew.
+    Raises `StoreError`, among them `OutOfRange` and `LogDamaged`. An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew.
     """
     if target.exists():
-        raise StoreError(f"{target} exists already; choose a new directory for the export")
+        raise OutOfRange(f"{target} exists already; choose a new directory for the export")
     building = target.with_name(target.name + ".partial")
     building.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = InstanceLock(building / "export")
@@ -127,7 +133,7 @@ def _bounds(source: LogSource, wish: Wish) -> _State:
     end = source.last_commit()
     until = end.last_id if wish.until is None else wish.until
     if not 0 < wish.first <= until <= end.last_id:
-        raise StoreError(f"the log has the positions 1 to {end.last_id}; {wish.first} to {until} cannot be exported")
+        raise OutOfRange(f"the log has the positions 1 to {end.last_id}; {wish.first} to {until} cannot be exported")
     first, last = source.commit_at(wish.first), source.commit_at(until)
     if first is None or last is None:
         raise LogDamaged(wish.first, f"no commit holds event {wish.first}")
@@ -256,7 +262,7 @@ def _finish(source: LogSource, building: Path, state: _State, digests: Digests |
         start_head=state.start_head,
         head=state.head,
         entries_only=state.wish.entries_only,
-        segments=_segments(source, state),
+        segments=_segments(source),
         events=tuple(state.events),
         entries=tuple(state.entries),
         commits=tuple(state.commits),
@@ -283,7 +289,7 @@ def sums(manifest: Manifest, raw: bytes) -> bytes:
     return "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
 
 
-def _segments(source: LogSource, state: _State) -> tuple[Segment, ...]:
+def _segments(source: LogSource) -> tuple[Segment, ...]:
     """Where the chain begins anew within the exported range, and the segment in which the range begins."""
     meta = source.meta
     return (Segment(meta.segment, meta.first_leaf, meta.first_id, meta.prev_head.hex(), 1),)
