@@ -272,7 +272,7 @@ class Places(Protocol):
         """Position, leaf and head of a stored event; raises `StoreError` if the log has no such event."""
 
 
-class EventStore(Protocol):
+class EventStore(Places, Protocol):
     """Append-only log. A job (one `append`) is atomic; it is durable when the call returns."""
 
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:

@@ -19,7 +19,7 @@ from domain.events import Envelope, Recorded, encode_payload
 from tests.fakes.rows import MemoryRows
 from tests.fakes.store import STREAM_KEY
 from tests.simulation.store import ModelStore, Row
-from watchtower.ports import EventStore, StoreFull
+from watchtower.ports import EventStore, Place, StoreFull
 from watchtower.store.create import create_store, open_store
 from watchtower.store.rebuild import open_views
 from watchtower.store.views import SqliteRows
@@ -134,6 +134,14 @@ class FileLog:
     def version(self, stream: str) -> int:
         """See the port."""
         return self.real.version(stream)
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """See the port."""
+        return self.real.event_id(stream, version)
+
+    def place(self, event_id: int) -> Place:
+        """See the port."""
+        return self.real.place(event_id)
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """See the port."""

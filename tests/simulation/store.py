@@ -6,11 +6,13 @@ is set every write is refused as with a full disk. Events are stored as bytes an
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from domain.events import Envelope, Recorded, decode_payload, encode_payload
+from domain.log_chain import leaf
 from tests.fakes.store import STREAM_KEY, opened
-from watchtower.ports import StoreConflict, StoreError, StoreFull
+from watchtower.ports import Place, StoreConflict, StoreError, StoreFull
 from watchtower.store.streams import stream_id
 
 Row = tuple[str, int, str, bytes]
@@ -32,6 +34,7 @@ class ModelStore:
         self.full = False
         self._recorded: list[Recorded] = []
         self._ids: dict[tuple[str, int], int] = {}
+        self._ends: list[int] = []
         self._streams: dict[str, list[Envelope]] = {}
         self._names: dict[tuple[str, bytes], str] = {}
         self.failpoint: Callable[[str], None] = lambda name: None
@@ -59,6 +62,7 @@ class ModelStore:
         for envelope in stored:
             self.observe(envelope)
         last = len(self._recorded)
+        self._ends.append(last)
         self.failpoint("commit:after")
         return last
 
@@ -70,6 +74,17 @@ class ModelStore:
     def version(self, stream: str) -> int:
         """Last version of a stream, 0 if it has no event."""
         return len(self._streams.get(stream, ()))
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """Notification id of a stored event, None if there is none."""
+        return self._ids.get((stream, version))
+
+    def place(self, event_id: int) -> Place:
+        """Where an event stands; the head is made up, but every commit has its own."""
+        if not 0 < event_id <= len(self.rows):
+            raise StoreError(f"there is no event {event_id}")
+        end = self._ends[bisect_left(self._ends, event_id)]
+        return Place(event_id, leaf(*self.rows[event_id - 1]), end.to_bytes(32, "big"))
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """The log in order of notification id, behind `after_id`."""

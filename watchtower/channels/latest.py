@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.channel import StateRecord
+from domain.channel import Channel, StateRecord
 from domain.contract.conditions import Condition
 from domain.errors import UnknownChannel
 from domain.events import SignatureSet, StateUpdated
@@ -18,12 +18,21 @@ WINDOW = 64
 
 def get_state(context: Context, stream: str) -> ChannelStateBody:
     """As of the last stored event."""
-    channel = context.channels.load(stream)
+    return state_body(context, context.channels.load(stream), context.tip_height())
+
+
+def state_body(context: Context, channel: Channel, tip_height: int) -> ChannelStateBody:
+    """The newest state of a channel as it is or was; `tip_height` belongs to the same moment.
+
+    Raises `UnknownChannel` if there was none yet.
+    """
+    if not channel.states:
+        raise UnknownChannel("no state of this channel was stored yet")
     record = channel.states[-1]
     header = record.read_header()
     return ChannelStateBody(
         channel_id=Hex32(channel.params.channel_id),
-        status=str(status(channel, context.policy, context.tip_height())),
+        status=str(status(channel, context.policy, tip_height)),
         sequence=header.seq,
         final_sequence=final_sequence(channel),
         state_hash=Hex32(header.state_hash),
@@ -36,7 +45,7 @@ def get_state(context: Context, stream: str) -> ChannelStateBody:
         settle_txid_a=TxidHex(header.settle_txid_a),
         settle_txid_b=TxidHex(header.settle_txid_b),
         conditions=tuple(_condition(each) for each in record.read_conditions()),
-        state_data=Hex(_state_data(context, stream, channel.version, record)),
+        state_data=Hex(_state_data(context, channel.stream, channel.version, record)),
         signatures=SignaturesBody(a=_signatures(record.sigs_a), b=_signatures(record.sigs_b)),
         own_point=Hex33(record.own_point),
     )

@@ -10,7 +10,8 @@ from projections.tables import Key
 from watchtower.channels.context import Context
 
 PAGE = 1000
-_OVER = frozenset({ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT})
+OVER = frozenset({ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT})
+"""Statuses in which nothing of a channel can change any more, or in which it never came to be."""
 
 
 def every_channel(context: Context, owner: bytes | None = None) -> Iterator[ChannelInfoRow]:
@@ -26,4 +27,4 @@ def every_channel(context: Context, owner: bytes | None = None) -> Iterator[Chan
 
 def is_over(channel: ChannelInfoRow) -> bool:
     """Nothing of the channel can change any more, or it never came to be."""
-    return channel.status in _OVER
+    return channel.status in OVER

@@ -5,12 +5,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from domain.errors import MalformedInput
+from domain.events import Recorded
 from domain.status import ChannelStatus
 from projections.channel_info import TABLE as CHANNELS
 from projections.channel_info import ChannelInfoRow
 from projections.tables import Key, Row
-from projections.timeline import TABLE as TIMELINE
-from projections.timeline import TimelineRow
+from projections.timeline import TimelineRow, row_of
 from watchtower.channels.context import Context
 from watchtower.channels.info import channel_body
 from watchtower.channels.liquidity import liquidity_body
@@ -68,20 +68,10 @@ def get_timeline(context: Context, stream: str, after: int = 0, limit: int = 100
     if not 1 <= limit <= MAX_PAGE or after < 0:
         raise MalformedInput(f"limit lies between 1 and {MAX_PAGE}, and after is not negative")
     channel = context.channels.load(stream)
-    page = context.views.page(TIMELINE, (stream, after), limit + 1)
-    rows: list[TimelineRow] = [TIMELINE.read(row) for row in page]
-    own = [row for row in rows if row.stream == stream]
-    entries = tuple(
-        TimelineEntry(
-            version=row.version,
-            recorded_at=row.recorded_at // 1_000_000,
-            height=row.height,
-            kind=row.kind,
-            text=row.line,
-        )
-        for row in own[:limit]
-    )
-    more = entries[-1].version if len(own) > limit else None
+    page = context.store.read_stream(stream, after=after, limit=limit + 1)
+    rows = [row_of(Recorded(0, event)) for event in page]  # the ids are not shown
+    entries = tuple(map(timeline_entry, rows[:limit]))
+    more = entries[-1].version if len(rows) > limit else None
     return TimelinePage(channel_id=Hex32(channel.params.channel_id), entries=entries, next=more)
 
 
@@ -95,6 +85,17 @@ def behind(context: Context, owner: bytes | None = None) -> BehindBody | None:
         waiting = sum(context.rollbacks.awaits(row.stream) for row in every_channel(context, owner))
     return BehindBody(
         since=rollback.since, high_water=rollback.high_water, channels=waiting, accepted=rollback.accepted
+    )
+
+
+def timeline_entry(row: TimelineRow) -> TimelineEntry:
+    """A row of the view as the API tells it."""
+    return TimelineEntry(
+        version=row.version,
+        recorded_at=row.recorded_at // 1_000_000,
+        height=row.height,
+        kind=row.kind,
+        text=row.line,
     )
 
 

@@ -33,8 +33,8 @@ class PastChannels:
 
     def __init__(self, log: HistoryLog) -> None:
         self._log = log
-        self._channels: _Folds[Channel] = _Folds(log, channel_fold.evolve)
-        self._facts: _Folds[ChannelFacts] = _Folds(log, _evolve_facts)
+        self._channels: _Folds[Channel] = _Folds(log, channel_fold.evolve, lambda channel: channel)
+        self._facts: _Folds[ChannelFacts] = _Folds(log, _advance, replace)
 
     def version(self, stream: str, point: Point) -> int:
         """How many events the channel had, 0 if it was not there yet."""
@@ -49,7 +49,7 @@ class PastChannels:
         version = self.version(stream, point)
         facts = self._facts.at(stream, version)
         # The fold of a stream alone does not know the ids of its events, and the view shows only the last one.
-        return None if facts is None else with_last_id(facts, self._log.event_id(stream, version) or 0)
+        return None if facts is None else replace(facts, last_id=self._log.event_id(stream, version) or 0)
 
     def info(self, stream: str, point: Point) -> ChannelInfoRow | None:
         """The row of the view `channel_info` as it stood; None if the channel was not there yet."""
@@ -76,20 +76,16 @@ def info_of(stream: str, facts: ChannelFacts) -> ChannelInfoRow:
     return info
 
 
-def with_last_id(facts: ChannelFacts, event_id: int) -> ChannelFacts:
-    """The facts with the id of the event that they end with."""
-    return replace(facts, last_id=event_id)
-
-
-def _evolve_facts(facts: ChannelFacts | None, event: Envelope) -> ChannelFacts:
-    return folding.evolve(facts, event, 0)
+def _advance(facts: ChannelFacts | None, event: Envelope) -> ChannelFacts:
+    return folding.advance(facts, event, 0)
 
 
 class _Folds(Generic[T]):
     """Folds of streams up to a version, with some kept on the way: a second question about a long one is quick."""
 
-    def __init__(self, log: HistoryLog, evolve: Callable[[T | None, Envelope], T]) -> None:
-        self._log, self._evolve = log, evolve
+    def __init__(self, log: HistoryLog, evolve: Callable[[T | None, Envelope], T], copied: Callable[[T], T]) -> None:
+        """`evolve` may change the fold that it is given; `copied` keeps one from that."""
+        self._log, self._evolve, self._copied = log, evolve, copied
         self._kept: OrderedDict[tuple[str, int], T] = OrderedDict()
         self._mutex = Lock()
 
@@ -112,11 +108,11 @@ class _Folds(Generic[T]):
             for done in range(version - version % STEP, 0, -STEP):
                 if (stream, done) in self._kept:
                     self._kept.move_to_end((stream, done))
-                    return done, self._kept[stream, done]
+                    return done, self._copied(self._kept[stream, done])
         return 0, None
 
     def _keep(self, stream: str, version: int, value: T) -> None:
         with self._mutex:
-            self._kept[stream, version] = value
+            self._kept[stream, version] = self._copied(value)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)

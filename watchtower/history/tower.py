@@ -25,7 +25,7 @@ class TowerState(msgspec.Struct, frozen=True):
 
     `channels` and `capacity` (satoshi) are per status, which is ACTIVE from the first confirmation on. `breaches` are
     those that were not final, nearest deadline first; `alerts` counts the channels with each kind of open alert;
-    `clients` is the number of keys for which a channel was watched.
+    `clients` is the number of keys for which a channel was watched; `breached` has the channel ids of `breaches`.
     """
 
     point: Point
@@ -34,26 +34,32 @@ class TowerState(msgspec.Struct, frozen=True):
     breaches: tuple[OpenBreachRow, ...]
     alerts: dict[str, int]
     clients: int
+    breached: dict[str, bytes]
 
 
 def tower_state(point: Point, infos: Iterable[ChannelInfoRow], breaches: Iterable[OpenBreachRow]) -> TowerState:
-    """Add up the rows of all channels as they stood at a point."""
+    """Add up the rows of all channels as they stood at a point; `breaches` are looked at after the last of them."""
     channels: Counter[str] = Counter()
     capacity: Counter[str] = Counter()
     alerts: Counter[str] = Counter()
     owners: set[bytes] = set()
+    spent: dict[str, bytes] = {}
     for info in infos:
         channels[info.status] += 1
         capacity[info.status] += info.capacity
         alerts.update(kind for kind in info.open_alerts.split(",") if kind)
         owners.add(info.owner_key)
+        if info.spend_txid is not None:
+            spent[info.stream] = info.channel_id
+    urgent = tuple(sorted(breaches, key=_urgency))
     return TowerState(
         point=point,
         channels=dict(sorted(channels.items())),
         capacity=dict(sorted(capacity.items())),
-        breaches=tuple(sorted(breaches, key=_urgency)),
+        breaches=urgent,
         alerts=dict(sorted(alerts.items())),
         clients=len(owners),
+        breached={breach.stream: spent[breach.stream] for breach in urgent},
     )
 
 

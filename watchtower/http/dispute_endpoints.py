@@ -18,6 +18,12 @@ from watchtower.wire.disputes import (
     VerifyBody,
     VerifyRequest,
 )
+from watchtower.wire.history import AsOfQuery, as_of
+
+
+def _get_state(services: Services, call: Call) -> ChannelStateBody:
+    point = as_of(call.query)
+    return services.disputes.get_state(call.name) if point is None else services.past.get_state(call.name, point)
 
 
 def _challenge(services: Services, call: Call) -> Reply:
@@ -46,9 +52,12 @@ DISPUTES: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels/{id}/state",
         summary="The newest complete state with all signatures",
+        description="With a parameter: the one that was the newest as of that point of the tower's log.",
         scope="channels:read",
+        query=AsOfQuery,
         answer=ChannelStateBody,
-        call=lambda services, call: services.disputes.get_state(call.name),
+        problems=("unknown-point", "past-too-long"),
+        call=_get_state,
     ),
     Endpoint(
         name="challenge",

@@ -22,11 +22,13 @@ describe the address in docs/api.md; tests compare both with this table.
 
 from __future__ import annotations
 
+from domain.as_of import AsOf
 from watchtower.http.dispute_endpoints import DISPUTES
 from watchtower.http.endpoint import Call, Endpoint, Reply
 from watchtower.http.feed import Subscription
 from watchtower.http.liquidity_endpoints import LIQUIDITY
 from watchtower.http.preimage_endpoints import PREIMAGES
+from watchtower.http.problems import EdgeRefusal
 from watchtower.http.receipt_endpoints import RECEIPTS
 from watchtower.http.restore_endpoints import RESTORES
 from watchtower.http.services import Services
@@ -45,7 +47,7 @@ from watchtower.wire.api import (
     UpdateRequest,
 )
 from watchtower.wire.events import EventBody, EventsQuery
-from watchtower.wire.queries import ChannelsQuery, TimelineQuery
+from watchtower.wire.history import AsOfQuery, PastChannelsQuery, PastTimelineQuery, as_of
 
 
 def _register(services: Services, call: Call) -> Reply:
@@ -66,13 +68,37 @@ def _revoke(services: Services, call: Call) -> Reply:
 
 
 def _list_channels(services: Services, call: Call) -> ChannelPage:
-    query: ChannelsQuery = call.query
+    query: PastChannelsQuery = call.query
+    point = whole_tower_at(call)
+    if point is not None:
+        return services.past.list_channels(point, query.after, query.limit, query.status)
     return services.list_channels(query.after, query.limit, query.status, call.principal.key)
 
 
+def _get_channel(services: Services, call: Call) -> ChannelBody:
+    point = as_of(call.query)
+    return services.get_channel(call.name) if point is None else services.past.get_channel(call.name, point)
+
+
 def _get_timeline(services: Services, call: Call) -> TimelinePage:
-    query: TimelineQuery = call.query
+    query: PastTimelineQuery = call.query
+    point = as_of(query)
+    if point is not None:
+        return services.past.get_timeline(call.name, point, query.after, query.limit)
     return services.get_timeline(call.name, query.after, query.limit)
+
+
+def _get_tower(services: Services, call: Call) -> TowerBody:
+    point = whole_tower_at(call)
+    return services.get_tower(call.principal.key) if point is None else services.get_past_tower(point)
+
+
+def whole_tower_at(call: Call) -> AsOf | None:
+    """The point of a question about all channels: it costs too much, and tells too much, for a party."""
+    point = as_of(call.query)
+    if point is not None and call.principal.is_party:
+        raise EdgeRefusal("forbidden", "a party may ask about the past of its own channels only, one by one")
+    return point
 
 
 def _position(call: Call) -> int | None:
@@ -98,6 +124,9 @@ FOLLOWING = (
     "Server-sent events. The id of an event is its place in the log; a client that comes back with `Last-Event-ID` "
     "misses nothing. A comment with the position comes while nothing happens."
 )
+
+IN_THE_PAST = "With one of `position`, `id`, `at`, `height` and `block`: as of that point of the tower's log."
+OF_THE_PAST = ("unknown-point", "past-too-long")
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -136,11 +165,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels",
         summary="List channels, a page at a time",
-        description="`next` of a page is the `after` of the following one. A party sees its own channels.",
+        description=(
+            "`next` of a page is the `after` of the following one. A party sees its own channels. "
+            "With one of the last five parameters: those of the tower as of a point of its log; for operators. A page "
+            "may then be short although more follow."
+        ),
         scope="channels:read",
         parties=True,
-        query=ChannelsQuery,
+        query=PastChannelsQuery,
         answer=ChannelPage,
+        problems=OF_THE_PAST,
         call=_list_channels,
     ),
     Endpoint(
@@ -148,9 +182,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels/{id}",
         summary="One channel",
+        description=IN_THE_PAST,
         scope="channels:read",
+        query=AsOfQuery,
         answer=ChannelBody,
-        call=lambda services, call: services.get_channel(call.name),
+        problems=OF_THE_PAST,
+        call=_get_channel,
     ),
     Endpoint(
         name="accept_state",
@@ -200,10 +237,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/channels/{id}/timeline",
         summary="The history of a channel in plain words",
-        description="Oldest first; `next` of a page is the `after` of the following one.",
+        description=f"Oldest first; `next` of a page is the `after` of the following one. {IN_THE_PAST}",
         scope="channels:read",
-        query=TimelineQuery,
+        query=PastTimelineQuery,
         answer=TimelinePage,
+        problems=OF_THE_PAST,
         call=_get_timeline,
     ),
     Endpoint(
@@ -238,11 +276,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/v1/info",
         summary="The tower itself",
-        description="A party is told the number and capacity of its own channels, and no addresses in `reasons`.",
+        description=(
+            "A party is told the number and capacity of its own channels, and no addresses in `reasons`. "
+            "With a parameter: the tower as of a point of its log; for operators."
+        ),
         scope="status:read",
         parties=True,
+        query=AsOfQuery,
         answer=TowerBody,
-        call=lambda services, call: services.get_tower(call.principal.key),
+        problems=OF_THE_PAST,
+        call=_get_tower,
     ),
     Endpoint(
         name="health",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
+from domain.as_of import AsOf
 from domain.contract.header import VERSION as PROTOCOL_VERSION
 from domain.contract.params import SEGWIT, TAPROOT
 from domain.deadlines import LAST_BLOCKS, PROMISED_OUTAGE, PROMISED_REORG
@@ -18,6 +20,7 @@ from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
 from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
 from watchtower.channels.ownership import admit_registration, require_owner, seen_until
+from watchtower.channels.past import Past, totals_of
 from watchtower.channels.preimages import Preimages, bind_preimages
 from watchtower.channels.receipts import Receipts, bind_receipts
 from watchtower.channels.register import Registered, register
@@ -83,16 +86,28 @@ class Services(msgspec.Struct, frozen=True):
     subscribe: Callable[[str | None, bytes | None, int | None], Subscription]
     disputes: Disputes
     receipts: Receipts
+    past: Past
+    get_past_tower: Callable[[AsOf], TowerBody]
 
 
 def bind(
     context: Context, standing: Callable[[], Standing], *, version: str, network: str, tower_id: bytes
 ) -> Services:
     """The services of a running tower. `tower_id` is its x-only public key."""
+    past = Past(context)
 
     def tower(owner: bytes | None) -> TowerBody:
         now = standing()
-        channels, capacity = queries.totals(context, owner)
+        told = describe(now, queries.totals(context, owner), now.reasons if owner is not None else now.details)
+        return replace(told, behind_receipts=queries.behind(context, owner), log=_log_body(context))
+
+    def past_tower(as_of: AsOf) -> TowerBody:
+        then = past.get_tower(as_of)
+        tip = then.point.tip_hash
+        moment = Standing(operational=False, watching=False, phase="past", height=then.point.height, tip_hash=tip)
+        return replace(describe(moment, totals_of(then), ()), past=then)
+
+    def describe(now: Standing, totals: tuple[int, int], reasons: tuple[str, ...]) -> TowerBody:
         profile = context.policy.params.profile
         return TowerBody(
             version=version,
@@ -104,11 +119,11 @@ def bind(
             operational=now.operational,
             watching=now.watching,
             phase=now.phase,
-            reasons=now.reasons if owner is not None else now.details or now.reasons,
+            reasons=reasons or now.reasons,
             height=now.height,
             tip_hash=None if now.tip_hash is None else BlockHashHex(now.tip_hash),
-            channels=channels,
-            capacity=capacity,
+            channels=totals[0],
+            capacity=totals[1],
             lag=now.lag,
             promise=PromiseBody(
                 reorg=PROMISED_REORG,
@@ -116,8 +131,6 @@ def bind(
                 last_blocks=LAST_BLOCKS,
                 min_challenge_period=context.policy.params.min_challenge_period,
             ),
-            behind_receipts=queries.behind(context, owner),
-            log=_log_body(context),
         )
 
     def ready() -> ReadyBody:
@@ -154,6 +167,8 @@ def bind(
         subscribe=subscribe,
         disputes=bind_disputes(context),
         receipts=bind_receipts(context),
+        past=past,
+        get_past_tower=past_tower,
     )
 
 

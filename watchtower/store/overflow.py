@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from domain.events import Envelope, Recorded
-from watchtower.ports import EventStore, StoreBroken, StoreConflict, StoreFull
+from watchtower.ports import EventStore, Place, StoreBroken, StoreConflict, StoreFull
 
 HELD_EVENTS = 50_000
 """Events kept in memory: a day of blocks with some breaches; beyond it the error goes to the caller."""
@@ -138,6 +138,16 @@ class OverflowStore:
             return self._store.version(stream)
         waiting = (r.envelope.version for r in held if r.envelope.stream == stream)
         return max(self._store.version(stream), max(waiting, default=0))
+
+    def event_id(self, stream: str, version: int) -> int | None:
+        """Id of a stored event, or the one that a waiting event will get."""
+        held = self._held
+        waiting = (r.id for r in held if (r.envelope.stream, r.envelope.version) == (stream, version))
+        return next(waiting, None) or self._store.event_id(stream, version)
+
+    def place(self, event_id: int) -> Place:
+        """As the log says; an event that waits has no place yet."""
+        return self._store.place(event_id)
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """Stored events, then those that wait."""

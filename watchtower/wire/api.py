@@ -26,6 +26,7 @@ from watchtower.wire.hexes import (
     TransactionHex,
     TxidHex,
 )
+from watchtower.wire.history import PointBody, TowerPastBody
 from watchtower.wire.liquidity import LiquidityBody
 from watchtower.wire.receipts import SignedReceiptBody
 from watchtower.wire.restores import BehindBody
@@ -125,7 +126,8 @@ class ParticipantBody(msgspec.Struct, frozen=True, kw_only=True):
 class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     """`ChannelInfo`: the documented fields and `final_sequence`, then what an operator needs.
 
-    `liquidity` stands in the answer about one channel, not in lists; `receipt` in that to a registration.
+    `liquidity` stands in the answer about one channel, not in lists; `receipt` in that to a registration; `as_of` in
+    one about the past.
     """
 
     channel_id: Hex32
@@ -146,6 +148,7 @@ class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     claims: tuple[ClaimBody, ...] = ()
     liquidity: LiquidityBody | None = None
     receipt: SignedReceiptBody | None = None
+    as_of: PointBody | None = None
 
 
 class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +156,7 @@ class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
 
     channels: tuple[ChannelBody, ...]
     next: str | None
+    as_of: PointBody | None = None
 
 
 class UpdateAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +225,7 @@ class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
     channel_id: Hex32
     entries: tuple[TimelineEntry, ...]
     next: int | None
+    as_of: PointBody | None = None
 
 
 class LogBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +250,12 @@ class PromiseBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /v1/info`: the service's own state. `profiles` are those of new channels: 0 with Taproot, 1 without."""
+    """`GET /v1/info`: the service's own state. `profiles` are those of new channels: 0 with Taproot, 1 without.
+
+    In an answer about the past `past` says what the log said of the whole tower; `height`, `tip_hash`, `channels` and
+    `capacity` are those of then. What the process was doing is not in the log: `phase` is `past`, and it neither
+    watched nor stored.
+    """
 
     version: str
     protocol_version: int
@@ -265,6 +275,7 @@ class TowerBody(msgspec.Struct, frozen=True, kw_only=True):
     promise: PromiseBody
     behind_receipts: BehindBody | None = None
     log: LogBody | None = None
+    past: TowerPastBody | None = None
 
 
 class AliveBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from watchtower.wire.api import Amount, ConditionBody, Number, Request, SideName, SignaturesBody
 from watchtower.wire.hexes import HeaderHex, Hex, Hex32, Hex33, Hex64, ParamsHex, TransactionHex, TxidHex
+from watchtower.wire.history import PointBody
 
 VerdictName = Literal["VALID_ENFORCEABLE", "VALID_EVIDENCE_ONLY", "INVALID"]
 OutcomeName = Literal["CONCEDED", "REFUTED", "SUPERSEDED", "COUNTER_INVALID"]
@@ -35,6 +36,7 @@ class ChannelStateBody(msgspec.Struct, frozen=True, kw_only=True):
 
     `header` is what `state_hash` is the hash of; the fields after it are read from it. `state_data` are the
     application's bytes. `final_sequence` below `sequence` means: the counterparty has not revoked the state before.
+    `as_of` stands in an answer about the past.
     """
 
     channel_id: Hex32
@@ -54,6 +56,7 @@ class ChannelStateBody(msgspec.Struct, frozen=True, kw_only=True):
     state_data: Hex
     signatures: SignaturesBody
     own_point: Hex33
+    as_of: PointBody | None = None
 
 
 class ChallengeRequest(Request, frozen=True, kw_only=True):
