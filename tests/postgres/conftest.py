@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.postgres import PostgresNotFound, PostgresServer
+from tests.support.postgres_logs import new_postgres_log
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,9 @@ def database(postgres: PostgresServer) -> Iterator[str]:
     name = postgres.create_database()
     yield name
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def log_url(postgres: PostgresServer, database: str) -> str:
+    """Address of a new log for the tower's user."""
+    return new_postgres_log(postgres, database)
