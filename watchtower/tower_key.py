@@ -6,11 +6,13 @@ The secret stays in this object. Nothing that signs gets more than `sign`, and n
 from __future__ import annotations
 
 import hmac
+from pathlib import Path
 from typing import ClassVar
 
 from domain.contract import keys
 from domain.contract.receipts import SignedReceipt, sign_receipt
 from domain.errors import MalformedInput
+from watchtower.config import Settings
 from watchtower.ports import WatchtowerError
 
 
@@ -65,3 +67,16 @@ def read_tower_key(text: str, place: str) -> TowerKey:
         ) from None
     except TowerKeyMissing:
         raise TowerKeyMissing(f"{place} holds no secret key") from None
+
+
+def load_tower_key(settings: Settings) -> TowerKey:
+    """The key of the settings, else of `tower.key` in the data directory; raises `TowerKeyMissing`."""
+    if settings.tower_key is not None:
+        return read_tower_key(settings.tower_key.reveal(), "tower_key")
+    path = Path(settings.data_dir) / "tower.key"
+    try:
+        return read_tower_key(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError):
+        raise TowerKeyMissing(
+            f"{path} cannot be read as 64 hexadecimal digits; make a tower with `watchtower init`"
+        ) from None

@@ -24,6 +24,7 @@ from watchtower.store.exports.manifest import (
     FORMAT,
     MANIFEST,
     README,
+    SIGNATURE,
     SUMS,
     Digests,
     ListedFile,
@@ -44,6 +45,9 @@ _STATE = "progress.json"
 
 Progress = Callable[[int], None]
 """Told the position that was reached, now and then."""
+
+Sign = Callable[[bytes], bytes]
+"""Makes the bytes of `manifest.sig` from those of the manifest."""
 
 Fold = Callable[[LogSource, int, Path], Digests]
 """Folds a log up to a position, with a scratch file of this name, and gives the digests of the read models."""
@@ -89,10 +93,13 @@ class _State(msgspec.Struct):
     commits: list[RecordFile] = []
 
 
-def export(source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Progress) -> Manifest:
+def export(
+    source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Progress, sign: Sign | None = None
+) -> Manifest:
     """Write an export of `source` to `target`, which must not exist.
 
-    Raises `StoreError`, among them `OutOfRange` and `LogDamaged`. An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew.
+    An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew. Raises
+    `StoreError`, among them `OutOfRange` and `LogDamaged`.
     """
     if target.exists():
         raise OutOfRange(f"{target} exists already; choose a new directory for the export")
@@ -104,7 +111,7 @@ def export(source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Pr
         _write_events(source, building, state, progress)
         _write_commits(source, building, state)
         digests = None if wish.entries_only else fold(source, state.last_position, building / "views.db")
-        manifest = _finish(source, building, state, digests)
+        manifest = _finish(source, building, state, digests, sign)
         lock.path.unlink()
         building.rename(target)
         _sync(target.parent)
@@ -247,8 +254,10 @@ def _write_commits(source: LogSource, building: Path, state: _State) -> None:
         _save(building, state)
 
 
-def _finish(source: LogSource, building: Path, state: _State, digests: Digests | None) -> Manifest:
-    """The readme, the manifest and the list of sums; what the work left behind goes."""
+def _finish(
+    source: LogSource, building: Path, state: _State, digests: Digests | None, sign: Sign | None
+) -> Manifest:
+    """The readme, the manifest, the list of sums, a signature; what the work left behind goes."""
     readme = files("watchtower.store.exports").joinpath(README).read_bytes()
     manifest = Manifest(
         format=FORMAT,
@@ -274,6 +283,8 @@ def _finish(source: LogSource, building: Path, state: _State, digests: Digests |
     raw = encode_manifest(manifest)
     _put(building / MANIFEST, raw)
     _put(building / SUMS, sums(manifest, raw))
+    if sign is not None:
+        _put(building / SIGNATURE, sign(raw))
     (building / _STATE).unlink()
     for path in building.iterdir():
         if path.is_dir():
