@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.fakes.store import STREAM_KEY
 from tests.support.postgres import PostgresServer
 from tests.support.stores import CHAIN_HASH
-from watchtower.store.postgres.create import create_log
+from watchtower.store.postgres.create import create_store
 from watchtower.store.postgres.migrate import migrate
 
 TOWER, AUDITOR = "tower", "auditor"
@@ -23,5 +23,5 @@ def migrated(server: PostgresServer, database: str) -> str:
 def new_postgres_log(server: PostgresServer, database: str, log_id: bytes = bytes(16)) -> str:
     """A new log with `LogOpened`, equal to that of `new_log`; its address for the tower's user."""
     url = migrated(server, database)
-    create_log(url, origin="test/log", chain_hash=CHAIN_HASH, log_id=log_id, stream_key=STREAM_KEY, recorded_at=0)
+    create_store(url, origin="test/log", chain_hash=CHAIN_HASH, log_id=log_id, stream_key=STREAM_KEY, recorded_at=0)
     return url

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -44,13 +44,6 @@ def checked_url(url: str) -> str:
             None if _may_quote_password(url) else error
         )
     return make_conninfo("", **{**_DEFAULTS, **given})
-
-
-def with_password(url: str, password: str | None) -> str:
-    """The address with a password that is kept elsewhere."""
-    if not password:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}password={quote(password, safe='')}"
 
 
 def _may_quote_password(url: str) -> bool:

@@ -23,7 +23,9 @@ _HAS_LOG = (
 )
 
 
-def create_log(url: str, *, origin: str, chain_hash: bytes, log_id: bytes, stream_key: bytes, recorded_at: int) -> None:
+def create_store(
+    url: str, *, origin: str, chain_hash: bytes, log_id: bytes, stream_key: bytes, recorded_at: int
+) -> None:
     """Make a log whose first event is `LogOpened`; raises `StoreError` if the database holds one, or has no schema.
 
     The arguments are those of `watchtower.store.create.create_store`; the user has to be a member of wt_app.
