@@ -8,11 +8,9 @@ from projections.landmarks import Landmarks, Moments
 from projections.log_standing import LogStandings
 from projections.preimages import Preimages
 from projections.tables import Projection, Table
-from projections.timeline import Timeline
 
 PROJECTIONS: tuple[Projection, ...] = (
     ChannelViews(),
-    Timeline(),
     Preimages(),
     ChainTip(),
     Landmarks(),

@@ -104,7 +104,7 @@ DAMAGE = {
     "other version": "UPDATE views_meta SET layout = x'00'",
     "other log": "UPDATE views_meta SET log_id = zeroblob(15)",
     "ahead of the log": "UPDATE tracking SET notification_id = 1000000 WHERE application_name LIKE 'wt:%'",
-    "positions differ": "UPDATE tracking SET notification_id = 1 WHERE application_name = 'wt:timeline'",
+    "positions differ": "UPDATE tracking SET notification_id = 1 WHERE application_name = 'wt:preimages'",
     "table missing": "DROP TABLE views_meta",
 }
 

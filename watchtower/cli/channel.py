@@ -110,9 +110,10 @@ def history(context: Context, channel_id: str, as_json: bool) -> None:
     """
     from watchtower.cli import reading
 
-    with reading.views(context.load().settings) as rows:
+    settings = context.load().settings
+    with reading.views(settings) as rows:
         row = reading.channel(rows, channel_id)
-        entries = list(reading.history(rows, row.stream))
+    entries = list(reading.history(settings, row.stream))
     if as_json:
         events = [reading.as_document(entry) for entry in entries]
         emit_json({"channel_id": row.channel_id.hex(), "events": events})

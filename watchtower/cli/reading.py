@@ -15,11 +15,11 @@ from domain.chain import display, display_outpoint
 from domain.errors import MalformedInput, UnknownChannel
 from domain.events import Mode, ResolvedAs, SpendKind
 from domain.units import Side
-from projections import chain_tip, channel_info, timeline
+from projections import chain_tip, channel_info
 from projections.catalog import PROJECTIONS
 from projections.channel_info import ChannelInfoRow
 from projections.tables import Key, Row, Table
-from projections.timeline import TimelineRow
+from projections.timeline import TimelineRow, row_of
 from watchtower.config import Settings
 from watchtower.store.create import open_reader
 from watchtower.store.rebuild import open_views_reader, rebuild
@@ -88,13 +88,13 @@ def channel(rows: SqliteRows, prefix: str) -> ChannelInfoRow:
     return found[0]
 
 
-def history(rows: SqliteRows, stream: str) -> Iterator[TimelineRow]:
-    """Every event of a channel in order."""
-    for row in _all(rows, timeline.TABLE, (stream, 0)):
-        entry = TimelineRow(*row)  # type: ignore[arg-type]
-        if entry.stream != stream:
-            return
-        yield entry
+def history(settings: Settings, stream: str) -> Iterator[TimelineRow]:
+    """Every event of a channel in order, from its stream in the log."""
+    with open_reader(Path(settings.event_log_path)) as log:
+        after = 0
+        while page := log.read_recorded(stream, after, PAGE):
+            yield from map(row_of, page)
+            after = page[-1].envelope.version
 
 
 def _all(rows: SqliteRows, table: Table, after: Key | None) -> Iterator[Row]:

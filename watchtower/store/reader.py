@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self
 
-from domain.events import Envelope, Recorded
+from domain.events import Envelope, Recorded, decode_payload
 from watchtower.ports import Place, StoreError
 from watchtower.store.group_commit import Observe
 from watchtower.store.log import Log
@@ -38,6 +38,15 @@ class LogReader:
         with self._reading("read_stream"):
             events: list[Envelope] = list(self._log.events.get(stream, gt=after, limit=limit))  # type: ignore[arg-type]
             return events
+
+    def read_recorded(self, stream: str, after: int, limit: int) -> list[Recorded]:
+        """The events of a stream with versions `after` + 1 to `after` + `limit`, with their ids."""
+        with self._reading("read_stream"):
+            found = sorted(self._recorder.stored_rows(stream, after + 1, after + limit).items())
+        return [
+            Recorded(event_id, Envelope(stream, version, topic, decode_payload(topic, state)))
+            for version, (event_id, topic, state) in found
+        ]
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:
         """The log in order of notification id, behind `after_id`; fewer than `limit` only at its end.
