@@ -80,7 +80,7 @@ class SqliteEventStore(LogWriter, _File):
     def _before_close(self) -> None:
         self._checkpoint_if_free()
 
-    def _checkpoint_if_free(self) -> None:
+    def _checkpoint_if_free(self) -> bool:
         """Checkpoint without waiting for readers: a chain job may arrive at any moment. Pages are given back."""
         with self._datastore.raw(commit=True) as connection:
             connection.execute("PRAGMA busy_timeout = 0")
@@ -89,3 +89,4 @@ class SqliteEventStore(LogWriter, _File):
             finally:
                 connection.execute("PRAGMA busy_timeout = 5000")
         self._datastore.release_pages()
+        return False

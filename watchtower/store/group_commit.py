@@ -15,7 +15,7 @@ from time import perf_counter
 
 from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from watchtower.ports import StoreBroken, StoreBusy, StoreError
+from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreError
 from watchtower.store.errors import GuardViolation
 from watchtower.store.read_back import Verdict, read_back
 from watchtower.store.recorders import Recorder
@@ -32,6 +32,17 @@ KNOWN_STREAMS = 100_000
 
 IDLE_SECONDS = 1.0
 """Quiet time after which the store does what must not disturb: SQLite folds its write-ahead log into the file."""
+
+PATIENCE = 2.0
+"""Seconds in which a server that went away may come back before jobs are answered with `StoreAway`.
+
+A restart, or a connection that was cut, is over by then; and it is known again what became of the last commit.
+"""
+
+AWAY_PAUSE = 1.0
+"""Seconds between two attempts to reach a server that is away. Jobs in between are answered at once."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 Observe = Callable[[str, float, str], None]
 """Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads."""
@@ -59,9 +70,9 @@ class GroupCommit:
     """Owns all appends of a store; `broken` is set when the file can no longer be trusted."""
 
     def __init__(
-        self, recorder: Recorder, observe: Observe, on_idle: Callable[[], None], known: StreamVersions
+        self, recorder: Recorder, observe: Observe, on_idle: Callable[[], bool], known: StreamVersions
     ) -> None:
-        """`on_idle` runs in quiet moments; `known` is told every version before the caller of a job is."""
+        """`on_idle` runs in quiet moments, again while it answers True; `known` is told versions before callers are."""
         self._recorder, self._observe, self._on_idle = recorder, observe, on_idle
         self._meanings = recorder.meanings
         self._failures = recorder.meanings.failures
@@ -72,6 +83,9 @@ class GroupCommit:
         self._wake = threading.Condition()
         self._closing = False
         self._busy_since: float | None = None
+        self._rest = threading.Event()
+        self._away_since: float | None = None
+        self._asked_at = 0.0
         self.broken = threading.Event()
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="store-writer")
@@ -97,11 +111,17 @@ class GroupCommit:
         since = self._busy_since
         return 0.0 if since is None else perf_counter() - since
 
+    def away_for(self) -> float:
+        """Seconds since the server could last be reached, 0 while it can."""
+        since = self._away_since
+        return 0.0 if since is None else perf_counter() - since
+
     def close(self, timeout: float = 10.0) -> None:
         """Refuse new jobs, write the queued ones, end the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify()
+        self._rest.set()
         self._thread.join(timeout)
         self._fail_queued(StoreBusy("the store was closed before this job was written"))
 
@@ -128,14 +148,21 @@ class GroupCommit:
                 return
 
     def _fold(self) -> bool:
-        """Work of a quiet moment; False if there is no space for it, or another program reads: nothing is lost."""
-        try:
-            self._on_idle()
-        except self._failures as error:
-            if isinstance(self._meanings.store_error(error), StoreBroken):
-                raise
+        """Work of a quiet moment; False if it has to be done again.
+
+        There may be no space for it, another program may be reading, or the server be away: nothing is lost.
+        """
+        if self._away_since is not None and not self._ask_again():
             return False
-        return True
+        try:
+            return not self._on_idle()
+        except self._failures as error:
+            meant = self._meanings.store_error(error)
+            if isinstance(meant, StoreBroken):
+                raise
+            if isinstance(meant, StoreAway):
+                self._note_away()
+            return False
 
     def _next_group(self, timeout: float) -> list[PendingJob] | None:
         """Jobs for one commit, an empty list after an idle time, None when closed and drained.
@@ -184,8 +211,12 @@ class GroupCommit:
             ahead.update(_last_versions(job.stored))
         return fitting, doubtful
 
-    def _write(self, jobs: list[PendingJob]) -> None:
+    def _write(self, jobs: list[PendingJob], *, is_second: bool = False) -> None:
         if not jobs:
+            return
+        if self._away_since is not None and not self._ask_again():
+            self._forget(jobs)
+            self._fail(jobs, StoreAway("the database server cannot be reached; try again shortly"))
             return
         try:
             ids = self._recorder.insert_jobs([job.stored for job in jobs])
@@ -197,7 +228,7 @@ class GroupCommit:
                 self._write_isolated(jobs)
         except self._failures as error:
             self._forget(jobs)
-            self._fail(jobs, error)
+            self._answer_failed(jobs, error, is_second=is_second)
         else:
             for job, job_ids in zip(jobs, ids, strict=True):
                 self._succeed(job, job_ids[-1])
@@ -206,13 +237,64 @@ class GroupCommit:
         try:
             answers = self._recorder.insert_isolated([job.stored for job in jobs])
         except self._failures as error:
-            self._fail(jobs, error)
+            self._answer_failed(jobs, error, is_second=False)
             return
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, IntegrityError):
                 self._answer_refused(job, answer)
             else:
                 self._succeed(job, answer[-1])
+
+    def _answer_failed(self, jobs: list[PendingJob], error: BaseException, *, is_second: bool) -> None:
+        """A commit failed. If only the connection was lost, it may have happened: look, and write what is missing."""
+        if is_second or not isinstance(self._meanings.store_error(error), StoreAway):
+            self._fail(jobs, error)
+            return
+        if not self._came_back():
+            self._fail(jobs, error)
+            return
+        missing: list[PendingJob] = []
+        for job in jobs:
+            verdict = self._read_back(job)
+            if verdict is not None and verdict.would_fit:
+                missing.append(job)
+            elif verdict is not None:
+                self._answer(job, verdict)
+        self._write(missing, is_second=True)
+
+    def _came_back(self) -> bool:
+        """Try to reach the server for a moment; True if it is there and this process may go on writing."""
+        self._note_away()
+        pause, until = _FIRST_PAUSE, perf_counter() + PATIENCE
+        while not self._resume():
+            if self.broken.is_set() or self._closing or perf_counter() + pause > until:
+                return False
+            self._rest.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return True
+
+    def _ask_again(self) -> bool:
+        """One more attempt to reach the server, if the last one was not just now."""
+        return perf_counter() - self._asked_at >= AWAY_PAUSE and self._resume()
+
+    def _resume(self) -> bool:
+        try:
+            self._recorder.resume()
+        except self._failures as error:
+            meant = self._meanings.store_error(error)
+            if isinstance(meant, StoreBroken):
+                raise
+            return False
+        finally:
+            self._asked_at = perf_counter()
+        self._away_since = None
+        self._versions.clear()
+        self._known.clear()
+        return True
+
+    def _note_away(self) -> None:
+        if self._away_since is None:
+            self._away_since = perf_counter()
 
     def _answer_doubtful(self, job: PendingJob) -> None:
         verdict = self._read_back(job)
@@ -265,6 +347,8 @@ class GroupCommit:
         if isinstance(answer, StoreBroken):
             self._break(jobs, answer)
             return
+        if isinstance(answer, StoreAway):
+            self._note_away()
         for job in jobs:
             job.future.set_exception(answer)
 

@@ -1,8 +1,9 @@
-"""The log of the tower while the disk is full: what the chain says is kept in memory and written later.
+"""The log of the tower while it cannot be written: what the chain says is kept in memory and written later.
 
-A full disk must not save a cheater. Facts of the chain and bids can be found again at the node, so they may wait in
-memory; they are read as if they were stored, under the ids that they will get. What clients say can be found nowhere
-else: it is refused until everything that waits is written. A crash meanwhile loses nothing but work.
+Neither a full disk nor a database server that is away may save a cheater. Facts of the chain and bids can be found
+again at the node, so they may wait in memory; they are read as if they were stored, under the ids that they will get.
+What clients say can be found nowhere else: it is refused until everything that waits is written. A crash meanwhile
+loses nothing but work.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from domain.events import Envelope, Recorded
-from watchtower.ports import EventStore, Place, StoreBroken, StoreConflict, StoreFull
+from watchtower.ports import EventStore, Place, StoreAway, StoreBroken, StoreConflict, StoreError, StoreFull
 
 HELD_EVENTS = 50_000
 """Events kept in memory: a day of blocks with some breaches; beyond it the error goes to the caller."""
+
+
+_PASSING = (StoreFull, StoreAway)
+"""Why the log takes nothing now, but will again."""
 
 
 def nothing_to_release() -> bool:
@@ -27,6 +32,7 @@ class OverflowStore:
 
     def __init__(self, store: EventStore, release: Callable[[], bool] = nothing_to_release) -> None:
         """`release` makes space, once (True: it did); it is asked before anything is kept in memory."""
+        self._reason: type[StoreFull | StoreAway] = StoreFull
         self._store = store
         self._release = release
         self._turn = threading.Condition()
@@ -38,11 +44,16 @@ class OverflowStore:
 
     @property
     def held(self) -> int:
-        """Events that wait for space."""
+        """Events that wait in memory."""
         return len(self._held)
 
+    @property
+    def held_for_space(self) -> int:
+        """Events that wait because the disk is full."""
+        return len(self._held) if self._reason is StoreFull else 0
+
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
-        """As the port says; a chain job that finds no space, or a log that has just failed, counts as stored.
+        """As the port says; a chain job that finds no space, no server or a log that has just failed counts as stored.
 
         After a failure the log is not written again: the present pass answers what it can, and `flush` ends it.
         """
@@ -52,7 +63,8 @@ class OverflowStore:
             return self._hold(job)
         try:
             return self._append_or_make_room(job)
-        except StoreFull:
+        except _PASSING as error:
+            self._reason = type(error)
             return self._hold(job)
         except StoreBroken as error:
             self._failure = error
@@ -77,7 +89,8 @@ class OverflowStore:
             expected = self._held[len(self._jobs[0]) - 1].id
             try:
                 last_id = self._store.append(self._jobs[0], chain=True)
-            except StoreFull:
+            except _PASSING as error:
+                self._reason = type(error)
                 return False
             if last_id != expected:
                 raise StoreBroken(f"an event that waited got the id {last_id} instead of {expected}; start again")
@@ -89,7 +102,7 @@ class OverflowStore:
     def _append_client(self, job: Sequence[Envelope]) -> int:
         with self._turn:
             if self._jobs or self._is_closing:
-                raise StoreFull("no space left for the log: facts of the chain wait for it; free some space")
+                raise self._refusal()
             self._clients += 1
         try:
             return self._store.append(job)
@@ -98,10 +111,15 @@ class OverflowStore:
                 self._clients -= 1
                 self._turn.notify_all()
 
+    def _refusal(self) -> StoreError:
+        if self._reason is StoreFull:
+            return StoreFull("no space left for the log: facts of the chain wait for it; free some space")
+        return StoreAway("the database server cannot be reached: facts of the chain wait for it; try again shortly")
+
     def _hold(self, job: Sequence[Envelope]) -> int:
         with self._turn:
             if len(self._held) + len(job) > HELD_EVENTS:
-                raise StoreFull(f"no space left for the log, and {len(self._held)} events wait in memory already")
+                raise self._reason(f"the log cannot be written, and {len(self._held)} events wait in memory already")
             self._is_closing = True  # from here on no client begins to write …
             try:
                 self._turn.wait_for(lambda: self._clients == 0)  # … and those that have begun know their ids

@@ -43,6 +43,11 @@ class StreamVersions:
             for stream in streams:
                 self._known.pop(stream, None)
 
+    def clear(self) -> None:
+        """Nobody knows what was written last."""
+        with self._lock:
+            self._known.clear()
+
     def _keep(self, stream: str, version: int) -> None:
         self._known[stream] = max(version, self._known.get(stream, 0))
         if len(self._known) > CAPACITY:

@@ -32,11 +32,11 @@ class LogWriter(LogReader):
         meta: LogMeta,
         *,
         failpoint: Failpoint,
-        on_idle: Callable[[], None],
+        on_idle: Callable[[], bool],
         observe: Observe = ignore_observation,
         damaged: frozenset[str] = frozenset(),
     ) -> None:
-        """`damaged` streams have changed events: nothing is appended to them. `on_idle` runs in quiet moments."""
+        """`damaged` streams have changed events: nothing is appended to them. `on_idle`: see `GroupCommit`."""
         super().__init__(log, meta, observe)
         self.damaged = damaged
         self._failpoint = failpoint
@@ -54,6 +54,10 @@ class LogWriter(LogReader):
     def writing_for(self) -> float:
         """Seconds since the present commit began; a minute means that the disk hangs."""
         return self._writer.writing_for()
+
+    def away_for(self) -> float:
+        """Seconds since the database server could last be reached; 0 while it can, and for a log in a file."""
+        return self._writer.away_for()
 
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
         """Store all envelopes or none; returns the last notification id once they are durable."""
