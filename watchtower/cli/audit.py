@@ -8,7 +8,7 @@ from watchtower.cli.output import LazyGroup
 
 
 class _Verbs(LazyGroup):
-    package, verbs = "watchtower.cli.audit_", ()
+    package, verbs = "watchtower.cli.audit_", ("export",)
 
 
 @click.group("audit", cls=_Verbs)
