@@ -154,6 +154,7 @@ class Soak:
         self._stock_up()
 
     def _breach(self) -> None:
+        self.stage.nodes.network.rpc("lockunspent", True)  # coins of transactions that were refused or undone
         mischief.ACTS[self._random.choice(BREACHES)](self.stage, self._random)
 
     def _fault(self) -> None:
