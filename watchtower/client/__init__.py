@@ -8,6 +8,7 @@
 a party hands out. Everything that is raised is a `StateChannelError`, or a refusal of `domain.errors`.
 """
 
+from domain.as_of import AsOf
 from domain.contract.conditions import Condition
 from domain.status import ChannelStatus
 from watchtower.client.bitcoind_wallet import BitcoindWallet
@@ -34,6 +35,7 @@ from watchtower.client.news import HtlcAdded, HtlcRemoved, PreimageShown
 from watchtower.client.open_client import open_client
 from watchtower.client.opening import Terms
 from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.past import LogPoint, OpenBreach, TowerPast, at_time
 from watchtower.client.peer_errors import PeerError
 from watchtower.client.peers import Closer, Peer
 from watchtower.client.preimages import ChannelPreimages, KnownPreimage, PreimageResult
@@ -55,6 +57,7 @@ from watchtower.client.types import (
 from watchtower.client.wallet import FundingWallet, WalletError
 
 __all__ = [
+    "AsOf",
     "BitcoindWallet",
     "ChallengeResult",
     "Change",
@@ -77,7 +80,9 @@ __all__ = [
     "HtlcRemoved",
     "InProcessPeer",
     "KnownPreimage",
+    "LogPoint",
     "NewHtlc",
+    "OpenBreach",
     "PartyAuth",
     "PartyHome",
     "PartySettings",
@@ -99,6 +104,7 @@ __all__ = [
     "StateUpdate",
     "SyncStateChannelClient",
     "Terms",
+    "TowerPast",
     "TowerProblem",
     "TransactionFinding",
     "UpdateResult",
@@ -106,6 +112,7 @@ __all__ = [
     "VerificationResult",
     "WalletError",
     "agree",
+    "at_time",
     "create_home",
     "never_lose",
     "open_client",

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from domain.status import ChannelStatus
+from watchtower.client.past import LogPoint
 
 Side = Literal["A", "B"]
 
@@ -51,7 +52,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     """Result of `get_channel_state`: the newest complete state at the tower, and what the own party has begun.
 
     `header` are the 320 bytes that both parties signed; `final_sequence` below `sequence` means that the counterparty
-    has not revoked the state before yet.
+    has not revoked the state before yet. In an answer about the past `as_of` is its point, and nothing is pending.
     """
 
     channel_id: str
@@ -72,6 +73,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     signatures: StateSignaturePair
     own_point: str
     pending: PendingState | None = None
+    as_of: LogPoint | None = None
 
 
 class ChallengeResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from domain.as_of import AsOf
 from domain.contract.commitment import build_commitment
 from domain.contract.params import ChannelParams
 from domain.contract.proofs import HEAD_SIZE, ProofContext, ProofHead, evidence_of, verify_proof
@@ -31,6 +32,7 @@ from watchtower.client.errors import NotConnected
 from watchtower.client.exchange import close as close_in_process
 from watchtower.client.ids import channel_id_of
 from watchtower.client.party import ChannelParty
+from watchtower.client.past import parameters
 from watchtower.client.peers import Closer
 from watchtower.client.session import TowerSession, is_replayed, read
 from watchtower.wire.disputes import (
@@ -68,11 +70,16 @@ class DisputeCalls(TowerSession):
 
     closer: Closer | None = None
 
-    async def get_channel_state(self, channel_id: str) -> ChannelState:
-        """The newest complete state with everything that both parties signed; `ChannelNotFound`."""
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/state")
+    async def get_channel_state(self, channel_id: str, as_of: AsOf | None = None) -> ChannelState:
+        """The newest complete state with everything that both parties signed; `ChannelNotFound`.
+
+        `as_of`: the one that was the newest at that point of the tower's log; `PointNotFound`.
+        """
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/state", query=parameters(as_of))
         state = read(raw, ChannelState)
-        return state if self.party is None else msgspec.structs.replace(state, pending=_pending(self.party, state))
+        if self.party is None or as_of is not None:
+            return state
+        return msgspec.structs.replace(state, pending=_pending(self.party, state))
 
     async def challenge_state(self, channel_id: str, sequence: int, proof: str) -> ChallengeResult:
         """Show a proof (PNS1, hexadecimal) that the published state `sequence` was revoked.

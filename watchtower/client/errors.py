@@ -12,6 +12,7 @@ StateChannelError
 ├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
 ├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused, ApplicationDeclined
 ├── Forbidden, TooManyRequests, TowerFull
+├── PointNotFound, PastIsTooLong
 └── TowerUnavailable    503 and 507: nothing was stored, try again
 """
 
@@ -137,6 +138,14 @@ class TowerFull(TowerProblem):
     """The tower watches as much as it wants to; use another one, or ask its operator."""
 
 
+class PointNotFound(TowerProblem):
+    """The tower's log has no such position, or followed no such block."""
+
+
+class PastIsTooLong(TowerProblem):
+    """Too much has happened since that point for an answer over the API; the tower's operator can ask its log."""
+
+
 class TowerUnavailable(TowerProblem):
     """The tower cannot take the request now; nothing was stored, try again."""
 
@@ -163,6 +172,8 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "forbidden": Forbidden,
     "rate-limited": TooManyRequests,
     "tower-full": TowerFull,
+    "unknown-point": PointNotFound,
+    "past-too-long": PastIsTooLong,
     "keystore-conflict": AlreadyRegistered,
 }
 

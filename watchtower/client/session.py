@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 import httpx
 import msgspec
 
+from domain.as_of import AsOf
 from domain.chain import GENESIS_DISPLAY
 from domain.contract.header import VERSION as PROTOCOL_VERSION
 from domain.contract.params import profile_for
@@ -23,6 +24,7 @@ from watchtower.client.errors import (
 )
 from watchtower.client.following import follow
 from watchtower.client.party import ChannelParty
+from watchtower.client.past import parameters
 from watchtower.client.types import ProtocolState
 from watchtower.wire.api import Problem
 from watchtower.wire.events import EventBody
@@ -108,10 +110,16 @@ class TowerSession:
         if http is not None:
             await http.aclose()
 
-    async def get_state(self) -> ProtocolState:
-        """The tower's own state."""
-        raw, _ = await self._call("GET", "/v1/info")
+    async def get_state(self, as_of: AsOf | None = None) -> ProtocolState:
+        """The tower's own state.
+
+        `as_of`: what its log said at that point, for operators; `PointNotFound`, or `PastIsTooLong` for a point that
+        only `watchtower audit` can answer about.
+        """
+        raw, _ = await self._call("GET", "/v1/info", query=parameters(as_of))
         state = read(raw, ProtocolState)
+        if as_of is not None:
+            return state
         if self.party is not None and state.height is not None and state.network == self.config.network:
             self.party.note_height(state.height)
         return state

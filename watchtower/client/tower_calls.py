@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from domain.as_of import AsOf
 from domain.status import ChannelStatus
 from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ConfigurationError, SequenceConflict
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
+from watchtower.client.past import LogPoint, parameters
 from watchtower.client.preimages import PreimageCalls
 from watchtower.client.session import is_replayed, read
 from watchtower.client.types import ChannelInfo, ChannelResult, FundingStatus, UpdateResult
 from watchtower.client.uploads import body_sha256
 from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntry, UpdateRequest
 from watchtower.wire.events import EventBody
+from watchtower.wire.restores import ConfirmationRequest
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -47,9 +50,16 @@ class TowerCalls(PreimageCalls):
         raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
         return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
 
-    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
-        """A channel by id or unambiguous prefix; `ChannelNotFound`."""
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}")
+    async def confirm_holdings(self, channel_id: str, confirmation: ConfirmationRequest) -> None:
+        """Tell a restored tower that it lacks nothing of a channel; `SequenceConflict` if it does."""
+        await self._call("POST", f"/v1/channels/{channel_id}/confirmations", confirmation)
+
+    async def get_channel_info(self, channel_id: str, as_of: AsOf | None = None) -> ChannelInfo:
+        """A channel by id or unambiguous prefix; `ChannelNotFound`.
+
+        `as_of`: as it was known at that point of the tower's log; `PointNotFound`.
+        """
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}", query=parameters(as_of))
         return read(raw, ChannelInfo)
 
     async def get_funding_status(self, channel_id: str) -> FundingStatus:
@@ -67,27 +77,29 @@ class TowerCalls(PreimageCalls):
         raw, _ = await self._call("GET", "/v1/liquidity")
         return read(raw, TotalLiquidityBody)
 
-    async def list_channels(self, status: str | None = None) -> list[ChannelInfo]:
-        """All channels of the tower."""
+    async def list_channels(self, status: str | None = None, as_of: AsOf | None = None) -> list[ChannelInfo]:
+        """All channels of the tower; with `as_of` those that it had at that point of its log, for operators."""
         found: list[ChannelInfo] = []
         after: str | None = None
         while True:
             query = {name: value for name, value in (("after", after), ("status", status)) if value is not None}
-            raw, _ = await self._call("GET", "/v1/channels", query=query)
+            raw, _ = await self._call("GET", "/v1/channels", query=query | parameters(as_of))
             page = read(raw, _Page)
+            as_of = _same_point(page.as_of, as_of)
             found += page.channels
             if page.next is None:
                 return found
             after = page.next
 
-    async def get_timeline(self, channel_id: str) -> list[TimelineEntry]:
-        """The history of a channel, oldest first."""
+    async def get_timeline(self, channel_id: str, as_of: AsOf | None = None) -> list[TimelineEntry]:
+        """The history of a channel, oldest first; with `as_of` up to that point of the tower's log."""
         found: list[TimelineEntry] = []
         after = 0
         while True:
-            query = {"after": str(after)}
+            query = {"after": str(after), **parameters(as_of)}
             raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/timeline", query=query)
             page = read(raw, _History)
+            as_of = _same_point(page.as_of, as_of)
             found += page.entries
             if page.next is None:
                 return found
@@ -140,7 +152,8 @@ class TowerCalls(PreimageCalls):
         """
         known = self._delivered.get(channel_id)
         if known is not None and funding_tx is None:
-            with contextlib.suppress(SequenceConflict):  # the tower stands elsewhere: look before more is sent
+            # The tower stands elsewhere, or lost the channel with its newest events: look before more is sent.
+            with contextlib.suppress(SequenceConflict, ChannelNotFound):
                 result = await self._deliver_news(channel_id, known)
                 if result is not None:
                     return result
@@ -214,11 +227,18 @@ class TowerCalls(PreimageCalls):
 class _Page(msgspec.Struct):
     channels: list[ChannelInfo]
     next: str | None
+    as_of: LogPoint | None = None
 
 
 class _History(msgspec.Struct):
     entries: list[TimelineEntry]
     next: int | None
+    as_of: LogPoint | None = None
+
+
+def _same_point(found: LogPoint | None, asked: AsOf | None) -> AsOf | None:
+    """What to ask the following pages for: a height can mean another block by then, a position cannot."""
+    return asked if found is None else AsOf(position=found.position)
 
 
 async def _ring(events: AsyncIterator[EventBody], bell: asyncio.Event) -> None:

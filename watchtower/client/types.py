@@ -15,6 +15,7 @@ from domain.contract.conditions import Condition
 from domain.status import ChannelStatus
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.liquidity import ChannelLiquidity
+from watchtower.client.past import LogPoint, TowerPast
 from watchtower.wire.api import UpdateRequest
 
 TAPROOT = "taproot"
@@ -62,7 +63,10 @@ class StateUpdate(msgspec.Struct, frozen=True):
 
 
 class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel as the tower knows it. `final_sequence` is the highest state that cannot be undone (U4)."""
+    """A channel as the tower knows it. `final_sequence` is the highest state that cannot be undone (U4).
+
+    `as_of` is the point of the tower's log that was asked for, None for the present.
+    """
 
     channel_id: str
     status: ChannelStatus
@@ -80,6 +84,7 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     liquidity: ChannelLiquidity | None = None
     claims: tuple[ClaimInfo, ...] = ()
+    as_of: LogPoint | None = None
 
 
 class ChannelResult(msgspec.Struct, frozen=True):
@@ -109,10 +114,32 @@ class UpdateResult(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
+class LogState(msgspec.Struct, frozen=True, kw_only=True):
+    """Which log the tower keeps (32 hexadecimal digits), its epoch, and how many events it holds."""
+
+    log_id: str
+    epoch: int
+    position: int
+
+
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """The tower's log is an older copy: it lacks what came behind `since`, up to `high_water`.
+
+    Until `accepted` its operator has not decided, and no receipts are signed; states are stored all the same.
+    """
+
+    since: int
+    high_water: int
+    channels: int
+    accepted: bool
+
+
 class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
     """Result of `get_state`: the tower itself. `lag` in blocks behind its node.
 
-    `profiles` are those of new channels: 0 with Taproot, 1 without. `tower_id` is its x-only key.
+    `profiles` are those of new channels: 0 with Taproot, 1 without. `tower_id` is its x-only key. With `as_of`, height,
+    tip, channels and capacity are those of then, `past` says more, and `phase` is "past": what the process was doing
+    is not in its log.
     """
 
     version: str
@@ -131,6 +158,9 @@ class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[int, ...]
     reasons: tuple[str, ...] = ()
     connected: bool = True
+    log: LogState | None = None
+    behind_receipts: Behind | None = None
+    past: TowerPast | None = None
 
 
 class FundingStatus(msgspec.Struct, frozen=True, kw_only=True):

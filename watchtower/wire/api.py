@@ -151,7 +151,7 @@ class ChannelBody(msgspec.Struct, frozen=True, kw_only=True):
     as_of: PointBody | None = None
 
 
-class ChannelPage(msgspec.Struct, frozen=True, kw_only=True):
+class ChannelPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`GET /v1/channels`. `next` is the `after` of the following page, or null."""
 
     channels: tuple[ChannelBody, ...]
@@ -219,7 +219,7 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
+class TimelinePage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`GET /v1/channels/{id}/timeline`."""
 
     channel_id: Hex32
