@@ -52,6 +52,7 @@ from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
 from watchtower.ports import ChainInfo, Failpoint, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
+from watchtower.receipts import Epochs, ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.sealing import HeadSealer
@@ -375,6 +376,7 @@ class Parts:
             outbox=self.outbox,
             failpoint=self._failpoint,
             rollbacks=self.heads,
+            receipts=self._sign_receipts(),
         )
         services = bind(
             context,
@@ -388,6 +390,16 @@ class Parts:
             gate=self.gate,
             limits=limits(self.settings),
             observe=observe,
+        )
+
+    def _sign_receipts(self) -> ReceiptSigner:
+        return ReceiptSigner(
+            self.tower_key,
+            self.store.meta.log_id,
+            self.store,
+            epoch_at=Epochs(self.store, self.continuity.epoch),
+            may_sign=self.continuity.may_sign,
+            signed=lambda: self.metrics.count("receipts_signed_total"),
         )
 
     def _build_gate(self) -> Gate:

@@ -23,10 +23,12 @@ PASS_COMMITS = (
     "audit_commit",
 )
 CLIENT_COMMITS = ("register_commit", "state_commit")
+RECEIPT_POINTS = ("receipt_sign", "receipt_send")
+"""Points behind the commit of an upload: whoever fails there has stored everything and told nobody."""
 VIEW_POINTS = ("projection_apply", "projection_position", "migration_step")
 STOP_POINTS = ("shutdown_drain",)
 
-NAMES = (*NODE_POINTS, *PASS_COMMITS, *CLIENT_COMMITS, *VIEW_POINTS, *STOP_POINTS)
+NAMES = (*NODE_POINTS, *PASS_COMMITS, *CLIENT_COMMITS, *RECEIPT_POINTS, *VIEW_POINTS, *STOP_POINTS)
 """Every name; each is passed as `name:before` and `name:after`."""
 
 

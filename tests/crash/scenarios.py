@@ -103,7 +103,7 @@ SCENARIOS: dict[Scenario, set[str]] = {
     confirmed_breach: _BREACH | {"bump_commit", "audit_query", "resolve_commit"},
     swapped_in_the_mempool: _BREACH,
     reorg_over_breach_and_penalty: _BLOCKS | _ANSWER | {"breach_commit", "disconnect", "package"},
-    state_upload: _BREACH | {"register_commit", "state_commit"},
+    state_upload: _BREACH | {"register_commit", "state_commit", "receipt_sign", "receipt_send"},
     catch_up: _BREACH | {"audit_query", "migration_step"},
     missed_by_the_scanner: _BREACH | {"audit_query", "audit_commit", "bump_commit"},
 }

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from domain.contract.receipts import SignedReceipt
 from domain.units import Side
 from tests.crash.points import Kind, Mistake, Point, PowerCut, losing
 from tests.regtest.world import SWEEP, World
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair, open_pair
+from tests.support.towers import TOWER_KEY
 from watchtower.channels.accept_state import accept_state
+from watchtower.channels.receipts import reissue
 from watchtower.channels.register import register
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.ports import NodeError, StoreError
+from watchtower.wire.receipts import SignedReceiptBody
+
+Answer = TypeVar("Answer")
 
 GONE = (PowerCut, Mistake)
 """What ends the process; a supervisor starts it again."""
@@ -31,6 +38,7 @@ class Stage:
         self.world = World(node, directory, failpoint=self.point, views_failpoint=self.point)
         self._keep_answers_losable()
         self.watched: list[Watched] = []
+        self.receipts: list[tuple[Pair, str, SignedReceipt]] = []
         self.node = node
 
     def arm(self) -> None:
@@ -82,23 +90,22 @@ class Stage:
         self.stop()
         self.wake()
 
-    def ask(self, request: Callable[[], object]) -> None:
+    def ask(self, request: Callable[[], Answer]) -> Answer:
         """A client repeats its request, byte for byte, until it is answered."""
         for _ in range(3):
             try:
-                request()
+                return request()
             except GONE:
                 self.restart()
             except StoreError:
                 continue
-            else:
-                return
         raise AssertionError("the client never got an answer")
 
     def register(self) -> Pair:
         """A new channel; the registration is repeated until it is answered, then funded and confirmed."""
         pair = open_pair(self.world.fund, names=("carol", "dave"), challenge_period=24)
-        self.ask(lambda: register(self.world.context, pair.registration(Side.B)))
+        told = self.ask(lambda: register(self.world.context, pair.registration(Side.B)))
+        self._keep(pair, "registration", told.channel.receipt)
         self.node.send_raw(pair.funding.raw)
         self.node.mine(1)
         self.look()
@@ -109,7 +116,8 @@ class Stage:
         """The next state of the channel that was registered last, repeated until it is answered."""
         sequence = pair.update()
         world = self.world
-        self.ask(lambda: accept_state(world.context, world.stream(pair), pair.update_request(Side.B, sequence)))
+        told = self.ask(lambda: accept_state(world.context, world.stream(pair), pair.update_request(Side.B, sequence)))
+        self._keep(pair, str(sequence), told.answer.receipt)
         self.watched[-1] = msgspec.structs.replace(self.watched[-1], acknowledged=sequence)
 
     def check(self) -> None:
@@ -119,6 +127,13 @@ class Stage:
         self.stop()
         self.world.wake()
         assert_tower_healthy(self.node, self.world.directory, self.watched)
+        for pair, number, receipt in self.receipts:
+            assert receipt == reissue(self.world.context, self.world.stream(pair), number), "another receipt"
+
+    def _keep(self, pair: Pair, number: str, told: SignedReceiptBody | None) -> None:
+        assert told is not None, "no receipt"
+        told.signed().verified(TOWER_KEY.tower_id)
+        self.receipts.append((pair, number, told.signed()))
 
     def close(self) -> None:
         """End of the story."""

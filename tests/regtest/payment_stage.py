@@ -29,6 +29,7 @@ from tests.regtest.world import World
 from tests.support.cheater import unsafe_commitment
 from tests.support.hops import POLICY, End, Row
 from tests.support.parties import seed_of
+from tests.support.towers import TOWER_KEY
 from watchtower.access import AccessFile
 from watchtower.channels.register import register
 from watchtower.client.client import StateChannelClient
@@ -163,7 +164,7 @@ class Play:
 
 def _app(world: World, directory: Path) -> httpx.ASGITransport:
     """The tower's API in this process."""
-    tower_id = sha256(b"tower of bob").digest()
+    tower_id = TOWER_KEY.tower_id
 
     def standing() -> Standing:
         cursor = world.tower.follower.cursor

@@ -20,6 +20,7 @@ from domain.units import Side
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from tests.support.parties import Pair, make_party, open_pair, settings_of
+from tests.support.towers import TOWER_KEY
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.register import register
@@ -31,6 +32,7 @@ from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Node
+from watchtower.receipts import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
@@ -134,6 +136,7 @@ class World:
             tip_height=lambda: self.tower.follower.cursor.height,
             outbox=self.outbox,
             failpoint=self._failpoint,
+            receipts=ReceiptSigner(TOWER_KEY, self.store.meta.log_id, self.store),
         )
 
     # ── the tower ─────────────────────────────────────────────────────────────────────────────────────────

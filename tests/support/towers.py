@@ -26,7 +26,7 @@ from projections.catalog import PROJECTIONS
 from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
 from tests.fakes.keystore import MemoryKeystore
-from tests.fakes.store import MemoryEventStore
+from tests.fakes.store import LOG_ID, MemoryEventStore
 from tests.support.clocks import FixedClock
 from tests.support.parties import Pair
 from watchtower.access import AccessFile
@@ -37,11 +37,14 @@ from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Services, Standing, bind
 from watchtower.ports import Answer, NodeUnavailable, Utxo
+from watchtower.receipts import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.views import SqliteRows, new_views_file
+from watchtower.tower_key import TowerKey
 
 TOKEN = "wt_test"
-TOWER_ID = sha256(b"tower").digest()
+TOWER_KEY = TowerKey(sha256(b"tower").digest())
+TOWER_ID = TOWER_KEY.tower_id
 TIP = 200
 
 
@@ -129,6 +132,7 @@ class Bench:
         self.rows: SqliteRows = new_views_file(directory / "views.db", bytes(16), PROJECTIONS)
         self.projector = Projector(self.store, self.rows, PROJECTIONS)
         self.announced: list[str] = []
+        self.may_sign = True
         self.standing = Standing(operational=True, watching=True, phase="watching", height=TIP, tip_hash=bytes(32))
         policy = ChannelPolicy(ParamsPolicy(chain_hash("regtest")), confirmations, warn_below_challenge_period=144)
         self.context = Context(
@@ -143,6 +147,7 @@ class Bench:
             announce=self._announced,
             may_register=lambda key: self.access.allows(key),
             applications=Applications() if applications is None else applications,
+            receipts=ReceiptSigner(TOWER_KEY, LOG_ID, self.store, may_sign=lambda: self.may_sign),
         )
         self.access = AccessFile(directory / "access.json")
         self.gate = Gate(

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from domain.contract.receipts import SignedReceipt
 from domain.contract.scripts import p2tr
 from domain.events import AlertKind, AlertRaised, EquivocationFound
 from domain.transaction import Transaction, TxIn, TxOut
@@ -80,14 +81,16 @@ async def test_register_update_revoke_and_ask(tower: Bench, http: httpx.AsyncCli
     created = await post(http, "/v1/channels", pair.registration(Side.B))
     assert created.status_code == 201
     assert created.json()["status"] == "PROPOSED"
-    assert (await http.get(f"/v1/channels/{name}")).json() == created.json()
+    assert (await http.get(f"/v1/channels/{name}")).json() == created.json() | {"receipt": None}
     tower.confirm(pair)
     pair.updates(3)
 
     for sequence in (1, 2, 3):
         stored = await post(http, f"/v1/channels/{name}/states", pair.update_request(Side.B, sequence))
         assert stored.status_code == 200
-        assert stored.json() == {
+        answer = stored.json()
+        assert SignedReceipt(*map(bytes.fromhex, answer.pop("receipt").values())).verified(TOWER_ID).seq == sequence
+        assert answer == {
             "channel_id": name,
             "sequence": sequence,
             "state_hash": pair.state(sequence).content.state_hash.hex(),

@@ -159,6 +159,7 @@ CATALOG: tuple[Metric, ...] = (
     _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
     _row("watched_outpoints", "gauge", "Outpoints in the in-memory watch index."),
     _row("protected_sats", "gauge", "Capacities of channels that are active, frozen, coop_closing or unilateral."),
+    _row("receipts_signed_total", "counter", "Receipts signed, those of repeated uploads included."),
     _row(
         "state_updates_total",
         "counter",

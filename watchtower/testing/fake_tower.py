@@ -26,11 +26,13 @@ from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
 from watchtower.keystore import FileKeystore
 from watchtower.ports import Node
+from watchtower.receipts import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.views import new_views_file
 from watchtower.system import SystemClock
 from watchtower.testing.fake_node import FakeNode
+from watchtower.tower_key import TowerKey
 
 TOKEN = "wt_fake"  # noqa: S105 - opens nothing
 TIP = 200
@@ -41,7 +43,8 @@ class FakeTower:
 
     def __init__(self, network: str = "regtest", *, taproot_enabled: bool = True) -> None:
         self.node = FakeNode()
-        self.tower_id = sha256(secrets.token_bytes(32)).digest()
+        self._key = TowerKey(secrets.token_bytes(32))
+        self.tower_id = self._key.tower_id
         self._network = network
         self._profile = profile_for(taproot_enabled)
         self._mutex = Lock()
@@ -104,6 +107,7 @@ class FakeTower:
             policy=ChannelPolicy(ParamsPolicy(genesis, profile=self._profile), 1),
             tip_height=lambda: TIP,
             announce=self._announce,
+            receipts=ReceiptSigner(self._key, log_id, store),
         )
         standing = Standing(operational=True, watching=True, phase="watching", height=TIP, tip_hash=bytes(32))
         self._services = bind(
