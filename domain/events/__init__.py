@@ -43,7 +43,7 @@ from domain.events.funding import (
     FundingDisconnected,
     FundingDoubleSpent,
 )
-from domain.events.log import HeadSealed, HoldingsConfirmed, ReceiptsCovered, StoreRestored
+from domain.events.log import HeadSealed, HoldingsConfirmed, ReceiptsCovered, SegmentClosed, StoreRestored
 from domain.events.payment import InvoiceMade, LegOffered, PaymentEnded, PaymentPlanned
 from domain.events.settlement import (
     AlertCleared,
@@ -160,6 +160,7 @@ EVENT_TYPES: tuple[type[Payload], ...] = (
     SoftwareDeployed,
     HeadSealed,
     StoreRestored,
+    SegmentClosed,
     ReceiptsCovered,
     HoldingsConfirmed,
 )
@@ -265,6 +266,7 @@ __all__ = [
     "ReportedBy",
     "RescueSigned",
     "ResolvedAs",
+    "SegmentClosed",
     "SettleBroadcast",
     "SettleConfirmed",
     "SettleDisconnected",

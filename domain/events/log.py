@@ -40,6 +40,15 @@ class StoreRestored(Payload, frozen=True, kw_only=True, array_like=True):
     source: Annotated[str, Meta(max_length=120)]
 
 
+class SegmentClosed(Payload, frozen=True, kw_only=True, array_like=True):
+    """The file number `segment` ends with this event; `head` is the chain head at `position`, right before it."""
+
+    TOPIC: ClassVar[str] = "lg08"
+    segment: Annotated[int, Meta(ge=0)]
+    position: Position
+    head: Hash32
+
+
 class ReceiptsCovered(Payload, frozen=True, kw_only=True, array_like=True):
     """What was lost before `epoch` is here again, or nobody waits for it any more; `missing` channels never came."""
 
