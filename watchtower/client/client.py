@@ -16,6 +16,7 @@ import contextlib
 
 import httpx
 
+from watchtower.client.comparing import TowerComparison
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.disputes import DisputeCalls
 from watchtower.client.errors import ConfigurationError
@@ -65,6 +66,7 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         self._active = set()
         self._delivered = {}
         self._uploading: asyncio.Task[None] | None = None
+        self._comparing: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Open the session with the tower, and reach the peers if this client serves them itself.
@@ -87,10 +89,11 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         """Bring to the tower what it lacks, and close the session; harmless if there is none."""
         if isinstance(self.peer, ServedPeer):
             await self.peer.stop()
-        uploading, self._uploading = self._uploading, None
-        if uploading is not None:
-            uploading.cancel()
-            await asyncio.gather(uploading, return_exceptions=True)
+        tasks = [task for task in (self._uploading, self._comparing) if task is not None]
+        self._uploading = self._comparing = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._http is not None and self.finality is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.timeout_seconds):
@@ -107,3 +110,12 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
             await self.peer.start(finality)
         elif self._uploading is None:
             self._uploading = asyncio.create_task(finality.run(), name="uploads")
+        if self._comparing is None:
+            comparison = TowerComparison(self, party, self._bring_again)
+            self._comparing = asyncio.create_task(comparison.run(), name="compare the tower")
+
+    async def _bring_again(self, channel_id: bytes) -> None:
+        """Synchronize from what the tower says, not from what this session remembers of it."""
+        self._delivered.pop(channel_id, None)
+        if self.finality is not None:
+            await self.finality.bring(channel_id)

@@ -63,6 +63,10 @@ class Finality:
         if self._lacking.get(channel_id, 0) > self._max_unacked or not self._max_unacked:
             await self._bring(channel_id)
 
+    async def bring(self, channel_id: bytes) -> None:
+        """Bring a channel to the tower now, whatever it holds; raises what the tower's client raises."""
+        await self._bring(channel_id)
+
     async def flush(self) -> None:
         """Try once more to bring every channel to the tower; failures are logged."""
         for channel_id in tuple(self._behind):

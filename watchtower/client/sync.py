@@ -128,6 +128,7 @@ class SyncStateChannelClient:
     create_channel = _twin(StateChannelClient.create_channel)
     abandon_channel = _twin(StateChannelClient.abandon_channel)
     register_channel = _twin(StateChannelClient.register_channel)
+    confirm_holdings = _twin(StateChannelClient.confirm_holdings)
     synchronize = _twin(StateChannelClient.synchronize)
 
     update_state = _twin(StateChannelClient.update_state)

@@ -81,6 +81,8 @@ PARTY_EVENTS: dict[str, tuple[str, ...]] = {
     "peer_refused": ("peer", "address"),
     "peer_unreachable": ("peer", "reason"),
     "tower_behind": ("channel", "reason"),
+    "tower_compared": ("channel", "epoch"),
+    "tower_not_compared": ("reason",),
     "tower_unreachable": ("reason",),
 }
 """Of a party, which lives in an application's process: through the standard library, as `name field=value …`."""

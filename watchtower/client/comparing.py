@@ -1,0 +1,139 @@
+"""After a restore of the own tower: notice it, bring the tower what it lacks, and tell it when nothing is missing.
+
+A tower goes on from an older copy of its log when a disk is lost. It says so (`behind_receipts`), its epoch grows, or
+its log is shorter than it was. Then every channel is compared with the party's own log, without a call of anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from domain.errors import DomainError
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, StateChannelError
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
+from watchtower.client.types import ChannelInfo, LogState, ProtocolState
+from watchtower.wire.restores import ConfirmationRequest
+
+LOOK_SECONDS = 60.0
+"""Pause between two looks at the tower."""
+
+RETRY_SECONDS = 5.0
+"""The same after a failure: a tower that was away may come back with another log."""
+
+_log = logging.getLogger(__name__)
+
+
+class Tower(Protocol):
+    """The calls of the client that are needed."""
+
+    async def get_state(self) -> ProtocolState:
+        """The tower itself."""
+        ...
+
+    async def get_channel_info(self, channel_id: str) -> ChannelInfo:
+        """A channel."""
+        ...
+
+    async def confirm_holdings(self, channel_id: str, confirmation: ConfirmationRequest) -> None:
+        """The tower lacks nothing of a channel."""
+        ...
+
+
+class TowerComparison:
+    """Looks at the own tower now and then. For one event loop; `bring` synchronizes a channel from the beginning."""
+
+    def __init__(self, tower: Tower, party: ChannelParty, bring: Callable[[bytes], Awaitable[object]]) -> None:
+        self._tower, self._party, self._bring = tower, party, bring
+        self._seen: LogState | None = None
+        self._left: set[bytes] = set()
+        self._confirmed: tuple[int, set[bytes]] = (-1, set())
+
+    async def run(self) -> None:
+        """Look until cancelled; failures are logged and tried again."""
+        while True:
+            pause = LOOK_SECONDS
+            try:
+                await self.look()
+            except (StateChannelError, DomainError) as error:
+                _log.warning("tower_not_compared reason=%s", error)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def look(self) -> None:
+        """Ask the tower once, and compare what has to be compared.
+
+        Raises what the last channel that failed has raised; the others are done, and that one comes again.
+        """
+        state = await self._tower.get_state()
+        held = [channel for channel in self._party.channels() if channel.acknowledged]
+        if self._seen is None:
+            self._left.update([channel.channel_id for channel in held if await self._is_behind(channel)])
+        if self._is_suspect(state):
+            self._left.update(channel.channel_id for channel in held if not self._is_done(state, channel.channel_id))
+        self._seen = state.log
+        failure: StateChannelError | DomainError | None = None
+        for channel_id in sorted(self._left):
+            try:
+                await self._compare(channel_id, state)
+            except (StateChannelError, DomainError) as error:
+                failure = error
+            else:
+                self._left.discard(channel_id)
+        if failure is not None:
+            raise failure
+
+    def _is_suspect(self, state: ProtocolState) -> bool:
+        """Whether the log is not certainly the one of the last look."""
+        now, before = state.log, self._seen
+        if state.behind_receipts is not None:
+            return True
+        if now is None or before is None:
+            return False
+        return (now.log_id, now.epoch) != (before.log_id, before.epoch) or now.position < before.position
+
+    async def _is_behind(self, channel: PartyChannel) -> bool:
+        """Whether the tower has less than it once acknowledged."""
+        held = max(sequence for _, sequence in channel.acknowledged)
+        try:
+            info = await self._tower.get_channel_info(channel.channel_id.hex())
+        except ChannelNotFound:
+            return True
+        return info.current_sequence < held
+
+    async def _compare(self, channel_id: bytes, state: ProtocolState) -> None:
+        with contextlib.suppress(ChannelIsClosed):  # what it still takes of a channel that closes was delivered
+            await self._bring(channel_id)
+        behind, log = state.behind_receipts, state.log
+        if behind is None or log is None or not behind.accepted or self._has_confirmed(log.epoch, channel_id):
+            return
+        info = await self._tower.get_channel_info(channel_id.hex())
+        channel = self._party.channel(channel_id)
+        await self._tower.confirm_holdings(channel_id.hex(), _confirmation(channel, info, log.epoch))
+        self._confirmed[1].add(channel_id)
+        _log.info("tower_compared channel=%s epoch=%d", channel_id.hex()[:16], log.epoch)
+
+    def _is_done(self, state: ProtocolState, channel_id: bytes) -> bool:
+        return state.log is not None and self._has_confirmed(state.log.epoch, channel_id)
+
+    def _has_confirmed(self, epoch: int, channel_id: bytes) -> bool:
+        if self._confirmed[0] != epoch:
+            self._confirmed = (epoch, set())
+        return channel_id in self._confirmed[1]
+
+
+def _confirmation(channel: PartyChannel, info: ChannelInfo, epoch: int) -> ConfirmationRequest:
+    """All that this party has; of a channel that closes, all that the tower still takes."""
+    sequence, revoked, released = channel.sequence, channel.peer_revoked, channel.own_released
+    if channel.is_closing:
+        sequence, revoked, released = min(sequence, info.current_sequence), min(revoked, info.highest_revoked), -1
+    return ConfirmationRequest(
+        epoch=epoch,
+        sequence=sequence,
+        highest_revoked=min(revoked, sequence - 1),
+        own_released=min(released, sequence - 1),
+    )
