@@ -27,7 +27,7 @@ def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> tuple[LogMet
         with datastore.raw(commit=True) as writer:
             meta = read_meta(writer)
             _check_settings(writer)
-            _check_objects(writer)
+            _check_objects(writer, meta.schema)
         with datastore.raw() as reader:
             _check_settings(reader)
             _check_reader_cannot_write(reader)
@@ -51,13 +51,16 @@ def read_meta(connection: sqlite3.Connection) -> LogMeta:
         raise StoreCheckFailed("application_id", f"the file is not a readable database ({error})") from error
     if application != schema.APPLICATION_ID:
         raise StoreCheckFailed("application_id", "the file is a database, but not an event log")
-    if number != schema.SCHEMA:
-        raise StoreCheckFailed("schema", f"this program knows schema {schema.SCHEMA}, the log has {number}")
+    if number not in schema.KNOWN:
+        known = ", ".join(map(str, schema.KNOWN))
+        raise StoreCheckFailed("schema", f"this program knows the schemas {known}, the log has {number}")
     row = connection.execute(
         "SELECT log_id, origin, segment, first_leaf, first_id, prev_head, stream_key, schema FROM log_meta"
     ).fetchone()
     if row is None:
         raise StoreCheckFailed("log_meta", "the log does not say which log it is")
+    if row[-1] != number:
+        raise StoreCheckFailed("schema", f"the log says schema {row[-1]}, its file {number}")
     return LogMeta(*row)
 
 
@@ -75,8 +78,8 @@ def _check_settings(connection: sqlite3.Connection) -> None:
             raise StoreCheckFailed(name, f"expected {value}, found {found}")
 
 
-def _check_objects(connection: sqlite3.Connection) -> None:
-    expected, found = schema.expected_objects(), schema.stored_objects(connection)
+def _check_objects(connection: sqlite3.Connection, number: int) -> None:
+    expected, found = schema.expected_objects(number), schema.stored_objects(connection)
     differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
     if differing:
         raise StoreCheckFailed("triggers", f"tables or triggers differ from the shipped ones: {', '.join(differing)}")
@@ -92,14 +95,15 @@ def _check_reader_cannot_write(connection: sqlite3.Connection) -> None:
 
 def _check_opened(connection: sqlite3.Connection, meta: LogMeta, chain_hash: bytes | None) -> None:
     row = connection.execute(
-        "SELECT topic, state FROM stored_events WHERE rowid = ? AND originator_id = ? AND originator_version = 1",
+        "SELECT topic, state FROM stored_events WHERE rowid = ? AND originator_id = ?",
         (meta.first_id, LOG_STREAM),
     ).fetchone()
     try:
         opened = decode_payload(row[0], row[1]) if row is not None else None
     except LogCorrupt:
         opened = None
-    if not isinstance(opened, LogOpened) or opened.log_id != meta.log_id or opened.origin != meta.origin:
+    named = isinstance(opened, LogOpened) and (opened.log_id, opened.origin, opened.segment, opened.prev_head)
+    if not isinstance(opened, LogOpened) or named != (meta.log_id, meta.origin, meta.segment, meta.prev_head):
         raise StoreCheckFailed("log_opened", "the first event is not LogOpened of this log")
     if chain_hash is not None and opened.chain_hash != chain_hash:
         raise StoreCheckFailed(

@@ -6,12 +6,9 @@ whole one. Opening takes the instance lock, runs the start-up checks and only th
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from pathlib import Path
 
-from domain.events import LOG_STREAM, Envelope, LogOpened, encode_payload
-from domain.log_chain import first_head, leaf, next_head
+from domain.events import LOG_STREAM, Envelope, LogOpened
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store import schema
 from watchtower.store.checks import check_log, read_meta
@@ -19,6 +16,7 @@ from watchtower.store.datastore import LogDatastore, no_failpoint
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.group_commit import Observe
+from watchtower.store.files import make_file, sync_directory
 from watchtower.store.lock import InstanceLock
 from watchtower.store.reader import ignore_observation
 from watchtower.store.recorders import LogMeta
@@ -38,10 +36,6 @@ def create_store(
     try:
         if path.exists():
             raise StoreError(f"{path} exists already; open it, or choose another data directory")
-        building = path.with_name(path.name + ".new")
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            building.with_name(building.name + suffix).unlink(missing_ok=True)
-        os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         meta = LogMeta(log_id, origin, 0, 0, 1, bytes(32), stream_key, schema.SCHEMA)
         opened = LogOpened(
             recorded_at=recorded_at,
@@ -52,48 +46,11 @@ def create_store(
             prev_head=bytes(32),
             schema=schema.SCHEMA,
         )
-        _fill(building, meta, Envelope(LOG_STREAM, 1, LogOpened.TOPIC, opened))
+        building = make_file(path, meta, Envelope(LOG_STREAM, 1, LogOpened.TOPIC, opened))
         building.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     finally:
         lock.release()
-
-
-def _fill(path: Path, meta: LogMeta, opened: Envelope) -> None:
-    state = encode_payload(opened.payload)
-    only_leaf = leaf(opened.stream, 1, opened.topic, state)
-    start = first_head(meta.origin, meta.log_id, meta.first_leaf, meta.first_id, meta.prev_head)
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {schema.SCHEMA}")
-        for statement in schema.statements():
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO log_meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (meta.log_id, meta.origin, 0, 0, 1, meta.prev_head, meta.stream_key, meta.schema),
-        )
-        connection.execute(
-            "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, 1, ?, ?)",
-            (opened.stream, opened.topic, state),
-        )
-        head = next_head(start, 0, 1, only_leaf)
-        connection.execute("INSERT INTO commit_chain VALUES (1, 0, 1, 1, ?, ?)", (head, only_leaf))
-        connection.execute("COMMIT")
-    finally:
-        connection.close()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_store(

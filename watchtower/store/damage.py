@@ -40,7 +40,7 @@ def _streams_of(connection: sqlite3.Connection, event_id: int) -> set[str]:
         return {stream}
     expected = _expected_leaf(connection, event_id)
     begun = connection.execute("SELECT originator_id FROM stored_events WHERE originator_version = 1")
-    known = {str(row[0]) for row in begun}
+    known = {str(row[0]) for row in begun} | stream_bases(connection).keys()
     owners = {name for name in known if leaf(name, version, topic, state) == expected}
     return owners | {stream} if owners or stream in known else set()
 
@@ -53,7 +53,15 @@ def _expected_leaf(connection: sqlite3.Connection, event_id: int) -> bytes:
     return bytes(leaves[HASH_SIZE * place : HASH_SIZE * (place + 1)])
 
 
+def stream_bases(connection: sqlite3.Connection) -> dict[str, int]:
+    """Version with which each stream ended in the segments before this one; empty for the first one."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stream_base'").fetchone() is None:
+        return {}
+    return {str(stream): version for stream, version in connection.execute("SELECT stream, version FROM stream_base")}
+
+
 def _streams_with_gaps(connection: sqlite3.Connection) -> set[str]:
     """If the version in a row was changed, the stream lacks it."""
-    query = "SELECT originator_id FROM stored_events GROUP BY originator_id HAVING count(*) != max(originator_version)"
-    return {str(row[0]) for row in connection.execute(query)}
+    bases = stream_bases(connection)
+    query = "SELECT originator_id, count(*), max(originator_version) FROM stored_events GROUP BY originator_id"
+    return {str(row[0]) for row in connection.execute(query) if row[1] + bases.get(str(row[0]), 0) != row[2]}

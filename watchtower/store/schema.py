@@ -10,6 +10,14 @@ from importlib.resources import files
 SCHEMA = 1
 """Number of the DDL in `sql/schema.sql`, kept in `log_meta` and in `PRAGMA user_version`."""
 
+SEGMENT_SCHEMA = 2
+"""Number of a later segment, which has `sql/segment.sql` too. The first file of a log stays as it was made."""
+
+_SCRIPTS = {SCHEMA: ("schema.sql",), SEGMENT_SCHEMA: ("schema.sql", "segment.sql")}
+
+KNOWN = tuple(_SCRIPTS)
+"""Numbers that this program can read."""
+
 APPLICATION_ID = 0x57544C47
 """`PRAGMA application_id` of a log file: "WTLG"."""
 
@@ -18,10 +26,11 @@ PAGE_SIZE = 8192
 
 
 @cache
-def statements() -> tuple[str, ...]:
-    """The DDL statements in the order in which they are applied."""
-    text = files("watchtower.store").joinpath("sql/schema.sql").read_text(encoding="utf-8")
-    return tuple(_split(text))
+def statements(number: int = SCHEMA) -> tuple[str, ...]:
+    """The DDL statements of a schema in the order in which they are applied."""
+    scripts = files("watchtower.store").joinpath("sql")
+    texts = (scripts.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS[number])
+    return tuple(statement for text in texts for statement in _split(text))
 
 
 def _split(text: str) -> Iterator[str]:
@@ -37,11 +46,11 @@ def _split(text: str) -> Iterator[str]:
 
 
 @cache
-def expected_objects() -> dict[str, str]:
+def expected_objects(number: int = SCHEMA) -> dict[str, str]:
     """SQL text per table and trigger, as SQLite keeps it after applying the shipped DDL."""
     connection = sqlite3.connect(":memory:")
     try:
-        for statement in statements():
+        for statement in statements(number):
             connection.execute(statement)
         return stored_objects(connection)
     finally:

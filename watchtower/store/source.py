@@ -194,9 +194,10 @@ class SqliteSource:
     def differing_objects(self) -> list[str]:
         """Names of tables and triggers that are not as shipped, and `application_id` or `user_version`."""
         with self._reading():
-            expected, found = schema.expected_objects(), schema.stored_objects(self._connection)
+            number = self.meta.schema if self.meta.schema in schema.KNOWN else schema.SCHEMA
+            expected, found = schema.expected_objects(number), schema.stored_objects(self._connection)
         differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-        marks = {"application_id": schema.APPLICATION_ID, "user_version": schema.SCHEMA}
+        marks = {"application_id": schema.APPLICATION_ID, "user_version": number}
         return differing + [name for name, mark in marks.items() if self._all(f"PRAGMA {name}", ())[0][0] != mark]
 
     def storage_faults(self) -> list[str]:
@@ -220,10 +221,20 @@ class SqliteSource:
         self.close()
 
     def _read_meta(self) -> SourceMeta:
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'log_meta'", ()):
+            raise StoreCheckFailed("log_meta", "the file is a database, but not an event log")
         rows = self._all(_META, ())
         if not rows:
             raise StoreCheckFailed("log_meta", "the log does not say which log it is")
-        return SourceMeta(*rows[0])
+        types = (bytes, str, int, int, int, bytes, int)
+        if not all(isinstance(value, kind) for value, kind in zip(rows[0], types, strict=True)):
+            raise Unreadable("the row log_meta holds values that nobody writes")
+        meta = SourceMeta(*rows[0])
+        if len(meta.log_id) != 16 or len(meta.prev_head) != 32 or min(meta.first_leaf, meta.first_id) < 0:
+            raise Unreadable("the row log_meta holds values that nobody writes")
+        if meta.schema > schema.SCHEMA and self._all("PRAGMA user_version", ())[0][0] == meta.schema:
+            raise StoreCheckFailed("schema", f"this program knows schema {schema.SCHEMA}, the log has {meta.schema}")
+        return meta
 
     def _all(self, query: str, arguments: tuple[int, ...]) -> list[Any]:
         with self._reading():
