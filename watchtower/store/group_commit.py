@@ -87,6 +87,8 @@ class GroupCommit:
         self._away_since: float | None = None
         self._asked_at = 0.0
         self.broken = threading.Event()
+        self.dirty = False
+        """Whether the next quiet moment has work."""
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="store-writer")
         self._thread.start()
@@ -126,20 +128,19 @@ class GroupCommit:
         self._fail_queued(StoreBusy("the store was closed before this job was written"))
 
     def _run(self) -> None:
-        dirty = False
         while True:
             group = self._next_group(IDLE_SECONDS)
             if group is None:
                 return
-            if not group and not dirty:
+            if not group and not self.dirty:
                 continue
             self._busy_since = perf_counter()
-            dirty = True
+            self.dirty = True
             try:
                 if group:
                     self._commit(group)
                 else:
-                    dirty = not self._fold()
+                    self.dirty = not self._fold()
             except Exception as error:  # noqa: BLE001 - the border of the writer task: nothing is written after it
                 self._break(group, error)
             finally:

@@ -55,6 +55,11 @@ class RecentCommits:
             while len(self._rows) > 1 and self._leaves > RECENT_LEAVES:
                 self._leaves -= len(self._rows.popleft().leaves) // HASH_SIZE
 
+    def newest(self) -> CommitRow | None:
+        """The last commit, None before the first."""
+        with self._mutex:
+            return self._rows[-1] if self._rows else None
+
     def place(self, event_id: int) -> Place | None:
         """The place of an event of a remembered commit."""
         with self._mutex:

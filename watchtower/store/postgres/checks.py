@@ -31,10 +31,12 @@ _OPENED = (
     "WHERE notification_id = %b::bigint AND originator_id = %b AND originator_version = 1"
 )
 _FORBIDDEN = (
-    "SELECT t || ' ' || lower(r) FROM unnest(ARRAY['wt_events', 'commit_chain', 'log_meta', 'schema_steps']) AS t, "
+    "SELECT t || ' ' || lower(r) "
+    "FROM unnest(ARRAY['wt_events', 'commit_chain', 'log_meta', 'schema_steps', 'leadership']) AS t, "
     "unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS r WHERE has_table_privilege('watchtower.' || t, r) "
     "UNION ALL SELECT 'sequence ' || relname FROM pg_class "
-    "WHERE relnamespace = 'watchtower'::regnamespace AND relkind = 'S' AND has_sequence_privilege(oid, 'USAGE, UPDATE')"
+    "WHERE relnamespace = 'watchtower'::regnamespace "
+    "AND CASE WHEN relkind = 'S' THEN has_sequence_privilege(oid, 'USAGE, UPDATE') ELSE false END"
 )
 
 

@@ -106,6 +106,12 @@ class LogDatastore(PostgresDatastore):
             finally:
                 self._settle(connection)
 
+    def adopt(self, connection: Connection) -> None:
+        """Write through a connection that was claimed elsewhere."""
+        with self._writing:
+            assert self._writer is None, "there is one writing connection"
+            self._writer = connection
+
     def _current_writer(self) -> Connection:
         if self._closed:
             raise InterfaceError("the store is closed")

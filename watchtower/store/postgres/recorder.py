@@ -96,6 +96,16 @@ class PostgresRecorder(PostgresApplicationRecorder):
         return 0 if tip is None else tip.last_id
 
     @property
+    def tip(self) -> ChainTip | None:
+        """Where the log ends as far as this process knows, None before the first look."""
+        return self._tip
+
+    @property
+    def recent(self) -> RecentCommits:
+        """The newest commits of this process."""
+        return self._recent
+
+    @property
     def meanings(self) -> ErrorMeanings:
         """Those of PostgreSQL."""
         return POSTGRES
