@@ -12,7 +12,7 @@ import sys
 import click
 
 import watchtower
-from domain.errors import DomainError
+from domain.errors import DomainError, UnknownPoint
 from watchtower.cli.output import Context, LazyGroup, printable
 from watchtower.config import ConfigError
 from watchtower.party.faults import CallFailed
@@ -86,6 +86,8 @@ def main() -> None:
 
 
 def _exit_code(error: WatchtowerError | DomainError) -> int:
+    if isinstance(error, UnknownPoint):
+        return 2
     if isinstance(error, StoreLocked | StoreCheckFailed):
         return 3
     return 4 if isinstance(error, NodeUnavailable) else 1

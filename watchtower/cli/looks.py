@@ -7,38 +7,44 @@ from itertools import islice
 
 import click
 
+from domain.as_of import AsOf
+from watchtower.cli.as_of import as_of_options
 from watchtower.cli.output import Context, emit_document, emit_line, printable
 from watchtower.cli.places import Place, tower_options
 
 
 @click.command("info")
 @click.argument("channel_id")
+@as_of_options
 @tower_options
-def info(context: Context, place: Place, channel_id: str, as_json: bool) -> None:
-    """Show what the tower answers about a channel, with what can be spent and received.
+def info(context: Context, place: Place, channel_id: str, as_of: AsOf | None, as_json: bool) -> None:
+    """Show what the tower answers about a channel, with what can be spent and received; or could be, at a point.
 
     \b
-    Example:
+    Examples:
       watchtower channel info 3f9a --home ./alice --json
+      watchtower channel info 3f9a --height 812345
     """
     from watchtower.party.questions import TellChannel
 
-    emit_document(context, "channel", place.ask(TellChannel(channel=channel_id)), as_json=as_json)
+    emit_document(context, "channel", place.ask(TellChannel(channel=channel_id, as_of=as_of)), as_json=as_json)
 
 
 @click.command("state")
 @click.argument("channel_id")
+@as_of_options
 @tower_options
-def state(context: Context, place: Place, channel_id: str, as_json: bool) -> None:
-    """Show the newest complete state of a channel with everything that both parties signed.
+def state(context: Context, place: Place, channel_id: str, as_of: AsOf | None, as_json: bool) -> None:
+    """Show the newest complete state of a channel with everything that both parties signed, or the newest of then.
 
     \b
-    Example:
+    Examples:
       watchtower channel state 3f9a --json
+      watchtower channel state 3f9a --at 2026-01-31T12:00:00Z
     """
     from watchtower.party.questions import ShowState
 
-    emit_document(context, "state", place.ask(ShowState(channel=channel_id)), as_json=as_json)
+    emit_document(context, "state", place.ask(ShowState(channel=channel_id, as_of=as_of)), as_json=as_json)
 
 
 @click.command("funding")

@@ -38,14 +38,24 @@ class Point(msgspec.Struct, frozen=True):
         return 0 if self.tip is None else self.tip.height
 
 
-def resolve(log: HistoryLog, views: HistoryViews, as_of: AsOf | None, *, max_scan: int | None = None) -> Point:
-    """The point that is meant; None is the end of the log at this moment.
+def needs_views(as_of: AsOf | None) -> bool:
+    """Whether read models are needed to find a point: for times and blocks."""
+    return as_of is not None and as_of.position is None and as_of.id is None
+
+
+def resolve(log: HistoryLog, views: HistoryViews | None, as_of: AsOf | None, *, max_scan: int | None = None) -> Point:
+    """The point that is meant; None is the end of the log at this moment. `views` may be None unless they are needed.
 
     Raises `UnknownPoint` if the log has no such position, block or height, and `StoreBusy` if the read models are more
     than `max_scan` events behind the log, so that more would have to be read.
     """
     end = log.last_id()
-    return point_at(log, end if as_of is None else _position(log, views, as_of, end, max_scan))
+    if as_of is None:
+        return point_at(log, end)
+    if not needs_views(as_of):
+        return point_at(log, _counted(as_of, end))
+    assert views is not None, "the caller has asked needs_views"
+    return point_at(log, _position(log, views, as_of, end, max_scan))
 
 
 def point_at(log: HistoryLog, position: int) -> Point:
@@ -60,8 +70,10 @@ def _position(log: HistoryLog, views: HistoryViews, as_of: AsOf, end: int, max_s
         return _before(log, views, as_of.microseconds, end, max_scan)
     if as_of.height is not None:
         return _height(log, views, as_of.height, end)
-    if as_of.block is not None:
-        return _block(log, views, as_of.block_hash, end)
+    return _block(log, views, as_of.block_hash, end)
+
+
+def _counted(as_of: AsOf, end: int) -> int:
     position = as_of.position if as_of.position is not None else as_of.id
     assert position is not None, "one of the five is given"
     if position > end:

@@ -27,15 +27,14 @@ _MAGIC, _ID_AT = b"SQLite format 3\x00", slice(68, 72)
 
 @contextmanager
 def views_at(
-    log: LogReader, position: int, on_progress: OnProgress, *, keep: Path | None = None, live: Path | None = None
+    log: LogReader, position: int, on_progress: OnProgress, *, keep: Path | None = None
 ) -> Iterator[SqliteRows]:
     """The read models after the first `position` events.
 
-    `keep` is the file to fold into and to leave behind; without it nothing is left. `MalformedInput` if it is anything
-    else than such a file, or the file of the `live` read models, which belongs to the service.
+    `keep` is the file to fold into and to leave behind, if `check_keep` finds it good; without it nothing is left.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "views.db" if keep is None else _checked(keep, live)
+        path = Path(scratch) / "views.db" if keep is None else keep
         if not _went_forward(path, log, position, on_progress):
             rebuild(path, log, until=position, on_progress=on_progress)
         rows = SqliteRows(path, read_only=True)
@@ -62,14 +61,17 @@ def _went_forward(path: Path, log: LogReader, position: int, on_progress: OnProg
         rows.close()
 
 
-def _checked(keep: Path, live: Path | None) -> Path:
-    if live is not None and keep.exists() and live.exists() and keep.samefile(live):
+def check_keep(keep: Path | None, live: Path | None) -> None:
+    """Raise `MalformedInput` for a file that holds anything else than read models of the past.
+
+    `live` is the file of the live ones, which belongs to the service.
+    """
+    if keep is None or not keep.exists():
+        return
+    if live is not None and live.exists() and keep.samefile(live):
         raise MalformedInput(f"{keep} belongs to the service; name another file")
-    if not keep.exists():
-        return keep
     if not keep.is_file() or not _is_views(keep):
         raise MalformedInput(f"{keep} holds no read models and is left as it is; name another file")
-    return keep
 
 
 def _is_views(path: Path) -> bool:

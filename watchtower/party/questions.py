@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain.as_of import AsOf
 from watchtower.party.calls import Call
 from watchtower.party.desk import Desk
 from watchtower.wire.hexes import SecretHex
@@ -13,10 +14,11 @@ class ShowState(Call, tag="channel state", frozen=True):
     """The newest complete state with its signatures."""
 
     channel: str
+    as_of: AsOf | None = None
 
     async def answer(self, desk: Desk) -> Any:
         """See the class."""
-        return await desk.client.get_channel_state(await desk.channel_id(self.channel))
+        return await desk.client.get_channel_state(await desk.channel_id(self.channel), self.as_of)
 
 
 class ShowFunding(Call, tag="channel funding", frozen=True):
@@ -33,10 +35,11 @@ class TellChannel(Call, tag="channel info", frozen=True):
     """A channel as the tower knows it."""
 
     channel: str
+    as_of: AsOf | None = None
 
     async def answer(self, desk: Desk) -> Any:
         """See the class."""
-        return await desk.client.get_channel_info(await desk.channel_id(self.channel))
+        return await desk.client.get_channel_info(await desk.channel_id(self.channel), self.as_of)
 
 
 class AddHtlc(Call, tag="htlc add", frozen=True):
