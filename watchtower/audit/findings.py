@@ -129,3 +129,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
     findings: tuple[Finding, ...] = ()
     counts: dict[str, int] = {}
+
+
+def printable(text: str) -> str:
+    """A stored name as text that can be written anywhere: what is no UTF-8 in a changed row becomes a mark."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def cleaned(finding: Finding) -> Finding:
+    """With names that can be written anywhere."""
+    return Finding(
+        code=finding.code,
+        position=finding.position,
+        stream=printable(finding.stream),
+        topic=printable(finding.topic),
+        sentence=printable(finding.sentence),
+    )

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from projections.catalog import PROJECTIONS
-from projections.projector import Projector
+from projections.parts import can_be_parted
+from projections.projector import Projector, Stuck
 from projections.tables import Projection, Table
 from watchtower.ports import Failpoint
+from watchtower.store.assemble import OnProgress, assemble
 from watchtower.store.create import open_reader
 from watchtower.store.datastore import no_failpoint
+from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.reader import LogReader
 from watchtower.store.views import SqliteRows, new_views_file
 
 PAGE = 5_000
-"""Events per transaction of a rebuild."""
+"""Events per transaction of a rebuild that goes through the log page by page."""
 
-OnProgress = Callable[[int, int], None]
-"""Called now and then with the events folded so far and the events to fold."""
+LARGE = 50_000
+"""Events from which a rebuild works on parts of the log in several processes."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -69,6 +72,27 @@ def rebuild(
     This is the upgrade of the views: each step passes the failpoint `migration_step`.
     """
     building = path.with_name(path.name + ".rebuild")
+    end = log.last_id() if until is None else min(until, log.last_id())
+    if isinstance(log, SqliteLogReader | SqliteEventStore) and end >= LARGE and can_be_parted(projections):
+        with _step(failpoint):
+            _remove(building)
+            assemble(
+                building, log.path, log.meta.log_id, projections, end, skipped=log.damaged, on_progress=on_progress
+            )
+        _put_in_place(building, path, failpoint)
+        return
+    _fold_by_pages(building, log, projections, until, failpoint, on_progress)
+    _put_in_place(building, path, failpoint)
+
+
+def _fold_by_pages(
+    building: Path,
+    log: LogReader,
+    projections: Sequence[Projection],
+    until: int | None,
+    failpoint: Failpoint,
+    on_progress: OnProgress,
+) -> None:
     with _step(failpoint):
         _remove(building)
         rows = new_views_file(building, log.meta.log_id, projections)
@@ -80,7 +104,6 @@ def rebuild(
         rows.fold_wal()
     finally:
         rows.close()
-    _put_in_place(building, path, failpoint)
 
 
 def _put_in_place(building: Path, path: Path, failpoint: Failpoint = no_failpoint) -> None:
@@ -135,13 +158,18 @@ def _digest(connection: sqlite3.Connection, table: Table, position: int) -> byte
 
 
 class ReplayReport(msgspec.Struct, frozen=True):
-    """Result of a replay: the position compared at, tables whose digest differs, digests of the replay (hex)."""
+    """Result of a replay: the position compared at, tables whose digest differs, digests of the replay (hex).
+
+    `compared` is False without live views of this log and of these projections; `stuck` events could not be folded.
+    """
 
     position: int
     last_id: int
     events: int
     differing: tuple[str, ...]
     digests: dict[str, str]
+    compared: bool = False
+    stuck: tuple[Stuck, ...] = ()
 
     @property
     def is_identical(self) -> bool:
@@ -156,25 +184,32 @@ def replay(store_path: Path, views_path: Path, scratch: Path, *, replace: bool =
     becomes the live file; it does so too if there were no live views. `scratch` is removed. Raises `StoreError`.
     """
     with open_reader(store_path) as log:
-        last_id = log.last_id()
-        live = _live_digests(views_path, log)
-        until = live.position if live is not None else last_id
-        rebuild(scratch, log, until=until)
-        fresh = SqliteRows(scratch)
-        try:
-            made = digests(fresh)
-            if replace:
-                for _ in Projector(log, fresh, PROJECTIONS, page=PAGE).catch_up():
-                    pass
-                fresh.fold_wal()
-        finally:
-            fresh.close()
+        return replay_log(log, views_path, scratch, replace=replace)
+
+
+def replay_log(log: LogReader, views_path: Path, scratch: Path, *, replace: bool = False) -> ReplayReport:
+    """As `replay`, for a log that is open already."""
+    last_id = log.last_id()
+    live = _live_digests(views_path, log)
+    until = live.position if live is not None else last_id
+    rebuild(scratch, log, until=until)
+    fresh = SqliteRows(scratch)
+    try:
+        made = digests(fresh)
+        stuck = tuple(each for projection in PROJECTIONS for each in fresh.quarantined(projection.name).values())
         if replace:
-            _put_in_place(scratch, views_path)
-        _remove(scratch)
+            for _ in Projector(log, fresh, PROJECTIONS, page=PAGE).catch_up():
+                pass
+            fresh.fold_wal()
+    finally:
+        fresh.close()
+    if replace:
+        _put_in_place(scratch, views_path)
+    _remove(scratch)
     compared = live.tables if live is not None else {}
     differing = tuple(name for name, digest in made.tables.items() if name in compared and compared[name] != digest)
-    return ReplayReport(until, last_id, until, differing, {name: digest.hex() for name, digest in made.tables.items()})
+    shown = {name: digest.hex() for name, digest in made.tables.items()}
+    return ReplayReport(until, last_id, until, differing, shown, live is not None, stuck)
 
 
 def _live_digests(path: Path, log: LogReader) -> Digests | None:

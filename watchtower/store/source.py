@@ -259,6 +259,19 @@ class SqliteSource:
             raise store_error(error) from error
 
 
+def open_file(path: Path) -> SqliteSource:
+    """Open a log file that may be a copy: without a write-ahead log beside it nobody writes it, and nothing is made.
+
+    Raises `StoreError`. A tower that runs has that log open; one that starts later shows by it (`is_written`).
+    """
+    return SqliteSource(path, immutable=not is_written(path))
+
+
+def is_written(path: Path) -> bool:
+    """True if a program has the log file open for writing, or ended without folding its write-ahead log."""
+    return path.with_name(path.name + "-wal").exists()
+
+
 def _any_text(stored: bytes) -> str:
     """Text that is no UTF-8: a changed name or topic has to be shown all the same."""
     return stored.decode(errors="surrogateescape")

@@ -1,0 +1,120 @@
+"""Where rules of the domain plug into the audit: each share of the streams is shown to every rule, in log order.
+
+Shares are independent of each other, so they are read in several processes; each has few enough streams that a rule
+can keep what it needs about every one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from domain.errors import LogCorrupt
+from domain.events import Envelope, Recorded, decode_payload
+from watchtower.audit.findings import LISTED, Finding, cleaned
+from watchtower.audit.stopping import Interrupted
+from watchtower.audit.stretches import count, place
+from watchtower.audit.versions import share_of
+from watchtower.audit.workers import Stop
+from watchtower.store.salvage import rows_of
+from watchtower.store.source import LogSource, RawRow, SourceMeta
+from watchtower.store.verify import PAGE
+
+SHARE_EVENTS = 250_000
+"""Events of the log per share: the whole log is read once for each, and decoded once in all."""
+
+LEAST_SHARES = 4
+"""Shares of a log that is long enough to be read by several processes."""
+
+MOST_SHARES = 64
+"""A very long log is not read more often than this; its shares are larger instead."""
+
+
+class DomainRules(Protocol):
+    """Rules over the events of single streams. It is sent to other processes, so it keeps no state of its own."""
+
+    @property
+    def name(self) -> str:
+        """For reports: what is checked, in a word or two."""
+        ...
+
+    @property
+    def everywhere(self) -> frozenset[str]:
+        """Streams that every share is shown, because rules about other streams need them."""
+        ...
+
+    def check(self, log: SourceMeta, pages: Iterable[Sequence[Recorded]], /) -> Iterator[Finding]:
+        """Take the pages of one share, in log order, and say what is wrong.
+
+        A stream comes whole or not at all. Events that cannot be read are left out: they have findings already.
+        What is found about a stream of `everywhere` is kept from one share only.
+        """
+        ...
+
+
+class RulesTask(msgspec.Struct, frozen=True):
+    """One share of the streams, over events `first_id` to `last_id`. `first_id` is that of the log."""
+
+    rules: DomainRules
+    share: int
+    shares: int
+    first_id: int
+    last_id: int
+
+
+class RulesResult(msgspec.Struct, frozen=True):
+    """What the rules found in one share, out of how many events of it."""
+
+    name: str
+    share: int
+    events: int
+    findings: tuple[Finding, ...]
+    counts: dict[int, int]
+
+
+def shares_for(events: int) -> int:
+    """How many shares a log of so many events gets; the same with any number of processes."""
+    return min(MOST_SHARES, max(1 if events < PAGE else LEAST_SHARES, -(-events // SHARE_EVENTS)))
+
+
+def check_share(source: LogSource, stop: Stop, task: RulesTask) -> RulesResult:
+    """Show one share to the rules. Raises `Interrupted` once it is asked for, and `StoreError`."""
+    pages = _Pages(source, stop, task)
+    findings = [each for each in task.rules.check(source.meta, pages) if pages.is_mine(each.stream) or not each.stream]
+    listed = tuple(map(cleaned, sorted(findings, key=place)[:LISTED]))
+    return RulesResult(task.rules.name, task.share, pages.events, listed, count(findings))
+
+
+class _Pages:
+    """The pages of a share; counts the events of it."""
+
+    def __init__(self, source: LogSource, stop: Stop, task: RulesTask) -> None:
+        self._source, self._stop, self._task = source, stop, task
+        self.events = 0
+
+    def __iter__(self) -> Iterator[Sequence[Recorded]]:
+        for first_id in range(self._task.first_id, self._task.last_id + 1, PAGE):
+            if self._stop.is_set():
+                raise Interrupted
+            rows, _ = rows_of(self._source, first_id, min(first_id + PAGE - 1, self._task.last_id))
+            page = [recorded for row in rows if self._is_shown(row[1]) and (recorded := _recorded(row)) is not None]
+            self.events += sum(self.is_mine(recorded.envelope.stream) for recorded in page)
+            if page:
+                yield page
+
+    def is_mine(self, stream: str) -> bool:
+        """True if this share is the one that the stream belongs to."""
+        return share_of(stream.encode(errors="surrogateescape"), self._task.shares) == self._task.share
+
+    def _is_shown(self, stream: object) -> bool:
+        return isinstance(stream, str) and (stream in self._task.rules.everywhere or self.is_mine(stream))
+
+
+def _recorded(row: RawRow) -> Recorded | None:
+    event_id, stream, version, topic, state = row
+    try:
+        return Recorded(event_id, Envelope(stream, version, topic, decode_payload(topic, state)))
+    except (LogCorrupt, TypeError):
+        return None

@@ -1,0 +1,77 @@
+"""The cursor must have walked from block to block: every header hashes to its block and names the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from domain.chain import BlockRef, double_sha256
+from domain.events import (
+    CHAIN_STREAM,
+    BlockConnected,
+    BlockDisconnected,
+    CursorStarted,
+    Recorded,
+)
+from watchtower.audit.findings import ExitCode, Finding
+from watchtower.store.source import SourceMeta
+
+
+class CursorWalk:
+    """The rules of the stream `chain`."""
+
+    name = "cursor walk"
+    everywhere: frozenset[str] = frozenset()
+
+    def check(self, _log: SourceMeta, pages: Iterable[Sequence[Recorded]], /) -> Iterator[Finding]:
+        """Follow the cursor; see `DomainRules`."""
+        walk = _Walk()
+        for page in pages:
+            for recorded in page:
+                if recorded.envelope.stream == CHAIN_STREAM:
+                    yield from walk.step(recorded)
+
+
+class _Walk:
+    """Where the cursor stands, and the parents of the blocks that it connected."""
+
+    def __init__(self) -> None:
+        self._cursor: BlockRef | None = None
+        self._parents: dict[bytes, BlockRef] = {}
+
+    def step(self, recorded: Recorded) -> Iterator[Finding]:
+        payload = recorded.envelope.payload
+        if isinstance(payload, CursorStarted):
+            self._cursor = payload.block
+        elif isinstance(payload, BlockConnected):
+            yield from self._connect(recorded, payload)
+        elif isinstance(payload, BlockDisconnected):
+            yield from self._disconnect(recorded, payload)
+
+    def _connect(self, recorded: Recorded, payload: BlockConnected) -> Iterator[Finding]:
+        block, cursor = payload.block, self._cursor
+        if double_sha256(payload.header) != block.hash or payload.header[4:36] != payload.prev:
+            yield _finding(recorded, f"the header of block {block.height} does not hash to it or names another parent")
+        if cursor is not None and (payload.prev, block.height) != (cursor.hash, cursor.height + 1):
+            yield _finding(recorded, f"block {block.height} was connected to a block that is not the cursor")
+        if cursor is not None:
+            self._parents[block.hash] = cursor
+        self._cursor = block
+
+    def _disconnect(self, recorded: Recorded, payload: BlockDisconnected) -> Iterator[Finding]:
+        block = payload.block
+        if self._cursor is not None and block != self._cursor:
+            yield _finding(recorded, f"block {block.height} was disconnected, but the cursor was another block")
+        parent = self._parents.pop(block.hash, None)
+        if parent is not None and parent != payload.parent:
+            yield _finding(recorded, f"behind block {block.height} the cursor went to a block that is not its parent")
+        self._cursor = payload.parent
+
+
+def _finding(recorded: Recorded, sentence: str) -> Finding:
+    return Finding(
+        code=ExitCode.RULE,
+        position=recorded.id,
+        stream=recorded.envelope.stream,
+        topic=recorded.envelope.topic,
+        sentence=f"event {recorded.id}: {sentence}",
+    )

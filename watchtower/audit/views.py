@@ -1,0 +1,55 @@
+"""Comparing the read models of a tower with what follows from its log."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from domain.errors import LogCorrupt
+from watchtower.audit.findings import Check, ExitCode, Finding
+from watchtower.store.reader import LogReader
+from watchtower.store.rebuild import replay_log
+
+NAME = "views"
+SENTENCE = "events replayed into read models, compared with those of the tower"
+
+
+def not_compared(reason: str) -> tuple[Check, list[Finding]]:
+    """What the report says if there is nothing to compare with."""
+    return Check(name=NAME, sentence=SENTENCE, skipped=reason), []
+
+
+def compare_views(open_log: Callable[[], LogReader], views: Path, *, required: bool) -> tuple[Check, list[Finding]]:
+    """Fold the log anew and compare at the position of the read models. Raises `StoreError`.
+
+    Read models of another log or version cannot be compared; if they are `required`, the audit is incomplete.
+    """
+    try:
+        with open_log() as log, tempfile.TemporaryDirectory() as scratch:
+            report = replay_log(log, views, Path(scratch) / "views.db")
+    except LogCorrupt as error:
+        finding = Finding(code=ExitCode.REPLAY, sentence=f"the log cannot be replayed: {error}")
+        return Check(name=NAME, sentence=SENTENCE, skipped="the replay failed"), [finding]
+    findings = [
+        Finding(
+            code=ExitCode.VIEWS,
+            sentence=f"the read model {name} at position {report.position} differs from a replay of the log",
+        )
+        for name in report.differing
+    ]
+    findings += [
+        Finding(
+            code=ExitCode.REPLAY,
+            position=stuck.id,
+            stream=stuck.stream,
+            sentence=f"event {stuck.id} cannot be folded ({stuck.error}); its stream is skipped from there on",
+        )
+        for stuck in report.stuck
+    ]
+    if report.compared:
+        return Check(name=NAME, items=report.events, sentence=SENTENCE), findings
+    reason = "they are missing, or were made by another version or from another log"
+    if required:
+        findings.append(Finding(code=ExitCode.INCOMPLETE, sentence=f"the read models were not compared: {reason}"))
+    return Check(name=NAME, sentence=SENTENCE, skipped=reason), findings

@@ -1,0 +1,189 @@
+"""`watchtower audit verify`: was anything in the event log changed?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from watchtower.cli.output import Context, config_option, pass_context
+
+if TYPE_CHECKING:
+    from watchtower.audit.findings import Report
+    from watchtower.audit.verify import ViewsCheck, Wish
+    from watchtower.store.reader import LogReader
+    from watchtower.store.source import LogSource
+
+COMMAND = "audit verify"
+PLACE = click.Path(dir_okay=False, path_type=Path)
+KNOWN = click.Path(exists=True, path_type=Path)
+
+
+@click.command("verify")
+@click.option("--log", type=PLACE, help="A log file, for example a copy. Default: the log of the settings.")
+@click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this position.")
+@click.option("--tail", type=click.IntRange(min=1), help="Only the last so many events.")
+@click.option("--known", type=KNOWN, multiple=True, help="High-water file, receipts, or a directory of them.")
+@click.option("--views", type=PLACE, help="Read models to compare. Default: those of the settings, if they are there.")
+@click.option("--no-views", is_flag=True, help="Leave the read models alone.")
+@click.option(
+    "--domain-rules/--no-domain-rules", "ruled", default=None, help="Rules of the domain. Default: whole log."
+)
+@click.option("--no-signatures", is_flag=True, help="Rules without signatures and secrets: faster.")
+@click.option("--storage-check/--no-storage-check", default=None, help="The database's own check. Default: for copies.")
+@click.option("--strict-time", is_flag=True, help="Times that run back are an error, not a warning.")
+@click.option("--allow-incomplete", is_flag=True, help="Exit code 0 where something could not be looked at.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one per core.")
+@click.option("--progress", type=click.Choice(["bar", "plain", "json", "none"]), help="On stderr.")
+@click.option("--resume", type=PLACE, help="Keep what is done in this file, and go on from it.")
+@click.option("--report", type=PLACE, help="Write the JSON document to this file too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+@config_option
+@pass_context
+def command(context: Context, /, **options: Any) -> None:
+    """Check every event against the commit chain, the order of all streams, and heads kept outside the log.
+
+    Reads only; works beside a running tower. Nobody's keys and no node are needed. docs/audit.md says what is found and
+    what cannot be.
+
+    \b
+    Exit codes: 0 passed; 20 changed; 21 missing or out of order; 31 wrong signature; 40 another history;
+    41 rolled back; 50 times run back (--strict-time); 70 read models differ; 71 unreadable event; 72 broken rule;
+    80 incomplete; 130 interrupted; 2 usage; 3 no log, or of a newer version.
+
+    \b
+    Examples:
+      watchtower audit verify
+      watchtower audit verify --log backup.db --known high-water --known receipts/
+      watchtower audit verify --resume audit.state --report report.json
+    """
+    from watchtower.audit.findings import ExitCode
+    from watchtower.audit.known import UnreadableHeads
+    from watchtower.audit.report import as_json as document
+    from watchtower.audit.report import as_text, broken
+    from watchtower.audit.resume import OtherRun
+    from watchtower.audit.stopping import Interrupted
+    from watchtower.ports import StoreBusy
+    from watchtower.store.source import Unreadable
+
+    _check_usage(options)
+    try:
+        report = _audit(context, options)
+    except (OtherRun, UnreadableHeads) as error:
+        raise click.UsageError(str(error)) from None
+    except Interrupted:
+        kept = f"; the same command goes on from {options['resume']}" if options["resume"] else ""
+        click.echo(f"interrupted{kept}", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except StoreBusy as error:
+        click.echo(f"{error.slug}: {error}", err=True)
+        sys.exit(ExitCode.UNAVAILABLE)
+    except Unreadable as error:
+        report = broken(COMMAND, str(error))
+    except OSError as error:
+        click.echo(f"cannot be written or read: {error}", err=True)
+        sys.exit(ExitCode.INTERNAL)
+    if options["report"]:
+        options["report"].write_bytes(document(report))
+    click.echo(document(report).decode() if options["as_json"] else as_text(report), nl=False)
+    sys.exit(report.exit_code)
+
+
+def _check_usage(options: dict[str, Any]) -> None:
+    if options["first"] and options["tail"]:
+        raise click.UsageError("--from and --tail name two different beginnings; give one of them")
+    if options["views"] and options["no_views"]:
+        raise click.UsageError("--views and --no-views contradict each other")
+    if options["log"] and options["log"].is_dir():
+        raise click.UsageError("--log is a file; an export is checked by `watchtower audit verify-export`")
+
+
+def _audit(context: Context, options: dict[str, Any]) -> Report:
+    from watchtower.audit.progress import Progress, style_for
+    from watchtower.audit.resume import Notebook
+    from watchtower.audit.stopping import stop_at_interrupt
+    from watchtower.audit.verify import Audit
+    from watchtower.ports import StoreBusy
+    from watchtower.store.source import is_written
+
+    style = style_for(options["progress"], sys.stderr)
+    progress = Progress(style, sys.stderr, monotonic)
+    source, views, is_copy = _open(context, options)
+    try:
+        with stop_at_interrupt() as stop, tempfile.TemporaryDirectory(prefix="audit-") as scratch:
+            notebook = Notebook(options["resume"], Path(scratch), monotonic)
+            wish = _wish(source, options, is_copy=is_copy)
+            report = Audit(source, wish, notebook, progress, stop, views).run()
+    finally:
+        source.close()
+    if is_copy and is_written(options["log"]):
+        raise StoreBusy("a program began to write this file during the audit; run it again")
+    return report
+
+
+def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
+    from watchtower.audit.known import UnreadableHeads, read_known
+    from watchtower.audit.rules import rules_for
+    from watchtower.audit.verify import Wish
+
+    read = [read_known(path) for path in options["known"]]
+    known = tuple(head for heads, _ in read for head in heads)
+    for head in known:
+        if head.log_id != source.meta.log_id:
+            raise UnreadableHeads(f"{head.source} is about log {head.log_id.hex()}, not {source.meta.log_id.hex()}")
+    is_whole = not (options["first"] or options["tail"])
+    ruled = is_whole if options["ruled"] is None else options["ruled"]
+    storage = options["storage_check"]
+    return Wish(
+        first=options["first"],
+        tail=options["tail"],
+        known=known,
+        found=tuple(finding for _, found in read for finding in found),
+        rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
+        storage=is_copy if storage is None else storage,
+        strict_time=options["strict_time"],
+        allow_incomplete=options["allow_incomplete"],
+        jobs=options["jobs"] or len(os.sched_getaffinity(0)),
+    )
+
+
+def _open(context: Context, options: dict[str, Any]) -> tuple[LogSource, ViewsCheck | None, bool]:
+    """The log, how its read models are compared, and whether it is a copy that nobody writes."""
+    from watchtower.store.create import open_reader
+    from watchtower.store.places import open_log_reader, open_source
+    from watchtower.store.source import open_file
+
+    if options["log"]:
+        path: Path = options["log"]
+        source = open_file(path)
+        is_copy = source.address.immutable
+        views = _views(options, None, lambda: open_reader(path, immutable=is_copy))
+        return source, views, is_copy
+    settings = context.load().settings
+    return (
+        open_source(settings),
+        _views(options, Path(settings.views_path), lambda: open_log_reader(settings)),
+        False,
+    )
+
+
+def _views(options: dict[str, Any], live: Path | None, open_log: Callable[[], LogReader]) -> ViewsCheck | None:
+    from watchtower.audit.views import compare_views, not_compared
+
+    named: Path | None = options["views"]
+    if named is not None and not named.exists():
+        raise click.UsageError(f"--views: {named} does not exist")
+    is_part = bool(options["first"] or options["tail"])
+    place = named or (live if live is not None and live.exists() and not is_part else None)
+    if options["no_views"]:
+        return lambda: not_compared("not asked for")
+    if place is None:
+        reason = "only a part of the log was looked at" if is_part else "there are none beside this log"
+        return lambda: not_compared(reason)
+    return lambda: compare_views(open_log, place, required=named is not None)
