@@ -30,6 +30,7 @@ class ChainTip:
 
     name: ClassVar[str] = "chain_tip"
     version: ClassVar[int] = 1
+    topics: ClassVar[frozenset[str]] = frozenset({CursorStarted.TOPIC, BlockConnected.TOPIC, BlockDisconnected.TOPIC})
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, _recorded: Recorded) -> Sequence[Key]:

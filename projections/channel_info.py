@@ -75,7 +75,18 @@ class ChannelInfoRow(msgspec.Struct, frozen=True):
     recorded_at: int
 
 
-TABLE = Table("channel_info", ChannelInfoRow, indexes=(("channel_id",), ("proposal_id",), ("status",), ("owner_key",)))
+TABLE = Table(
+    "channel_info",
+    ChannelInfoRow,
+    indexes=(
+        ("channel_id",),
+        ("proposal_id",),
+        ("status", "capacity"),
+        ("owner_key",),
+        ("funding_height",),
+        ("funding_hash",),
+    ),
+)
 
 
 _NO_SPEND: tuple[Scalar, ...] = (None,) * 17 + (0,)

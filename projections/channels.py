@@ -34,7 +34,7 @@ _DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str
     (open_breaches.TABLE, open_breaches.rows, _SPENDING),
     (closings.TABLE, closings.rows, ("close_complete", *_SPENDING)),
     (funding_pending.TABLE, funding_pending.rows, _FUNDING),
-    (block_index.TABLE, block_index.rows, ("funding_block", "claims", *_SPENDING)),
+    (block_index.TABLE, block_index.rows, ("claims", *_SPENDING)),
 )
 """Tables that change rarely: what each is made of. If an event left those fields alone, the rows stand."""
 
@@ -42,19 +42,19 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChannelFacts)
 
 
-def rows_of(stream: str, facts: ChannelFacts) -> Iterator[tuple[Table, list[Row]]]:
-    """All rows of a channel, table by table."""
-    yield FACTS, [(stream, _encoder.encode(facts))]
-    yield channel_info.TABLE, channel_info.rows(stream, facts)
-    for table, rows, _ in _DERIVED:
-        yield table, rows(stream, facts)
+def rows_of(channels: Sequence[tuple[str, ChannelFacts]]) -> Iterator[tuple[Table, list[Row]]]:
+    """All rows of some channels, table by table."""
+    encode = _encoder.encode
+    yield FACTS, [(stream, encode(facts)) for stream, facts in channels]
+    for table, rows in ((channel_info.TABLE, channel_info.rows), *((table, rows) for table, rows, _ in _DERIVED)):
+        yield table, [row for stream, facts in channels for row in rows(stream, facts)]
 
 
 class ChannelViews:
     """Folds channel streams; everything else in the log is passed over."""
 
     name: ClassVar[str] = "channels"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     tables: ClassVar[tuple[Table, ...]] = (FACTS, channel_info.TABLE, *(table for table, _, _ in _DERIVED))
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:
@@ -85,7 +85,12 @@ class ChannelViews:
 
 def is_channel(envelope: Envelope) -> bool:
     """True for an event of a channel's stream."""
-    return len(envelope.stream) == STREAM_LENGTH and envelope.stream[0] == "c"
+    return is_channel_stream(envelope.stream)
+
+
+def is_channel_stream(stream: str) -> bool:
+    """True for the name of a channel's stream; the other names of that length begin with another letter."""
+    return len(stream) == STREAM_LENGTH and stream[0] == "c"
 
 
 def _decode(row: Row | None) -> ChannelFacts | None:

@@ -65,9 +65,7 @@ def advance(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> Ch
     return advance_by(facts, envelope.stream, envelope.version, envelope.payload, event_id)
 
 
-def advance_by(
-    facts: ChannelFacts | None, stream: str, version: int, payload: Payload, event_id: int
-) -> ChannelFacts:
+def advance_by(facts: ChannelFacts | None, stream: str, version: int, payload: Payload, event_id: int) -> ChannelFacts:
     """`advance` for an event that was never put into an envelope."""
     if facts is None:
         facts = _create(stream, payload)
@@ -97,8 +95,9 @@ Changes = dict[str, Any]
 
 
 def _registered(facts: ChannelFacts, event: ChannelRegistered) -> Changes:
+    created = facts.version == 0  # by this event, from the same constants
     return {
-        "terms": Terms.of(event.params),
+        "terms": facts.terms if created else Terms.of(event.params),
         "mode": event.mode,
         "registered": True,
         "upload_sha256": event.upload_sha256,

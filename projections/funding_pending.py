@@ -1,7 +1,7 @@
-"""Where the funding of every watched channel stands.
+"""Channels whose funding is in no block of the active chain, or void: what to look for in blocks and mempool.
 
-Channels whose funding is 100 blocks deep stay in the table until they are resolved: depth depends on the tip, which
-is not part of the channel's history. Readers ask with a height.
+A confirmed funding is a column of `channel_info`; how deep it is depends on the tip, which is not part of a channel's
+history.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from projections.tables import Row, Table
 
 
 class FundingRow(msgspec.Struct, frozen=True):
-    """`height` is None while the funding output is in no block of the active chain."""
+    """`height` is None while the funding output is in no block of the active chain; with one, the channel is void."""
 
     stream: str
     outpoint: bytes
@@ -23,14 +23,14 @@ class FundingRow(msgspec.Struct, frozen=True):
     double_spent: int
 
 
-TABLE = Table("funding_pending", FundingRow, indexes=(("height",),))
+TABLE = Table("funding_pending", FundingRow)
 
 
 def rows(stream: str, facts: ChannelFacts) -> list[Row]:
-    """The row of a registered channel that is not resolved."""
-    if facts.resolved is not None or not facts.registered:
+    """The row of a registered channel that is not resolved and waits for its funding."""
+    block, void = facts.funding_block, facts.double_spend is not None
+    if (block is not None and not void) or facts.resolved is not None or not facts.registered:
         return []
-    block = facts.funding_block
     height = None if block is None else block.height
-    terms, void = facts.terms, facts.double_spend is not None
+    terms = facts.terms
     return [(stream, terms.outpoint, terms.capacity, int(facts.funding_seen), height, int(void))]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Recorded
+from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Payload, Recorded
 from projections.tables import Change, Key, Row, Table, as_row
 
 STRETCH = 1_024
@@ -49,6 +49,7 @@ class Landmarks:
 
     name: ClassVar[str] = "landmarks"
     version: ClassVar[int] = 1
+    topics: ClassVar[frozenset[str]] = frozenset({BlockConnected.TOPIC, BlockDisconnected.TOPIC})
     tables: ClassVar[tuple[Table, ...]] = (LANDMARKS,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:
@@ -93,18 +94,20 @@ class Moments:
 
     def apply(self, before: Mapping[Key, Row], page: Iterable[Recorded]) -> list[Change]:
         """The stretches that the page touches."""
+        made = self.part((recorded.id, recorded.envelope.payload) for recorded in page)
+        rows = (self.merge(before.get(key, row), row) for key, row in made.items())
+        return [Change(MOMENTS.name, MOMENTS.key_of(row), row) for row in rows]
+
+    def part(self, events: Iterable[tuple[int, Payload]]) -> dict[Key, Row]:
+        """The stretches that these events touch."""
         latest: dict[int, int] = {}
-        for recorded in page:
-            stretch, at = (recorded.id - 1) // STRETCH, recorded.envelope.payload.recorded_at
+        for event_id, payload in events:
+            stretch, at = (event_id - 1) // STRETCH, payload.recorded_at
             if stretch not in latest or at > latest[stretch]:
                 latest[stretch] = at
-        rows = (MomentRow(stretch, max(at, _known(before, stretch, at))) for stretch, at in latest.items())
-        return [Change(MOMENTS.name, (row.stretch,), as_row(row)) for row in rows]
+        return {(stretch,): (stretch, at) for stretch, at in latest.items()}
 
-
-def _known(before: Mapping[Key, Row], stretch: int, at: int) -> int:
-    row = before.get((stretch,))
-    if row is None:
-        return at
-    moment: MomentRow = MOMENTS.read(row)
-    return moment.latest
+    def merge(self, first: Row, second: Row) -> Row:
+        """The later of two."""
+        one, other = MomentRow(*first), MomentRow(*second)  # type: ignore[arg-type]
+        return (one.stretch, max(one.latest, other.latest))

@@ -42,6 +42,7 @@ class LogStandings:
 
     name: ClassVar[str] = "log_standing"
     version: ClassVar[int] = 1
+    topics: ClassVar[frozenset[str]] = frozenset({StoreRestored.TOPIC, ReceiptsCovered.TOPIC, HeadSealed.TOPIC})
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

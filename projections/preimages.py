@@ -34,6 +34,7 @@ class Preimages:
 
     name: ClassVar[str] = "preimages"
     version: ClassVar[int] = 1
+    topics: ClassVar[frozenset[str]] = frozenset({PreimageLearned.TOPIC})
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

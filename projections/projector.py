@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from domain.events import Recorded
-from projections.tables import Change, Key, Projection, Row, Table
+from projections.tables import Change, Key, Projection, Row, Selective, Table
 
 PAGE = 1_000
 """Events per transaction; with one event per transaction a rebuild takes twenty times as long."""
@@ -56,6 +56,9 @@ class Rows(Protocol):
 
     def find(self, table: Table, column: str, value: bytes | str | int) -> list[Row]:
         """Rows with this value in an indexed column, in key order."""
+
+    def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
+        """Keys of the rows whose number in an indexed column is greater, in any order."""
 
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows in key order behind a key."""
@@ -150,16 +153,25 @@ class Projector:
 
     def _fold(self, projection: Projection, batch: Batch, page: Sequence[Recorded]) -> tuple[list[Change], list[Stuck]]:
         skipped = self._skipped[projection.name]
-        wanted = [recorded for recorded in page if recorded.envelope.stream not in skipped] if skipped else page
+        wanted = _wanted(projection, page)
+        if skipped:
+            wanted = [recorded for recorded in wanted if recorded.envelope.stream not in skipped]
         keys = {key for recorded in wanted for key in projection.keys(recorded)}
         before = batch.load(projection.tables[0], keys) if keys else {}
         try:
             return projection.apply(before, wanted), []
         except Exception:  # noqa: BLE001 - the border of a fold: one broken stream must not stop the others
-            return _fold_singly(projection, before, wanted)
+            return fold_singly(projection, before, wanted)
 
 
-def _fold_singly(
+def _wanted(projection: Projection, page: Sequence[Recorded]) -> Sequence[Recorded]:
+    if not isinstance(projection, Selective):
+        return page
+    topics = projection.topics
+    return [recorded for recorded in page if recorded.envelope.topic in topics]
+
+
+def fold_singly(
     projection: Projection, before: Mapping[Key, Row], page: Sequence[Recorded]
 ) -> tuple[list[Change], list[Stuck]]:
     """Fold event by event; a stream whose event cannot be folded is skipped from there on."""

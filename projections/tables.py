@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
-from domain.events import Recorded
+from domain.events import Payload, Recorded
 
 Scalar = int | str | bytes | None
 """What a column may hold."""
@@ -64,6 +64,24 @@ class Projection(Protocol):
 
     def apply(self, before: Mapping[Key, Row], page: Iterable[Recorded], /) -> list[Change]:
         """Fold events in log order over the loaded rows; each key changes at most once."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A projection that only ever looks at events with these topics: a rebuild hands it no others."""
+
+    topics: ClassVar[frozenset[str]]
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A projection with one table whose rows can be made from parts of the log, in any order, and then put together."""
+
+    def part(self, events: Iterable[tuple[int, Payload]], /) -> dict[Key, Row]:
+        """The rows that events (id, payload) make alone."""
+
+    def merge(self, first: Row, second: Row, /) -> Row:
+        """The row that two rows with the same key make together."""
 
 
 def as_row(struct: msgspec.Struct) -> Row:

@@ -13,7 +13,10 @@ from domain.chain import OutPoint
 from domain.contract.scripts import funding_output
 from domain.status import ChannelStatus
 from domain.units import FINAL_DEPTH
-from projections import block_index, channel_info, closings, funding_pending, preimages, watch_index
+from projections import block_index, chain_tip, closings, funding_pending, preimages, watch_index
+from projections.chain_tip import TipRow
+from projections.channel_info import TABLE as INFO
+from projections.channel_info import ChannelInfoRow
 from projections.channels import FACTS
 from projections.closings import ClosingRow
 from projections.funding_pending import FundingRow
@@ -67,7 +70,7 @@ class LiveModels:
         for row in self._all(closings.TABLE):
             self._note_closing((row[0],), row)
         self._resolved: set[tuple[str, bytes]] = set()
-        for row in rows.find(channel_info.TABLE, "status", ChannelStatus.RESOLVED.value):
+        for row in rows.find(INFO, "status", ChannelStatus.RESOLVED.value):
             self._note_info(row)
         for row in self._all(funding_pending.TABLE):
             self._note_funding((row[0],), row)
@@ -153,7 +156,9 @@ class LiveModels:
 
     def streams_in_block(self, block_hash: bytes) -> list[str]:
         """Channels with a fact in this block, in the order of their names."""
-        found = (str(row[1]) for row in self._rows.find(block_index.TABLE, "block_hash", block_hash))
+        found = {str(row[1]) for row in self._rows.find(block_index.TABLE, "block_hash", block_hash)}
+        funded: list[ChannelInfoRow] = [INFO.read(row) for row in self._rows.find(INFO, "funding_hash", block_hash)]
+        found.update(row.stream for row in funded if row.resolved is None)
         return sorted(stream for stream in found if stream not in self._damaged)
 
     def pending_funding(self) -> list[PendingFunding]:
@@ -162,11 +167,12 @@ class LiveModels:
         return [self._pending_entry(stream, row) for stream, row in pending if stream not in self._damaged]
 
     def young_funding(self) -> list[str]:
-        """Channels whose funding is younger than 100 blocks below the newest one, or not there yet."""
-        rows = [FundingRow(*row) for row in self._all(funding_pending.TABLE)]  # type: ignore[arg-type]
-        newest = max((row.height for row in rows if row.height is not None), default=0)
-        young = (row.stream for row in rows if row.height is None or row.height > newest - FINAL_DEPTH)
-        return [stream for stream in young if stream not in self._damaged]
+        """Channels whose funding is younger than 100 blocks, or not there yet."""
+        tips = self._rows.page(chain_tip.TABLE, None, 1)
+        tip: TipRow | None = chain_tip.TABLE.read(tips[0]) if tips else None
+        deep = -1 if tip is None else tip.height - FINAL_DEPTH
+        young = {str(key[0]) for key in self._rows.keys_above(INFO, "funding_height", deep)}
+        return sorted(stream for stream in young.union(self._pending) if stream not in self._damaged)
 
     def preimage(self, payment_hash: bytes) -> bytes | None:
         """The preimage of a payment hash, learned in any channel.
@@ -194,7 +200,7 @@ class LiveModels:
         for change in changes:
             if change.table == FACTS.name:
                 self._changed.add(str(change.key[0]))
-            elif change.table == channel_info.TABLE.name:
+            elif change.table == INFO.name:
                 self._note_info(change.row)
             elif change.table == closings.TABLE.name:
                 self._note_closing(change.key, change.row)
@@ -202,7 +208,7 @@ class LiveModels:
                 self._note_funding(change.key, change.row)
 
     def _note_info(self, row: Row | None) -> None:
-        if row is not None and (info := channel_info.TABLE.read(row)).status == ChannelStatus.RESOLVED:
+        if row is not None and (info := INFO.read(row)).status == ChannelStatus.RESOLVED:
             self._resolved.add((info.stream, info.proposal_id))
 
     def _note_closing(self, key: Key, row: Row | None) -> None:
@@ -214,12 +220,11 @@ class LiveModels:
 
     def _note_funding(self, key: Key, row: Row | None) -> None:
         stream = str(key[0])
-        entry = None if row is None else FundingRow(*row)  # type: ignore[arg-type]
-        if entry is None or (entry.height is not None and not entry.double_spent):
+        if row is None:
             self._pending.pop(stream, None)
             self._funding_spks.pop(stream, None)
         else:
-            self._pending[stream] = entry
+            self._pending[stream] = FundingRow(*row)  # type: ignore[arg-type]
 
     def _pending_entry(self, stream: str, row: FundingRow) -> PendingFunding:
         spk = self._funding_spks.get(stream)

@@ -39,6 +39,11 @@ class MemoryRows:
         at = table.columns.index(column)
         return [row for row in self._sorted(table) if row[at] == value]
 
+    def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
+        """Keys of the rows whose number in this column is greater."""
+        at = table.columns.index(column)
+        return [table.key_of(row) for row in self._sorted(table) if row[at] is not None and row[at] > bound]  # type: ignore[operator]
+
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows in key order whose leading key columns are greater than `after`."""
         bound = after or ()

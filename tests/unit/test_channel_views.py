@@ -182,7 +182,7 @@ def test_a_punished_breach(scene: Scene, views: Views) -> None:
         views.info.penalty_txid,
         views.info.penalty_height,
     )
-    assert {block(n).hash for n in (FUNDED_AT, 200, 201)} == {r.block_hash for r in views.all(block_index.TABLE)}
+    assert {block(n).hash for n in (200, 201)} == {r.block_hash for r in views.all(block_index.TABLE)}
     scene.then(matured(scene.channel, 300, NOW))
 
     assert "RESOLVED" == views.info.status

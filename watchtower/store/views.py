@@ -47,14 +47,29 @@ _QUARANTINE = (
 
 @cache
 def table_ddl(table: Table) -> tuple[str, ...]:
-    """CREATE statements of a table; column types follow the fields of its row struct."""
-    hints = get_type_hints(table.row)
-    columns = ", ".join(f"{name} {_column_type(hints[name])}" for name in table.columns)
+    """CREATE statements of a table and its indexes; column types follow the fields of its row struct."""
+    if table.key == 1:
+        return (heap_ddl(table), *index_ddl(table))
     key = ", ".join(table.columns[: table.key])
-    clustered = " WITHOUT ROWID" if table.key > 1 else ""
-    create = f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({key})){clustered}"
-    indexes = (f"CREATE INDEX {table.name}_{names[0]} ON {table.name} ({', '.join(names)})" for names in table.indexes)
-    return (create, *indexes)
+    create = f"CREATE TABLE {table.name} ({_columns(table)}, PRIMARY KEY ({key})) WITHOUT ROWID"
+    return (create, *index_ddl(table))
+
+
+def heap_ddl(table: Table) -> str:
+    """The CREATE statement of a table to which rows can be appended; its key is an index that comes later."""
+    return f"CREATE TABLE {table.name} ({_columns(table)})"
+
+
+def index_ddl(table: Table) -> tuple[str, ...]:
+    """CREATE statements of a table's indexes, with that of a key of one column."""
+    unique = (f"CREATE UNIQUE INDEX {table.name}_key ON {table.name} ({table.columns[0]})",) if table.key == 1 else ()
+    others = (f"CREATE INDEX {table.name}_{names[0]} ON {table.name} ({', '.join(names)})" for names in table.indexes)
+    return (*unique, *others)
+
+
+def _columns(table: Table) -> str:
+    hints = get_type_hints(table.row)
+    return ", ".join(f"{name} {_column_type(hints[name])}" for name in table.columns)
 
 
 def _column_type(hint: object) -> str:
@@ -143,6 +158,13 @@ class SqliteRows:
         query = f"SELECT * FROM {table.name} WHERE {column} = ? ORDER BY {order}"  # noqa: S608
         return self._rows(query, (value,))
 
+    def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
+        """Keys of the rows whose number in an indexed column is greater, in any order."""
+        if column not in table.columns:
+            raise ValueError(f"{table.name} has no column {column}")
+        names = ", ".join(table.columns[: table.key])
+        return self._rows(f"SELECT {names} FROM {table.name} WHERE {column} > ?", (bound,))  # noqa: S608
+
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows in key order whose leading key columns are greater than `after`."""
         bound = after or ()
@@ -171,8 +193,8 @@ class SqliteRows:
         positions = {self.position(projection.name) for projection in projections}
         return len(positions) == 1 and positions.pop() <= last_id
 
-    def create(self, log_id: bytes, projections: Sequence[Projection]) -> None:
-        """Make the tables in an empty file."""
+    def create(self, log_id: bytes, projections: Sequence[Projection], *, with_tables: bool = True) -> None:
+        """Make what every views file has; and, in an empty one, the tables of the projections."""
         with self.datastore.raw(commit=True) as connection:  # the writer makes it a WAL file that readers accept
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self.tracking.create_table()
@@ -180,7 +202,7 @@ class SqliteRows:
             connection.execute("BEGIN IMMEDIATE")
             for statement in (_META, _QUARANTINE):
                 connection.execute(statement)
-            for projection in projections:
+            for projection in projections if with_tables else ():
                 for table in projection.tables:
                     for statement in table_ddl(table):
                         connection.execute(statement)

@@ -1,0 +1,93 @@
+"""Folding a part of the log at once: all events of some channels, each channel's facts changed in place.
+
+What comes out are the rows that a `Projector` would have left, without any of the steps in between. A projection takes
+part if it is that of channels, or `Selective`, or `Mergeable`; `can_be_parted` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from domain.events import Payload, Recorded
+from projections.channels import ChannelViews, is_channel_stream, rows_of
+from projections.facts import ChannelFacts
+from projections.folding import advance_by
+from projections.projector import Stuck, fold_singly
+from projections.tables import Change, Key, Mergeable, Projection, Row, Selective, Table
+
+CHUNK = 2_000
+"""Channels whose rows are made at once."""
+
+Event = tuple[int, str, int, Payload]
+"""Id, stream, version and payload."""
+
+
+def can_be_parted(projections: Sequence[Projection]) -> bool:
+    """True if all rows can be made from parts of the log."""
+    return all(isinstance(each, ChannelViews | Selective | Mergeable) for each in projections)
+
+
+class ChannelsPart:
+    """The facts of the channels in a part, and the channels whose events cannot be folded."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, ChannelFacts] = {}
+        self.stuck: dict[str, Stuck] = {}
+
+    def fold(self, events: Iterable[Event]) -> None:
+        """Apply events in log order; those of other streams are passed over."""
+        facts, stuck = self.facts, self.stuck
+        for event_id, stream, version, payload in events:
+            if stream in stuck or stream[0] != "c" or not is_channel_stream(stream):
+                continue
+            try:
+                facts[stream] = advance_by(facts.get(stream), stream, version, payload, event_id)
+            except Exception as error:  # noqa: BLE001 - one broken stream must not stop the others; told as quarantine
+                stuck[stream] = Stuck(stream, event_id, type(error).__name__)
+
+    def rows(self) -> Iterator[tuple[Table, list[Row]]]:
+        """All rows, table by table for some channels at a time, in the order of their names."""
+        streams = sorted(self.facts)
+        for first in range(0, len(streams), CHUNK):
+            yield from rows_of([(stream, self.facts[stream]) for stream in streams[first : first + CHUNK]])
+
+
+class MergedPart:
+    """The rows of a mergeable projection, from any number of parts."""
+
+    def __init__(self, projection: Mergeable) -> None:
+        self._projection = projection
+        self.rows: dict[Key, Row] = {}
+
+    def add(self, rows: dict[Key, Row]) -> None:
+        """The rows of one more part."""
+        for key, row in rows.items():
+            known = self.rows.get(key)
+            self.rows[key] = row if known is None else self._projection.merge(known, row)
+
+
+def fold_selected(
+    projection: Projection, events: Iterable[Sequence[Recorded]]
+) -> tuple[dict[str, dict[Key, Row]], list[Stuck]]:
+    """The rows by table of a projection that looks at few events, from pages of them in log order; what got stuck."""
+    tables: dict[str, dict[Key, Row]] = {table.name: {} for table in projection.tables}
+    stuck: dict[str, Stuck] = {}
+    base = tables[projection.tables[0].name]
+    for page in events:
+        wanted = [each for each in page if each.envelope.stream not in stuck]
+        before = {key: base[key] for each in wanted for key in projection.keys(each) if key in base}
+        try:
+            changes = projection.apply(before, wanted)
+        except Exception:  # noqa: BLE001 - the border of a fold, as in the projector
+            changes, found = fold_singly(projection, before, wanted)
+            stuck.update((each.stream, each) for each in found)
+        for change in changes:
+            _put(tables[change.table], change)
+    return tables, list(stuck.values())
+
+
+def _put(rows: dict[Key, Row], change: Change) -> None:
+    if change.row is None:
+        rows.pop(change.key, None)
+    else:
+        rows[change.key] = change.row
