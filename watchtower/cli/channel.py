@@ -105,14 +105,15 @@ def show(context: Context, channel_id: str, as_of: AsOf | None, as_json: bool) -
     from watchtower.cli import reading, then
 
     with reading.views(context.load().settings) as rows:
-        row = reading.channel(rows, channel_id)
-        document = reading.as_document(row)
+        row, point = reading.channel(rows, channel_id), None
         if as_of is not None:
-            info, point = then.channel_then(context.load().settings, rows, row.stream, as_of)
-            document = {**reading.as_document(info), "as_of": then.point_document(point)}
+            row, point = then.channel_then(context.load().settings, rows, row.stream, as_of)
+    document = reading.as_document(row)
     if as_json:
-        emit_json(document)
+        emit_json(document if point is None else document | {"as_of": then.point_document(point)})
         return
+    if point is not None:
+        then.tell_point(point)
     document["recorded_at"] = _time(document["recorded_at"])
     told = [(name, value) for name, value in document.items() if value is not None and value != ""]
     context.table("channel", ("field", "value"), told)
