@@ -15,11 +15,13 @@ from watchtower.store.checks import check_log, read_meta
 from watchtower.store.datastore import LogDatastore, no_failpoint
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
-from watchtower.store.group_commit import Observe
 from watchtower.store.files import make_file, sync_directory
+from watchtower.store.group_commit import Observe
 from watchtower.store.lock import InstanceLock
 from watchtower.store.reader import ignore_observation
 from watchtower.store.recorders import LogMeta
+from watchtower.store.segments.closed import segments_before
+from watchtower.store.segments.closing import finish_closing
 
 
 def create_store(
@@ -69,10 +71,11 @@ def open_store(
         raise StoreCheckFailed("exists", f"{path} does not exist; run `watchtower init` first")
     lock = InstanceLock(path)
     try:
+        finish_closing(path, failpoint)
         datastore = LogDatastore(path, failpoint=failpoint)
         try:
             meta, damaged = check_log(datastore, chain_hash)
-            return SqliteEventStore(datastore, meta, lock, observe, damaged)
+            return SqliteEventStore(datastore, meta, lock, observe, damaged, segments_before(path, meta))
         except BaseException:
             datastore.close()
             raise
@@ -89,7 +92,7 @@ def open_reader(path: Path, *, immutable: bool = False) -> SqliteLogReader:
     try:
         with datastore.raw() as connection:
             meta = read_meta(connection)
-        return SqliteLogReader(datastore, meta)
+        return SqliteLogReader(datastore, meta, segments_before(path, meta))
     except BaseException:
         datastore.close()
         raise

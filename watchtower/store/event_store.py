@@ -14,7 +14,21 @@ from watchtower.store.log import Log
 from watchtower.store.reader import LogReader, ignore_observation
 from watchtower.store.recorder import ChainedRecorder
 from watchtower.store.recorders import LogMeta
+from watchtower.store.segments.closed import ClosedSegments
+from watchtower.store.segments.recorder import SegmentedRecorder
 from watchtower.store.writer import LogWriter
+
+
+def _log(datastore: LogDatastore, meta: LogMeta, older: ClosedSegments | None) -> Log:
+    """The library's application over the file, or over it and the segments before it."""
+    if older is None:
+        return Log(ChainedRecorder(datastore), datastore.close)
+
+    def close() -> None:
+        older.close()
+        datastore.close()
+
+    return Log(SegmentedRecorder(datastore, older, meta.first_id), close)
 
 
 class _File(LogReader):
@@ -37,9 +51,10 @@ class _File(LogReader):
 class SqliteLogReader(_File):
     """Read access to a log file, also while the service writes it."""
 
-    def __init__(self, datastore: LogDatastore, meta: LogMeta) -> None:
+    def __init__(self, datastore: LogDatastore, meta: LogMeta, older: ClosedSegments | None = None) -> None:
+        """`older` are the segments before this file."""
         self._datastore = datastore
-        super().__init__(Log(ChainedRecorder(datastore), datastore.close), meta)
+        super().__init__(_log(datastore, meta, older), meta)
 
 
 class SqliteEventStore(LogWriter, _File):
@@ -52,12 +67,13 @@ class SqliteEventStore(LogWriter, _File):
         lock: InstanceLock,
         observe: Observe = ignore_observation,
         damaged: frozenset[str] = frozenset(),
+        older: ClosedSegments | None = None,
     ) -> None:
-        """`damaged` streams have changed events: nothing is appended to them."""
+        """`damaged` streams have changed events: nothing is appended to them. `older`: the segments before."""
         self._datastore = datastore
         self._lock = lock
         super().__init__(
-            Log(ChainedRecorder(datastore), datastore.close),
+            _log(datastore, meta, older),
             meta,
             failpoint=datastore.failpoint,
             on_idle=self._checkpoint_if_free,

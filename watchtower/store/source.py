@@ -232,8 +232,9 @@ class SqliteSource:
         meta = SourceMeta(*rows[0])
         if len(meta.log_id) != 16 or len(meta.prev_head) != 32 or min(meta.first_leaf, meta.first_id) < 0:
             raise Unreadable("the row log_meta holds values that nobody writes")
-        if meta.schema > schema.SCHEMA and self._all("PRAGMA user_version", ())[0][0] == meta.schema:
-            raise StoreCheckFailed("schema", f"this program knows schema {schema.SCHEMA}, the log has {meta.schema}")
+        if meta.schema not in schema.KNOWN and self._all("PRAGMA user_version", ())[0][0] == meta.schema:
+            known = ", ".join(map(str, schema.KNOWN))
+            raise StoreCheckFailed("schema", f"this program knows the schemas {known}, the log has {meta.schema}")
         return meta
 
     def _all(self, query: str, arguments: tuple[int, ...]) -> list[Any]:
