@@ -180,7 +180,8 @@ def _block(world: SimWorld) -> None:
 def _look(world: SimWorld, source: random.Random) -> None:
     touched = frozenset(case.funding for case in world.cases if source.random() < 0.3)
     world.look(source.choice((SWEEP, SWEEP, Hints(), Hints(touched=touched))))
-    if source.random() < 0.1:
+    # Views that hold events which wait in memory are made anew after a crash, never found again.
+    if source.random() < 0.1 and not world.holds_events():
         world.disk.keep_views()
     if world.error is None and world.report is not None:
         oracles.o8_bounded(world)

@@ -22,6 +22,7 @@ from watchtower.store.assemble import OnProgress, assemble
 from watchtower.store.create import open_reader
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
+from watchtower.store.files import sync_directory
 from watchtower.store.reader import LogReader
 from watchtower.store.views import SqliteRows, new_views_file
 
@@ -115,6 +116,8 @@ def _put_in_place(building: Path, path: Path, failpoint: Failpoint = no_failpoin
         _remove(path)
     with _step(failpoint):
         building.rename(path)
+        # The old views may hold events that waited for space and were lost: no power cut must bring them back.
+        sync_directory(path.parent)
 
 
 @contextmanager
