@@ -7,9 +7,11 @@ read back: every byte authenticated, every secret opened, every event checked ag
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -30,16 +32,43 @@ LOG_NAMES: dict[Kind, str] = {"tower": "events.db", "party": "party.db"}
 TOWER_EXTRAS = ("tower.key", "api.token", "access.json", "config.toml")
 PARTY_EXTRAS = ("party.toml", "peers")
 PIECE = 1 << 20
+STAGING = ".backup-"
+YOUNG_SECONDS = 60.0
+"""A directory younger than this may not be locked yet by the process that made it."""
+
 _NAMES = frozenset({KEYSTORE_NAME, *LOG_NAMES.values(), *TOWER_EXTRAS, *PARTY_EXTRAS})
 
 
+TakeLog = Callable[[Path], SnapshotFacts]
+"""Puts a copy of a log into a file that does not exist."""
+
+Seal = Callable[[SnapshotFacts], bytes]
+"""The tower's signature of a log's head."""
+
+Compare = Callable[[Path], None]
+"""Compares the copy of the log, once it is back from the backup, with what is served; raises if it differs."""
+
+
 class Sources(msgspec.Struct, frozen=True):
-    """What to copy. `log` None leaves the log out: keys only. `extras` are small private files that exist."""
+    """What to copy. `log` None leaves the log out: keys only. `extras` are small private files that exist.
+
+    `take_log` makes the copy of a log that is not in a file, `seal` signs its head, `compare` looks at the copy.
+    """
 
     kind: Kind
     keystore: Path
     log: Path | None
     extras: tuple[Path, ...] = ()
+    take_log: TakeLog | None = None
+    seal: Seal | None = None
+    compare: Compare | None = None
+
+    def copy_log(self, target: Path) -> LogFacts | None:
+        """Put the log into a file; None if there is none to copy."""
+        if self.take_log is None and self.log is None:
+            return None
+        facts = self.take_log(target) if self.take_log is not None else take_snapshot(_some(self.log), target)
+        return LogFacts.of(facts, b"" if self.seal is None else self.seal(facts))
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -51,17 +80,25 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 class LogFacts(msgspec.Struct, frozen=True):
-    """The log in a backup: which one, how far, and its last head (hexadecimal)."""
+    """The log in a backup: which one, how far, and its last head (hexadecimal).
+
+    `seal` is the tower's signature of it (`domain.log_chain.sealed_head_hash`), in hexadecimal, empty without one.
+    """
 
     log_id: str
     origin: str
     last_id: int
     head: str
+    seal: str = ""
 
     @classmethod
-    def of(cls, facts: SnapshotFacts) -> LogFacts:
+    def of(cls, facts: SnapshotFacts, seal: bytes = b"") -> LogFacts:
         """The form for the manifest."""
-        return cls(facts.log_id.hex(), facts.origin, facts.last_id, facts.head.hex())
+        return cls(facts.log_id.hex(), facts.origin, facts.last_id, facts.head.hex(), seal.hex())
+
+    def says(self, facts: SnapshotFacts) -> bool:
+        """Whether this is about that log."""
+        return msgspec.structs.replace(self, seal="") == LogFacts.of(facts)
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,48 +130,77 @@ def backup(sources: Sources, path: Path, passphrase: bytes, made_at: int) -> Man
     """
     home = sources.keystore.parent
     with _staging(home) as staged, _reserved(path) as unfinished:
-        facts = None if sources.log is None else take_snapshot(sources.log, staged / LOG_NAMES[sources.kind])
+        log = sources.copy_log(staged / LOG_NAMES[sources.kind])
         keystore = FileKeystore.open_copy(sources.keystore, passphrase)
         _write_private(staged / KEYSTORE_NAME, iter((keystore.content(),)))
         for extra in sources.extras:
             _write_private(staged / extra.name, iter((extra.read_bytes(),)))
         files = tuple(_described(file) for file in sorted(staged.iterdir()))
-        log = None if facts is None else LogFacts.of(facts)
         manifest = Manifest(sources.kind, made_at, len(keystore.names()), files, log)
         _seal(unfinished, manifest, staged, passphrase, keystore.cost)
-        verify(unfinished, passphrase, home)
+        shutil.rmtree(staged)  # the disk need not hold the log three times
+        verify(unfinished, passphrase, home, sources.compare)
     return manifest
 
 
 @contextmanager
 def _reserved(path: Path) -> Iterator[Path]:
-    """A file beside `path` that gets its name if the body ends well; the name is taken from the beginning."""
+    """A file beside `path` that gets its name if the body ends well; whatever ends it, there is nothing or a whole one.
+
+    The lock on it tells a backup that is being written from what a crash left.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
+    if path.exists():
+        raise BackupError(f"{path} exists already; a backup is never overwritten, choose another name")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        raise BackupError(f"{path} exists already; a backup is never overwritten, choose another name") from None
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BackupError(f"{path} could not be made ({error.strerror}); choose another place") from None
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BackupError(f"{path} is being written by another process; choose another name") from None
+    try:
         yield unfinished
-        unfinished.replace(path)
-        sync_directory(path.parent)
-    except BaseException as error:
-        for file in (unfinished, path):
-            file.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise BackupError(
-                f"{path} could not be written ({error.strerror}); make room or choose another place"
-            ) from None
+        _give_name(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise BackupError(
+            f"{path} could not be written ({error.strerror}); make room or choose another place"
+        ) from None
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
 
 
-def verify(path: Path, passphrase: bytes, scratch: Path | None = None) -> Manifest:
+def _give_name(unfinished: Path, path: Path) -> None:
+    """A rename would replace a file that came meanwhile; not every file system knows links."""
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        raise BackupError(f"{path} exists already; a backup is never overwritten, choose another name") from None
+    except OSError:
+        unfinished.replace(path)
+    else:
+        unfinished.unlink()
+    sync_directory(path.parent)
+
+
+def _some(log: Path | None) -> Path:
+    assert log is not None
+    return log
+
+
+def verify(path: Path, passphrase: bytes, scratch: Path | None = None, compare: Compare | None = None) -> Manifest:
     """Read a whole backup back into a private directory below `scratch`, check it and remove it again."""
     with _staging(scratch) as staged:
         manifest = _unpack(path, staged, passphrase)
         _check(manifest, staged, passphrase)
+        if compare is not None and manifest.log is not None:
+            compare(staged / LOG_NAMES[manifest.kind])
         return manifest
 
 
@@ -166,15 +232,41 @@ def restore(
 
 @contextmanager
 def _staging(parent: Path | None) -> Iterator[Path]:
-    """A directory of mode 0700 that is removed at the end, unless it was renamed."""
+    """A directory of mode 0700 that is removed at the end, unless it was renamed.
+
+    Its lock ends with the process: what a crash left is removed by the next one.
+    """
+    if parent is not None:
+        _sweep(parent)
     try:
-        staged = Path(tempfile.mkdtemp(prefix=".backup-", dir=parent))
+        staged = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
+        descriptor = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise BackupError(f"there is no room for work in {parent} ({error.strerror})") from None
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield staged
     finally:
+        os.close(descriptor)
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove working directories of processes that were killed: they hold what a backup holds, unsealed."""
+    for left in parent.glob(f"{STAGING}*"):
+        try:
+            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # not ours to open, or gone meanwhile
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_young = time.time() - left.stat().st_mtime < YOUNG_SECONDS
+            if not is_young:
+                shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
 
 
 def _described(file: Path) -> StoredFile:
@@ -229,7 +321,7 @@ def _check(manifest: Manifest, staged: Path, passphrase: bytes) -> None:
     if found != manifest.secrets:
         raise BackupCorrupt(f"the backup holds {found} secrets, it says {manifest.secrets}")
     log = staged / LOG_NAMES[manifest.kind]
-    if manifest.log is not None and LogFacts.of(check_snapshot(log)) != manifest.log:
+    if manifest.log is not None and not manifest.log.says(check_snapshot(log)):
         raise BackupCorrupt("the log in the backup is not the one that it says; use another copy")
 
 

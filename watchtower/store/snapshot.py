@@ -11,6 +11,7 @@ import msgspec
 from watchtower.store.checks import read_meta
 from watchtower.store.datastore import connect
 from watchtower.store.errors import StoreCheckFailed, store_error
+from watchtower.store.source import LogSource, SqliteSource
 from watchtower.store.verify import verify_log
 
 
@@ -25,7 +26,7 @@ class SnapshotFacts(msgspec.Struct, frozen=True):
 
 
 def take_snapshot(source: Path, target: Path) -> SnapshotFacts:
-    """Copy a log with SQLite's online backup and verify the copy; `target` must not exist (mode 0600).
+    """Copy a log with SQLite's online backup; `target` must not exist (mode 0600). Only `check_snapshot` proves it.
 
     One step, so that a busy writer cannot start it over. Raises `StoreError`; an unfinished copy is removed.
     """
@@ -34,10 +35,18 @@ def take_snapshot(source: Path, target: Path) -> SnapshotFacts:
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
         _copy(source, target)
-        return check_snapshot(target)
+        with SqliteSource(target, immutable=True) as copy:
+            return facts_of(copy)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+
+
+def facts_of(source: LogSource) -> SnapshotFacts:
+    """What a log says about itself, unchecked."""
+    tip = source.last_commit()
+    events = tip.first_leaf + tip.leaf_count - source.meta.first_leaf
+    return SnapshotFacts(source.meta.log_id, source.meta.origin, tip.last_id, events, tip.head)
 
 
 def check_snapshot(path: Path) -> SnapshotFacts:
