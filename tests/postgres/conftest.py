@@ -24,15 +24,28 @@ def postgres() -> Iterator[PostgresServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def _reused(postgres: PostgresServer) -> str:
+    return postgres.create_database("reused")
+
+
 @pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[str]:
-    """Name of a new, empty database."""
-    name = postgres.create_database()
-    yield name
-    postgres.drop_database(name)
+def database(postgres: PostgresServer, _reused: str) -> Iterator[str]:
+    """Name of an empty database."""
+    yield _reused
+    postgres.empty_database(_reused)
 
 
 @pytest.fixture
 def log_url(postgres: PostgresServer, database: str) -> str:
     """Address of a new log for the tower's user."""
     return new_postgres_log(postgres, database)
+
+
+@pytest.fixture(scope="module")
+def unchanged_database(postgres: PostgresServer) -> Iterator[str]:
+    """Name of a database with a new log, for the tests of a module that change nothing in it."""
+    name = postgres.create_database("unchanged")
+    new_postgres_log(postgres, name)
+    yield name
+    postgres.drop_database(name)

@@ -270,6 +270,16 @@ class PostgresServer:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return name
 
+    def empty_database(self, name: str) -> None:
+        """Cut all connections to a database and remove our schema: far quicker than another database."""
+        with self.connect(name) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("SET client_min_messages = warning")
+            connection.execute("DROP SCHEMA IF EXISTS watchtower CASCADE")
+
     def drop_database(self, name: str) -> None:
         """Remove a database with everybody in it."""
         with self.connect() as connection:

@@ -8,7 +8,7 @@ from watchtower.cli.output import LazyGroup
 
 
 class _Verbs(LazyGroup):
-    package, verbs = "watchtower.cli.store_", ("accept-rollback",)
+    package, verbs = "watchtower.cli.store_", ("accept-rollback", "copy", "migrate")
 
 
 @click.group("store", cls=_Verbs)

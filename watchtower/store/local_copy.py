@@ -1,7 +1,7 @@
 """A tower's own copy of a log that is on a server: a log file with the same rows, ids and heads.
 
 Everything that the tower reads, it reads here: a breach is answered although the server is away, also that of a channel
-that was not in memory. Disposable: what does not continue the log on the server is thrown away and made again. It is
+that was not in memory. Disposable: what does not continue the log on the server is set aside and made again. It is
 written without waiting for the disk; after a power cut the last commits are fetched again.
 """
 
@@ -35,6 +35,9 @@ _LAST = (
     "SELECT commit_no, first_leaf, leaf_count, last_id, head, leaves FROM commit_chain ORDER BY commit_no DESC LIMIT 1"
 )
 
+SET_ASIDE = ".set-aside"
+"""What is put behind the name of a copy that the log on the server does not continue."""
+
 Progress = Callable[[int, int], None]
 """Receives the id of the last copied event and that of the last one that is known on the server."""
 
@@ -64,7 +67,7 @@ class LocalCopy:
     def follow(self, source: LogSource, progress: Progress = nobody_asked) -> int:
         """Copy all commits behind the end; returns the id of the last event. Raises `StoreError`."""
         while commits := source.commits(self.last.commit_no + 1, PAGE_COMMITS):
-            for page in _pages(commits):
+            for page in pages(commits):
                 self.add(page, source.rows(page[0].first_id, page[-1].last_id))
                 progress(self.last.last_id, commits[-1].last_id)
         return self.last.last_id
@@ -100,7 +103,7 @@ def _columns(commit: Commit) -> tuple[int, int, int, int, bytes, bytes]:
     return commit.commit_no, commit.first_leaf, commit.leaf_count, commit.last_id, commit.head, commit.leaves
 
 
-def _pages(commits: Sequence[Commit]) -> list[list[Commit]]:
+def pages(commits: Sequence[Commit]) -> list[list[Commit]]:
     """Groups of commits with few enough events for one transaction; a larger commit is one of its own."""
     pages: list[list[Commit]] = []
     events = PAGE_EVENTS
@@ -124,7 +127,7 @@ def _continues(path: Path, meta: LogMeta, source: LogSource) -> bool:
             raise store_error(error) from error
         reason = str(error)
     if reason:
-        _log.warning("copy_discarded", path=str(path), reason=reason)
+        _log.warning("copy_set_aside", path=str(path), reason=reason)
     return not reason
 
 
@@ -147,8 +150,10 @@ def _difference(path: Path, meta: LogMeta, source: LogSource) -> str:
 
 
 def _begin(path: Path, meta: LogMeta) -> None:
-    """An empty copy in the place of whatever is there."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    """An empty copy in the place of whatever is there. That is set aside: it may hold what the server has lost."""
+    if path.exists():
+        path.replace(path.with_name(path.name + SET_ASIDE))
+    for suffix in ("-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)

@@ -56,13 +56,14 @@ class PostgresAddress(msgspec.Struct, frozen=True):
 class PostgresSource:
     """Raw rows of a log in a database; also beside a tower that writes it, and on a replica. One connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, meta: SourceMeta | None = None) -> None:
+        """`meta` is given for an unfinished copy, which does not say itself which log it is."""
         self.address = PostgresAddress(url)
         self._mutex = threading.Lock()
         with _reading():
             self._connection = connect(url, read_only=True)
         try:
-            self.meta = self._read_meta()
+            self.meta = meta or self._read_meta()
         except BaseException:
             self._connection.close()
             raise
