@@ -106,7 +106,7 @@ class _Pages:
 
     def is_mine(self, stream: str) -> bool:
         """True if this share is the one that the stream belongs to."""
-        return share_of(stream.encode(errors="surrogateescape"), self._task.shares) == self._task.share
+        return share_of(stream, self._task.shares) == self._task.share
 
     def _is_shown(self, stream: object) -> bool:
         return isinstance(stream, str) and (stream in self._task.rules.everywhere or self.is_mine(stream))

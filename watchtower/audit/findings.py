@@ -133,7 +133,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def printable(text: str) -> str:
     """A stored name as text that can be written anywhere: what is no UTF-8 in a changed row becomes a mark."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def cleaned(finding: Finding) -> Finding:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from watchtower.audit.findings import ExitCode, Finding, cleaned
+from watchtower.audit.findings import ExitCode, Finding, printable
 from watchtower.store.source import RawRow
 
 SHARE_EVENTS = 1_000_000
@@ -23,15 +23,15 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """What one stretch saw of a stream: its first event (id, version) and its last version."""
+    """What one stretch saw of the streams of one share, as columns: names, first event (id, version), last version."""
 
-    stream: bytes
-    first_id: int
-    first: int
-    last: int
+    streams: list[str]
+    first_ids: list[int]
+    firsts: list[int]
+    lasts: list[int]
 
 
-_decoder = msgspec.msgpack.Decoder(list[Seen])
+_decoder = msgspec.msgpack.Decoder(Seen)
 
 
 class RunFile(msgspec.Struct, frozen=True):
@@ -51,9 +51,9 @@ def shares_for(events: int) -> int:
     return max(1, -(-events // SHARE_EVENTS))
 
 
-def share_of(stream: bytes, shares: int) -> int:
+def share_of(stream: str, shares: int) -> int:
     """The share that a stream belongs to: the same in every process and run."""
-    return crc32(stream) % shares
+    return crc32(stream.encode(errors="surrogateescape")) % shares
 
 
 class VersionRun:
@@ -61,30 +61,42 @@ class VersionRun:
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
-        self._first: dict[str, tuple[int, int]] = {}
-        self._last: dict[str, int] = {}
+        self._first_ids: dict[str, int] = {}
+        self._firsts: dict[str, int] = {}
+        self._lasts: dict[str, int] = {}
 
     def note(self, rows: Sequence[RawRow]) -> None:
         """Take rows in order of ids; their values have the right types."""
-        last, first = self._last, self._first
+        lasts, firsts, first_ids = self._lasts, self._firsts, self._first_ids
         for event_id, stream, version, topic, _ in rows:
-            before = last.get(stream)
+            before = lasts.get(stream)
             if before is None:
-                first[stream] = (event_id, version)
+                first_ids[stream], firsts[stream] = event_id, version
             elif version != before + 1:
                 self.findings.append(_gap(event_id, stream, topic, version, before))
-            last[stream] = version
+            lasts[stream] = version
 
     def write(self, scratch: Path, name: str, shares: int) -> RunFile:
         """Put what was seen into a file; raises `OSError`."""
-        lists: list[list[Seen]] = [[] for _ in range(shares)]
-        for stream, (first_id, first) in self._first.items():
-            key = stream.encode(errors="surrogateescape")
-            lists[share_of(key, shares) if shares > 1 else 0].append(Seen(key, first_id, first, self._last[stream]))
-        blobs = [_encode(each) for each in lists]
+        blobs = [_encode(seen) for seen in self._seen(shares)]
         content = b"".join(blobs)
         (scratch / name).write_bytes(content)
         return RunFile(name, sha256(content).hexdigest(), tuple(map(len, blobs)))
+
+    def _seen(self, shares: int) -> list[Seen]:
+        """The columns of every share; the three dictionaries have their keys in the same order."""
+        names = list(map(printable, self._lasts))
+        columns = [list(each.values()) for each in (self._first_ids, self._firsts, self._lasts)]
+        if shares == 1:
+            return [Seen(names, *columns)]
+        lists = [Seen([], [], [], []) for _ in range(shares)]
+        for stream, first_id, first, last in zip(names, *columns, strict=True):
+            seen = lists[share_of(stream, shares)]
+            seen.streams.append(stream)
+            seen.first_ids.append(first_id)
+            seen.firsts.append(first)
+            seen.lasts.append(last)
+        return lists
 
 
 def join(scratch: Path, runs: Sequence[RunFile], share: int, begins: bool) -> tuple[int, list[Finding]]:
@@ -92,15 +104,15 @@ def join(scratch: Path, runs: Sequence[RunFile], share: int, begins: bool) -> tu
 
     Raises `DamagedRun`.
     """
-    known: dict[bytes, int] = {}
+    known: dict[str, int] = {}
     findings = []
     for seen in _read(scratch, runs, share):
-        before = known.get(seen.stream)
-        if (before is not None or begins) and seen.first != (before or 0) + 1:
-            stream = seen.stream.decode(errors="surrogateescape")
-            findings.append(_gap(seen.first_id, stream, "", seen.first, before or 0))
-        known[seen.stream] = seen.last
-    return len(known), [cleaned(finding) for finding in findings]
+        for stream, first_id, first, last in zip(seen.streams, seen.first_ids, seen.firsts, seen.lasts, strict=True):
+            before = known.get(stream)
+            if (before is not None or begins) and first != (before or 0) + 1:
+                findings.append(_gap(first_id, stream, "", first, before or 0))
+            known[stream] = last
+    return len(known), findings
 
 
 def is_intact(scratch: Path, run: RunFile) -> bool:
@@ -117,7 +129,7 @@ def _read(scratch: Path, runs: Sequence[RunFile], share: int) -> Iterator[Seen]:
             file.seek(sum(run.sizes[:share]))
             content = file.read(run.sizes[share])
         try:
-            yield from _decoder.decode(content)
+            yield _decoder.decode(content)
         except msgspec.MsgspecError as error:
             raise DamagedRun(f"{scratch / run.name} was changed: {error}") from None
 
