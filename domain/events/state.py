@@ -117,13 +117,16 @@ class StateUpdated(Payload, frozen=True, kw_only=True, array_like=True):
 
 
 class TowerAcknowledged(Payload, frozen=True, kw_only=True, array_like=True):
-    """The tower stored the state durably (rule U4)."""
+    """The tower stored the state durably (rule U4); state 0 is the registration.
+
+    `receipt` is the body of `RCP2` (204 bytes). Earlier versions stored none.
+    """
 
     TOPIC: ClassVar[str] = "st07"
     tower_id: Hash32
     sequence: Number
     upload_sha256: Hash32
-    receipt: Annotated[bytes, Meta(max_length=112)]
+    receipt: Annotated[bytes, Meta(max_length=204)]
     receipt_sig: Annotated[bytes, Meta(max_length=64)]
 
 

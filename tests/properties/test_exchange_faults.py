@@ -21,6 +21,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.faults import Crashed, Disks, Fault, Net, opened
 from tests.support.parties import Pair, made_up_funding, preimage_of
+from tests.support.receipts import acknowledge
 from watchtower.client import exchange
 from watchtower.client.consent import never_lose
 from watchtower.client.messages import Message
@@ -28,7 +29,6 @@ from watchtower.client.opening import Terms
 from watchtower.client.party import Change, ChannelParty, NewHtlc
 
 EXPIRY = 100_000
-TOWER = b"\x0e" * 32
 
 Action = Callable[[ChannelParty, bytes], list[Message]]
 
@@ -208,7 +208,7 @@ def test_final_is_what_both_peer_and_tower_confirmed(number: int, acknowledged: 
     disks, pair = channel()
     net = Net(disks, pair, {number: Fault.LOSE})
     for party in pair.parties[: int(acknowledged >= 0) * 2]:
-        party.acknowledge(pair.channel_id, TOWER, acknowledged, bytes(32))
+        acknowledge(party, pair.channel_id, acknowledged)
 
     play(net, "out of turn")
 

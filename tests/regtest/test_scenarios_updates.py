@@ -26,6 +26,7 @@ from tests.fakes.store import MemoryEventStore
 from tests.regtest.replaying import live_and_replayed
 from tests.regtest.world import World
 from tests.support.parties import Pair, make_party, open_pair
+from tests.support.receipts import acknowledge
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
@@ -257,7 +258,7 @@ def test_scenario_F12_crash_after_secret_release_before_tower_ack(world: World) 
     """The upload is repeated byte for byte; the state is final only after the tower's answer."""
     disks = Disks()
     pair = opened(world, disks)
-    pair.b.acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
+    acknowledge(pair.b, pair.channel_id, 0)
     pair.update()
     lost = pair.update_request(Side.B, 1)
     pair = disks.restart(pair)
@@ -265,7 +266,7 @@ def test_scenario_F12_crash_after_secret_release_before_tower_ack(world: World) 
     repeated = pair.update_request(Side.B, 1)
     first = accept_state(world.context, world.stream(pair), repeated)
     again = accept_state(world.context, world.stream(pair), lost)
-    pair.b.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
+    acknowledge(pair.b, pair.channel_id, 1)
 
     assert lost == repeated
     assert (False, True) == (first.duplicate, again.duplicate)

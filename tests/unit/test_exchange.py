@@ -39,6 +39,7 @@ from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.faults import Crashed, Disks, opened
 from tests.support.parties import Pair, htlc, make_party, open_pair, preimage_of
+from tests.support.receipts import acknowledge
 from watchtower.client import exchange, seat
 from watchtower.client.exchange import deliver
 from watchtower.client.messages import (
@@ -547,14 +548,14 @@ def test_f12_final_only_after_the_towers_answer(side: Side) -> None:
     """U4: the peer's revocation alone does not make a state final; the tower's acknowledgement does."""
     disks = Disks()
     pair = opened(disks)
-    pair.parties[side].acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
+    acknowledge(pair.parties[side], pair.channel_id, 0)
     pair.update()
 
     party = disks.restart(pair).parties[side]
     assert party.channel(pair.channel_id).final_sequence == 0
     upload = party.update_body(pair.channel_id)
     assert upload == pair.parties[side].update_body(pair.channel_id)
-    party.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
+    acknowledge(party, pair.channel_id, 1)
 
     assert party.channel(pair.channel_id).final_sequence == 1
 
@@ -567,7 +568,7 @@ def test_f12_crash_after_the_release_of_the_own_secret(side: Side) -> None:
     """
     disks = Disks()
     pair = opened(disks)
-    pair.parties[side].acknowledge(pair.channel_id, bytes(32), 0, bytes(32))
+    acknowledge(pair.parties[side], pair.channel_id, 0)
     disks.points[side].left = {Side.B: 10, Side.A: 8}[side]  # all is stored, message 3 or 4 does not leave
     died = died_during(pair.update)
 
@@ -579,7 +580,7 @@ def test_f12_crash_after_the_release_of_the_own_secret(side: Side) -> None:
     assert (party.update_body(pair.channel_id).revoked_secret is None) == (side is Side.B)
     with pytest.raises(SelfBreach):
         party.sign_commitment(pair.channel_id, 0)
-    party.acknowledge(pair.channel_id, bytes(32), 1, bytes(32))
+    acknowledge(party, pair.channel_id, 1)
     assert party.channel(pair.channel_id).final_sequence == (0 if side is Side.B else 1)
 
 

@@ -17,6 +17,7 @@ from domain.status import ChannelStatus
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
+from tests.support import receipts
 from tests.support.parties import Pair, make_party, open_pair
 from watchtower.client import exchange
 from watchtower.client.errors import TowerUnreachable
@@ -32,7 +33,6 @@ from watchtower.client.payment_tower import TowerWatch
 HASH = sha256(bytes(32)).digest()
 HEIGHT, EXPIRY, AMOUNT = 1_000, 1_400, 20_000
 ADD = Change(add=(NewHtlc(AMOUNT, HASH, EXPIRY),))
-TOWER = b"\x07" * 32
 
 
 def pair_with_height() -> Pair:
@@ -59,7 +59,7 @@ def state_of(pair: Pair, strict: bool = False, **options: object) -> LegState:
 
 def acknowledge(pair: Pair) -> None:
     """A's tower has the newest state."""
-    pair.a.acknowledge(pair.channel_id, TOWER, pair.a.channel(pair.channel_id).sequence, bytes(32))
+    receipts.acknowledge(pair.a, pair.channel_id, pair.a.channel(pair.channel_id).sequence)
 
 
 # ── legs ─────────────────────────────────────────────────────────────────────────────────────────────────

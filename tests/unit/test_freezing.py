@@ -10,6 +10,7 @@ from domain.events import ChannelUnfrozen, FreezeReason, ReportedBy
 from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
+from tests.support.receipts import acknowledge
 from watchtower.client import exchange
 from watchtower.client.messages import (
     AnyMessage,
@@ -22,8 +23,6 @@ from watchtower.client.messages import (
 )
 from watchtower.client.party import ChannelParty
 from watchtower.wire.hexes import Hex32
-
-TOWER = b"\x0e" * 32
 
 
 def restored_copy(pair: Pair, side: Side) -> ChannelParty:
@@ -198,7 +197,7 @@ def test_with_a_tower_the_word_of_the_peer_is_not_enough() -> None:
     """A peer could lie to have a revoked state published; where a tower holds states, it must agree."""
     pair = open_pair()
     pair.updates(2)
-    pair.a.acknowledge(pair.channel_id, TOWER, 2, bytes(32))
+    acknowledge(pair.a, pair.channel_id, 2)
     copy = restored_copy(pair, Side.A)
 
     copy.receive(hello(pair.b, pair))

@@ -17,7 +17,6 @@ from domain.contract.state import StateSignatures
 from domain.contract.uploads import REGISTRATION_SEQ
 from domain.errors import LogCorrupt, MalformedInput, UnknownState
 from domain.events import ChannelRegistered, SignatureSet, StateRevoked, StateUpdated
-from domain.opening import StateContent
 from domain.units import MAX_SEQUENCE
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
@@ -44,13 +43,6 @@ class Revocation(msgspec.Struct, frozen=True):
 
     secret: bytes
     next_point: bytes
-
-
-def sha256_of_upload(content: StateContent, revocation: Revocation | None) -> bytes:
-    """What the receipt of an upload names, from what the client sent."""
-    return _sha256(
-        content.header.encode(), content.sigs_a.encode(), content.sigs_b.encode(), content.own_point, revocation
-    )
 
 
 def sign_new(context: Context, channel: Channel, stored: StateUpdated, event_id: int) -> SignedReceipt | None:

@@ -15,7 +15,7 @@ from domain.channel import Channel
 from domain.claiming import htlc_key_name
 from domain.contract import keys
 from domain.contract.params import ChannelParams, check_payout_script
-from domain.contract.uploads import KeyedRegistration, upload_hash
+from domain.contract.uploads import upload_hash
 from domain.errors import FundingMismatch, InvalidSecret
 from domain.events import Payload
 from domain.opening import (
@@ -33,6 +33,7 @@ from watchtower.channels.reading import content_of, side_of
 from watchtower.channels.receipts import sign_registration
 from watchtower.ports import Node
 from watchtower.wire.api import ChannelBody, RegisterRequest
+from watchtower.wire.deposits import registration_upload
 from watchtower.wire.receipts import body_of
 
 
@@ -54,7 +55,7 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     own_side = side_of(request.own_side)
     _check_secrets(request, params)
     check_payout_script(bytes(request.sweep_spk))
-    upload = _upload(request, params)
+    upload = registration_upload(request)
     command = RegisterChannel(
         now=context.clock.wall_microseconds(),
         params=params,
@@ -158,16 +159,3 @@ def _check_secrets(request: RegisterRequest, params: ChannelParams) -> None:
 
 def _fits(secret: bytes, public_key: bytes) -> bool:
     return keys.secret_in_range(secret) and keys.public_key(secret) == public_key
-
-
-def _upload(request: RegisterRequest, params: ChannelParams) -> bytes:
-    """The KRG1 bytes that the owner signed, rebuilt from the request."""
-    return KeyedRegistration(
-        params=params,
-        watched=side_of(request.own_side).other,
-        rev_secret=bytes(request.revocation_secret),
-        sweep_spk=bytes(request.sweep_spk),
-        highest_revoked=-1,
-        next_points=(bytes(request.counterparty_points[0]), bytes(request.counterparty_points[1])),
-        buckets=(),
-    ).encode()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import httpx
 
@@ -50,13 +51,24 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         transport: httpx.AsyncBaseTransport | None = None,
         tower_id: bytes | None = None,
         max_unacked: int = 0,
+        receipts_path: str | Path | None = None,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
+        `receipts_path` is a directory in which the tower's receipts are kept as files.
         """
-        super().__init__(config, url=url, token=token, party=party, auth=auth, transport=transport, tower_id=tower_id)
+        super().__init__(
+            config,
+            url=url,
+            token=token,
+            party=party,
+            auth=auth,
+            transport=transport,
+            tower_id=tower_id,
+            receipts_path=receipts_path,
+        )
         if not 0 <= max_unacked <= MAX_UNACKED:
             raise ConfigurationError(f"max_unacked lies between 0 and {MAX_UNACKED}, got {max_unacked}")
         self.peer = peer

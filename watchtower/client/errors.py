@@ -6,8 +6,11 @@ StateChannelError
 ├── TowerUnreachable        no connection, no answer within timeout_ms, or no HTTP
 ├── WrongTower              the tower answers for another network or with another key
 ├── UnexpectedAnswer        an answer that this version cannot read
+├── ReceiptRefused          stored, but without a receipt that can be relied on: not armed
+│   ├── ReceiptMissing, ReceiptForged, ReceiptOfAnotherTower, ReceiptOfAnotherUpload
+│   └── ReceiptFromTheFuture, ReceiptOutOfOrder
 └── TowerProblem            the tower refused: slug, status, title, detail
-├── MalformedRequest, Unauthorized, ChannelNotFound
+├── MalformedRequest, Unauthorized, ChannelNotFound, StateNotStored
 ├── SequenceConflict, EquivocationRefused, ChannelIsClosed, ChannelIsNotReady, AlreadyRegistered
 ├── ParamsRefused, StateRefused, SignatureRefused, SecretRefused, FundingRefused
 ├── ChallengeRejected, TransactionNotKnown, SelfBreachRefused, ApplicationDeclined
@@ -18,6 +21,7 @@ StateChannelError
 
 from __future__ import annotations
 
+from domain.contract.receipts import SignedReceipt
 from watchtower.wire.api import Problem
 
 URN = "urn:state-channel:"
@@ -47,6 +51,41 @@ class UnexpectedAnswer(StateChannelError):
     """The answer is not what this version of the API promises."""
 
 
+class ReceiptRefused(StateChannelError):
+    """The tower's receipt must not be relied on: the update counts as not armed (rule U4), whatever the tower stored.
+
+    `receipt` holds the bytes that were refused, if they are a receipt at all: they may be proof of misbehavior.
+    """
+
+    def __init__(self, sentence: str, receipt: SignedReceipt | None = None) -> None:
+        super().__init__(sentence)
+        self.receipt = receipt
+
+
+class ReceiptMissing(ReceiptRefused):
+    """The tower gave no receipt. It gives none while its log may be an older copy; ask again later."""
+
+
+class ReceiptForged(ReceiptRefused):
+    """No receipt that can be read, or a signature that does not fit."""
+
+
+class ReceiptOfAnotherTower(ReceiptRefused):
+    """A good signature of a tower that was not asked."""
+
+
+class ReceiptOfAnotherUpload(ReceiptRefused):
+    """About another channel, another state number, or other bytes than those that were sent."""
+
+
+class ReceiptFromTheFuture(ReceiptRefused):
+    """It names an event that the tower's log does not reach."""
+
+
+class ReceiptOutOfOrder(ReceiptRefused):
+    """Its place, epoch or log contradicts receipts that the client holds already."""
+
+
 class TowerProblem(StateChannelError):
     """The tower refused the request and stored nothing."""
 
@@ -68,6 +107,10 @@ class Unauthorized(TowerProblem):
 
 class ChannelNotFound(TowerProblem):
     """The tower has no such channel."""
+
+
+class StateNotStored(TowerProblem):
+    """The tower has no state with this number."""
 
 
 class SequenceConflict(TowerProblem):
@@ -154,6 +197,7 @@ BY_SLUG: dict[str, type[TowerProblem]] = {
     "malformed": MalformedRequest,
     "unauthorized": Unauthorized,
     "unknown-channel": ChannelNotFound,
+    "unknown-state": StateNotStored,
     "sequence-gap": SequenceConflict,
     "equivocation": EquivocationRefused,
     "channel-closed": ChannelIsClosed,

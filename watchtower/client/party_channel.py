@@ -10,6 +10,7 @@ import msgspec
 from domain.chain import BlockRef
 from domain.contract.conditions import Condition, decode_conditions
 from domain.contract.params import ChannelParams
+from domain.contract.receipts import SignedReceipt
 from domain.contract.revocation import NO_SECRETS, Buckets
 from domain.contract.state import StateHeader, StateSignatures
 from domain.events import FreezeReason
@@ -143,13 +144,13 @@ class PartyChannel(msgspec.Struct, frozen=True):
     """Everything a party knows about one of its channels.
 
     `own_released` and `peer_revoked` are the highest revoked states (-1 for none) of this side and of the
-    counterparty; `acknowledged` the highest state that a tower holds. `settled` is the content of the newest state
-    that was ever `firm`. `confirmed` is the spend of the funding output in a block, as this party was told, `rescue`
-    a joint settlement of it. `handed_over` names the state whose turn
-    was given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose
-    preimage the counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did
-    later, whatever else froze the channel, `peer_doubted` that the peer then named another state than this log.
-    `funding_tx` is signed, `prepared_tx` is what the wallet made of it before.
+    counterparty; `acknowledged` the highest state that a tower holds, `receipts` the newest of each tower. `settled`
+    is the content of the newest state that was ever `firm`. `confirmed` is the spend of the funding output in a
+    block, as this party was told, `rescue` a joint settlement of it. `handed_over` names the state whose turn was
+    given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose preimage the
+    counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did later,
+    whatever else froze the channel, `peer_doubted` that the peer then named another state than this log. `funding_tx`
+    is signed, `prepared_tx` is what the wallet made of it before.
     """
 
     stream: str
@@ -168,6 +169,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     peer_revoked: int = -1
     buckets: Buckets = NO_SECRETS
     acknowledged: tuple[tuple[bytes, int], ...] = ()
+    receipts: tuple[tuple[bytes, SignedReceipt], ...] = ()
     frozen: FreezeReason | None = None
     old_copy: bool = False
     peer_doubted: bool = False

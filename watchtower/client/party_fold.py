@@ -12,6 +12,7 @@ import msgspec
 
 from domain.chain import outpoint_txid, outpoint_vout
 from domain.contract.params import ChannelParams
+from domain.contract.receipts import SignedReceipt
 from domain.contract.revocation import index_of, insert_secret
 from domain.contract.state import StateSignatures
 from domain.errors import LogCorrupt
@@ -152,10 +153,21 @@ def _apply_revocation(channel: PartyChannel, payload: Payload) -> PartyChannel |
         case TowerAcknowledged():
             known = dict(channel.acknowledged)
             known[payload.tower_id] = max(known.get(payload.tower_id, -1), payload.sequence)
-            return msgspec.structs.replace(channel, acknowledged=tuple(sorted(known.items())))
+            return msgspec.structs.replace(
+                channel, acknowledged=tuple(sorted(known.items())), receipts=_receipts(channel, payload)
+            )
         case PreimageLearned() if payload.source is not Source.CLIENT:
             return msgspec.structs.replace(channel, shown=channel.shown | {payload.payment_hash})
     return None
+
+
+def _receipts(channel: PartyChannel, acknowledged: TowerAcknowledged) -> tuple[tuple[bytes, SignedReceipt], ...]:
+    """The newest receipt of each tower; acknowledgements of earlier versions have none."""
+    if not acknowledged.receipt:
+        return channel.receipts
+    newest = dict(channel.receipts)
+    newest[acknowledged.tower_id] = SignedReceipt(acknowledged.receipt, acknowledged.receipt_sig)
+    return tuple(newest.items())
 
 
 def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from domain.contract.receipts import LogReceipt, SignedReceipt
+from domain.errors import MalformedInput
 from domain.events import ReportedBy, TowerAcknowledged
 from watchtower.client import freezing, uploads
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
@@ -38,21 +41,37 @@ class PartyTower(PartyCore):
         with self._mutex:
             return uploads.peer_release(self._seat(self.channel(channel_id)), sequence)
 
-    def acknowledge(self, channel_id: bytes, tower_id: bytes, sequence: int, upload_sha256: bytes) -> None:
-        """Record that a tower holds a state durably: with the peer's revocation it is final now (U4)."""
+    def acknowledge(self, channel_id: bytes, signed: SignedReceipt, upload_sha256: bytes) -> None:
+        """Record that a tower holds an upload durably: with the peer's revocation the state is final now (U4).
+
+        The receipt of the registration stands for state 0. Raises `InvalidSignature` or `MalformedInput` for a receipt
+        that is not good or is about another upload; then nothing is recorded.
+        """
+        receipt = signed.verified()
         with self._mutex:
             channel = self.channel(channel_id)
-            if dict(channel.acknowledged).get(tower_id, -1) >= sequence:
+            if (receipt.subject, receipt.upload_sha256) != (channel.channel_id, upload_sha256):
+                raise MalformedInput("the receipt is about another channel or another upload")
+            if not _says_more(receipt, channel):
                 return
             event = TowerAcknowledged(
                 recorded_at=self._clock.wall_microseconds(),
-                tower_id=tower_id,
-                sequence=sequence,
+                tower_id=receipt.tower_id,
+                sequence=0 if receipt.is_registration else receipt.seq,
                 upload_sha256=upload_sha256,
-                receipt=b"",
-                receipt_sig=b"",
+                receipt=signed.body,
+                receipt_sig=signed.signature,
             )
             self._take(channel, Step((event,)))
+
+    def receipts(self, channel_id: bytes) -> list[SignedReceipt]:
+        """All receipts of a channel, oldest first, read from the log."""
+        payloads = (event.payload for event in self._store.read_stream(self.channel(channel_id).stream))
+        return [
+            SignedReceipt(each.receipt, each.receipt_sig)
+            for each in payloads
+            if isinstance(each, TowerAcknowledged) and each.receipt
+        ]
 
     def note_tower_report(self, channel_id: bytes, sequence: int) -> None:
         """The own tower says which state is its newest (-1: it has none).
@@ -87,3 +106,16 @@ class PartyTower(PartyCore):
         with self._mutex:
             channel = self.channel(channel_id)
             self._take(channel, freezing.unfreeze(self._seat(channel), sequence, reported_by))
+
+
+def _says_more(receipt: LogReceipt, channel: PartyChannel) -> bool:
+    """Whether a receipt is worth an event: a later state, the same one with its revocation, or a new epoch."""
+    held = dict(channel.receipts).get(receipt.tower_id)
+    if held is None:
+        return True
+    last = held.read()
+    if receipt.epoch != last.epoch:
+        return receipt.epoch > last.epoch
+    if receipt.is_registration or last.is_registration:
+        return last.is_registration and not receipt.is_registration
+    return (receipt.seq, receipt.position) > (last.seq, last.position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -25,6 +26,8 @@ from watchtower.client.errors import (
 from watchtower.client.following import follow
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
+from watchtower.client.receipt_folder import ReceiptFolder
+from watchtower.client.receipts import ReceiptBook
 from watchtower.client.types import ProtocolState
 from watchtower.wire.api import Problem
 from watchtower.wire.events import EventBody
@@ -49,8 +52,12 @@ class TowerSession:
         auth: httpx.Auth | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         tower_id: bytes | None = None,
+        receipts_path: str | Path | None = None,
     ) -> None:
-        """`auth` signs requests instead of a token, for example `PartySigner`; `tower_id` (32 bytes) pins the tower."""
+        """`auth` signs requests instead of a token, for example `PartySigner`; `tower_id` (32 bytes) pins the tower.
+
+        `receipts_path` is a directory in which the tower's receipts are kept, one file per channel.
+        """
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"a tower's address begins with http:// or https://, got {url[:100]!r}")
         pinned: object = tower_id
@@ -65,6 +72,8 @@ class TowerSession:
         self._http: httpx.AsyncClient | None = None
         self._pinned = tower_id
         self._tower_id = b""
+        self._book = ReceiptBook()
+        self._folder = None if receipts_path is None else ReceiptFolder(Path(receipts_path))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.config.network} at {self._url}>"
@@ -100,6 +109,7 @@ class TowerSession:
             state = await self.get_state()
             check_tower(state, self.config, self._pinned)
             self._tower_id = bytes.fromhex(state.tower_id)
+            self._load_receipts()
         except BaseException:
             await self.disconnect()
             raise
@@ -154,6 +164,14 @@ class TowerSession:
         if not answer.headers.get("content-type", "").startswith(PROBLEM_TYPE):
             raise UnexpectedAnswer(f"status {answer.status_code} without a problem document; is this a tower?")
         raise error_of(read(answer.content, Problem))
+
+    def _load_receipts(self) -> None:
+        """What this client holds from this tower, from the party's log and from files."""
+        self._book = ReceiptBook()
+        for channel in () if self.party is None else self.party.channels():
+            self._book.load((signed for _, signed in channel.receipts), self._tower_id)
+        if self._folder is not None:
+            self._book.load(self._folder.read(), self._tower_id)
 
     def _own_party(self) -> ChannelParty:
         if self.party is None:

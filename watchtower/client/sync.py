@@ -13,6 +13,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -68,11 +69,13 @@ class SyncStateChannelClient:
         transport: httpx.AsyncBaseTransport | None = None,
         tower_id: bytes | None = None,
         max_unacked: int = 0,
+        receipts_path: str | Path | None = None,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
+        `receipts_path` is a directory in which the tower's receipts are kept as files.
         """
         self._begin(
             StateChannelClient(
@@ -87,6 +90,7 @@ class SyncStateChannelClient:
                 transport=transport,
                 tower_id=tower_id,
                 max_unacked=max_unacked,
+                receipts_path=receipts_path,
             )
         )
 
@@ -148,6 +152,9 @@ class SyncStateChannelClient:
     approve_close = _twin(StateChannelClient.approve_close)
     challenge_state = _twin(StateChannelClient.challenge_state)
     respond_to_challenge = _twin(StateChannelClient.respond_to_challenge)
+    get_receipt = _twin(StateChannelClient.get_receipt)
+    check_receipt = _twin(StateChannelClient.check_receipt)
+    check_receipts = _twin(StateChannelClient.check_receipts)
     verify_proof = _twin(StateChannelClient.verify_proof)
     validate_transaction = _twin(StateChannelClient.validate_transaction)
 

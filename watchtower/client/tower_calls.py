@@ -9,15 +9,26 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from domain.as_of import AsOf
+from domain.contract.header import StateHeader
+from domain.contract.params import ChannelParams
+from domain.contract.uploads import REGISTRATION_SEQ
 from domain.status import ChannelStatus
-from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ConfigurationError, SequenceConflict
+from watchtower.client.errors import (
+    ChannelIsClosed,
+    ChannelNotFound,
+    ConfigurationError,
+    ReceiptRefused,
+    SequenceConflict,
+)
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
+from watchtower.client.party import ChannelParty
 from watchtower.client.past import LogPoint, parameters
-from watchtower.client.preimages import PreimageCalls
+from watchtower.client.receipt_calls import ReceiptCalls, Told
+from watchtower.client.receipts import Expected, ReceiptText
 from watchtower.client.session import is_replayed, read
 from watchtower.client.types import ChannelInfo, ChannelResult, FundingStatus, UpdateResult
-from watchtower.client.uploads import body_sha256
 from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntry, UpdateRequest
+from watchtower.wire.deposits import sha256_of_registration, sha256_of_update
 from watchtower.wire.events import EventBody
 from watchtower.wire.restores import ConfirmationRequest
 
@@ -29,26 +40,30 @@ class Delivered(msgspec.Struct, frozen=True):
     own_released: int
 
 
-class TowerCalls(PreimageCalls):
+class TowerCalls(ReceiptCalls):
     """What a tower stores and answers."""
 
     _delivered: dict[bytes, Delivered]
 
     async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
-        """Put a channel under the tower's watch."""
+        """Put a channel under the tower's watch; `ReceiptRefused` if it did not answer with a good receipt."""
         raw, answer = await self._call("POST", "/v1/channels", registration)
         info = read(raw, ChannelInfo)
-        return ChannelResult(info.channel_id, info, answer.status_code == 201)
+        receipt = self._take(read(raw, Told).receipt, self._expected_registration(registration))
+        return ChannelResult(info.channel_id, info, answer.status_code == 201, receipt=receipt)
 
     async def upload_state(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
-        """Store a complete state as a party made it (`ChannelParty.update_body`)."""
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
-        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
+        """Store a complete state as a party made it (`ChannelParty.update_body`).
+
+        Raises `ReceiptRefused` if the tower did not answer with a good receipt: then the state is not armed.
+        """
+        stored, told = await self._store_state(channel_id, upload)
+        return msgspec.structs.replace(stored, receipt=self._take(told, self._expected_state(upload)))
 
     async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
         """Store the counterparty's secret of a state, or that the own side released one."""
         raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
-        return msgspec.structs.replace(read(raw, UpdateResult), duplicate=is_replayed(answer))
+        return read(raw, _Stored).result(duplicate=is_replayed(answer))
 
     async def confirm_holdings(self, channel_id: str, confirmation: ConfirmationRequest) -> None:
         """Tell a restored tower that it lacks nothing of a channel; `SequenceConflict` if it does."""
@@ -149,6 +164,8 @@ class TowerCalls(PreimageCalls):
         newer state than the party, the party's log is an old copy: the channel freezes, `ChannelNotReady`. If the
         channel closes already, the peer's revocations are delivered and `ChannelIsClosed` is raised. Preimages go
         both ways.
+
+        Raises `ReceiptRefused` if a receipt is missing or wrong; everything was delivered all the same.
         """
         known = self._delivered.get(channel_id)
         if known is not None and funding_tx is None:
@@ -162,18 +179,24 @@ class TowerCalls(PreimageCalls):
         try:
             info = await self.get_channel_info(channel_id.hex())
         except ChannelNotFound:
-            info = (await self.register_channel(registration)).info
+            raw, _ = await self._call("POST", "/v1/channels", registration)
+            info, told = read(raw, ChannelInfo), read(raw, Told).receipt
+        else:
+            told = None
         if info.current_sequence > party.channel(channel_id).sequence:
             party.note_data_loss(channel_id, info.current_sequence)
-        party.acknowledge(channel_id, self._tower_id, 0, body_sha256(registration))
+        doubt = await self._acknowledge_registration(channel_id, registration, told)
         stored = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
         # The state that the tower has may lack the revocation that arrived later, so it is sent once more.
-        result = await self._deliver(channel_id, info.current_sequence, stored)
+        result, found = await self._deliver(channel_id, info.current_sequence, stored)
         # A release that came meanwhile waits for its successor: the tower is told of both the next time.
         released = min(party.channel(channel_id).own_released, result.sequence - 1)
         if released >= 0:
             await self.revoke_state(channel_id.hex(), party.release_body(channel_id, released))
         await self.exchange_preimages(channel_id)
+        doubt = doubt or found
+        if doubt is not None:
+            raise doubt
         self._delivered[channel_id] = Delivered(result, released)
         return result
 
@@ -185,28 +208,73 @@ class TowerCalls(PreimageCalls):
             return None
         # A state that was stored as final carried the revocation of the one before.
         first = newest + 1 if known.result.final_sequence >= newest else newest
-        result = await self._deliver(channel_id, first, known.result)
+        result, doubt = await self._deliver(channel_id, first, known.result)
         if channel.own_released > known.own_released:
             body = self._own_party().release_body(channel_id, channel.own_released)
             await self.revoke_state(channel_id.hex(), body)
         if channel.conditions:
             await self.exchange_preimages(channel_id)
+        if doubt is not None:
+            raise doubt
         self._delivered[channel_id] = Delivered(result, channel.own_released)
         return result
 
-    async def _deliver(self, channel_id: bytes, first: int, stored: UpdateResult) -> UpdateResult:
-        """Upload the complete states from `first` on; the last answer, `stored` if there is none."""
+    async def _deliver(
+        self, channel_id: bytes, first: int, stored: UpdateResult
+    ) -> tuple[UpdateResult, ReceiptRefused | None]:
+        """Upload the complete states from `first` on; the last answer, `stored` if there is none.
+
+        A missing or wrong receipt stops nothing: the tower gets everything, and the first doubt comes back.
+        """
         party, result = self._own_party(), stored
+        doubt: ReceiptRefused | None = None
         for sequence in range(max(1, first), party.channel(channel_id).sequence + 1):
             upload = party.update_body(channel_id, sequence)
             try:
-                result = await self.upload_state(channel_id.hex(), upload)
+                result, told = await self._store_state(channel_id.hex(), upload)
             except ChannelIsClosed:
                 await self._reveal_late(channel_id, stored.final_sequence)
                 await self.exchange_preimages(channel_id)
                 raise
-            party.acknowledge(channel_id, self._tower_id, sequence, body_sha256(upload))
-        return result
+            try:
+                self._acknowledge(party, channel_id, told, self._expected_state(upload))
+            except ReceiptRefused as error:
+                doubt = doubt or error
+        return result, doubt
+
+    async def _store_state(self, channel_id: str, upload: UpdateRequest) -> tuple[UpdateResult, ReceiptText | None]:
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
+        stored = read(raw, _Stored)
+        return stored.result(duplicate=is_replayed(answer)), stored.receipt
+
+    async def _acknowledge_registration(
+        self, channel_id: bytes, registration: RegisterRequest, told: ReceiptText | None
+    ) -> ReceiptRefused | None:
+        """Keep the receipt of the registration; ask for it if the channel was registered before and none is held."""
+        party, expected = self._own_party(), self._expected_registration(registration)
+        try:
+            if told is None:
+                if self._tower_id in dict(party.channel(channel_id).acknowledged):
+                    return None
+                signed = await self._ask_again(channel_id.hex(), None)
+                told = ReceiptText(signed.body.hex(), signed.signature.hex())
+            self._acknowledge(party, channel_id, told, expected)
+        except ReceiptRefused as error:
+            return error
+        return None
+
+    def _acknowledge(
+        self, party: ChannelParty, channel_id: bytes, told: ReceiptText | None, expected: Expected
+    ) -> None:
+        party.acknowledge(channel_id, self._take(told, expected), expected.upload_sha256)
+
+    def _expected_registration(self, request: RegisterRequest) -> Expected:
+        subject = ChannelParams.decode(bytes(request.params)).channel_id
+        return Expected(self._tower_id, subject, REGISTRATION_SEQ, sha256_of_registration(request))
+
+    def _expected_state(self, upload: UpdateRequest) -> Expected:
+        header = StateHeader.decode(bytes(upload.state.header))
+        return Expected(self._tower_id, header.channel_id, header.seq, sha256_of_update(upload))
 
     async def _find_channel(self, channel_id: str) -> ChannelInfo | None:
         try:
@@ -222,6 +290,20 @@ class TowerCalls(PreimageCalls):
                 await self.revoke_state(channel_id.hex(), party.peer_release_body(channel_id, sequence))
             except SequenceConflict:
                 return  # the tower wants no secrets beyond the state that was published
+
+
+class _Stored(msgspec.Struct):
+    """The tower's answer to a state or a revocation."""
+
+    channel_id: str
+    sequence: int
+    final_sequence: int
+    state_hash: str | None = None
+    receipt: ReceiptText | None = None
+
+    def result(self, *, duplicate: bool) -> UpdateResult:
+        """The answer without its receipt, which was not checked yet."""
+        return UpdateResult(self.channel_id, self.sequence, self.final_sequence, self.state_hash, duplicate)
 
 
 class _Page(msgspec.Struct):

@@ -5,8 +5,6 @@ The bodies are those of the HTTP API. An update is final only after the tower an
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from domain.contract import keys
 from domain.contract.revocation import derive_secret, index_of
 from domain.contract.state import StateSignatures
@@ -25,7 +23,7 @@ from watchtower.wire.api import (
     StateBody,
     UpdateRequest,
 )
-from watchtower.wire.hexes import HeaderHex, Hex, Hex33, Hex64, ParamsHex, SecretHex, TransactionHex, to_json
+from watchtower.wire.hexes import HeaderHex, Hex, Hex33, Hex64, ParamsHex, SecretHex, TransactionHex
 
 
 def side_name(side: Side) -> SideName:
@@ -108,11 +106,6 @@ def state_body(seat: Seat, state: CompleteState) -> StateBody:
         signatures=SignaturesBody(a=_signature_body(state.sigs_a), b=_signature_body(state.sigs_b)),
         own_point=Hex33(seat.own_point(state.seq)),
     )
-
-
-def body_sha256(body: RegisterRequest | UpdateRequest) -> bytes:
-    """Fingerprint of an upload for the acknowledgement record."""
-    return sha256(to_json(body)).digest()
 
 
 def _signature_body(signatures: StateSignatures) -> SignatureBody:
