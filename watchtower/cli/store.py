@@ -8,7 +8,10 @@ from watchtower.cli.output import LazyGroup
 
 
 class _Verbs(LazyGroup):
-    package, verbs = "watchtower.cli.store_", ("accept-rollback", "copy", "migrate")
+    package, verbs = (
+        "watchtower.cli.store_",
+        ("verify", "backup", "restore", "accept-rollback", "rebuild", "copy", "migrate"),
+    )
 
 
 @click.group("store", cls=_Verbs)
