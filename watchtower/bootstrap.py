@@ -41,7 +41,7 @@ from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
 from watchtower.hygiene import require_private
-from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, open_with_file
+from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
 from watchtower.models import LiveModels
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import BitcoindNode
@@ -51,20 +51,31 @@ from watchtower.node.transport import CALL_SECONDS, IN_FLIGHT, Observer, RpcRefu
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
-from watchtower.ports import ChainInfo, Failpoint, NodeUnavailable, StoreError, StoreLocked, WatchtowerError, WrongChain
+from watchtower.ports import (
+    ChainInfo,
+    Failpoint,
+    Keystore,
+    NodeUnavailable,
+    StoreError,
+    StoreLocked,
+    WatchtowerError,
+    WrongChain,
+)
 from watchtower.receipts import Epochs, ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.sealing import HeadSealer
-from watchtower.store.create import open_store
+from watchtower.shared_keystore import SharedKeystore
+from watchtower.store.ahead import AheadMark
 from watchtower.store.datastore import library_doubt, no_failpoint
-from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.high_water import Comparison
 from watchtower.store.overflow import OverflowStore
+from watchtower.store.places import Turn, engine, open_log, open_secrets
 from watchtower.store.rebuild import open_views, rebuild
 from watchtower.store.source import SqliteSource
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
+from watchtower.store.writer import LogWriter
 from watchtower.submissions import counted
 from watchtower.system import SystemClock, system_random
 from watchtower.telemetry.logging import configure
@@ -72,7 +83,7 @@ from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.reporter import Reporter
 from watchtower.tower import PassReport, Tower, TowerSettings
-from watchtower.tower_key import TowerKey, TowerKeyMissing, read_tower_key
+from watchtower.tower_key import TowerKey, load_tower_key
 from watchtower.watch import Watch
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +98,16 @@ CLIENTS_IN_FLIGHT = 1
 BLOCKS_PER_PASS = 25
 """Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
 
-PRIVATE_FILES = ("events.db", "views.db", "tower.key", "api.token", "access.json", PASSPHRASE_NAME, "config.toml")
+PRIVATE_FILES = (
+    "events.db",
+    "copy.db",
+    "views.db",
+    "tower.key",
+    "api.token",
+    "access.json",
+    PASSPHRASE_NAME,
+    "config.toml",
+)
 """Files of the data directory that nobody else may open; the keystore looks after its own."""
 
 COUNTED_LEVELS = ("warning", "error", "critical")
@@ -103,27 +123,36 @@ class ListenFailed(WatchtowerError):
 class Parts:
     """Everything that one running service consists of; made by `open_parts`, closed once by `close`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, stack: ExitStack, failpoint: Failpoint) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        stack: ExitStack,
+        failpoint: Failpoint,
+        turn: Turn | None = None,
+        board: ReadinessBoard | None = None,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self._stack = stack
         self._failpoint = failpoint
         self._thread_end: Callable[[], object] = lambda: None
-        self.board = ReadinessBoard(metrics)
+        self.board = board or ReadinessBoard(metrics)
         self.wake = Wake()
         self.deferred = 0
         self._told_skipped: set[tuple[str, str]] = set()
         self.chain_stored_at = 0.0
         """Monotonic time of the pass thread's last commit."""
         require_private(Path(settings.data_dir), PRIVATE_FILES)
-        self.store = self._open_store()
-        self.overflow = OverflowStore(self.store, self._release_reserve)
+        self.store = self._open_store(turn)
+        self.ahead = AheadMark(Path(settings.views_path))
+        self.overflow = OverflowStore(self.store, self._release_reserve, self.ahead)
         self.disk = self._look_after_disk()
-        self.tower_key = _tower_key(settings)
+        self.tower_key = load_tower_key(settings)
         self.rows = self._open_views()
         self.heads = self._keep_heads()
         self.keystore = self._open_keystore()
-        self.sockets = {name: self._listen(name) for name in ("api", "admin")}
+        self.sockets = listen(settings, stack)
         self.channels = Channels(self.overflow)
         self.outbox = Outbox()
         self.node = self._connect_node(IN_FLIGHT - CLIENTS_IN_FLIGHT)
@@ -182,18 +211,15 @@ class Parts:
         """Close everything in reverse order; the log is checkpointed."""
         self._stack.close()
 
-    def _open_store(self) -> SqliteEventStore:
+    def _open_store(self, turn: Turn | None) -> LogWriter:
         def observe(operation: str, seconds: float, kind: str) -> None:
             if operation == "append" and kind == "chain":
                 self.chain_stored_at = time.monotonic()
             if operation in STORE_OPERATIONS:
                 self.metrics.observe("event_store_operation_seconds", STORE_OPERATIONS[operation], value=seconds)
 
-        path = Path(self.settings.event_log_path)
         try:
-            store = open_store(
-                path, chain_hash=chain_hash(self.settings.network), observe=observe, failpoint=self._failpoint
-            )
+            store = open_log(self.settings, observe=observe, failpoint=self._failpoint, turn=turn)
         except StoreLocked as error:
             _log.critical("store_locked_out", reason=str(error))
             raise
@@ -217,10 +243,20 @@ class Parts:
             reserve=chosen.reserve_mb * MEGABYTE,
             alarm=self.board.set,
             clear=self.board.clear,
-            held=lambda: self.overflow.held,
+            held=lambda: self.overflow.held_for_space,
         )
 
+    def look_after_store(self) -> None:
+        """Say whether the database server of the log can be reached; called every second."""
+        away = self.store.away_for()
+        if away:
+            held = self.overflow.held
+            self.board.set("store_unreachable", f"{held} events wait in memory" if held else "")
+        else:
+            self.board.clear("store_unreachable")
+
     def _open_views(self) -> SqliteRows:
+        self.ahead.discard_views()
         rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
         self._stack.callback(rows.close)
         return rows
@@ -249,26 +285,15 @@ class Parts:
             clock=clock,
         )
 
-    def _open_keystore(self) -> FileKeystore:
-        path, secret = Path(self.settings.keystore_path), self.settings.keystore.passphrase
-        if secret is None:
-            keystore = open_with_file(path, Path(self.settings.data_dir) / PASSPHRASE_NAME)
-        else:
-            keystore = FileKeystore.open(path, secret.reveal().encode())
+    def _open_keystore(self) -> Keystore:
+        """The file; with a log on a server, secrets go there too, sealed for the towers that stand by."""
+        keystore = open_keystore(self.settings)
         self._stack.callback(keystore.close)
-        return keystore
-
-    def _listen(self, name: str) -> socket.socket:
-        text = self.settings.api.listen if name == "api" else self.settings.admin.listen
-        host, port = parse_listen(text)
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self._stack.callback(sock.close)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError as error:
-            raise ListenFailed(f"{name}.listen = {text}: {error.strerror}; choose another address or port") from None
-        return sock
+        shared = share_keystore(self.settings, keystore, self.tower_key, self.store.meta.log_id, self._stack)
+        if shared is None:
+            return keystore
+        shared.lead()
+        return shared
 
     def _connect_node(self, in_flight: int) -> BitcoindNode:
         def observe(method: str, outcome: str, seconds: float) -> None:
@@ -486,6 +511,40 @@ def connect(
     )
 
 
+def listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
+    """Sockets of the listeners, `api` and `admin`, closed with the stack; raises `ListenFailed`."""
+    sockets = {}
+    for name, text in (("api", settings.api.listen), ("admin", settings.admin.listen)):
+        host, port = parse_listen(text)
+        sockets[name] = sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        stack.callback(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise ListenFailed(f"{name}.listen = {text}: {error.strerror}; choose another address or port") from None
+    return sockets
+
+
+def open_keystore(settings: Settings) -> FileKeystore:
+    """The keystore's file with the passphrase of the settings, else with the one beside it."""
+    path, secret = Path(settings.keystore_path), settings.keystore.passphrase
+    if secret is None:
+        return open_with_file(path, Path(settings.data_dir) / PASSPHRASE_NAME)
+    return FileKeystore.open(path, secret.reveal().encode())
+
+
+def share_keystore(
+    settings: Settings, own: FileKeystore, key: TowerKey, log_id: bytes, stack: ExitStack
+) -> SharedKeystore | None:
+    """The keystore with sealed copies beside a log on a server; None for a log in a file."""
+    table = open_secrets(settings)
+    if table is None:
+        return None
+    stack.callback(table.close)
+    return SharedKeystore(own, table, TransportSeal(key.derive(b"sealed-secrets/1/" + log_id)))
+
+
 def second_node(settings: Settings, stack: ExitStack) -> SecondNode | None:
     """The optional second node, closed with the stack."""
     if not settings.second_node.rpc_url:
@@ -530,8 +589,13 @@ def limits(settings: Settings) -> Limits:
 
 def start(loaded: Loaded, failpoint: Failpoint = no_failpoint) -> Parts:
     """Logging first, then everything else; raises a typed error that says what to do."""
+    return open_parts(loaded.settings, begin(loaded), failpoint)
+
+
+def begin(loaded: Loaded) -> Metrics:
+    """Logging and metrics."""
     settings = loaded.settings
-    metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, "sqlite"), routes=ROUTES)
+    metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, engine(settings)), routes=ROUTES)
 
     def count(level: str) -> None:
         if level in COUNTED_LEVELS:
@@ -541,14 +605,23 @@ def start(loaded: Loaded, failpoint: Failpoint = no_failpoint) -> Parts:
     _log.info("config_loaded", path=loaded.path or "defaults and environment")
     for warning in loaded.warnings:
         _log.warning("config_questioned", reason=warning)
-    return open_parts(settings, metrics, failpoint)
+    return metrics
 
 
-def open_parts(settings: Settings, metrics: Metrics, failpoint: Failpoint = no_failpoint) -> Parts:
-    """Open everything; closes what is open again if a step fails. `failpoint` is for tests: named points may fail."""
+def open_parts(
+    settings: Settings,
+    metrics: Metrics,
+    failpoint: Failpoint = no_failpoint,
+    turn: Turn | None = None,
+    board: ReadinessBoard | None = None,
+) -> Parts:
+    """Open everything; closes what is open again if a step fails. `failpoint` is for tests: named points may fail.
+
+    `turn` and `board` are those of a tower that stood by.
+    """
     stack = ExitStack()
     try:
-        return Parts(settings, metrics, stack, failpoint)
+        return Parts(settings, metrics, stack, failpoint, turn, board)
     except BaseException:
         stack.close()
         raise
@@ -561,15 +634,3 @@ def _endpoints(settings: Settings) -> dict[str, str]:
         "hashblock": settings.node.zmq_hashblock,
     }
     return {topic: address for topic, address in chosen.items() if address}
-
-
-def _tower_key(settings: Settings) -> TowerKey:
-    if settings.tower_key is not None:
-        return read_tower_key(settings.tower_key.reveal(), "tower_key")
-    path = Path(settings.data_dir) / "tower.key"
-    try:
-        return read_tower_key(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError):
-        raise TowerKeyMissing(
-            f"{path} cannot be read as 64 hexadecimal digits; make a tower with `watchtower init`"
-        ) from None

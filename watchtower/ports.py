@@ -110,6 +110,12 @@ class StoreAway(StoreBusy):
     slug: ClassVar[str] = "store-away"
 
 
+class StandingBy(StoreBusy):
+    """Another tower leads the log; this one follows it and takes over when the other one ends (503)."""
+
+    slug: ClassVar[str] = "standing-by"
+
+
 class StoreFull(StoreError):
     """No space left (507); the store works again once there is space."""
 

@@ -164,6 +164,7 @@ class Process:
         while True:
             self._parts.bells.look()
             self._parts.disk.look()
+            self._parts.look_after_store()
             for task in ("zmq", "api", "admin"):
                 self._parts.metrics.set("task_last_progress_timestamp_seconds", task, value=time.time())
             if self._parts.store.broken.is_set():

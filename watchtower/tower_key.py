@@ -52,6 +52,10 @@ class TowerKey:
         """BIP-340 signature (64 bytes) over a 32-byte hash; the same hash always gets the same bytes."""
         return keys.sign_schnorr(self._secret, message, hmac.digest(self._secret, message, "sha256"))
 
+    def derive(self, purpose: bytes) -> bytes:
+        """A secret of 32 bytes for another purpose; towers with the same key derive the same."""
+        return hmac.digest(self._secret, b"state-channel-watchtower/derived/" + purpose, "sha256")
+
     def receipt(self, body: bytes) -> SignedReceipt:
         """A receipt body with its signature; the same body always gives the same bytes."""
         return SignedReceipt(body, sign_receipt(self._secret, body))

@@ -56,6 +56,7 @@ class FakeParts(SimpleNamespace):
             reporter=threads,
             heads=threads,
             bells=SimpleNamespace(look=lambda: None),
+            look_after_store=lambda: None,
             disk=SimpleNamespace(look=lambda: None),
             store=SimpleNamespace(last_id=lambda: 1, broken=threading.Event(), writing_for=lambda: self.writing),
             chain_stored_at=0.0,

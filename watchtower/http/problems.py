@@ -68,6 +68,7 @@ TITLES: dict[str, str] = {
     "request-timeout": "The request took too long to arrive",
     "conflict": "Another request was faster",
     "store-busy": "The store is busy",
+    "standing-by": "This tower stands by",
     "store-away": "The store cannot be reached",
     "store-full": "The disk is full",
     "receipts-suspended": "The tower gives no receipts now",
@@ -210,6 +211,8 @@ def _public_sentence(error: WatchtowerError) -> str:
         return "the part of the service that judges states cannot take this one now; nothing was stored, try again"
     if isinstance(error, AccessFileBroken):
         return "the list of tokens and parties of this tower cannot be read; tell its operator"
+    if error.slug == "standing-by":
+        return "this tower stands by for another one; nothing was stored, ask the one that leads"
     if error.slug == "store-away":
         return "the database of the service is away; it is not known whether this was stored: send the same again"
     if error.slug == "store-full":

@@ -30,6 +30,7 @@ from watchtower.keystore.passphrases import (
     replace_passphrase,
 )
 from watchtower.keystore.sealing import SCRYPT_COST
+from watchtower.keystore.transport import TransportSeal
 
 __all__ = [
     "MAX_PASSPHRASE_FILE",
@@ -42,6 +43,7 @@ __all__ = [
     "KeystoreError",
     "KeystoreLocked",
     "KeystoreMissing",
+    "TransportSeal",
     "WrongPassphrase",
     "new_passphrase",
     "open_with_file",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from domain.events import Envelope, Recorded
 from watchtower.ports import EventStore, Place, StoreAway, StoreBroken, StoreConflict, StoreError, StoreFull
@@ -27,11 +28,30 @@ def nothing_to_release() -> bool:
     return False
 
 
+class Mark(Protocol):
+    """Something outside the process that tells of waiting events."""
+
+    def set(self) -> None:
+        """Events wait."""
+
+    def clear(self) -> None:
+        """None waits any more."""
+
+
 class OverflowStore:
     """An `EventStore` on another one. Chain jobs and `flush` belong to the pass thread, the rest to any."""
 
-    def __init__(self, store: EventStore, release: Callable[[], bool] = nothing_to_release) -> None:
-        """`release` makes space, once (True: it did); it is asked before anything is kept in memory."""
+    def __init__(
+        self,
+        store: EventStore,
+        release: Callable[[], bool] = nothing_to_release,
+        mark: Mark | None = None,
+    ) -> None:
+        """`release` makes space, once (True: it did); it is asked before anything is kept in memory.
+
+        `mark` is set before anybody reads an event that waits, and cleared when none does.
+        """
+        self._mark = mark
         self._reason: type[StoreFull | StoreAway] = StoreFull
         self._store = store
         self._release = release
@@ -97,6 +117,8 @@ class OverflowStore:
             with self._turn:
                 self._held = self._held[len(self._jobs[0]) :]
                 self._jobs = self._jobs[1:]
+                if not self._jobs and self._mark is not None:
+                    self._mark.clear()
         return True
 
     def _append_client(self, job: Sequence[Envelope]) -> int:
@@ -125,6 +147,8 @@ class OverflowStore:
                 self._turn.wait_for(lambda: self._clients == 0)  # … and those that have begun know their ids
                 self._check_versions(job)
                 start = self.last_id() + 1
+                if not self._jobs and self._mark is not None:
+                    self._mark.set()
                 self._jobs = [*self._jobs, list(job)]
                 self._held = [*self._held, *(Recorded(start + place, event) for place, event in enumerate(job))]
             finally:

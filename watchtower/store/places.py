@@ -23,6 +23,7 @@ from watchtower.store.writer import LogWriter
 if TYPE_CHECKING:
     from watchtower.store.postgres.connection import Connection
     from watchtower.store.postgres.leadership import Leadership
+    from watchtower.store.postgres.secrets import SealedSecrets
     from watchtower.store.postgres.standby import StandbyLog
 
 Engine = Literal["sqlite", "postgresql"]
@@ -83,6 +84,15 @@ def open_standby(settings: Settings) -> StandbyLog:
     from watchtower.store.postgres.standby import StandbyLog  # noqa: PLC0415 - the driver is an extra
 
     return StandbyLog(server_url(settings), Path(settings.event_log_path))
+
+
+def open_secrets(settings: Settings) -> SealedSecrets | None:
+    """Sealed secrets of the towers of a log on a server; None for a log in a file, which has one tower."""
+    if not settings.store_on_server:
+        return None
+    from watchtower.store.postgres.secrets import SealedSecrets  # noqa: PLC0415 - the driver is an extra
+
+    return SealedSecrets(server_url(settings))
 
 
 def open_log_reader(settings: Settings) -> LogReader:

@@ -37,6 +37,8 @@ OTHER_REASONS = (
     "zmq_silent",
     "audit_mismatch",
     "store_read_only",
+    "store_unreachable",
+    "standby",
     "disk_low",
     "log_damaged",
     "behind_receipts",

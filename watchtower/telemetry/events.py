@@ -55,13 +55,21 @@ STORE_EVENTS: dict[str, tuple[str, ...]] = {
     "backup_failed": ("reason",),
     "backup_verified": ("path", "notification_id", "seconds"),
     "commit_failed": ("reason",),
+    "copy_caught_up": ("notification_id",),
+    "copy_failed": ("path", "reason"),
+    "copy_set_aside": ("path", "reason"),
     "head_task_failed": ("reason",),
     "high_water_failed": ("path", "reason"),
     "high_water_missing": ("path",),
+    "leadership_taken": ("term",),
+    "mark_failed": ("path", "reason"),
     "reserve_released": ("bytes",),
     "erase_failed": ("reason", "channels"),
     "projection_failed": ("projection", "reason"),
     "projection_rebuilt": ("notification_id", "seconds"),
+    "standby_began": ("notification_id",),
+    "standby_ended": ("notification_id", "seconds"),
+    "views_discarded": ("path",),
 }
 
 PARTY_EVENTS: dict[str, tuple[str, ...]] = {

@@ -31,6 +31,8 @@ SENTENCES: dict[str, str] = {
     "zmq_silent": "No ZMQ notifications; the tower polls. Set zmqpubsequence and zmqpubrawtx at the node.",
     "audit_mismatch": "An independent check of funding outputs disagrees with the read model.",
     "store_read_only": "The event log cannot be written; check the disk's space and health.",
+    "store_unreachable": "The database server is away: breaches are answered from memory, states are refused.",
+    "standby": "Another tower leads; this one follows its log and takes over when it ends.",
     "disk_low": "The disk is nearly full; free some space. On a full disk breaches are answered and states refused.",
     "log_damaged": "Events of some channels were changed or cannot be applied: those are not served. Restore a backup.",
     "behind_receipts": "The log lacks what receipts were signed for: an older copy was restored (docs/backup.md).",

@@ -6,7 +6,6 @@ the copy cannot be written (its disk is full), reads go to the server until it i
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,11 +27,13 @@ _log = structlog.get_logger(__name__)
 
 def store_error(error: BaseException) -> StoreError:
     """The port's error, whichever of the two databases failed."""
-    is_local = sqlite_errors.primary_code(error) is not None or isinstance(error, sqlite3.Error)
+    is_local = sqlite_errors.primary_code(error) is not None
     return sqlite_errors.store_error(error) if is_local else server_errors.store_error(error)
 
 
-BOTH = ErrorMeanings((sqlite3.Error, *server_errors.POSTGRES.failures), server_errors.is_conflict, store_error)
+BOTH = ErrorMeanings(
+    (*sqlite_errors.SQLITE.failures, *server_errors.POSTGRES.failures), server_errors.is_conflict, store_error
+)
 """How the store reads the errors of the server and of the copy."""
 
 

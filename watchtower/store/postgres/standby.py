@@ -58,6 +58,10 @@ class StandbyLog:
             raise store_error(error) from error
         return None if connection is None else (self._leadership, connection)
 
+    def wake(self) -> None:
+        """End `wait` at once."""
+        self._news.set()
+
     def stop(self) -> None:
         """End `wait` at once and `lead` soon."""
         self._stopping.set()
