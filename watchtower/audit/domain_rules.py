@@ -32,8 +32,23 @@ MOST_SHARES = 64
 """A very long log is not read more often than this; its shares are larger instead."""
 
 
+class RuleCheck(Protocol):
+    """One rule at work on one share of the streams."""
+
+    def page(self, events: Sequence[Recorded]) -> Iterable[Finding]:
+        """Take the next events in log order, and say what is wrong.
+
+        A stream comes whole or not at all. Events that cannot be read are left out: they have findings already.
+        """
+        ...
+
+    def end(self) -> Iterable[Finding]:
+        """All events were shown."""
+        ...
+
+
 class DomainRules(Protocol):
-    """Rules over the events of single streams. It is sent to other processes, so it keeps no state of its own."""
+    """A rule, or several that go together. It is sent to other processes, so it keeps no state of its own."""
 
     @property
     def name(self) -> str:
@@ -42,22 +57,21 @@ class DomainRules(Protocol):
 
     @property
     def everywhere(self) -> frozenset[str]:
-        """Streams that every share is shown, because rules about other streams need them."""
+        """Streams that every share is shown, because rules about other streams need them.
+
+        What is found about such a stream is kept from one share only.
+        """
         ...
 
-    def check(self, log: SourceMeta, pages: Iterable[Sequence[Recorded]], /) -> Iterator[Finding]:
-        """Take the pages of one share, in log order, and say what is wrong.
-
-        A stream comes whole or not at all. Events that cannot be read are left out: they have findings already.
-        What is found about a stream of `everywhere` is kept from one share only.
-        """
+    def start(self, log: SourceMeta, /) -> RuleCheck:
+        """Begin with a share."""
         ...
 
 
 class RulesTask(msgspec.Struct, frozen=True):
     """One share of the streams, over events `first_id` to `last_id`. `first_id` is that of the log."""
 
-    rules: DomainRules
+    rules: tuple[DomainRules, ...]
     share: int
     shares: int
     first_id: int
@@ -67,7 +81,6 @@ class RulesTask(msgspec.Struct, frozen=True):
 class RulesResult(msgspec.Struct, frozen=True):
     """What the rules found in one share, out of how many events of it."""
 
-    name: str
     share: int
     events: int
     findings: tuple[Finding, ...]
@@ -80,18 +93,26 @@ def shares_for(events: int) -> int:
 
 
 def check_share(source: LogSource, stop: Stop, task: RulesTask) -> RulesResult:
-    """Show one share to the rules. Raises `Interrupted` once it is asked for, and `StoreError`."""
+    """Show one share to all rules. Raises `Interrupted` once it is asked for, and `StoreError`."""
     pages = _Pages(source, stop, task)
-    findings = [each for each in task.rules.check(source.meta, pages) if pages.is_mine(each.stream) or not each.stream]
-    listed = tuple(map(cleaned, sorted(findings, key=place)[:LISTED]))
-    return RulesResult(task.rules.name, task.share, pages.events, listed, count(findings))
+    checks = [rules.start(source.meta) for rules in task.rules]
+    findings: list[Finding] = []
+    for page in pages:
+        for check in checks:
+            findings += check.page(page)
+    for check in checks:
+        findings += check.end()
+    kept = [each for each in findings if not each.stream or pages.is_mine(each.stream)]
+    listed = tuple(map(cleaned, sorted(kept, key=place)[:LISTED]))
+    return RulesResult(task.share, pages.events, listed, count(kept))
 
 
 class _Pages:
-    """The pages of a share; counts the events of it."""
+    """The pages of a share; counts the events that belong to it."""
 
     def __init__(self, source: LogSource, stop: Stop, task: RulesTask) -> None:
         self._source, self._stop, self._task = source, stop, task
+        self._everywhere = frozenset[str]().union(*(rules.everywhere for rules in task.rules))
         self.events = 0
 
     def __iter__(self) -> Iterator[Sequence[Recorded]]:
@@ -109,7 +130,7 @@ class _Pages:
         return share_of(stream, self._task.shares) == self._task.share
 
     def _is_shown(self, stream: object) -> bool:
-        return isinstance(stream, str) and (stream in self._task.rules.everywhere or self.is_mine(stream))
+        return isinstance(stream, str) and (stream in self._everywhere or self.is_mine(stream))
 
 
 def _recorded(row: RawRow) -> Recorded | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from domain.chain import BlockRef, double_sha256
 from domain.events import (
@@ -22,13 +22,9 @@ class CursorWalk:
     name = "cursor walk"
     everywhere: frozenset[str] = frozenset()
 
-    def check(self, _log: SourceMeta, pages: Iterable[Sequence[Recorded]], /) -> Iterator[Finding]:
-        """Follow the cursor; see `DomainRules`."""
-        walk = _Walk()
-        for page in pages:
-            for recorded in page:
-                if recorded.envelope.stream == CHAIN_STREAM:
-                    yield from walk.step(recorded)
+    def start(self, _log: SourceMeta, /) -> _Walk:
+        """Begin with no cursor."""
+        return _Walk()
 
 
 class _Walk:
@@ -37,6 +33,14 @@ class _Walk:
     def __init__(self) -> None:
         self._cursor: BlockRef | None = None
         self._parents: dict[bytes, BlockRef] = {}
+
+    def page(self, events: Sequence[Recorded]) -> Iterator[Finding]:
+        for recorded in events:
+            if recorded.envelope.stream == CHAIN_STREAM:
+                yield from self.step(recorded)
+
+    def end(self) -> tuple[Finding, ...]:
+        return ()
 
     def step(self, recorded: Recorded) -> Iterator[Finding]:
         payload = recorded.envelope.payload

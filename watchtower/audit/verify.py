@@ -13,7 +13,7 @@ import msgspec
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.audit import domain_rules
-from watchtower.audit.domain_rules import DomainRules, RulesResult, RulesTask, check_share
+from watchtower.audit.domain_rules import DomainRules, RulesTask, check_share
 from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName, Report, deciding
 from watchtower.audit.known import KnownHead, check_seals, compare
 from watchtower.audit.plan import STRETCH, Plan, plan
@@ -189,25 +189,28 @@ class Audit:
         self._checks.append(Check(name="known heads", items=len(self._wish.known), sentence=sentence, skipped=skipped))
 
     def _check_rules(self, workers: Workers, state: DoneSoFar) -> None:
-        first_id = self._source.meta.start().last_id + 1
-        events = max(0, state.plan.last_id - first_id + 1)
-        shares = domain_rules.shares_for(events)
+        if not self._wish.rules:
+            words = "rules of the domain: signatures, secrets, transactions"
+            self._checks.append(Check(name="rules", sentence=words, skipped="not asked for"))
+            return
+        first_id, last_id = self._source.meta.start().last_id + 1, state.plan.last_id
+        shares = domain_rules.shares_for(last_id - first_id + 1)
+        done = {each.share for each in state.rules}
+        tasks = [
+            RulesTask(self._wish.rules, share, shares, first_id, last_id)
+            for share in range(shares)
+            if share not in done
+        ]
+        looked = sum(each.events for each in state.rules)
+        self._progress.begin("rules", last_id - first_id + 1, looked)
+        for result in workers.run(check_share, tasks):
+            state.rules.append(result)
+            looked += result.events
+            self._notebook.save(state, now=True)
+            self._progress.show(looked)
+        for found in sorted(state.rules, key=lambda each: each.share):
+            self._take(found.findings, found.counts)
         for rules in self._wish.rules:
-            done = {each.share for each in state.rules if each.name == rules.name}
-            tasks = [
-                RulesTask(rules, share, shares, first_id, state.plan.last_id)
-                for share in range(shares)
-                if share not in done
-            ]
-            looked = sum(each.events for each in state.rules if each.name == rules.name)
-            self._progress.begin(rules.name, events, looked)
-            for result in workers.run(check_share, tasks):
-                state.rules.append(result)
-                looked += result.events
-                self._notebook.save(state, now=True)
-                self._progress.show(looked)
-            for found in _by_share(state.rules, rules.name):
-                self._take(found.findings, found.counts)
             self._note(rules.name, looked, f"events looked at: {rules.name}")
 
     def _note(self, name: str, items: int, sentence: str) -> None:
@@ -265,10 +268,6 @@ _VERDICTS = {
 
 def _join_share(_source: LogSource, _stop: Stop, task: _Versions) -> tuple[int, list[Finding]]:
     return join(Path(task.scratch), task.runs, task.share, task.begins)
-
-
-def _by_share(results: Sequence[RulesResult], name: str) -> list[RulesResult]:
-    return sorted((each for each in results if each.name == name), key=lambda each: each.share)
 
 
 def _pieces(made: Plan, wish: Wish) -> int:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 COMMAND = "audit verify"
 PLACE = click.Path(dir_okay=False, path_type=Path)
+SMALL = 1_000_000
+"""Events of a log in use up to which the database is asked to check itself: it holds up checkpoints meanwhile."""
+
 KNOWN = click.Path(exists=True, path_type=Path)
 
 
@@ -36,7 +39,11 @@ KNOWN = click.Path(exists=True, path_type=Path)
     "--domain-rules/--no-domain-rules", "ruled", default=None, help="Rules of the domain. Default: whole log."
 )
 @click.option("--no-signatures", is_flag=True, help="Rules without signatures and secrets: faster.")
-@click.option("--storage-check/--no-storage-check", default=None, help="The database's own check. Default: for copies.")
+@click.option(
+    "--storage-check/--no-storage-check",
+    default=None,
+    help="The database's own check. Default: for copies and small logs.",
+)
 @click.option("--strict-time", is_flag=True, help="Times that run back are an error, not a warning.")
 @click.option("--allow-incomplete", is_flag=True, help="Exit code 0 where something could not be looked at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one per core.")
@@ -146,7 +153,7 @@ def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
         known=known,
         found=tuple(finding for _, found in read for finding in found),
         rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
-        storage=is_copy if storage is None else storage,
+        storage=is_copy or source.last_id() <= SMALL if storage is None else storage,
         strict_time=options["strict_time"],
         allow_incomplete=options["allow_incomplete"],
         jobs=options["jobs"] or len(os.sched_getaffinity(0)),
