@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from domain.log_chain import HASH_SIZE, next_head
-from watchtower.store.source import Commit
+from watchtower.store.source import Commit, SourceMeta
 
 MAX_COMMIT = 100_000
 """Events that a commit may hold; the writer puts at most 50,000 into one."""
@@ -69,8 +69,10 @@ class Span(msgspec.Struct, frozen=True):
 class ChainWalk:
     """Where a walk over the chain has come to: `number` of the last commit, id `end` of its last event, its `head`."""
 
-    def __init__(self, start: Commit) -> None:
-        """Begin behind `start`, a commit that is believed, or the place before the first one."""
+    def __init__(self, meta: SourceMeta, start: Commit | None = None) -> None:
+        """Begin behind `start`, a commit that is believed; without it at the place before the first one."""
+        start = start or meta.start()
+        self._meta, self._borders = meta, {border.first_id: border for border in meta.borders}
         self.number = start.commit_no
         self.end = start.last_id
         self.head = start.head
@@ -79,14 +81,14 @@ class ChainWalk:
         self._is_lost = False
 
     @classmethod
-    def behind(cls, before: Commit | None, start: Commit, number: int) -> ChainWalk:
+    def behind(cls, before: Commit | None, meta: SourceMeta, number: int) -> ChainWalk:
         """Begin in the middle of a chain, behind the stored commit `before`; it may be damaged or not readable.
 
-        `number` is that of the commit before the stretch, `start` the place before the first commit of the log.
+        `number` is that of the commit before the stretch, `meta` the name of the log.
         """
         if before is not None and _is_sane(before):
-            return cls(before)
-        walk = cls(start)
+            return cls(meta, before)
+        walk = cls(meta)
         walk.lose(number)
         walk._is_lost = True
         return walk
@@ -100,7 +102,7 @@ class ChainWalk:
             flaw = Flaw("chain_link", self.end + 1, f"commit {commit.commit_no} holds values that nobody writes")
             self.number, self._heads = commit.commit_no, ()
             return None, [flaw]
-        flaws = self._order(commit)
+        flaws = self._order(commit) + self._cross(commit)
         span = self._place(commit)
         if span.first_id > self.end + 1 and not self._is_lost:
             words = f"events {self.end + 1} to {span.first_id - 1} are covered by no commit"
@@ -122,6 +124,20 @@ class ChainWalk:
         last = commit.commit_no - 1
         words = f"commit {last} is missing" if last == expected else f"commits {expected} to {last} are missing"
         return [Flaw("chain_number", self.end + 1, words)]
+
+    def _cross(self, commit: Commit) -> list[Flaw]:
+        """With a new segment the chain begins anew, with a head that binds the last one of the segment before."""
+        own = commit.last_id - len(commit.leaves) // HASH_SIZE + 1
+        border = self._borders.get(self.end + 1) or self._borders.get(own)
+        if border is None:
+            return []
+        flaws = []
+        if border.first_id > self.end + 1 and not self._is_lost:
+            words = f"events {self.end + 1} to {border.first_id - 1} are missing: no segment that is here holds them"
+            flaws.append(Flaw("chain_number", self.end + 1, words))
+            self.end, self._next_leaf, self._heads = border.first_id - 1, border.first_leaf, ()
+        self._heads = tuple(self._meta.begin(border, head) for head in self._heads or (border.prev_head,))
+        return flaws
 
     def _place(self, commit: Commit) -> Span:
         count = len(commit.leaves) // HASH_SIZE

@@ -46,8 +46,21 @@ class Unreadable(StoreBroken):
     """The bytes asked for are damaged so that the database cannot read them as rows."""
 
 
+class Border(msgspec.Struct, frozen=True):
+    """Where a later segment of a log begins: its number, first event and commit, the head that its chain continues."""
+
+    segment: int
+    first_leaf: int
+    first_id: int
+    prev_head: bytes
+    first_commit: int
+
+
 class SourceMeta(msgspec.Struct, frozen=True):
-    """Which log this is: its row `log_meta` without the stream key, which never leaves the store."""
+    """Which log this is: its row `log_meta` without the stream key, which never leaves the store.
+
+    A log in several segments has the row of the first one; the `borders` say where the chain begins anew.
+    """
 
     log_id: bytes
     origin: str
@@ -56,11 +69,16 @@ class SourceMeta(msgspec.Struct, frozen=True):
     first_id: int
     prev_head: bytes
     schema: int
+    borders: tuple[Border, ...] = ()
 
     def start(self) -> Commit:
         """What stands before the first commit: no events, the head that binds the log's name."""
         head = first_head(self.origin, self.log_id, self.first_leaf, self.first_id, self.prev_head)
         return Commit(0, self.first_leaf, 0, self.first_id - 1, head, b"")
+
+    def begin(self, border: Border, prev_head: bytes) -> bytes:
+        """The head that stands before the first commit behind a border, if `prev_head` is the one before it."""
+        return first_head(self.origin, self.log_id, border.first_leaf, border.first_id, prev_head)
 
 
 class Commit(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ class CommitCheck:
     def __init__(self, source: LogSource, look: Look) -> None:
         self._source, self._look = source, look
         self.flaws: list[Flaw] = []
-        self.walk = ChainWalk(source.meta.start())
+        self.walk = ChainWalk(source.meta)
         self.first_id: int | None = None
         self.events = self.commits = 0
 
@@ -119,7 +119,7 @@ class CommitCheck:
         start = self._source.meta.start()
         before = [each for each in commits_of(self._source, first_no - 2, 2) or [] if each.commit_no < first_no]
         if not before or before[0].commit_no > start.commit_no + 1:
-            self.walk = ChainWalk.behind(before.pop(0) if before else None, start, first_no - 1)
+            self.walk = ChainWalk.behind(before.pop(0) if before else None, self._source.meta, first_no - 1)
         for commit in before:
             self.walk.step(commit)
 

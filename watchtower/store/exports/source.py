@@ -8,11 +8,10 @@ from typing import Self
 
 import msgspec
 
-from domain.log_chain import first_head
-from watchtower.store.exports.manifest import Manifest, read_manifest
+from watchtower.store.exports.manifest import Manifest, Segment, read_manifest
 from watchtower.store.exports.records import ExportMalformed, RecordReader
 from watchtower.store.exports.rows import read_commit, read_entry
-from watchtower.store.source import Commit, RawRow, SourceMeta, Unreadable, commit_holding
+from watchtower.store.source import Border, Commit, RawRow, SourceMeta, Unreadable, commit_holding
 
 
 class ExportAddress(msgspec.Struct, frozen=True):
@@ -28,7 +27,7 @@ class ExportAddress(msgspec.Struct, frozen=True):
 class _MiddleMeta(SourceMeta, frozen=True):
     """The name of a log of which the first commits are not here."""
 
-    before: Commit
+    before: Commit = Commit(0, 0, 0, 0, b"", b"")
 
     def start(self) -> Commit:
         """What stands before the first commit: the number and head of one that is elsewhere."""
@@ -39,10 +38,17 @@ def _meta(manifest: Manifest) -> SourceMeta:
     start = manifest.segments[0]
     name = (bytes.fromhex(manifest.log_id), manifest.origin, start.segment)
     first, prev_head = manifest.first_position, bytes.fromhex(start.prev_head)
-    if manifest.first_commit == start.first_commit:
-        return SourceMeta(*name, start.first_leaf, start.first_id, prev_head, manifest.schema)
+    if manifest.first_commit == 1:
+        borders = tuple(map(_border, manifest.segments[1:]))
+        return SourceMeta(*name, start.first_leaf, start.first_id, prev_head, manifest.schema, borders)
     before = Commit(manifest.first_commit - 1, first - 1, 0, first - 1, bytes.fromhex(manifest.start_head), b"")
-    return _MiddleMeta(*name, first - 1, first, prev_head, manifest.schema, before)
+    borders = tuple(_border(segment) for segment in manifest.segments if segment.first_id >= first)
+    return _MiddleMeta(*name, first - 1, first, prev_head, manifest.schema, borders, before)
+
+
+def _border(segment: Segment) -> Border:
+    place = (segment.first_leaf, segment.first_id, bytes.fromhex(segment.prev_head))
+    return Border(segment.segment, *place, segment.first_commit)
 
 
 class ExportSource:
@@ -113,10 +119,9 @@ class ExportSource:
 
     def start_of(self, first_id: int) -> bytes | None:
         """The head with which a segment begins at this event, None if no segment begins there."""
-        for segment in self.manifest.segments:
-            if segment.first_id == first_id:
-                name = (self.manifest.origin, bytes.fromhex(self.manifest.log_id))
-                return first_head(*name, segment.first_leaf, segment.first_id, bytes.fromhex(segment.prev_head))
+        for border in map(_border, self.manifest.segments):
+            if border.first_id == first_id:
+                return self.meta.begin(border, border.prev_head)
         return None
 
     def head_before(self, commit_no: int) -> bytes:

@@ -36,7 +36,7 @@ from watchtower.store.exports.manifest import (
 from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter
 from watchtower.store.exports.rows import entry_leaf, write_commit
 from watchtower.store.lock import InstanceLock
-from watchtower.store.source import Commit, LogSource, RawRow
+from watchtower.store.source import Border, Commit, LogSource, RawRow
 
 PAGE = 5_000
 """Events per read of the source, and chain rows: short transactions, so that a running tower can checkpoint."""
@@ -254,9 +254,7 @@ def _write_commits(source: LogSource, building: Path, state: _State) -> None:
         _save(building, state)
 
 
-def _finish(
-    source: LogSource, building: Path, state: _State, digests: Digests | None, sign: Sign | None
-) -> Manifest:
+def _finish(source: LogSource, building: Path, state: _State, digests: Digests | None, sign: Sign | None) -> Manifest:
     """The readme, the manifest, the list of sums, a signature; what the work left behind goes."""
     readme = files("watchtower.store.exports").joinpath(README).read_bytes()
     manifest = Manifest(
@@ -271,7 +269,7 @@ def _finish(
         start_head=state.start_head,
         head=state.head,
         entries_only=state.wish.entries_only,
-        segments=_segments(source),
+        segments=_segments(source, state),
         events=tuple(state.events),
         entries=tuple(state.entries),
         commits=tuple(state.commits),
@@ -300,10 +298,16 @@ def sums(manifest: Manifest, raw: bytes) -> bytes:
     return "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
 
 
-def _segments(source: LogSource) -> tuple[Segment, ...]:
-    """Where the chain begins anew within the exported range, and the segment in which the range begins."""
+def _segments(source: LogSource, state: _State) -> tuple[Segment, ...]:
+    """The segment in which the range begins, and those that begin within it."""
     meta = source.meta
-    return (Segment(meta.segment, meta.first_leaf, meta.first_id, meta.prev_head.hex(), 1),)
+    name = (meta.segment, meta.first_leaf, meta.first_id, meta.prev_head)
+    begun = [each for each in (Border(*name, 1), *meta.borders) if each.first_id <= state.last_position]
+    held = sum(each.first_id <= state.first_position for each in begun)
+    return tuple(
+        Segment(each.segment, each.first_leaf, each.first_id, each.prev_head.hex(), each.first_commit)
+        for each in begun[max(0, held - 1) :]
+    )
 
 
 def _read_state(building: Path) -> _State | None:

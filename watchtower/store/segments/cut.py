@@ -22,10 +22,9 @@ def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpo
     with open_store(path, failpoint=failpoint) as store:
         with SqliteSource(path) as source:
             tip = source.last_commit()
+        number = store.meta.segment
         if tip.last_id == store.meta.first_id:
-            raise StoreError(
-                f"segment {store.meta.segment} holds nothing but its first event; there is nothing to close"
-            )
+            raise StoreError(f"segment {number} holds nothing but its first event; there is nothing to close")
         closed = SegmentClosed(recorded_at=recorded_at, segment=number, position=tip.last_id, head=tip.head)
         failpoint("segment_decide:before")
         append_to_log_stream(store, closed)
