@@ -26,6 +26,7 @@ from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
 from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
+from watchtower.backups import open_backups
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
@@ -177,6 +178,7 @@ class Parts:
         )
         self.watch = self._build_watch()
         self.reporter = Reporter(self.store, metrics, self._thread_ended)
+        self.backups = open_backups(settings, self.store, self.tower_key.sign, SystemClock(), metrics)
         endpoints = _endpoints(settings)
         self.bells = Bells(
             endpoints=endpoints,

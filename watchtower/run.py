@@ -128,6 +128,7 @@ class Process:
         await asyncio.sleep(0)  # the door-bell has subscribed now
         self._parts.reporter.start()
         self._parts.heads.start()
+        self._parts.backups.start()
         self._parts.watch.start()
         await self._stop.wait()
 
@@ -225,6 +226,7 @@ class Process:
         stopped = await asyncio.to_thread(self._parts.watch.stop, PASS_SECONDS)
         await asyncio.to_thread(self._parts.reporter.stop, 2.0)
         await asyncio.to_thread(self._parts.heads.stop, 2.0)
+        await asyncio.to_thread(self._parts.backups.stop, 2.0)
         serving = [task for task in tasks if task.get_name() in servers]
         await asyncio.wait(serving, timeout=HTTP_SECONDS + 1)
         for task in tasks:

@@ -55,6 +55,7 @@ class FakeParts(SimpleNamespace):
             watch=threads,
             reporter=threads,
             heads=threads,
+            backups=threads,
             bells=SimpleNamespace(look=lambda: None),
             look_after_store=lambda: None,
             disk=SimpleNamespace(look=lambda: None),
