@@ -20,7 +20,7 @@ from domain.errors import LogCorrupt
 from projections.catalog import PROJECTIONS
 from watchtower.audit.export_files import check_files
 from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName, Report, deciding
-from watchtower.audit.known import compare
+from watchtower.audit.known import KnownHead, compare
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook
 from watchtower.audit.stretches import as_finding, place
@@ -56,11 +56,14 @@ class ExportAudit:
             findings = check_files(self._directory, manifest)
             signed, found = _check_signature(self._directory, manifest)
         except ExportMalformed as error:
-            return self._merged(_nothing(), [], [Finding(code=ExitCode.MALFORMED_EXPORT, sentence=str(error))])
+            return self._merged(_nothing(), [], [_malformed(str(error))])
         files = len(manifest.listed())
         checks = [Check(name="files", items=files, sentence="files with the digests that the manifest lists"), signed]
         if findings:
             return self._merged(_named(manifest), checks, findings + found)
+        foreign = _foreign(manifest, self._wish.known)
+        if foreign:
+            return self._merged(_named(manifest), checks, found + foreign)
         with ExportSource(self._directory) as source:
             return self._look(source, checks, found + _check_claims(source) + _scope(manifest))
 
@@ -197,6 +200,19 @@ def _check_signature(directory: Path, manifest: Manifest) -> tuple[Check, list[F
     return check, [Finding(code=ExitCode.SIGNATURE, sentence=f"the manifest was not signed by tower {tower}")]
 
 
+def _foreign(manifest: Manifest, known: Sequence[KnownHead]) -> list[Finding]:
+    """Heads from outside that are about another log: then this is the export of another tower."""
+    return [
+        _malformed(f"{head.source} is about log {head.log_id.hex()}, this export about log {manifest.log_id}")
+        for head in known
+        if head.log_id.hex() != manifest.log_id
+    ]
+
+
+def _malformed(sentence: str) -> Finding:
+    return Finding(code=ExitCode.MALFORMED_EXPORT, sentence=sentence)
+
+
 def _check_claims(source: ExportSource) -> list[Finding]:
     """Bounds and heads of the manifest beside the commits that the export holds. Raises `StoreError`."""
     said, start = source.manifest, source.meta.start()
@@ -209,7 +225,7 @@ def _check_claims(source: ExportSource) -> list[Finding]:
         "digests.position": (said.digests.position if said.digests else said.last_position, said.last_position),
     }
     return [
-        Finding(code=ExitCode.MALFORMED_EXPORT, sentence=f"the manifest says {name} {claim}, the commits say {fact}")
+        _malformed(f"the manifest says {name} {claim}, the commits say {fact}")
         for name, (claim, fact) in claims.items()
         if claim != fact
     ]

@@ -83,8 +83,11 @@ def compare(source: LogSource, known: Iterable[KnownHead], restores: Sequence[Re
 def check_seals(source: LogSource, seals: Iterable[Seal]) -> list[Finding]:
     """Whether the log has the heads that its own `HeadSealed` events name. Raises `StoreError`."""
     findings = []
+    start = source.meta.start()
     for seal in seals:
-        commit = commit_holding(source, seal.position)
+        if seal.position < start.last_id:  # the log begins later here; what was sealed is elsewhere
+            continue
+        commit = start if seal.position == start.last_id else commit_holding(source, seal.position)
         if commit is None or commit.head != seal.head or seal.position >= seal.id:
             words = f"event {seal.id} seals another head for position {seal.position} than the log has"
             findings.append(Finding(code=ExitCode.FORK, position=seal.id, stream="log", topic="lg03", sentence=words))
@@ -146,6 +149,9 @@ def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | Non
         words = f"{known.source} knows position {known.position}, the log ends at {last_id}: later events are gone"
         return Finding(code=ExitCode.ROLLBACK, position=known.position, sentence=words)
     start = source.meta.start()
+    if known.position < start.last_id:
+        words = f"{known.source} knows position {known.position}, which lies before the first one here"
+        return Finding(code=ExitCode.INCOMPLETE, position=known.position, sentence=words)
     commit = start if known.position == start.last_id else commit_holding(source, known.position)
     fits = commit is not None and commit.head == known.head
     if fits and known.ends_commit and commit is not None:
