@@ -35,6 +35,7 @@ class ReceiptReason(StrEnum):
     STORED = "stored"
     OTHER_EVENT = "other_event"
     OTHER_HISTORY = "other_history"
+    OTHER_UPLOAD = "other_upload"
     MISSING = "missing"
     EPOCH_WENT_BACK = "epoch_went_back"
     ANOTHER_LOG = "another_log"

@@ -107,9 +107,13 @@ class ResponseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerificationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of `verify_proof`. `reason` is the name of the failed check of an invalid proof."""
+    """Result of `verify_proof`. `reason` is the name of the failed check of an invalid proof.
 
-    verdict: Literal["VALID_ENFORCEABLE", "VALID_EVIDENCE_ONLY", "INVALID"]
+    The last three verdicts are those of a receipt: whether the tower's log holds what it signed. `signed_by_tower` says
+    whether the tower's own signature stands behind the evidence, `answer` is its signed answer (`RCA1` and signature).
+    """
+
+    verdict: Literal["VALID_ENFORCEABLE", "VALID_EVIDENCE_ONLY", "INVALID", "MISBEHAVIOR", "CONSISTENT", "CANNOT_TELL"]
     message: str
     reason: str | None = None
     kind: int | None = None
@@ -118,6 +122,12 @@ class VerificationResult(msgspec.Struct, frozen=True, kw_only=True):
     accused_party: Side | None = None
     published_txid: str | None = None
     evidence_sequence: int | None = None
+    tower_id: str | None = None
+    sequence: int | None = None
+    position: int | None = None
+    epoch: int | None = None
+    signed_by_tower: bool | None = None
+    answer: str | None = None
 
     @property
     def is_valid(self) -> bool:

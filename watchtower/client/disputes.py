@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ from watchtower.client.ids import channel_id_of
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
 from watchtower.client.peers import Closer
+from watchtower.client.receipt_proof import is_receipt, verify_by_export, verify_by_file, verify_by_tower
 from watchtower.client.session import TowerSession, is_replayed, read
 from watchtower.wire.disputes import (
     ChallengeRequest,
@@ -105,11 +107,22 @@ class DisputeCalls(TowerSession):
         params: bytes | None = None,
         published: bytes | None = None,
         sweep_spk: bytes | None = None,
+        log: str | Path | None = None,
+        export: str | Path | None = None,
     ) -> VerificationResult:
         """What a proof is worth. With `params` (516 bytes) it is judged here, without any tower.
 
         A ladder needs the published transaction and the sweep script; without `params` the tower has them.
+
+        A receipt (`RCP2` and signature, 268 bytes) is a proof, too: of misbehavior, if the tower's log does not hold
+        what it signed. It is judged beside a `log` file, the directory of an `export`, or what the tower signs now.
         """
+        if is_receipt(proof):
+            if log is not None:
+                return await asyncio.to_thread(verify_by_file, proof, Path(log))
+            if export is not None:
+                return await asyncio.to_thread(verify_by_export, proof, Path(export))
+            return await verify_by_tower(self._call, proof)
         if params is not None:
             return verify_offline(params, proof, published, sweep_spk)
         body = VerifyRequest(proof=_hex(proof, ProofHex, "proof"))

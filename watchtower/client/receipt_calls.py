@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.contract.receipt_proofs import ReceiptJudgement, judge_receipt, read_answer
 from domain.contract.receipts import LogReceipt, SignedReceipt
 from domain.contract.uploads import REGISTRATION_SEQ
 from domain.errors import DomainError
@@ -13,7 +12,6 @@ from watchtower.client.ids import channel_id_of
 from watchtower.client.preimages import PreimageCalls
 from watchtower.client.receipts import Expected, ReceiptText, check_shown
 from watchtower.client.session import read
-from watchtower.wire.receipts import body_of
 
 SUSPENDED = "receipts-suspended"
 
@@ -21,10 +19,10 @@ SUSPENDED = "receipts-suspended"
 class ReceiptCalls(PreimageCalls):
     """Every receipt passes `_take` before anybody relies on it."""
 
-    async def get_receipt(self, channel_id: str, sequence: int | None) -> SignedReceipt:
+    async def get_receipt(self, channel_id: str, sequence: int | None) -> str:
         """Ask the tower once more for the receipt of a state; None for that of the registration.
 
-        It is checked against the tower's key and the channel, and against what the client knows of the order of
+        Body and signature in hexadecimal digits, as `verify_proof` takes them. It is checked against the tower's key and the channel, and against what the client knows of the order of
         receipts. Raises `StateNotStored`, `ReceiptMissing` while the tower gives none, `ReceiptFromTheFuture`, and the
         other kinds of `ReceiptRefused`. What was uploaded the caller compares (`LogReceipt.upload_sha256`).
         """
@@ -34,21 +32,7 @@ class ReceiptCalls(PreimageCalls):
         expected = Expected(self._tower_id, channel_id_of(channel_id), number, receipt.upload_sha256)
         self._book.check(ReceiptText(signed.body.hex(), signed.signature.hex()), expected)
         check_shown(receipt, (await self.get_state()).log)
-        return signed
-
-    async def check_receipt(self, signed: SignedReceipt) -> ReceiptJudgement:
-        """Ask the tower what its log holds where a receipt says, and judge the answer that it signs.
-
-        `misbehavior` means that both cannot be true; receipt and answer together prove it to anybody. Raises
-        `ReceiptForged` for an answer that the tower did not sign, or that is about another receipt.
-        """
-        raw, _ = await self._call("POST", "/v1/receipts/check", body_of(signed))
-        told = read(raw, ReceiptText).read()
-        try:
-            answer = read_answer(told.body, told.signature, signed)
-        except DomainError as error:
-            raise ReceiptForged(f"the tower's answer proves nothing: {error}") from None
-        return judge_receipt(signed.verified(), answer.shown())
+        return signed.encode().hex()
 
     async def check_receipts(self) -> None:
         """Compare how far the tower's log is with the receipts that this client holds; `ReceiptFromTheFuture`."""

@@ -153,7 +153,6 @@ class SyncStateChannelClient:
     challenge_state = _twin(StateChannelClient.challenge_state)
     respond_to_challenge = _twin(StateChannelClient.respond_to_challenge)
     get_receipt = _twin(StateChannelClient.get_receipt)
-    check_receipt = _twin(StateChannelClient.check_receipt)
     check_receipts = _twin(StateChannelClient.check_receipts)
     verify_proof = _twin(StateChannelClient.verify_proof)
     validate_transaction = _twin(StateChannelClient.validate_transaction)

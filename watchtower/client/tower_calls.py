@@ -11,6 +11,7 @@ import msgspec
 from domain.as_of import AsOf
 from domain.contract.header import StateHeader
 from domain.contract.params import ChannelParams
+from domain.contract.receipts import SignedReceipt
 from domain.contract.uploads import REGISTRATION_SEQ
 from domain.status import ChannelStatus
 from watchtower.client.errors import (
@@ -50,7 +51,7 @@ class TowerCalls(ReceiptCalls):
         raw, answer = await self._call("POST", "/v1/channels", registration)
         info = read(raw, ChannelInfo)
         receipt = self._take(read(raw, Told).receipt, self._expected_registration(registration))
-        return ChannelResult(info.channel_id, info, answer.status_code == 201, receipt=receipt)
+        return ChannelResult(info.channel_id, info, answer.status_code == 201, receipt=receipt.encode().hex())
 
     async def upload_state(self, channel_id: str, upload: UpdateRequest) -> UpdateResult:
         """Store a complete state as a party made it (`ChannelParty.update_body`).
@@ -58,7 +59,8 @@ class TowerCalls(ReceiptCalls):
         Raises `ReceiptRefused` if the tower did not answer with a good receipt: then the state is not armed.
         """
         stored, told = await self._store_state(channel_id, upload)
-        return msgspec.structs.replace(stored, receipt=self._take(told, self._expected_state(upload)))
+        signed = self._take(told, self._expected_state(upload))
+        return msgspec.structs.replace(stored, receipt=signed.encode().hex())
 
     async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
         """Store the counterparty's secret of a state, or that the own side released one."""
@@ -237,7 +239,8 @@ class TowerCalls(ReceiptCalls):
                 await self.exchange_preimages(channel_id)
                 raise
             try:
-                self._acknowledge(party, channel_id, told, self._expected_state(upload))
+                signed = self._acknowledge(party, channel_id, told, self._expected_state(upload))
+                result = msgspec.structs.replace(result, receipt=signed.encode().hex())
             except ReceiptRefused as error:
                 doubt = doubt or error
         return result, doubt
@@ -265,8 +268,10 @@ class TowerCalls(ReceiptCalls):
 
     def _acknowledge(
         self, party: ChannelParty, channel_id: bytes, told: ReceiptText | None, expected: Expected
-    ) -> None:
-        party.acknowledge(channel_id, self._take(told, expected), expected.upload_sha256)
+    ) -> SignedReceipt:
+        signed = self._take(told, expected)
+        party.acknowledge(channel_id, signed, expected.upload_sha256)
+        return signed
 
     def _expected_registration(self, request: RegisterRequest) -> Expected:
         subject = ChannelParams.decode(bytes(request.params)).channel_id

@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 from domain.contract.conditions import Condition
-from domain.contract.receipts import SignedReceipt
 from domain.status import ChannelStatus
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.liquidity import ChannelLiquidity
@@ -92,14 +91,14 @@ class ChannelResult(msgspec.Struct, frozen=True):
     """Result of `create_channel`. `created` is False if exactly this channel was registered before.
 
     `descriptor` is that of the funding output, with its checksum; `funding_txid` as block explorers show it; `receipt`
-    the tower's signed receipt of the registration, checked.
+    is the tower's receipt of the registration with its signature (hexadecimal), checked.
     """
 
     channel_id: str
     info: ChannelInfo
     created: bool
     descriptor: str = ""
-    receipt: SignedReceipt | None = None
+    receipt: str | None = None
 
     @property
     def funding_txid(self) -> str:
@@ -110,7 +109,7 @@ class ChannelResult(msgspec.Struct, frozen=True):
 class UpdateResult(msgspec.Struct, frozen=True):
     """Result of `update_state` and `revoke_state`: it is stored durably at the tower.
 
-    `receipt` is the tower's signed receipt of a state that was uploaded, checked.
+    `receipt` is the tower's receipt of a state that was uploaded, with its signature in hexadecimal digits, checked.
     """
 
     channel_id: str
@@ -118,7 +117,7 @@ class UpdateResult(msgspec.Struct, frozen=True):
     final_sequence: int
     state_hash: str | None = None
     duplicate: bool = False
-    receipt: SignedReceipt | None = None
+    receipt: str | None = None
 
 
 class LogState(msgspec.Struct, frozen=True, kw_only=True):

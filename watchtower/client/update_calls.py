@@ -18,6 +18,7 @@ from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.ids import channel_id_of, hash_of
 from watchtower.client.messages import Message
 from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.peers import Peer
 from watchtower.client.tower_calls import TowerCalls
 from watchtower.client.types import StateUpdate, UpdateResult
@@ -191,8 +192,20 @@ class UpdateCalls(TowerCalls):
             self.finality.touch(channel)
             await self.finality.settle(channel_id)
         state = await asyncio.to_thread(party.state, channel_id, sequence)
-        final = party.channel(channel_id).final_sequence
-        return UpdateResult(channel_id.hex(), sequence, final, state.content.state_hash.hex(), duplicate)
+        channel = party.channel(channel_id)
+        return UpdateResult(
+            channel_id.hex(),
+            sequence,
+            channel.final_sequence,
+            state.content.state_hash.hex(),
+            duplicate,
+            self._held_receipt(channel, sequence),
+        )
+
+    def _held_receipt(self, channel: PartyChannel, sequence: int) -> str | None:
+        """The receipt of a state if it is the newest one of this tower."""
+        signed = dict(channel.receipts).get(self._tower_id)
+        return signed.encode().hex() if signed is not None and signed.read().seq == sequence else None
 
 
 class AlreadyMade(StateChannelError):

@@ -1,0 +1,206 @@
+"""Receipts beside a log or an export: does it hold what the tower signed that it holds?
+
+`judge` weighs one receipt, for a proof of misbehavior; `check` weighs many, as findings of an audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from domain.contract.params import ChannelParams
+from domain.contract.receipt_proofs import ReceiptJudgement, ReceiptReason, ReceiptVerdict, Shown, judge_receipt
+from domain.contract.receipts import LogReceipt, SignedReceipt, state_upload_sha256
+from domain.contract.state import StateHeader, StateSignatures
+from domain.contract.uploads import REGISTRATION_SEQ
+from domain.errors import InvalidSignature, LogCorrupt, MalformedInput
+from domain.events import (
+    LOG_STREAM,
+    BlockConnected,
+    ChannelRegistered,
+    Payload,
+    SignatureSet,
+    StateRevoked,
+    StateUpdated,
+    StoreRestored,
+    decode_payload,
+)
+from domain.log_chain import HASH_SIZE, leaf
+from watchtower.audit.findings import ExitCode, Finding
+from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
+
+PAGE = 5_000
+"""Rows read at once."""
+
+CODES = {
+    ReceiptReason.OTHER_EVENT: ExitCode.FORK,
+    ReceiptReason.OTHER_HISTORY: ExitCode.FORK,
+    ReceiptReason.ANOTHER_LOG: ExitCode.FORK,
+    ReceiptReason.EPOCH_WENT_BACK: ExitCode.FORK,
+    ReceiptReason.MISSING: ExitCode.ROLLBACK,
+    ReceiptReason.RESTORED: ExitCode.ROLLBACK,
+    ReceiptReason.OTHER_UPLOAD: ExitCode.ROLLBACK,
+    ReceiptReason.NOT_COVERED: ExitCode.INCOMPLETE,
+}
+"""What a reason is to an audit; a receipt whose event stands where it should is no finding."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A receipt and what to call it in a report, for example file and line."""
+
+    name: str
+    signed: SignedReceipt
+
+
+def check(source: LogSource, receipts: Iterable[Kept], *, is_current: bool = True) -> list[Finding]:
+    """What is wrong with receipts beside this log. Raises `StoreError`.
+
+    A wrong signature is 31; another event, history or log 40; a missing event or upload 41, also where the log says
+    that it went on from an older copy; a position that an export does not cover 80.
+    """
+    findings = []
+    for kept in receipts:
+        try:
+            receipt = kept.signed.verified()
+        except (InvalidSignature, MalformedInput) as error:
+            findings.append(Finding(code=ExitCode.SIGNATURE, sentence=f"{kept.name}: {error}"))
+            continue
+        judged = judge(source, receipt, is_current=is_current)
+        if judged.reason in CODES:
+            words = f"{kept.name}: {judged.sentence}"
+            findings.append(Finding(code=CODES[judged.reason], position=receipt.position, sentence=words))
+    return findings
+
+
+def judge(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) -> ReceiptJudgement:
+    """What a receipt (its signature verified before) is worth beside a log. Raises `StoreError`.
+
+    `is_current`: the log is as it stands now. Of a copy or an export nobody knows that, unless it has blocks that are
+    younger than the receipt.
+    """
+    judged = judge_receipt(receipt, shown_by(source, receipt, is_current=is_current))
+    if judged.verdict is not ReceiptVerdict.CONSISTENT or _holds_upload(source, receipt):
+        return judged
+    return ReceiptJudgement(
+        ReceiptVerdict.MISBEHAVIOR,
+        ReceiptReason.OTHER_UPLOAD,
+        f"event {receipt.position} is the one that the receipt names, but it does not hold the upload of "
+        f"{receipt.what} that the tower signed",
+    )
+
+
+def shown_by(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) -> Shown:
+    """What a log says about the position of a receipt. Raises `StoreError`."""
+    meta, last = source.meta, source.last_commit()
+    if meta.log_id != receipt.log_id:
+        return Shown(meta.log_id, 0, last.last_id, None, None)
+    before = meta.first_id - 1
+    commit = source.commit_at(receipt.position) if before < receipt.position <= last.last_id else None
+    found = None if commit is None else leaf_in(commit, receipt.position)
+    head = None if commit is None else commit.head
+    if (found, head) == (receipt.leaf, receipt.head):
+        return Shown(meta.log_id, receipt.epoch, last.last_id, found, head, starts_after=before)
+    return Shown(
+        log_id=meta.log_id,
+        epoch=_epoch_at(source, min(receipt.position, last.last_id)),
+        last_position=last.last_id,
+        leaf=found,
+        head=head,
+        is_whole=is_current or _is_younger(source, receipt),
+        starts_after=before,
+    )
+
+
+def leaf_in(commit: Commit, position: int) -> bytes:
+    """The leaf of an event in the commit that holds it."""
+    start = HASH_SIZE * (position - commit.first_id)
+    return commit.leaves[start : start + HASH_SIZE]
+
+
+def _epoch_at(source: LogSource, position: int) -> int:
+    """The epoch of an event: a search through all events of the log about itself, only where something differs."""
+    restored = [
+        (payload.position, payload.epoch)
+        for row in _forward(source, source.meta.first_id)
+        if row[1] == LOG_STREAM and isinstance(payload := _payload(row), StoreRestored)
+    ]
+    return max((epoch for behind, epoch in restored if position > behind), default=0)
+
+
+def _is_younger(source: LogSource, receipt: LogReceipt) -> bool:
+    """Whether the newest block in the evidence came after the receipt: then the receipt's event should be there."""
+    for row in _backward(source, source.last_commit().last_id):
+        payload = _payload(row)
+        if isinstance(payload, BlockConnected):
+            return payload.block.height > receipt.tip_height
+    return False
+
+
+def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool:
+    """Whether the event at the position holds the bytes that the receipt names; True if its payload is not here."""
+    try:
+        rows = source.rows(receipt.position, receipt.position)
+    except Unreadable:  # an export of entries, or a damaged page that the integrity check names
+        return True
+    if not rows or leaf(rows[0][1], rows[0][2], rows[0][3], rows[0][4]) != receipt.leaf:
+        return True  # changed after its commit; that is another finding
+    payload = _payload(rows[0])
+    if isinstance(payload, ChannelRegistered):
+        told = (REGISTRATION_SEQ, ChannelParams.decode(payload.params).channel_id, payload.upload_sha256)
+        return told == (receipt.seq, receipt.subject, receipt.upload_sha256)
+    if isinstance(payload, StateUpdated):
+        return _is_of(payload, receipt) and receipt.upload_sha256 in _digests(payload, payload)
+    if isinstance(payload, StateRevoked):
+        state = _state_before(source, rows[0], payload.sequence + 1)
+        return state is not None and _is_of(state, receipt) and receipt.upload_sha256 in _digests(state, payload)
+    return False
+
+
+def _is_of(state: StateUpdated, receipt: LogReceipt) -> bool:
+    return (state.sequence, StateHeader.decode(state.header).channel_id) == (receipt.seq, receipt.subject)
+
+
+def _digests(state: StateUpdated, revoked: StateUpdated | StateRevoked) -> set[bytes]:
+    """The upload of a state bare, and with the revocation that an event holds."""
+    secret = revoked.revoked_secret if isinstance(revoked, StateUpdated) else revoked.secret
+    parts = (state.header, _encoded(state.sigs_a), _encoded(state.sigs_b), state.own_point)
+    found = {state_upload_sha256(*parts)}
+    if secret is not None and revoked.next_point is not None:
+        found.add(state_upload_sha256(*parts, secret, revoked.next_point))
+    return found
+
+
+def _encoded(signed: SignatureSet) -> bytes:
+    return StateSignatures(signed.state, signed.settle_a, signed.settle_b, signed.commit_peer).encode()
+
+
+def _state_before(source: LogSource, revocation: RawRow, sequence: int) -> StateUpdated | None:
+    """The state that a late revocation completes: nearly always the event before it in its stream."""
+    for row in _backward(source, revocation[0] - 1):
+        if row[1] == revocation[1] and row[3] == StateUpdated.TOPIC:
+            payload = _payload(row)
+            if isinstance(payload, StateUpdated) and payload.sequence == sequence:
+                return payload
+    return None
+
+
+def _payload(row: RawRow) -> Payload | None:
+    try:
+        return decode_payload(row[3], row[4])
+    except LogCorrupt:
+        return None
+
+
+def _forward(source: LogSource, first: int) -> Iterator[RawRow]:
+    last = source.last_id()
+    while first <= last:
+        yield from source.rows(first, min(first + PAGE - 1, last))
+        first += PAGE
+
+
+def _backward(source: LogSource, last: int) -> Iterator[RawRow]:
+    while last >= source.meta.first_id:
+        first = max(source.meta.first_id, last - PAGE + 1)
+        yield from reversed(source.rows(first, last))
+        last = first - 1

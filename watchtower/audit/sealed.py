@@ -1,0 +1,53 @@
+"""Does the tower's own signature stand behind a log? Evidence that anybody could have written proves less."""
+
+from __future__ import annotations
+
+from domain.contract.keys import verify_schnorr
+from domain.errors import LogCorrupt
+from domain.events import LOG_STREAM, HeadSealed, decode_payload
+from domain.log_chain import next_head, sealed_head_hash
+from watchtower.store.source import LogSource
+
+PAGE = 5_000
+"""Rows, and chain rows, read at once."""
+
+
+def is_sealed(source: LogSource, tower_id: bytes, position: int) -> bool:
+    """Whether a head that this tower (x-only key) sealed in the log binds the event at `position`. `StoreError`."""
+    log_id, first, last = source.meta.log_id, position + 1, source.last_id()
+    while first <= last:
+        for row in source.rows(first, min(first + PAGE - 1, last)):
+            if row[1] != LOG_STREAM or row[3] != HeadSealed.TOPIC:
+                continue
+            seal = _seal(row[3], row[4])
+            if seal is None or seal.position < position:
+                continue
+            message = sealed_head_hash(log_id, seal.position, seal.head)
+            if verify_schnorr(tower_id, message, seal.sig) and _binds(source, position, seal):
+                return True
+        first += PAGE
+    return False
+
+
+def _seal(topic: str, state: bytes) -> HeadSealed | None:
+    try:
+        payload = decode_payload(topic, state)
+    except LogCorrupt:
+        return None
+    return payload if isinstance(payload, HeadSealed) else None
+
+
+def _binds(source: LogSource, position: int, seal: HeadSealed) -> bool:
+    """Whether the chain leads from the commit of the event to the sealed head without a break."""
+    commit = source.commit_at(position)
+    while commit is not None and commit.last_id < seal.position:
+        page = source.commits(commit.commit_no + 1, PAGE)
+        if not page:
+            return False
+        for following in page:
+            if next_head(commit.head, following.first_leaf, following.first_id, following.leaves) != following.head:
+                return False
+            commit = following
+            if commit.last_id >= seal.position:
+                break
+    return commit is not None and (commit.last_id, commit.head) == (seal.position, seal.head)
