@@ -221,10 +221,35 @@ class TestStart:
         """The checks say which log it is."""
         datastore = LogDatastore(log_url)
 
-        meta = check_log(datastore, CHAIN_HASH)
+        meta, damaged = check_log(datastore, CHAIN_HASH)
         datastore.close()
 
-        assert "test/log" == meta.origin
+        assert ("test/log", frozenset()) == (meta.origin, damaged)
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ("state = '\\x91' WHERE originator_id = 'c1' AND originator_version = 2", {"c1"}),
+            ("originator_id = 'c2', originator_version = 9 WHERE notification_id = 3", {"c1", "c2"}),
+            ("topic = 'xx99' WHERE originator_id = 'c2'", {"c2"}),
+        ],
+    )
+    def test_changed_event_of_a_channel_is_told(
+        self, owner: psycopg.Connection, log_url: str, change: str, expected: set[str]
+    ) -> None:
+        """One changed event stops its channels, not the tower."""
+        datastore = LogDatastore(log_url)
+        recorder = PostgresRecorder(datastore)
+        recorder.insert_jobs([[StoredEvent("c1", version, "re06", b"\x90") for version in (1, 2, 3)]])
+        recorder.insert_jobs([[StoredEvent("c2", 1, "re06", b"\x90")]])
+        owner.execute("ALTER TABLE watchtower.wt_events DISABLE TRIGGER events_no_change")
+        owner.execute(f"UPDATE watchtower.wt_events SET {change}")
+        owner.execute("ALTER TABLE watchtower.wt_events ENABLE ALWAYS TRIGGER events_no_change")
+
+        _, damaged = check_log(datastore, CHAIN_HASH)
+        datastore.close()
+
+        assert expected == damaged
 
     @pytest.mark.parametrize(
         ("damage", "check"),

@@ -10,9 +10,11 @@ import psycopg
 
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
+from watchtower.store.damage import damaged_streams
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.postgres import schema
 from watchtower.store.postgres.connection import Connection
+from watchtower.store.postgres.damage import StoredOnServer
 from watchtower.store.postgres.datastore import LogDatastore
 from watchtower.store.postgres.errors import store_error
 from watchtower.store.postgres.migrate import OLDEST_SERVER, check_schema
@@ -40,8 +42,11 @@ _FORBIDDEN = (
 )
 
 
-def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> LogMeta:
-    """Run all checks on the writing connection of a log; raises `StoreCheckFailed` or another `StoreError`."""
+def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> tuple[LogMeta, frozenset[str]]:
+    """Run all checks on the writing connection of a log; returns the channel streams with changed events too.
+
+    Raises `StoreCheckFailed` or another `StoreError`.
+    """
     _check_library()
     try:
         with datastore.writing() as writer:
@@ -51,16 +56,23 @@ def check_log(datastore: LogDatastore, chain_hash: bytes | None) -> LogMeta:
             _check_opened(writer, meta, chain_hash)
         with datastore.reading() as reader:
             _check_reader_cannot_write(reader)
+            damaged = _check_tail(datastore.url, reader)
     except psycopg.Error as error:
         raise store_error(error) from error
-    with PostgresSource(datastore.url) as source:
+    return meta, damaged
+
+
+def _check_tail(url: str, reader: Connection) -> frozenset[str]:
+    """Streams of channels with changed events; raises if more than single channels is in doubt."""
+    with PostgresSource(url) as source:
         differing = source.differing_objects()
         if differing:
             raise StoreCheckFailed("triggers", f"triggers differ from the shipped ones: {', '.join(differing)}")
         findings = verify_source(source, TAIL).findings
-    if findings:
+    damaged = damaged_streams(StoredOnServer(reader), findings) if findings else frozenset()
+    if damaged is None:
         raise StoreCheckFailed(findings[0].check, findings[0].sentence)
-    return meta
+    return damaged
 
 
 def read_meta(connection: Connection) -> LogMeta:
