@@ -22,9 +22,10 @@ class ReceiptCalls(PreimageCalls):
     async def get_receipt(self, channel_id: str, sequence: int | None) -> str:
         """Ask the tower once more for the receipt of a state; None for that of the registration.
 
-        Body and signature in hexadecimal digits, as `verify_proof` takes them. It is checked against the tower's key and the channel, and against what the client knows of the order of
-        receipts. Raises `StateNotStored`, `ReceiptMissing` while the tower gives none, `ReceiptFromTheFuture`, and the
-        other kinds of `ReceiptRefused`. What was uploaded the caller compares (`LogReceipt.upload_sha256`).
+        Body and signature in hexadecimal digits, as `verify_proof` takes them. It is checked against the tower's key
+        and the channel, and against what the client knows of the order of receipts. Raises `StateNotStored`,
+        `ReceiptMissing` while the tower gives none, `ReceiptFromTheFuture`, and the other kinds of `ReceiptRefused`.
+        What was uploaded the caller compares (`LogReceipt.upload_sha256`).
         """
         signed = await self._ask_again(channel_id, sequence)
         receipt = signed.read()
