@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import msgspec
 
-from domain.chain import chain_hash
 from domain.contract import keys
+from watchtower.config import Settings, StoreSettings
 from watchtower.keystore import FileKeystore
 from watchtower.ports import WatchtowerError
-from watchtower.store.create import create_store
+from watchtower.store.places import create_log
 
 RPC_USER = "watchtower"
 TOKEN_PREFIX = "wt_"  # noqa: S105 - the public prefix, not a token
@@ -56,17 +56,21 @@ def create(
     config_path: Path,
     network: str,
     settings: Mapping[str, Mapping[str, str | int | float | bool]] | None = None,
+    store: StoreSettings | None = None,
 ) -> NewTower:
     """Make all files; raises `AlreadyThere` or `CannotMake` before any file is written.
 
     `settings` are further values for the configuration file by section ("" is the top level); without a
-    `rpc_cookie_path` among them, the tower gets an RPC user of its own.
+    `rpc_cookie_path` among them, the tower gets an RPC user of its own. `store` may name a server for the log, on which
+    `store migrate` was run; the log is begun there before any file is written, so a `StoreError` leaves nothing. Its
+    password is not written anywhere.
     """
+    store = store or StoreSettings()
+    on_server = store.url.startswith("postgres")
     for folder in (data_dir, config_path.parent):
         _make_folder(folder)
-    made = {
-        name: data_dir / name for name in ("tower.key", "keystore.passphrase", "keystore", "events.db", "api.token")
-    }
+    names = ("tower.key", "keystore.passphrase", "keystore", "copy.db" if on_server else "events.db", "api.token")
+    made = {name: data_dir / name for name in names}
     taken = [str(path) for path in (config_path, *made.values()) if path.exists()]
     if taken:
         raise AlreadyThere(
@@ -77,12 +81,18 @@ def create(
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     passphrase = secrets.token_urlsafe(32)
     password = secrets.token_urlsafe(24)
+    if on_server:
+        _make_log(Settings(network=network, data_dir=str(data_dir), store=store), keys.public_key(tower_key))  # type: ignore[arg-type]
     _write(made["tower.key"], tower_key.hex())
     _write(made["keystore.passphrase"], passphrase)
     _write(made["api.token"], token)
     FileKeystore.create(made["keystore"], passphrase.encode()).close()
-    _make_log(made["events.db"], network, keys.public_key(tower_key))
-    sections = _sections(data_dir, network, token, password, settings or {})
+    if not on_server:
+        _make_log(Settings(network=network, data_dir=str(data_dir)), keys.public_key(tower_key))  # type: ignore[arg-type]
+    extra = {name: dict(values) for name, values in (settings or {}).items()}
+    if on_server:
+        extra.setdefault("store", {})["url"] = store.url
+    sections = _sections(data_dir, network, token, password, extra)
     _write(config_path, _toml(sections))
     return NewTower(
         data_dir=data_dir,
@@ -119,11 +129,10 @@ def _tower_key() -> bytes:
     return key
 
 
-def _make_log(path: Path, network: str, pubkey: bytes) -> None:
-    create_store(
-        path,
-        origin=f"watchtower/{network}/{pubkey.hex()[:16]}",
-        chain_hash=chain_hash(network),
+def _make_log(settings: Settings, pubkey: bytes) -> None:
+    create_log(
+        settings,
+        origin=f"watchtower/{settings.network}/{pubkey.hex()[:16]}",
         log_id=secrets.token_bytes(16),
         stream_key=secrets.token_bytes(32),
         recorded_at=time.time_ns() // 1000,

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from domain.chain import chain_hash
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from watchtower.bootstrap import connect, second_node
@@ -23,9 +22,9 @@ from watchtower.node.checks import require_network
 from watchtower.node.second import TwoNodes
 from watchtower.ports import Node
 from watchtower.repository import Channels
-from watchtower.store.create import open_store
-from watchtower.store.event_store import SqliteEventStore
+from watchtower.store.places import open_log
 from watchtower.store.rebuild import open_views
+from watchtower.store.writer import LogWriter
 from watchtower.system import SystemClock
 
 WHOLE_HISTORY = 2**62
@@ -35,9 +34,7 @@ WHOLE_HISTORY = 2**62
 class Repair:
     """Follower and rescan over the whole history of the log."""
 
-    def __init__(
-        self, node: Node, store: SqliteEventStore, models: LiveModels, channels: Channels, network: str
-    ) -> None:
+    def __init__(self, node: Node, store: LogWriter, models: LiveModels, channels: Channels, network: str) -> None:
         self._conditions = Conditions(channels, models)
         self.follower = Follower(
             node=node,
@@ -77,7 +74,7 @@ class Repair:
 def opened(settings: Settings) -> Iterator[Repair]:
     """Open everything but the keystore and the network; raises `StoreLocked` while the tower runs, `NodeError`."""
     with ExitStack() as stack:
-        store = open_store(Path(settings.event_log_path), chain_hash=chain_hash(settings.network))
+        store = open_log(settings)
         stack.callback(store.close)
         rows = open_views(Path(settings.views_path), store)
         stack.callback(rows.close)

@@ -13,28 +13,31 @@ from watchtower.cli.output import Context, config_option, emit_json, pass_contex
 @click.command("init")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where keys and events are kept.")
 @click.option("--network", help="mainnet (default), testnet, testnet4, signet or regtest.")
+@click.option("--store-url", help="Keep the event log on a server: postgresql://user@host/database.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @config_option
 @pass_context
-def command(context: Context, data_dir: Path | None, network: str | None, as_json: bool) -> None:
+def command(context: Context, data_dir: Path | None, network: str | None, store_url: str | None, as_json: bool) -> None:
     """Make a new tower: keys, keystore, event log and a configuration file.
 
     Nothing that exists is overwritten. Secrets are made at random and kept in files that only you can read. Prints the
-    lines that bitcoind needs.
+    lines that bitcoind needs. With --store-url run `watchtower store migrate` first; a password is not written into the
+    configuration file.
 
     \b
     Examples:
       watchtower init
       watchtower init --network regtest --data-dir ./tower
+      watchtower init --store-url postgresql://tower@db.example/watchtower
     """
     from watchtower.config import load
     from watchtower.new_tower import create
 
-    flags = {"network": network, "data_dir": str(data_dir) if data_dir else None}
+    flags = {"network": network, "data_dir": str(data_dir) if data_dir else None, "store.url": store_url}
     # A configuration that exists belongs to another tower: only the environment and the flags speak.
     settings = load(os.environ, flags=flags, read_file=False).settings
     config_path = _config_path(context, data_dir)
-    made = create(Path(settings.data_dir), config_path, settings.network)
+    made = create(Path(settings.data_dir), config_path, settings.network, store=settings.store)
     lines = bitcoind_lines(made.rpcauth, made.rpc_user)
     start = _start_command(context, data_dir, config_path)
     if as_json:

@@ -60,17 +60,15 @@ def command(context: Context, channel_id: str | None, feerate: float | None, as_
 
 
 def _bodies(settings: Settings, channel_id: str | None, feerate: float | None) -> list[LiquidityBody]:
-    from pathlib import Path
-
     from domain.channel_fold import fold
     from domain.status import ChannelStatus
     from watchtower.bootstrap import channel_policy
     from watchtower.channels.liquidity import liquidity_body
     from watchtower.cli import reading
-    from watchtower.store.create import open_reader
+    from watchtower.store.places import open_log_reader
 
     policy, over = channel_policy(settings), (ChannelStatus.RESOLVED, ChannelStatus.DOUBLE_SPENT)
-    with reading.views(settings) as rows, open_reader(Path(settings.event_log_path)) as log:
+    with reading.views(settings) as rows, open_log_reader(settings) as log:
         chosen = [reading.channel(rows, channel_id)] if channel_id else reading.oldest_first(rows)
         tip, made = reading.tip_height(rows), []
         for row in chosen:

@@ -21,7 +21,7 @@ from projections.channel_info import ChannelInfoRow
 from projections.tables import Key, Row, Table
 from projections.timeline import TimelineRow, row_of
 from watchtower.config import Settings
-from watchtower.store.create import open_reader
+from watchtower.store.places import open_log_reader
 from watchtower.store.rebuild import open_views_reader, rebuild
 from watchtower.store.views import SqliteRows
 
@@ -34,7 +34,7 @@ _PLAIN = ("state_hash",)
 def views(settings: Settings) -> Iterator[SqliteRows]:
     """The read models. Without usable ones the log is folded into a temporary file, and nothing is left behind."""
     live = Path(settings.views_path)
-    with open_reader(Path(settings.event_log_path)) as log, tempfile.TemporaryDirectory() as scratch:
+    with open_log_reader(settings) as log, tempfile.TemporaryDirectory() as scratch:
         rows = open_views_reader(live) if live.exists() else None
         if rows is None or not rows.fits(log.meta.log_id, PROJECTIONS, log.last_id()):
             made = Path(scratch) / "views.db"
@@ -90,7 +90,7 @@ def channel(rows: SqliteRows, prefix: str) -> ChannelInfoRow:
 
 def history(settings: Settings, stream: str) -> Iterator[TimelineRow]:
     """Every event of a channel in order, from its stream in the log."""
-    with open_reader(Path(settings.event_log_path)) as log:
+    with open_log_reader(settings) as log:
         after = 0
         while page := log.read_recorded(stream, after, PAGE):
             yield from map(row_of, page)

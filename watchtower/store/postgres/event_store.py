@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
@@ -13,6 +14,7 @@ from watchtower.ports import Failpoint, StoreBroken, StoreError
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.group_commit import Observe
 from watchtower.store.local_copy import LocalCopy
+from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
 from watchtower.store.postgres.checks import check_log, read_meta
 from watchtower.store.postgres.connection import Connection
@@ -45,12 +47,21 @@ class PostgresEventStore(LogWriter):
         copy: LocalCopy,
         meta: LogMeta,
         source: FollowedSource,
+        lock: InstanceLock,
         observe: Observe = ignore_observation,
+        damaged: frozenset[str] = frozenset(),
     ) -> None:
+        """`lock` is that of the copy's file: one process for one data directory. Nothing is appended to `damaged`."""
+        self._lock = lock
         self._datastore, self._copying, self._copy, self._source = datastore, recorder, copy, source
         self._tidied = monotonic()
         super().__init__(
-            Log(recorder, self._close_all), meta, failpoint=datastore.failpoint, on_idle=self._be_heard, observe=observe
+            Log(recorder, self._close_all),
+            meta,
+            failpoint=datastore.failpoint,
+            on_idle=self._be_heard,
+            observe=observe,
+            damaged=damaged,
         )
         self._writer.dirty = True  # the server ends the session of a leader that makes no sound
 
@@ -71,6 +82,7 @@ class PostgresEventStore(LogWriter):
         self._datastore.close()
         self._source.close()
         self._copy.close()
+        self._lock.release()
 
 
 class PostgresLogReader(LogReader):
@@ -138,21 +150,23 @@ def open_server_log(
 def _open(
     url: str, datastore: LogDatastore, copy_path: Path, chain_hash: bytes | None, observe: Observe
 ) -> PostgresEventStore:
-    meta = check_log(datastore, chain_hash)
+    meta, damaged = check_log(datastore, chain_hash)
     recorder = PostgresRecorder(datastore)
     recorder.resume()
-    with PostgresSource(url) as source:
-        copy = LocalCopy(copy_path, meta, source)
-    followed = FollowedSource(url)
-    try:
+    with ExitStack() as stack:
+        lock = InstanceLock(copy_path)
+        stack.callback(lock.release)
+        with PostgresSource(url) as source:
+            copy = LocalCopy(copy_path, meta, source)
+        stack.callback(copy.close)
+        followed = FollowedSource(url)
+        stack.callback(followed.close)
         copying = CopyingRecorder(recorder, copy, followed)
         if copy.last.last_id != recorder.tip_id:
             raise StoreBroken("the log grew while it was opened: another program writes it")
-        return PostgresEventStore(datastore, copying, copy, meta, followed, observe)
-    except BaseException:
-        followed.close()
-        copy.close()
-        raise
+        store = PostgresEventStore(datastore, copying, copy, meta, followed, lock, observe, damaged)
+        stack.pop_all()
+    return store
 
 
 def open_server_reader(url: str) -> PostgresLogReader:

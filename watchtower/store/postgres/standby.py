@@ -9,6 +9,7 @@ import psycopg
 from eventsourcing.persistence import PersistenceError
 
 from watchtower.store.local_copy import LocalCopy
+from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
 from watchtower.store.postgres.checks import check_rights, check_server, read_meta
 from watchtower.store.postgres.connection import Connection, connect
@@ -35,8 +36,13 @@ class StandbyLog:
                 check_rights(connection)
         except (psycopg.Error, PersistenceError) as error:
             raise store_error(error) from error
-        with PostgresSource(url) as source:
-            self._copy = LocalCopy(copy_path, meta, source)
+        self._lock = InstanceLock(copy_path)
+        try:
+            with PostgresSource(url) as source:
+                self._copy = LocalCopy(copy_path, meta, source)
+        except BaseException:
+            self._lock.release()
+            raise
         self._source = FollowedSource(url)
         self._listener = CommitListener(url, self._news.set)
         self.log = LogReader(Log(self._copy.recorder, self._copy.close), meta)
@@ -73,3 +79,4 @@ class StandbyLog:
         self._listener.close()
         self._source.close()
         self.log.close()
+        self._lock.release()
