@@ -38,16 +38,16 @@ _DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str
 )
 """Tables that change rarely: what each is made of. If an event left those fields alone, the rows stand."""
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(ChannelFacts)
+encode_facts = msgspec.msgpack.Encoder().encode
+decode_facts = msgspec.msgpack.Decoder(ChannelFacts).decode
 
 
-def rows_of(channels: Sequence[tuple[str, ChannelFacts]]) -> Iterator[tuple[Table, list[Row]]]:
-    """All rows of some channels, table by table."""
-    encode = _encoder.encode
-    yield FACTS, [(stream, encode(facts)) for stream, facts in channels]
+def rows_of(channels: Sequence[tuple[str, bytes]]) -> Iterator[tuple[Table, list[Row]]]:
+    """All rows of some channels (stream, encoded facts), table by table."""
+    decoded = [(stream, decode_facts(encoded)) for stream, encoded in channels]
+    yield FACTS, list(channels)
     for table, rows in ((channel_info.TABLE, channel_info.rows), *((table, rows) for table, rows, _ in _DERIVED)):
-        yield table, [row for stream, facts in channels for row in rows(stream, facts)]
+        yield table, [row for stream, facts in decoded for row in rows(stream, facts)]
 
 
 class ChannelViews:
@@ -76,7 +76,7 @@ class ChannelViews:
                 new[stream] = evolve(known, recorded.envelope, recorded.id)
         changes: list[Change] = []
         for stream, facts in new.items():
-            changes.append(Change(FACTS.name, (stream,), (stream, _encoder.encode(facts))))
+            changes.append(Change(FACTS.name, (stream,), (stream, encode_facts(facts))))
             # ChannelInfo shows version and time of the last event: every event changes it.
             changes += [Change(channel_info.TABLE.name, (stream,), row) for row in channel_info.rows(stream, facts)]
             changes += _derived(stream, old[stream], facts)
@@ -98,7 +98,7 @@ def _decode(row: Row | None) -> ChannelFacts | None:
         return None
     encoded = row[1]
     assert isinstance(encoded, bytes)
-    return _decoder.decode(encoded)
+    return decode_facts(encoded)
 
 
 def _derived(stream: str, old: ChannelFacts | None, new: ChannelFacts) -> list[Change]:

@@ -73,6 +73,7 @@ from watchtower.store.high_water import Comparison
 from watchtower.store.overflow import OverflowStore
 from watchtower.store.places import Turn, engine, open_log, open_secrets
 from watchtower.store.rebuild import open_views, rebuild
+from watchtower.store.snapshots import ChannelSnapshots
 from watchtower.store.source import SqliteSource
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
@@ -154,7 +155,8 @@ class Parts:
         self.heads = self._keep_heads()
         self.keystore = self._open_keystore()
         self.sockets = listen(settings, stack)
-        self.channels = Channels(self.overflow)
+        snapshots = ChannelSnapshots(self.rows)
+        self.channels = Channels(self.overflow, snapshots=snapshots)
         self.outbox = Outbox()
         self.node = self._connect_node(IN_FLIGHT - CLIENTS_IN_FLIGHT)
         self.models = LiveModels(
@@ -164,6 +166,7 @@ class Parts:
             damaged=self.store.damaged,
             one_owner=self.settings.policy.registration != "open",
             release=self._release_reserve,
+            snapshots=snapshots,
         )
         self.second = second_node(settings, stack)
         self.tower = self._build_tower()

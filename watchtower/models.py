@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from threading import Lock
+from typing import Protocol
 
 from domain.chain import OutPoint
+from domain.channel import Channel
 from domain.contract.scripts import funding_output
 from domain.status import ChannelStatus
 from domain.units import FINAL_DEPTH
@@ -25,14 +27,26 @@ from projections.tables import Change, Key, Row, Table
 from projections.watch_index import Role
 from projections.watch_set import WatchSet
 from watchtower.ports import PendingFunding, StoreError, StoreFull
-from watchtower.repository import Channels
+from watchtower.repository import READ_FROM_SNAPSHOT, Channels
 
 PAGE = 10_000
 CHANNEL_STREAM_LENGTH = 23
 """The letter of the category and 22 characters of base64 (16 bytes)."""
 
+_STATUS, _VERSION = INFO.columns.index("status"), INFO.columns.index("version")
+
 FAR_AWAY = 2**63
 """Place of channels without a deadline in the order of urgency."""
+
+
+class SnapshotPlace(Protocol):
+    """Where folds of channels with long streams are kept."""
+
+    def version(self, stream: str) -> int:
+        """How many events the kept fold of a channel stands for, 0 if there is none."""
+
+    def keep(self, channels: Iterable[Channel]) -> None:
+        """Replace the folds of these channels."""
 
 
 class LiveModels:
@@ -51,8 +65,12 @@ class LiveModels:
         one_owner: bool = True,
         damaged: Container[str] = frozenset(),
         release: Callable[[], bool] = lambda: False,
+        snapshots: SnapshotPlace | None = None,
     ) -> None:
-        """`release` makes space, once (True: it did), when the views find none."""
+        """`release` makes space, once (True: it did), when the views find none. `snapshots` keeps folds of channels."""
+        self._snapshots = snapshots
+        self._kept_at: dict[str, int] = {}
+        self._grown: dict[str, int] = {}
         self._release = release
         self._projector = projector
         self._rows = rows
@@ -124,6 +142,21 @@ class LiveModels:
     def _apply_committed(self) -> None:
         for changes in self._projector.catch_up():
             self._apply(changes)
+        self._keep_snapshots()
+
+    def _keep_snapshots(self) -> None:
+        """Of each long stream after so many events more, so that its channel never has to be folded from the first."""
+        grown, self._grown = self._grown, {}
+        if self._snapshots is None:
+            return
+        due = []
+        for stream, version in grown.items():
+            if stream not in self._kept_at:
+                self._kept_at[stream] = self._snapshots.version(stream)
+            if version - self._kept_at[stream] >= READ_FROM_SNAPSHOT and stream not in self._damaged:
+                due.append(self._channels.load(stream))
+        self._snapshots.keep(due)
+        self._kept_at.update((channel.stream, channel.version) for channel in due)
 
     def take_changed(self) -> frozenset[str]:
         """Channel streams that changed since the last call."""
@@ -208,7 +241,14 @@ class LiveModels:
                 self._note_funding(change.key, change.row)
 
     def _note_info(self, row: Row | None) -> None:
-        if row is not None and (info := INFO.read(row)).status == ChannelStatus.RESOLVED:
+        if row is None:
+            return
+        version = row[_VERSION]
+        assert isinstance(version, int)
+        if version >= READ_FROM_SNAPSHOT:
+            self._grown[str(row[0])] = version
+        if row[_STATUS] == ChannelStatus.RESOLVED:
+            info: ChannelInfoRow = INFO.read(row)
             self._resolved.add((info.stream, info.proposal_id))
 
     def _note_closing(self, key: Key, row: Row | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
+from typing import Protocol
 
 from domain.channel import Channel, StateRecord
 from domain.channel_fold import fold, state_record
@@ -30,12 +31,36 @@ FIRST_PAGE, PAGE = 4, 500
 """Events read at once in search of a state: the next one is seldom further than its predecessor's revocation."""
 
 
+READ_FROM_SNAPSHOT = 64
+"""Events from which a stream may have a snapshot: folding so many takes one or two milliseconds."""
+
+READ_AT_ONCE = 1_000
+"""Events of a stream that are folded at a time."""
+
+
+class Snapshots(Protocol):
+    """Folds that were kept from an earlier time."""
+
+    def load(self, stream: str) -> Channel | None:
+        """The fold of the first events of a stream, or None."""
+
+
+class NoSnapshots:
+    """Every stream is folded from its first event."""
+
+    def load(self, _stream: str) -> Channel | None:
+        """None."""
+        return None
+
+
 class Channels:
     """Loads Channel aggregates. Safe to use from several threads."""
 
-    def __init__(self, store: EventStore, capacity: int = DEFAULT_CAPACITY) -> None:
+    def __init__(self, store: EventStore, capacity: int = DEFAULT_CAPACITY, snapshots: Snapshots | None = None) -> None:
+        """With `snapshots` a long stream is read from where its snapshot ends."""
         self._store = store
         self._capacity = capacity
+        self._snapshots = NoSnapshots() if snapshots is None else snapshots
         self._folds: OrderedDict[str, Channel] = OrderedDict()
         self._ended: OrderedDict[str, Channel] = OrderedDict()
         self._lock = Lock()
@@ -45,13 +70,29 @@ class Channels:
         """The channel as of the last committed event, or None if the stream is empty."""
         with self._lock:
             known = self._known(stream)
-        if known is not None and known.version == self._store.version(stream):
+        last = self._store.version(stream)
+        if known is not None and known.version == last:
             return known
-        events = self._store.read_stream(stream, after=known.version if known else 0)
-        channel = fold(known, events)
+        channel = self._behind(known or self._snapshot(stream, last), stream)
         if channel is not None:
             self._keep(stream, channel)
         return channel
+
+    def _snapshot(self, stream: str, last: int) -> Channel | None:
+        """What was kept, unless the log is shorter: then it is that of another history."""
+        if last < READ_FROM_SNAPSHOT:
+            return None
+        kept = self._snapshots.load(stream)
+        return None if kept is None or kept.version > last else kept
+
+    def _behind(self, channel: Channel | None, stream: str) -> Channel | None:
+        """A fold, brought forward to the end of its stream."""
+        while True:
+            after = 0 if channel is None else channel.version
+            events = self._store.read_stream(stream, after=after, limit=READ_AT_ONCE)
+            channel = fold(channel, events)
+            if len(events) < READ_AT_ONCE:
+                return channel
 
     def load(self, stream: str) -> Channel:
         """Like `find`; raises `UnknownChannel`."""

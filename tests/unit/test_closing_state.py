@@ -33,6 +33,8 @@ def asked(scene: Scene, times: int = 1) -> tuple[Sequence[StateRecord | None], i
     store = CountingStore()
     store.append(list(scene.events))
     channels = Channels(store)
+    channels.load(STREAM)
+    store.searches = 0
     found = [channels.closing_state(channels.load(STREAM)) for _ in range(times)]
     return found, store.searches
 

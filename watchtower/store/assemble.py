@@ -29,8 +29,8 @@ from watchtower.store.views import SqliteRows, index_ddl, table_ddl
 JOBS = 4
 """Processes at most; what they make is put together by one."""
 
-STREAMS = 130_000
-"""Channels that one process holds in memory at a time, in about 1.5 kB each."""
+STREAMS = 260_000
+"""Channels that one process holds in memory at a time, in about 600 bytes each."""
 
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """What the second character of a stream's name may be, in the order of the database; all are equally frequent."""

@@ -124,6 +124,7 @@ def _pages(
     query = _WITH_OTHERS if with_others else _IN_RANGE
     with closing(connect(Path(task.log), read_only=True)) as log:
         log.row_factory = None
+        log.execute("PRAGMA cache_size = -4096")  # every page is read once
         for first in range(1, task.until + 1, PAGE):
             last = min(first + PAGE - 1, task.until)
             page: list[RawRow] = log.execute(query, (first, last, *streams)).fetchall()

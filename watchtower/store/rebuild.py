@@ -13,7 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from domain.channel import Channel
+from domain.channel_fold import fold
+from domain.errors import DomainError
 from projections.catalog import PROJECTIONS
+from projections.channel_info import TABLE as CHANNEL_INFO
+from projections.channels import ChannelViews
 from projections.parts import can_be_parted
 from projections.projector import Projector, Stuck
 from projections.tables import Projection, Table
@@ -24,6 +29,7 @@ from watchtower.store.datastore import no_failpoint
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.files import sync_directory
 from watchtower.store.reader import LogReader
+from watchtower.store.snapshots import ChannelSnapshots
 from watchtower.store.views import SqliteRows, new_views_file
 
 PAGE = 5_000
@@ -31,6 +37,11 @@ PAGE = 5_000
 
 LARGE = 50_000
 """Events from which a rebuild works on parts of the log in several processes."""
+
+LONG = 512
+"""Events of a stream that are too many to be folded while somebody waits: that takes ten milliseconds."""
+
+_LONG = f"SELECT stream FROM {CHANNEL_INFO.name} WHERE version >= ?"  # noqa: S608
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -80,9 +91,10 @@ def rebuild(
             assemble(
                 building, log.path, log.meta.log_id, projections, end, skipped=log.damaged, on_progress=on_progress
             )
-        _put_in_place(building, path, failpoint)
-        return
-    _fold_by_pages(building, log, projections, until, failpoint, on_progress)
+    else:
+        _fold_by_pages(building, log, projections, until, failpoint, on_progress)
+    if until is None:
+        _take_snapshots(building, log, projections)
     _put_in_place(building, path, failpoint)
 
 
@@ -105,6 +117,32 @@ def _fold_by_pages(
         rows.fold_wal()
     finally:
         rows.close()
+
+
+def _take_snapshots(path: Path, log: LogReader, projections: Sequence[Projection]) -> None:
+    """Folds of the channels with long streams, so that none of them has to be folded when somebody asks for it."""
+    if not any(isinstance(projection, ChannelViews) for projection in projections):
+        return
+    rows = SqliteRows(path)
+    try:
+        snapshots = ChannelSnapshots(rows)
+        broken = log.damaged.union(rows.quarantined(ChannelViews.name))
+        for (stream,) in rows.select(_LONG, (LONG,)):
+            channel = None if stream in broken else _folded(log, str(stream))
+            snapshots.keep(() if channel is None else (channel,))
+        rows.fold_wal()
+    finally:
+        rows.close()
+
+
+def _folded(log: LogReader, stream: str) -> Channel | None:
+    channel = None
+    try:
+        while events := log.read_stream(stream, after=0 if channel is None else channel.version, limit=PAGE):
+            channel = fold(channel, events)
+    except (DomainError, AssertionError):
+        return None  # nothing depends on a snapshot; whoever loads this channel says what is wrong with it
+    return channel
 
 
 def _put_in_place(building: Path, path: Path, failpoint: Failpoint = no_failpoint) -> None:

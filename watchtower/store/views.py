@@ -44,6 +44,12 @@ _QUARANTINE = (
     "error TEXT NOT NULL, PRIMARY KEY (projection, stream))"
 )
 
+_SNAPSHOTS = (
+    "CREATE TABLE channel_snapshots (stream TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, shape BLOB NOT NULL, "
+    "channel BLOB NOT NULL)"
+)
+"""No projection: what is in it depends on when it was written. Nothing but `snapshots.py` reads it."""
+
 
 @cache
 def table_ddl(table: Table) -> tuple[str, ...]:
@@ -80,7 +86,7 @@ def _column_type(hint: object) -> str:
 
 def layout(projections: Sequence[Projection]) -> bytes:
     """Fingerprint of versions and tables; another one means: rebuild."""
-    parts: list[str] = []
+    parts: list[str] = [_META, _QUARANTINE, _SNAPSHOTS]
     for projection in projections:
         parts.append(f"{projection.name} {projection.version}")
         parts += [statement for table in projection.tables for statement in table_ddl(table)]
@@ -174,6 +180,18 @@ class SqliteRows:
         query = f"SELECT * FROM {table.name} {where} ORDER BY {order} LIMIT ?"  # noqa: S608
         return self._rows(query, (*bound, limit))
 
+    def select(self, query: str, values: Sequence[object]) -> list[Row]:
+        """The answer to a query of this package. Fails with `StoreError` kinds."""
+        return self._rows(query, values)
+
+    def replace(self, statement: str, values: Sequence[Sequence[object]]) -> None:
+        """Run a statement of this package for each of `values`, in one transaction. Fails with `StoreError` kinds."""
+        try:
+            with self.datastore.transaction(commit=True) as cursor:
+                cursor.executemany(statement, values)
+        except (sqlite3.Error, PersistenceError) as error:
+            raise store_error(error) from error
+
     def _rows(self, query: str, values: Sequence[object]) -> list[Row]:
         """Plain tuples from the database; the library's kind of row would be made first and thrown away."""
         with self._reading() as connection:
@@ -200,7 +218,7 @@ class SqliteRows:
         self.tracking.create_table()
         with self.datastore.raw(commit=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            for statement in (_META, _QUARANTINE):
+            for statement in (_META, _QUARANTINE, _SNAPSHOTS):
                 connection.execute(statement)
             for projection in projections if with_tables else ():
                 for table in projection.tables:
