@@ -25,7 +25,7 @@ from watchtower.audit.findings import ExitCode
 from watchtower.audit.known import KnownHead
 from watchtower.store.source import Commit
 
-ROUNDS = 40
+ROUNDS = 100
 """Random edits per kind in the long run; a few in the fast gate."""
 
 

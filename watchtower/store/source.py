@@ -19,7 +19,7 @@ from domain.log_chain import first_head
 from watchtower.ports import StoreBroken
 from watchtower.store import schema
 from watchtower.store.datastore import connect
-from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
+from watchtower.store.errors import StoreCheckFailed, is_damaged, primary_code, store_error
 
 RawRow: TypeAlias = tuple[int, str, int, str, bytes]
 """Id, stream, version, topic, state of one event. In a damaged store a value may be of any other type."""
@@ -37,7 +37,12 @@ _LAST_COMMIT = (
 )
 _META = "SELECT log_id, origin, segment, first_leaf, first_id, prev_head, schema FROM log_meta"
 
+_COUNTER = "SELECT seq, (SELECT max(rowid) FROM stored_events) FROM sqlite_sequence WHERE name = 'stored_events'"
+
 _NO_TEXT = "Could not decode to UTF-8"
+_DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG)
+"""Answers to queries that never change: a table that is not as it was made, a length that nothing has."""
+
 _FAULTS = 20
 """Faults that SQLite's check names before it gives up."""
 
@@ -219,12 +224,16 @@ class SqliteSource:
         return differing + [name for name, mark in marks.items() if self._all(f"PRAGMA {name}", ())[0][0] != mark]
 
     def storage_faults(self) -> list[str]:
-        """SQLite's own check of pages, rows and indexes; one read transaction for the whole file."""
+        """SQLite's own check of pages, rows and indexes (one read transaction for the whole file), and its counter."""
         try:
             found = self._all(f"PRAGMA integrity_check({_FAULTS})", ())
+            counters = self._all(_COUNTER, ())
         except Unreadable as error:
             return [str(error)]
-        return [str(row[0]) for row in found if row[0] != "ok"]
+        faults = [str(row[0]) for row in found if row[0] != "ok"]
+        if [row[0] for row in counters] != [row[1] for row in counters] or len(counters) != 1:
+            faults.append("the counter of ids does not stand at the last event")
+        return faults
 
     def close(self) -> None:
         """Close the connection."""
@@ -272,8 +281,10 @@ class SqliteSource:
     def _reading(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:
+            raise Unreadable("the log file is damaged: the database complains in words that are no text") from error
         except sqlite3.Error as error:
-            if is_damaged(error):
+            if is_damaged(error) or primary_code(error) in _DAMAGE:
                 raise Unreadable(f"the log file is damaged: {error}") from error
             raise store_error(error) from error
 
