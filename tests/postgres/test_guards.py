@@ -317,21 +317,23 @@ class TestMigration:
         with pytest.raises(StoreCheckFailed, match="wt_owner"):
             migrate(postgres.url(database, "nobody_special"))
 
-    def test_owner_of_the_database_is_enough(self, postgres: PostgresServer) -> None:
-        """No superuser is needed: the owner of the database, with the right to make roles."""
-        postgres.create_user("dba")
-        database = postgres.create_database()
-        with postgres.connect() as connection:
-            connection.execute("ALTER ROLE dba CREATEROLE")
-            connection.execute(f"ALTER DATABASE {database} OWNER TO dba")
-            for role in (schema.OWNER, schema.APP, schema.AUDIT):
-                if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
-                    connection.execute(f"CREATE ROLE {role} NOLOGIN")
+    def test_owner_of_the_database_is_enough(self) -> None:
+        """No superuser is needed: who owns the database and may make roles does it, and again for another database."""
+        server = PostgresServer.start()
+        try:
+            server.create_user("dba")
+            first, second = server.create_database(), server.create_database()
+            with server.connect() as connection:
+                connection.execute("ALTER ROLE dba CREATEROLE")
+                connection.execute(f"ALTER DATABASE {first} OWNER TO dba")
+                connection.execute(f"ALTER DATABASE {second} OWNER TO dba")
 
-        done = migrate(postgres.url(database, "dba"))
+            done = [migrate(server.url(name, "dba")) for name in (first, second)]
+        finally:
+            server.close()
 
-        postgres.drop_database(database)
-        assert schema.newest() == done.after
+        assert [(schema.OWNER, schema.APP, schema.AUDIT), ()] == [each.roles for each in done]
+        assert [schema.newest()] * 2 == [each.after for each in done]
 
     def test_newer_schema_is_left_alone(self, postgres: PostgresServer, database: str, log_url: str) -> None:
         """An older program touches nothing."""

@@ -32,6 +32,7 @@ from watchtower.devnode.provision import cache_root, locked
 PACKAGE = "postgresql"
 PROGRAMS = "usr/lib/postgresql/*/bin"
 NEEDED = ("initdb", "postgres")
+INSTALLED = Path("/usr/lib/postgresql")
 START_SECONDS = 30.0
 LONGEST_SOCKET_PATH = 100
 """Characters; the system refuses a Unix socket at 108."""
@@ -56,11 +57,11 @@ class PostgresNotFound(Exception):
     """No usable PostgreSQL server; the text says why."""
 
 
-def find_programs(environment: Mapping[str, str] | None = None) -> Path:
+def find_programs(environment: Mapping[str, str] | None = None, installed_in: Path = INSTALLED) -> Path:
     """Directory with initdb and postgres; downloaded once if the host has none. Raises `PostgresNotFound`."""
     env = os.environ if environment is None else environment
     on_path = shutil.which("initdb", path=env.get("PATH"))
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: _number(path.parent.name))
+    installed = sorted(installed_in.glob("*/bin"), key=lambda path: _number(path.parent.name))
     for directory in ([Path(on_path).resolve().parent] if on_path else []) + installed[::-1]:
         if all(os.access(directory / program, os.X_OK) for program in NEEDED):
             return directory

@@ -82,7 +82,7 @@ def unpack(request: Request, target: Path) -> None:
             _run(["dpkg-deb", "-x", str(deb), str(tree)], dict(os.environ))
         _wrap_programs(tree, arch)
         if request.in_place is not None:
-            _wrap_in_place(tree, request.in_place, arch)
+            wrap_in_place(tree, request.in_place, arch)
         _write_manifest(tree, request, arch, debs)
         if target.exists():  # incomplete: a complete one would have been used
             shutil.rmtree(target)
@@ -260,7 +260,7 @@ def _wrap_programs(tree: Path, arch: str) -> None:
         _write_wrapper(tree / "bin" / program.name, "..", f"usr/bin/{program.name}", arch)
 
 
-def _wrap_in_place(tree: Path, pattern: str, arch: str) -> None:
+def wrap_in_place(tree: Path, pattern: str, arch: str) -> None:
     """Move each program aside and put its wrapper where it was."""
     for directory in sorted(tree.glob(pattern)):
         up = "/".join([".."] * len(directory.relative_to(tree).parts))

@@ -7,7 +7,10 @@ from typing import Any
 from watchtower.store.damage import leaf_in
 from watchtower.store.postgres.connection import Connection
 
-_EVENT = "SELECT originator_id, originator_version, topic, state FROM watchtower.wt_events WHERE notification_id = %b::bigint"
+_EVENT = (
+    "SELECT originator_id, originator_version, topic, state "
+    "FROM watchtower.wt_events WHERE notification_id = %b::bigint"
+)
 _COMMIT = (
     "SELECT last_id, leaf_count, leaves FROM watchtower.commit_chain "
     "WHERE last_id >= %b::bigint ORDER BY last_id LIMIT 1"

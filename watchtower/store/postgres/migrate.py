@@ -101,8 +101,10 @@ def _make_roles(connection: Connection) -> tuple[str, ...]:
     missing = [role for role in _ROLES if (role,) not in found]
     for role in missing:
         connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-    member: Any = connection.execute("SELECT pg_has_role(%s, 'MEMBER')", (schema.OWNER,)).fetchone()
-    if not member[0]:
+    # Since 16 whoever makes a role may give it away, but not act as it until it was given to them.
+    wanted = "SET" if connection.info.server_version >= 160_000 else "MEMBER"
+    may_act: Any = connection.execute("SELECT pg_has_role(%s, %s)", (schema.OWNER, wanted)).fetchone()
+    if not may_act[0]:
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(schema.OWNER)))
     return tuple(missing)
 
