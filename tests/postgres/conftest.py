@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import new_postgres_log
 
@@ -49,3 +50,10 @@ def unchanged_database(postgres: PostgresServer) -> Iterator[str]:
     new_postgres_log(postgres, name)
     yield name
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def proxy(postgres: PostgresServer) -> Iterator[CuttingProxy]:
+    """A proxy in front of the server."""
+    with CuttingProxy(("127.0.0.1", postgres.port)) as made:
+        yield made

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresServer
-from tests.support.postgres_logs import TOWER
+from tests.support.postgres_towers import end_leading_session, terms, through
 from tests.support.stores import note
 from watchtower.ports import StoreAway, StoreBroken, StoreError, StoreLocked
 from watchtower.store.postgres import leadership
@@ -20,43 +19,12 @@ from watchtower.store.postgres.connection import connect
 from watchtower.store.postgres.event_store import PostgresEventStore, open_server_log, open_server_reader
 from watchtower.store.postgres.leadership import LeadershipLost
 
-_LEADING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"  # noqa: E501
-_TERMS = "SELECT term FROM watchtower.leadership ORDER BY term"
-
 
 @pytest.fixture
 def leader(log_url: str, tmp_path: Path) -> Iterator[PostgresEventStore]:
     """A tower that leads."""
     with open_server_log(log_url, tmp_path / "first.db") as store:
         yield store
-
-
-@pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[CuttingProxy]:
-    """A proxy in front of the server."""
-    with CuttingProxy(("127.0.0.1", postgres.port)) as made:
-        yield made
-
-
-def through(proxy: CuttingProxy, postgres: PostgresServer, url: str) -> str:
-    """The address of a log behind a proxy."""
-    database = urlsplit(url).path.strip("/")
-    return postgres.tcp_url(database, TOWER).replace(f":{postgres.port}/", f":{proxy.port}/")
-
-
-def end_leading_session(url: str) -> int:
-    """Let the server end the session that leads; its process id there."""
-    with connect(url) as connection:
-        (pid,) = connection.execute(_LEADING).fetchone() or (0,)
-        connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert isinstance(pid, int)
-    return pid
-
-
-def terms(url: str) -> list[int]:
-    """All terms that were begun."""
-    with connect(url) as connection:
-        return [int(str(row[0])) for row in connection.execute(_TERMS).fetchall()]
 
 
 def test_a_second_tower_is_told_who_leads(leader: PostgresEventStore, log_url: str, tmp_path: Path) -> None:
