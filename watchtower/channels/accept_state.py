@@ -13,7 +13,7 @@ from watchtower.channels.context import Context, store_decision
 from watchtower.channels.judging import judge
 from watchtower.channels.offences import note_equivocation, note_secret
 from watchtower.channels.reading import content_of
-from watchtower.channels.receipts import Revocation, sign_known, sign_new
+from watchtower.channels.receipts import Revocation, is_stored, sign_known, sign_new
 from watchtower.wire.api import UpdateAnswer, UpdateRequest
 from watchtower.wire.hexes import Hex32
 from watchtower.wire.receipts import body_of
@@ -55,8 +55,10 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
     try:
         stored = store_decision(context, stream, decide, point="state_commit")
     except Equivocation:
-        note_equivocation(context, stream, content)
-        raise
+        if not is_stored(context, context.channels.load(stream), content, _revocation(command)):
+            note_equivocation(context, stream, content)
+            raise
+        stored = 0
     except InvalidSecret:
         channel = context.channels.load(stream)
         note_secret(context, stream, channel.counterparty, content.header.seq - 1, command.revoked_secret)
@@ -81,7 +83,10 @@ def _receipt(
     """What was stored just now needs no search in the stream."""
     if last_id and isinstance(made[0], StateUpdated) and len(made) == 1:
         return sign_new(context, channel, made[0], last_id)
-    revocation = None
-    if command.revoked_secret is not None and command.next_point is not None:
-        revocation = Revocation(command.revoked_secret, command.next_point)
-    return sign_known(context, channel, command.state.header.seq, revocation)
+    return sign_known(context, channel, command.state.header.seq, _revocation(command))
+
+
+def _revocation(command: UpdateState) -> Revocation | None:
+    if command.revoked_secret is None or command.next_point is None:
+        return None
+    return Revocation(command.revoked_secret, command.next_point)

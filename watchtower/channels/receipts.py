@@ -6,7 +6,8 @@ has its own receipt. It names the event with which everything in that upload was
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 
 import msgspec
 
@@ -15,8 +16,9 @@ from domain.contract.receipt_proofs import NOTHING, ReceiptAnswer, answer_hash, 
 from domain.contract.receipts import SignedReceipt, state_upload_sha256
 from domain.contract.state import StateSignatures
 from domain.contract.uploads import REGISTRATION_SEQ
-from domain.errors import LogCorrupt, MalformedInput, UnknownState
-from domain.events import ChannelRegistered, SignatureSet, StateRevoked, StateUpdated
+from domain.errors import Equivocation, LogCorrupt, MalformedInput, UnknownState
+from domain.events import ChannelRegistered, Envelope, SignatureSet, StateRevoked, StateUpdated
+from domain.opening import StateContent, signature_set
 from domain.units import MAX_SEQUENCE
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
@@ -61,9 +63,27 @@ def sign_known(
     if signer is None or not signer.may_sign:
         return None
     version, stored = _find(context, channel, sequence)
-    if revocation is not None and stored.revoked_secret is None:
-        version = _revoked_at(context, channel, sequence - 1, version) or version
+    if revocation is not None:
+        version = _completed_at(context, channel, version, stored, revocation)
     return _sign(context, signer, _deposit(channel, stored, revocation), _event_id(signer, channel, version))
+
+
+def is_stored(context: Context, channel: Channel, content: StateContent, revocation: Revocation | None) -> bool:
+    """Whether exactly this upload was stored, however long ago: the fold has the newest states only."""
+    found = context.channels.find_state(channel, content.header.seq)
+    if found is None:
+        return False
+    version, stored = found
+    sent = (content.header.encode(), signature_set(content.sigs_a), signature_set(content.sigs_b), content.own_point)
+    if sent != (stored.header, stored.sigs_a, stored.sigs_b, stored.own_point):
+        return False
+    if revocation is None:
+        return True
+    try:
+        _completed_at(context, channel, version, stored, revocation)
+    except Equivocation:
+        return False
+    return True
 
 
 def sign_registration(context: Context, channel: Channel) -> SignedReceipt | None:
@@ -140,7 +160,8 @@ def _reissue(context: Context, channel: Channel, sequence: int) -> SignedReceipt
     version, stored = _find(context, channel, sequence)
     revocation = _own_revocation(stored)
     if revocation is None:
-        revocation = _late_revocation(context, channel, sequence - 1, version)
+        late = _late_revocation(context, channel, stored, version)
+        revocation = None if late is None else _revocation_of(late[1])
     return sign_known(context, channel, sequence, revocation)
 
 
@@ -162,33 +183,43 @@ def _find(context: Context, channel: Channel, sequence: int) -> tuple[int, State
     return found
 
 
-def _revocations(context: Context, channel: Channel, sequence: int, behind: int) -> tuple[int, StateRevoked] | None:
-    """Version and event of the counterparty's revocation of `sequence` behind a version, before the next state."""
-    after = behind
-    while page := context.store.read_stream(channel.stream, after=after, limit=PAGE):
-        for event in page:
-            payload = event.payload
-            if isinstance(payload, StateUpdated):
-                return None
-            if isinstance(payload, StateRevoked) and (payload.party, payload.sequence) == (
-                channel.counterparty,
-                sequence,
-            ):
-                return event.version, payload
-        after = page[-1].version
+def _completed_at(
+    context: Context, channel: Channel, version: int, stored: StateUpdated, revocation: Revocation
+) -> int:
+    """The version of the event with which state and revocation were both stored, byte for byte."""
+    late = None if stored.revoked_secret is not None else _late_revocation(context, channel, stored, version)
+    known = _own_revocation(stored) if late is None else _revocation_of(late[1])
+    if known != revocation:
+        raise Equivocation(f"another revocation is stored for state {stored.sequence - 1}; it stands")
+    return version if late is None else max(version, late[0])
+
+
+def _late_revocation(
+    context: Context, channel: Channel, stored: StateUpdated, version: int
+) -> tuple[int, StateRevoked] | None:
+    """Version and event of the revocation that belongs to a state without one.
+
+    It stands behind the state; if the channel was closing, it may have come before a state that was late.
+    """
+    first = max(0, version - PAGE)
+    before = context.store.read_stream(channel.stream, after=first, limit=version - first)
+    following = takewhile(lambda event: not isinstance(event.payload, StateUpdated), _behind(context, channel, version))
+    sought = channel.counterparty, stored.sequence - 1
+    for event in (*following, *reversed(before)):
+        payload = event.payload
+        if isinstance(payload, StateRevoked) and (payload.party, payload.sequence) == sought:
+            return event.version, payload
     return None
 
 
-def _revoked_at(context: Context, channel: Channel, sequence: int, behind: int) -> int | None:
-    found = _revocations(context, channel, sequence, behind)
-    return None if found is None else found[0]
+def _behind(context: Context, channel: Channel, version: int) -> Iterator[Envelope]:
+    while page := context.store.read_stream(channel.stream, after=version, limit=PAGE):
+        yield from page
+        version = page[-1].version
 
 
-def _late_revocation(context: Context, channel: Channel, sequence: int, behind: int) -> Revocation | None:
-    found = _revocations(context, channel, sequence, behind)
-    if found is None or found[1].secret is None:
-        return None
-    return Revocation(found[1].secret, found[1].next_point)
+def _revocation_of(event: StateRevoked) -> Revocation | None:
+    return None if event.secret is None else Revocation(event.secret, event.next_point)
 
 
 def _own_revocation(stored: StateUpdated) -> Revocation | None:
