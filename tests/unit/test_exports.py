@@ -226,8 +226,8 @@ def test_records_of_a_frame_come_back(tmp_path: Path) -> None:
 
     assert [4, 4, 1] == [frame.records for frame in file.frames]
     assert states[:4] == decode_frame(raw[: file.frames[0].size], file.frames[0])
-    assert states[:1] == salvage(raw[: file.frames[0].size - 1])[:1]
-    assert [] == salvage(b"no frame at all")
+    assert states[:1] == salvage(raw[: file.frames[0].size - 1], 4)[:1]
+    assert [] == salvage(b"no frame at all", 9)
 
 
 @pytest.mark.parametrize("size", [0, 3])
@@ -237,7 +237,7 @@ def test_a_frame_with_another_number_of_records_is_refused(tmp_path: Path, size:
     writer.add(b"one")
     file = writer.finish()
 
-    with pytest.raises(ExportMalformed, match="1 records"):
+    with pytest.raises(ExportMalformed, match="bytes, not"):
         decode_frame((tmp_path / file.name).read_bytes(), Frame(file.size, size))
 
 
@@ -247,7 +247,7 @@ def test_a_frame_that_would_fill_the_memory_is_refused() -> None:
 
     with pytest.raises(ExportMalformed, match="larger than any frame"):
         decode_frame(bomb, Frame(len(bomb), 1))
-    assert len(salvage(bomb)) < 2**21
+    assert 9 == len(salvage(bomb, 9))
 
 
 @pytest.mark.parametrize("raw", [b"", b"wtlog/v1", b"wtlog/v1\x01" + bytes(60), entry("log", 1, "lg01", b"")[:-1]])

@@ -133,7 +133,7 @@ def _given(directory: Path, name: str, offset: int, frame: Frame) -> list[bytes]
     try:
         return decode_frame(compressed, frame)
     except ExportMalformed:
-        return salvage(compressed)
+        return salvage(compressed, frame.records)
 
 
 def _judge(source: ExportSource, kind: str, file: RecordFile) -> _Fits:

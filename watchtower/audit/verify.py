@@ -24,6 +24,7 @@ from watchtower.audit.stretches import StretchTask, as_finding, check_stretch, c
 from watchtower.audit.times import steps_back
 from watchtower.audit.versions import RunFile, join, shares_for
 from watchtower.audit.workers import Stop, Workers
+from watchtower.store.segments.source import SegmentedSource
 from watchtower.store.source import LogSource
 from watchtower.store.verify import uncovered
 
@@ -156,6 +157,7 @@ class Audit:
         made = state.plan
         events, commits = sum(each.events for each in state.stretches), sum(each.commits for each in state.stretches)
         self._take([as_finding(flaw) for flaw in uncovered(self._source, made.last_id, made.stored)])
+        self._take(_missing_segments(self._source))
         if made.is_whole and self._source.meta.start().commit_no == 0:
             self._take(_check_opened(self._source))
         self._take(steps_back(each.times for each in state.stretches))
@@ -293,6 +295,15 @@ def _check_opened(source: LogSource) -> list[Finding]:
     else:
         words = "the first event is not LogOpened"
     return [Finding(code=ExitCode.INTEGRITY, position=meta.first_id, stream=LOG_STREAM, sentence=words)]
+
+
+def _missing_segments(source: LogSource) -> list[Finding]:
+    """Segments of the log that are not beside its file; the walk names events that are missing between others."""
+    missing = source.missing if isinstance(source, SegmentedSource) else ()
+    return [
+        Finding(code=ExitCode.ORDER, sentence=f"segment {number} of the log is missing; put it back and audit again")
+        for number in missing
+    ]
 
 
 def _check_objects(source: LogSource) -> list[Finding]:

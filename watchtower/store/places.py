@@ -17,7 +17,8 @@ from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.group_commit import Observe
 from watchtower.store.reader import LogReader, ignore_observation
-from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.segments.source import open_log_files
+from watchtower.store.source import LogSource
 from watchtower.store.writer import LogWriter
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def open_log_reader(settings: Settings) -> LogReader:
 def open_source(settings: Settings) -> LogSource:
     """The stored rows of the log as they are, for audits, exports and copies."""
     if not settings.store_on_server:
-        return SqliteSource(Path(settings.event_log_path))
+        return open_log_files(Path(settings.event_log_path))
     from watchtower.store.postgres.source import PostgresSource  # noqa: PLC0415 - the driver is an extra
 
     return PostgresSource(server_url(settings))

@@ -115,7 +115,7 @@ def decode_frame(compressed: bytes, frame: Frame) -> list[bytes]:
         raw = zstandard.ZstdDecompressor().decompress(compressed, max_output_size=LARGEST_FRAME, allow_extra_data=False)
     except zstandard.ZstdError:
         raise ExportMalformed("a frame cannot be decompressed") from None
-    records, rest = split_records(raw)
+    records, rest = split_records(raw, frame.records)
     if rest or len(records) != frame.records:
         raise ExportMalformed(
             f"a frame holds {len(records)} records and {rest} bytes more, not {frame.records} records"
@@ -123,10 +123,11 @@ def decode_frame(compressed: bytes, frame: Frame) -> list[bytes]:
     return records
 
 
-def split_records(raw: bytes) -> tuple[list[bytes], int]:
-    """The whole records at the front, and how many bytes behind them belong to none."""
-    records, at, end = [], 0, len(raw)
-    while at + 4 <= end:
+def split_records(raw: bytes, most: int = FILE_RECORDS) -> tuple[list[bytes], int]:
+    """The whole records at the front, at most so many, and how many bytes stand behind them."""
+    records: list[bytes] = []
+    at, end = 0, len(raw)
+    while at + 4 <= end and len(records) < most:
         length = int.from_bytes(raw[at : at + 4], "big")
         if at + 4 + length > end:
             break
@@ -135,8 +136,8 @@ def split_records(raw: bytes) -> tuple[list[bytes], int]:
     return records, end - at
 
 
-def salvage(compressed: bytes) -> list[bytes]:
-    """The records that a damaged or cut frame still gives, possibly wrong ones; none of a frame without a head."""
+def salvage(compressed: bytes, most: int) -> list[bytes]:
+    """The first records, at most so many, that a damaged or cut frame still gives; wrong ones are among them."""
     stream, raw = zstandard.ZstdDecompressor().decompressobj(), bytearray()
     try:
         for at in range(0, len(compressed), _SALVAGE_STEP):
@@ -145,7 +146,7 @@ def salvage(compressed: bytes) -> list[bytes]:
                 break
     except zstandard.ZstdError:
         pass  # what was decompressed before is the answer
-    return split_records(bytes(raw))[0]
+    return split_records(bytes(raw), most)[0]
 
 
 class RecordReader:
