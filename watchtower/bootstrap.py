@@ -73,8 +73,8 @@ from watchtower.store.high_water import Comparison
 from watchtower.store.overflow import OverflowStore
 from watchtower.store.places import Turn, engine, open_log, open_secrets
 from watchtower.store.rebuild import open_views, rebuild
+from watchtower.store.segments.source import open_log_files
 from watchtower.store.snapshots import ChannelSnapshots
-from watchtower.store.source import SqliteSource
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
@@ -268,7 +268,7 @@ class Parts:
 
     def _keep_heads(self) -> HeadKeeper:
         """Compare the log with its high-water mark before anything is signed about it."""
-        source = SqliteSource(Path(self.settings.event_log_path))
+        source = open_log_files(Path(self.settings.event_log_path))
         self._stack.callback(source.close)
         standing = standing_of(self.store, self.rows)
         self.continuity = Continuity(Path(self.settings.high_water_path), source, standing)

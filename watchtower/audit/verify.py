@@ -25,7 +25,7 @@ from watchtower.audit.times import steps_back
 from watchtower.audit.versions import RunFile, join, shares_for
 from watchtower.audit.workers import Stop, Workers
 from watchtower.store.segments.source import SegmentedSource
-from watchtower.store.source import LogSource
+from watchtower.store.source import LogSource, RawRow
 from watchtower.store.verify import uncovered
 
 COMMAND = "audit verify"
@@ -284,7 +284,7 @@ def _check_opened(source: LogSource) -> list[Finding]:
     meta = source.meta
     row = next(iter(source.rows(meta.first_id, meta.first_id)), None)
     try:
-        opened = decode_payload(row[3], row[4]) if row is not None and row[1:3] == (LOG_STREAM, 1) else None
+        opened = decode_payload(row[3], row[4]) if row is not None and _opens(row, meta.segment) else None
     except (LogCorrupt, TypeError):
         opened = None
     said = (meta.log_id, meta.origin, meta.segment, meta.prev_head, meta.schema)
@@ -295,6 +295,11 @@ def _check_opened(source: LogSource) -> list[Finding]:
     else:
         words = "the first event is not LogOpened"
     return [Finding(code=ExitCode.INTEGRITY, position=meta.first_id, stream=LOG_STREAM, sentence=words)]
+
+
+def _opens(row: RawRow, segment: int) -> bool:
+    """Whether an event can be the first of a segment: the stream of the log begins only once."""
+    return row[1] == LOG_STREAM and (segment > 0 or row[2] == 1)
 
 
 def _missing_segments(source: LogSource) -> list[Finding]:
