@@ -80,8 +80,7 @@ def command(
     if check and (point is not None or out is not None or keep is not None):
         raise click.UsageError("--check compares at the position of the live read models: leave point and files out")
     wish = replaying.Wish(point, names, stream, channel, out, keep, style, as_json)
-    run = replaying.check if check else replaying.show
     try:
-        sys.exit(run(context, context.load().settings, wish))
+        sys.exit(replaying.run(context, context.load().settings, wish, check=check))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)

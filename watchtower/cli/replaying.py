@@ -60,18 +60,24 @@ class Wish(msgspec.Struct, frozen=True):
         ]
 
 
-def show(context: Context, settings: Settings, wish: Wish) -> ExitCode:
+def run(context: Context, settings: Settings, wish: Wish, *, check: bool) -> ExitCode:
+    """Do it; a log that cannot be read ends with 71 and says where."""
+    try:
+        return (_check if check else _show)(context, settings, wish)
+    except LogCorrupt as error:
+        said = f"the log cannot be replayed: {error}"
+        return _tell(context, wish, {}, [Finding(code=ExitCode.REPLAY, sentence=said)])
+
+
+def _show(context: Context, settings: Settings, wish: Wish) -> ExitCode:
     """Fold up to the point and show or write the rows; the exit code."""
     with ExitStack() as stack:
         past = stack.enter_context(then.opened(settings, wish.as_of, wish.style))
         stream = _stream(past, wish)
-        try:
-            if stream is None:
-                rows = stack.enter_context(then.folded(past.log, past.point.position, wish.style, wish.keep, settings))
-            else:
-                rows, _ = stack.enter_context(stream_views(past.log, stream, past.point.position))
-        except LogCorrupt as error:
-            return _tell(context, wish, {}, [_unreadable(error)])
+        if stream is None:
+            rows = stack.enter_context(then.folded(past.log, past.point.position, wish.style, wish.keep, settings))
+        else:
+            rows, _ = stack.enter_context(stream_views(past.log, stream, past.point.position))
         findings = list(_stuck(rows))
         then.tell_point(past.point)
         about = {"as_of": then.point_document(past.point)}
@@ -82,7 +88,7 @@ def show(context: Context, settings: Settings, wish: Wish) -> ExitCode:
         return _tell_rows(context, wish, about, rows, wish.tables(stream), findings)
 
 
-def check(context: Context, settings: Settings, wish: Wish) -> ExitCode:
+def _check(context: Context, settings: Settings, wish: Wish) -> ExitCode:
     """Compare with the live read models; the exit code."""
     with ExitStack() as stack:
         past = stack.enter_context(then.opened(settings, None, wish.style))
@@ -90,11 +96,7 @@ def check(context: Context, settings: Settings, wish: Wish) -> ExitCode:
             missing = "the live read models are missing, or were made by another version or from another log"
             return _tell(context, wish, {}, [Finding(code=ExitCode.INCOMPLETE, sentence=missing)])
         made = stack.enter_context(TemporaryDirectory())
-        try:
-            stream = _stream(past, wish)
-            comparison, rows = _compare(stack, past, wish, stream, Path(made) / "views.db")
-        except LogCorrupt as error:
-            return _tell(context, wish, {}, [_unreadable(error)])
+        comparison, rows = _compare(stack, past, wish, _stream(past, wish), Path(made) / "views.db")
         findings = [*_differences(comparison), *_stuck(rows)]
         tables = {
             name: {"rows": count, "differing": comparison.differing.get(name, 0)}
@@ -140,10 +142,6 @@ def _stream(past: then.Then, wish: Wish) -> str | None:
 
 
 # ── findings ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _unreadable(error: LogCorrupt) -> Finding:
-    return Finding(code=ExitCode.REPLAY, sentence=f"the log cannot be replayed: {error}")
 
 
 def _stuck(rows: SqliteRows) -> Iterator[Finding]:
