@@ -80,7 +80,6 @@ TABLE = Table(
     ChannelInfoRow,
     indexes=(
         ("channel_id",),
-        ("proposal_id",),
         ("status", "capacity"),
         ("owner_key",),
         ("funding_height",),

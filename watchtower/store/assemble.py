@@ -188,8 +188,7 @@ def _put_together(
                 _insert_all(connection, projection, tables)
             elif isinstance(projection, Mergeable):
                 _insert_all(connection, projection, {projection.tables[0].name: _merged(projection, results)})
-        for name in (f"{schema}.{SELECTED}" for schema in schemas):
-            connection.execute(f"DROP TABLE {name}")
+        connection.execute(f"DROP TABLE main.{SELECTED}")
         for table in (table for projection in projections for table in projection.tables):
             _complete(connection, table, schemas)
         connection.execute("COMMIT")
