@@ -87,7 +87,8 @@ def _configure(connection: sqlite3.Connection, *, read_only: bool, immutable: bo
     if read_only:
         connection.execute("PRAGMA query_only = ON")
     journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    if journal != "wal" and not immutable:
+    expected = ("wal", "delete") if read_only else ("wal",)  # "delete": its closing was interrupted, nobody writes it
+    if journal not in expected and not immutable:
         raise StoreCheckFailed("journal_mode", f"expected wal, the file is in {journal}")
     found = connection.execute("PRAGMA synchronous").fetchone()[0]
     if found != synchronous:
