@@ -72,6 +72,17 @@ class Continuity:
                 return
             self._written, self._trouble = mark, ""
 
+    def _noticed(self, mark: HighWater) -> int:
+        """Where the rollback begins: what the tower stores from now on, before it is accepted, is behind it."""
+        noticed = first_noticed(self._path, self._source)
+        if noticed is None:
+            noticed = mark_of(self._source, mark.epoch)
+            try:
+                write_high_water(found_path(self._path), noticed)
+            except OSError as error:
+                self._tell(error.strerror or type(error).__name__)
+        return noticed.position
+
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
             _log.error("high_water_failed", path=str(self._path), reason=trouble)
@@ -89,8 +100,22 @@ class Continuity:
         verdict = compare(mark, self._source)
         if verdict is not Comparison.FITS and was_accepted(mark, standing):
             verdict = Comparison.FITS
-        self.gap = (self.gap[0], mark.position)
+        self.gap = (self._noticed(mark) if verdict is not Comparison.FITS else self.gap[0], mark.position)
         return verdict, doubt_of(verdict, mark, self._source), max(mark.epoch, standing.epoch)
+
+
+def found_path(path: Path) -> Path:
+    """The file beside the mark that says where the log ended when it was first seen to be an older copy."""
+    return path.with_name(f"{path.name}.found")
+
+
+def first_noticed(path: Path, source: LogSource) -> HighWater | None:
+    """Where the log ended then, if that file is there and about this history."""
+    try:
+        found = read_high_water(found_path(path))
+    except HighWaterDamaged:
+        return None
+    return found if found is not None and compare(found, source) is Comparison.FITS else None
 
 
 def was_accepted(mark: HighWater, standing: LogStanding) -> bool:

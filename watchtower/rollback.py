@@ -15,7 +15,7 @@ import msgspec
 from domain.events import CoveredBy, ReceiptsCovered, StoreRestored
 from projections.log_standing import LogStanding
 from watchtower.config import Settings
-from watchtower.continuity import was_accepted
+from watchtower.continuity import first_noticed, found_path, was_accepted
 from watchtower.coverage import Coverage
 from watchtower.heads import standing_of
 from watchtower.ports import WatchtowerError
@@ -53,7 +53,10 @@ class HighWaterUnwritten(WatchtowerError):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """The new epoch; the log goes on behind `position`, had reached `high_water`; `channels` have to be compared."""
+    """The new epoch; the log goes on behind `position`, had reached `high_water`; `channels` have to be compared.
+
+    What the tower stored since it noticed is behind `position`, and belongs to the new epoch.
+    """
 
     epoch: int
     position: int
@@ -79,7 +82,7 @@ def accept_rollback(settings: Settings, source: str, *, always: bool = False) ->
         mark, is_known = _read(path)
         if not always and is_known and not _differs(mark, log):
             raise NothingToAccept("the log holds what its high-water mark says; there is nothing to accept")
-        tip = mark_of(log.source, 0)
+        tip = first_noticed(path, log.source) or mark_of(log.source, 0)
         ours = mark if mark is not None and mark.log_id == tip.log_id else None
         event = StoreRestored(
             recorded_at=SystemClock().wall_microseconds(),
@@ -91,6 +94,7 @@ def accept_rollback(settings: Settings, source: str, *, always: bool = False) ->
         )
         append_to_log_stream(log.store, event)
         _renew(path, mark_of(log.source, event.epoch))
+        found_path(path).unlink(missing_ok=True)
         waiting = Coverage(standing_of(log.store, log.rows), log.store, log.rows)
         return Acceptance(event.epoch, event.position, event.high_water, len(waiting))
 

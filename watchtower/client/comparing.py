@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from domain.errors import DomainError
-from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, StateChannelError
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ReceiptRefused, StateChannelError
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.types import ChannelInfo, LogState, ProtocolState
@@ -80,6 +80,9 @@ class TowerComparison:
         for channel_id in sorted(self._left):
             try:
                 await self._compare(channel_id, state)
+            except ReceiptRefused as error:
+                failure = error  # it was delivered all the same, and the channel's own task asks again
+                self._left.discard(channel_id)
             except (StateChannelError, DomainError) as error:
                 failure = error
             else:
@@ -106,9 +109,11 @@ class TowerComparison:
         return info.current_sequence < held
 
     async def _compare(self, channel_id: bytes, state: ProtocolState) -> None:
-        with contextlib.suppress(ChannelIsClosed):  # what it still takes of a channel that closes was delivered
-            await self._bring(channel_id)
         behind, log = state.behind_receipts, state.log
+        # What it still takes of a channel that closes was delivered, and until its operator decided it signs nothing.
+        expected = (ChannelIsClosed,) if behind is None or behind.accepted else (ChannelIsClosed, ReceiptRefused)
+        with contextlib.suppress(*expected):
+            await self._bring(channel_id)
         if behind is None or log is None or not behind.accepted or self._has_confirmed(log.epoch, channel_id):
             return
         info = await self._tower.get_channel_info(channel_id.hex())

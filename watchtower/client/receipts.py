@@ -50,7 +50,8 @@ class ReceiptText(msgspec.Struct, frozen=True):
 class ReceiptBook:
     """What one client knows of the receipts of its tower. For one event loop.
 
-    Receipts of one channel stand in the log in the order of its states; a later epoch comes later.
+    In one epoch the receipts of a channel stand in the log in the order of its states; a later epoch comes later, and
+    may begin with an earlier state, because a restored tower gets back what it lost.
     """
 
     def __init__(self) -> None:
@@ -158,8 +159,11 @@ def _backwards(receipt: LogReceipt, last: LogReceipt) -> ReceiptOutOfOrder:
 
 
 def _order(receipt: LogReceipt) -> tuple[int, int, int]:
-    """Registration first, then states by number; the later of two receipts of one state counts."""
-    return (-1 if receipt.is_registration else receipt.seq, *_place(receipt))
+    """Registration first, then states by number; the later of two receipts of one state counts.
+
+    A later epoch comes behind all of an earlier one: there, states that were lost are stored again.
+    """
+    return receipt.epoch, -1 if receipt.is_registration else receipt.seq, receipt.position
 
 
 def _place(receipt: LogReceipt) -> tuple[int, int]:
