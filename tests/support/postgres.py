@@ -34,6 +34,9 @@ PROGRAMS = "usr/lib/postgresql/*/bin"
 NEEDED = ("initdb", "postgres")
 INSTALLED = Path("/usr/lib/postgresql")
 START_SECONDS = 30.0
+READY = ("ready", "standby")
+"""What a server writes into its pid file when it answers: a primary, a replica."""
+
 LONGEST_SOCKET_PATH = 100
 """Characters; the system refuses a Unix socket at 108."""
 
@@ -143,6 +146,23 @@ class PostgresServer:
             raise
         return server
 
+    def start_replica(self) -> PostgresServer:
+        """A running streaming replica of this server, made by a base backup; close it yourself."""
+        replica = PostgresServer(self.programs, self.settings)
+        try:
+            source = ["-h", str(self.base), "-p", str(self.port), "-U", SUPERUSER]
+            replica._run("pg_basebackup", ["-D", str(replica.directory), "-R", "-X", "stream", "-c", "fast", *source])
+            replica.launch()
+        except BaseException:
+            replica.close()
+            raise
+        return replica
+
+    def promote(self) -> None:
+        """Make a replica a primary."""
+        with self.connect() as connection:
+            connection.execute("SELECT pg_promote(true, 30)")
+
     def _init(self) -> None:
         options = [
             "-D",
@@ -202,7 +222,7 @@ class PostgresServer:
         for _ in range(int(START_SECONDS / 0.02)):
             with contextlib.suppress(OSError):
                 lines = pid_file.read_text().split("\n")
-                if lines[0] == str(self._process.pid) and len(lines) > 7 and lines[7].strip() == "ready":
+                if lines[0] == str(self._process.pid) and len(lines) > 7 and lines[7].strip() in READY:
                     return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.02)
