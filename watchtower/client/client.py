@@ -21,7 +21,7 @@ from watchtower.client.comparing import TowerComparison
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.disputes import DisputeCalls
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.finality import Finality
+from watchtower.client.finality import Alarm, Finality, log_alarm
 from watchtower.client.funding import send_fundings
 from watchtower.client.opening_calls import OpeningCalls
 from watchtower.client.party import ChannelParty
@@ -52,12 +52,15 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         tower_id: bytes | None = None,
         max_unacked: int = 0,
         receipts_path: str | Path | None = None,
+        alarm_ms: int = 60_000,
+        alarm: Alarm = log_alarm,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
-        `receipts_path` is a directory in which the tower's receipts are kept as files.
+        `receipts_path` is a directory in which the tower's receipts are kept as files. `alarm` is told of a channel
+        whose newest state has no good receipt for `alarm_ms`: it is not armed so long.
         """
         super().__init__(
             config,
@@ -74,7 +77,11 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         self.peer = peer
         self.wallet = wallet
         self.closer = closer or peer
-        self.finality = None if party is None else Finality(self.synchronize, max_unacked=max_unacked)
+        self.finality = (
+            None
+            if party is None
+            else Finality(self.synchronize, max_unacked=max_unacked, alarm_seconds=alarm_ms / 1000, alarm=alarm)
+        )
         self._active = set()
         self._delivered = {}
         self._uploading: asyncio.Task[None] | None = None

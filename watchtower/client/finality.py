@@ -111,11 +111,15 @@ class Finality:
     async def settle(self, channel_id: bytes) -> None:
         """Return once the tower holds the newest state; raises what the tower's client raises."""
         if self._lacking.get(channel_id, 0) > self._max_unacked or not self._max_unacked:
-            await self._bring(channel_id)
+            await self.bring(channel_id)
 
     async def bring(self, channel_id: bytes) -> None:
         """Bring a channel to the tower now, whatever it holds; raises what the tower's client raises."""
-        await self._bring(channel_id)
+        try:
+            await self._bring(channel_id)
+        except BaseException:
+            self._bell.set()  # the task may have looked while nothing seemed to be behind
+            raise
 
     async def flush(self) -> None:
         """Try once more to bring every channel to the tower; failures are logged."""
@@ -165,10 +169,16 @@ class Finality:
                 self._told.add(unarmed.channel_id)
                 self.alarm(unarmed)
 
+    def _seconds_to_next_try(self) -> float:
+        """An alarm that becomes due is not late because of the pause."""
+        waiting = [each.seconds for each in self.unarmed() if each.channel_id not in self._told]
+        due = [self._alarm_seconds - seconds for seconds in waiting]
+        return max(0.0, min([self._retry_seconds, *due]))
+
     async def _pause(self) -> None:
         """Wait before the next try; a touched channel ends the pause."""
         try:
-            async with asyncio.timeout(self._retry_seconds):
+            async with asyncio.timeout(self._seconds_to_next_try()):
                 await self._bell.wait()
         except TimeoutError:
             self._bell.set()

@@ -22,6 +22,7 @@ import httpx
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import NotConnected
+from watchtower.client.finality import Alarm, log_alarm
 from watchtower.client.party import ChannelParty
 from watchtower.client.peers import Closer, Peer
 from watchtower.client.wallet import FundingWallet
@@ -70,12 +71,15 @@ class SyncStateChannelClient:
         tower_id: bytes | None = None,
         max_unacked: int = 0,
         receipts_path: str | Path | None = None,
+        alarm_ms: int = 60_000,
+        alarm: Alarm = log_alarm,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
-        `receipts_path` is a directory in which the tower's receipts are kept as files.
+        `receipts_path` is a directory in which the tower's receipts are kept as files. `alarm` is told of a channel
+        whose newest state has no good receipt for `alarm_ms`: it is not armed so long.
         """
         self._begin(
             StateChannelClient(
@@ -91,6 +95,8 @@ class SyncStateChannelClient:
                 tower_id=tower_id,
                 max_unacked=max_unacked,
                 receipts_path=receipts_path,
+                alarm_ms=alarm_ms,
+                alarm=alarm,
             )
         )
 
