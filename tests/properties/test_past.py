@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import product
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.as_of import AsOf, time_text
-from domain.chain import display
 from domain.channel_fold import fold
-from domain.errors import UnknownPoint
 from projections import channel_info, landmarks
 from projections.catalog import PROJECTIONS
 from projections.channels import is_channel
@@ -19,12 +15,12 @@ from projections.projector import Projector
 from projections.timeline import row_of
 from tests.fakes.rows import MemoryRows
 from tests.support.histories import OTHER_STREAM
-from tests.support.past import PastLog, naive_position, random_log
-from tests.support.scenes import FUNDED_AT, STREAM, block
+from tests.support.past import PastLog, found_position, naive_position, points_of, random_log
+from tests.support.scenes import STREAM
 from watchtower.history import channels as past_channels
 from watchtower.history import points
 from watchtower.history.channels import PastChannels
-from watchtower.history.points import point_at, resolve
+from watchtower.history.points import point_at
 from watchtower.history.tower import state_of_views
 
 WALKS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(-3, 5)), max_size=30)
@@ -38,26 +34,6 @@ def views_of(log: PastLog, position: int, page: int = 7) -> MemoryRows:
     return rows
 
 
-def found(log: PastLog, rows: MemoryRows, as_of: AsOf) -> int | None:
-    """The position that is looked up, None for a point that is not there."""
-    try:
-        return resolve(log, rows, as_of).position
-    except UnknownPoint:
-        return None
-
-
-def points_of(log: PastLog) -> list[AsOf]:
-    """Every height, block and time of a log and its neighbors, and positions around its end."""
-    heights = [AsOf(height=height) for height in range(FUNDED_AT - 2, FUNDED_AT + len(log.events))]
-    blocks = [
-        AsOf(block=display(block(*place).hash)) for place in product(range(FUNDED_AT - 1, FUNDED_AT + 15), range(3))
-    ]
-    times = {each.envelope.payload.recorded_at + shift for each in log.events for shift in (-1, 0, 1)}
-    ends = (0, 1, log.last_id() - 1, log.last_id(), log.last_id() + 1)
-    counted = [AsOf(position=end) for end in ends] + [AsOf(id=end) for end in ends]
-    return [*heights, *blocks, *(AsOf(at=time_text(at)) for at in sorted(times)), *counted]
-
-
 @given(WALKS, STEPS, st.integers(0, 140))
 def test_every_point_is_what_its_definition_says(
     walk: list[tuple[int, int, int]], steps: list[int], behind: int
@@ -68,7 +44,7 @@ def test_every_point_is_what_its_definition_says(
     with patch.object(landmarks, "STRETCH", 4), patch.object(points, "STRETCH", 4), patch.object(points, "PAGE", 3):
         rows = views_of(log, max(1, log.last_id() - behind))
 
-        assert [naive_position(log, each) for each in asked] == [found(log, rows, each) for each in asked]
+        assert [naive_position(log, each) for each in asked] == [found_position(log, rows, each) for each in asked]
 
 
 @given(WALKS, STEPS, st.integers(0, 140), st.integers(0, 140))

@@ -6,13 +6,15 @@ naive_position(log, AsOf(height=3))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from itertools import islice, pairwise, product
+from pathlib import Path
 
 import msgspec
 
-from domain.as_of import AsOf
-from domain.chain import BlockRef
+from domain.as_of import AsOf, time_text
+from domain.chain import BlockRef, display
+from domain.errors import UnknownPoint
 from domain.events import (
     CHAIN_STREAM,
     BlockConnected,
@@ -26,7 +28,11 @@ from domain.events import (
 )
 from tests.fakes.store import MemoryEventStore
 from tests.support.histories import OTHER_STREAM, History
-from tests.support.scenes import FUNDED_AT, block
+from tests.support.scenes import FUNDED_AT, STREAM, block
+from watchtower.history.channels import PastChannels
+from watchtower.history.log import HistoryLog, HistoryViews
+from watchtower.history.points import point_at, resolve
+from watchtower.ports import EventStore
 
 MINUTE = 60_000_000
 
@@ -117,3 +123,41 @@ def naive_position(log: PastLog, as_of: AsOf) -> int | None:
     if wanted_hash not in found:
         return None
     return next(end for end in log.job_ends if end >= found[wanted_hash])
+
+
+def points_of(log: PastLog) -> list[AsOf]:
+    """Every height, block and time of a log and its neighbors, and positions around its end."""
+    heights = [AsOf(height=height) for height in range(FUNDED_AT - 2, FUNDED_AT + len(log.events))]
+    places = product(range(FUNDED_AT - 1, FUNDED_AT + 15), range(3))
+    blocks = [AsOf(block=display(block(*place).hash)) for place in places]
+    times = {each.envelope.payload.recorded_at + shift for each in log.events for shift in (-1, 0, 1)}
+    ends = (0, 1, log.last_id() - 1, log.last_id(), log.last_id() + 1)
+    counted = [AsOf(position=end) for end in ends] + [AsOf(id=end) for end in ends]
+    return [*heights, *blocks, *(AsOf(at=time_text(at)) for at in sorted(times)), *counted]
+
+
+def found_position(log: HistoryLog, rows: HistoryViews, as_of: AsOf) -> int | None:
+    """The position that is looked up, None for a point that is not there."""
+    try:
+        return resolve(log, rows, as_of).position
+    except UnknownPoint:
+        return None
+
+
+WALK = ((1, 4, 1), (1, 0, 5), (5, 3, -2), (0, 1, 1), (1, 4, 0), (1, 2, 1), (0, 0, 1), (0, 3, 9), (1, 0, -4), (5, 4, 2))
+"""A walk with two reorgs and a clock that runs back twice."""
+
+
+def check_engine(store: EventStore, views: Path, make_views: Callable[[Path], HistoryViews]) -> None:
+    """A new log of an engine answers about every point as the definition does, and about channels as memory does."""
+    log = random_log(WALK, (1, 3, 11, 2, 5, 17))
+    for start, end in pairwise(log.job_ends):
+        job = [each.envelope for each in log.read_log(start, end - start)]
+        store.append(job, chain=job[0].stream == CHAIN_STREAM)
+    rows, asked = make_views(views), points_of(log)
+
+    assert [naive_position(log, each) for each in asked] == [found_position(store, rows, each) for each in asked]
+    for position in range(log.last_id() + 1):
+        for stream in (STREAM, OTHER_STREAM):
+            expected = PastChannels(log).info(stream, point_at(log, position))
+            assert expected == PastChannels(store).info(stream, point_at(store, position))

@@ -14,7 +14,7 @@ from projections.landmarks import LANDMARKS, MOMENTS, STRETCH, Landmarks, Moment
 from projections.projector import Projector
 from tests.fakes.rows import MemoryRows
 from tests.support.histories import History
-from tests.support.past import MINUTE, PastLog
+from tests.support.past import MINUTE, PastLog, check_engine
 from tests.support.scenes import FUNDED_AT, STREAM, block
 from tests.support.stores import new_log, note
 from watchtower.history.channels import PastChannels
@@ -233,6 +233,13 @@ def test_older_read_models_get_landmarks_at_the_next_start(tmp_path: Path) -> No
 
     assert [(0, 1)] == moments
     assert [] == landmarks
+
+
+@pytest.mark.slow
+def test_points_of_a_log_in_a_file(tmp_path: Path) -> None:
+    """SQLite answers as memory does."""
+    with open_store(new_log(tmp_path)) as store:
+        check_engine(store, tmp_path / "views.db", lambda path: open_views(path, store))
 
 
 def test_a_fold_of_a_long_stream_goes_on_from_one_that_was_kept() -> None:
