@@ -1,8 +1,11 @@
-"""Real processes that write one log and are killed at random moments: `python -m tests.crash.kills DIR KILLS SEED`.
+"""Real processes that write one log and are killed at random moments.
 
-Each process has many callers that append jobs of several events, and one that appends blocks: a step of the cursor
-and an event for some streams in one job. Every acknowledged job is told through a pipe before the next one is sent.
-After each SIGKILL the log is compared with what was told. Prints one line of JSON; exit code 1 says what was lost.
+`python -m tests.crash.kills DIR KILLS SEED [URL]`
+
+The log is a file in DIR, or the one at URL. Each process has many callers that append jobs of several events, and one
+that appends blocks: a step of the cursor and an event for some streams in one job. Every acknowledged job is told
+through a pipe before the next one is sent. After each SIGKILL the log is compared with what was told. The last line of
+stdout is JSON; exit code 1 says what was lost.
 """
 
 from __future__ import annotations
@@ -16,14 +19,19 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from domain.events import AlertCleared, Recorded
 from tests.support.stores import new_log, note
 from watchtower.store.create import open_reader, open_store
-from watchtower.store.event_store import SqliteEventStore
-from watchtower.store.verify import verify_log
+from watchtower.store.postgres.event_store import open_server_log, open_server_reader
+from watchtower.store.postgres.source import PostgresSource
+from watchtower.store.reader import LogReader
+from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.verify import verify_source
+from watchtower.store.writer import LogWriter
 
 CALLERS = 16
 EVENTS = 3
@@ -39,6 +47,57 @@ class Loss(AssertionError):
     """The log does not hold what was promised."""
 
 
+class Ground(Protocol):
+    """Where the log is."""
+
+    def writer(self) -> LogWriter:
+        """Open it for writing."""
+
+    def reader(self) -> LogReader:
+        """Open it for reading."""
+
+    def source(self) -> LogSource:
+        """Open its rows."""
+
+
+class FileGround:
+    """A new log file in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = new_log(directory)
+
+    def writer(self) -> LogWriter:
+        """With the lock of the file."""
+        return open_store(self._path)
+
+    def reader(self) -> LogReader:
+        """The file."""
+        return open_reader(self._path)
+
+    def source(self) -> LogSource:
+        """The file."""
+        return SqliteSource(self._path)
+
+
+class ServerGround:
+    """A log on a server that holds `LogOpened` only."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self._copy, self._url = directory / "copy.db", url
+
+    def writer(self) -> LogWriter:
+        """As its leader."""
+        return open_server_log(self._url, self._copy)
+
+    def reader(self) -> LogReader:
+        """What is on the server."""
+        return open_server_reader(self._url)
+
+    def source(self) -> LogSource:
+        """What is on the server."""
+        return PostgresSource(self._url)
+
+
 class Count(msgspec.Struct, frozen=True):
     """What a run has seen."""
 
@@ -47,9 +106,9 @@ class Count(msgspec.Struct, frozen=True):
     events: int = 0
 
 
-def write(path: Path, pipe: int) -> None:
+def write(ground: Ground, pipe: int) -> None:
     """The body of a process: write until it is killed. An answer is told as `stream version` in one line."""
-    store = open_store(path)
+    store = ground.writer()
     threads = [threading.Thread(target=_call, args=(store, f"caller-{number}", pipe)) for number in range(CALLERS)]
     for thread in threads:
         thread.start()
@@ -61,7 +120,7 @@ def write(path: Path, pipe: int) -> None:
         os.write(pipe, f"{CURSOR} {version}\n".encode())
 
 
-def _call(store: SqliteEventStore, stream: str, pipe: int) -> None:
+def _call(store: LogWriter, stream: str, pipe: int) -> None:
     version = store.version(stream)
     while True:
         store.append([note(stream, version + step, version) for step in range(1, EVENTS + 1)])
@@ -69,13 +128,13 @@ def _call(store: SqliteEventStore, stream: str, pipe: int) -> None:
         os.write(pipe, f"{stream} {version}\n".encode())
 
 
-def kill_one(path: Path, chance: random.Random) -> list[bytes]:
+def kill_one(ground: Ground, chance: random.Random) -> list[bytes]:
     """Start a writer, kill it; the answers that it told."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        write(path, writing)
+        write(ground, writing)
         os._exit(1)
     os.close(writing)
     told = b""
@@ -100,9 +159,9 @@ def _highest(answers: list[bytes]) -> dict[str, int]:
     return highest
 
 
-def check(path: Path, after: int, told: dict[str, int]) -> list[Recorded]:
+def check(ground: Ground, after: int, told: dict[str, int]) -> list[Recorded]:
     """The new events: dense, jobs whole, everything that was told is there, cursor and blocks agree."""
-    with open_reader(path) as log:
+    with ground.reader() as log:
         new = log.read_log(after, 1_000_000)
         versions = {stream: log.version(stream) for stream in (*told, CURSOR, *BLOCK_STREAMS)}
     if [recorded.id for recorded in new] != list(range(after + 1, after + 1 + len(new))):
@@ -129,21 +188,27 @@ def _check_jobs(new: list[Recorded]) -> None:
             raise Loss(f"job {job} is half written: {ids}")
 
 
-def run(directory: Path, kills: int, seed: int) -> Count:
+def run(ground: Ground, kills: int, seed: int) -> Count:
     """That many kills of writers of one log; raises `Loss`."""
-    path, chance, count = new_log(directory), random.Random(seed), Count()
-    last_id = 1
+    chance, count, last_id = random.Random(seed), Count(), 1
     for _ in range(kills):
-        answers = kill_one(path, chance)
-        new = check(path, last_id, _highest(answers))
+        answers = kill_one(ground, chance)
+        new = check(ground, last_id, _highest(answers))
         last_id += len(new)
         count = Count(count.kills + 1, count.acknowledged + len(answers), count.events + len(new))
-    with open_reader(path) as log, log.connection() as connection:
-        findings = verify_log(connection).findings
+    source = ground.source()
+    findings = verify_source(source).findings
+    source.close()
     if findings:
         raise Loss(findings[0].sentence)
     return count
 
 
+def main(directory: str, kills: str, seed: str, url: str = "") -> None:
+    """Run and print."""
+    ground = ServerGround(Path(directory), url) if url else FileGround(Path(directory))
+    print(json.dumps(msgspec.to_builtins(run(ground, int(kills), int(seed)))))  # noqa: T201
+
+
 if __name__ == "__main__":
-    print(json.dumps(msgspec.to_builtins(run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))))  # noqa: T201
+    main(*sys.argv[1:])

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 
-def kill_writers(directory: Path, kills: int, seed: int) -> dict[str, int]:
+def kill_writers(directory: Path, kills: int, seed: int, *url: str) -> dict[str, int]:
     """Run the program; its counts."""
-    program = (sys.executable, "-m", "tests.crash.kills", str(directory), str(kills), str(seed))
+    program = (sys.executable, "-m", "tests.crash.kills", str(directory), str(kills), str(seed), *url)
     done = subprocess.run(program, capture_output=True, text=True, timeout=580, check=False)
     assert 0 == done.returncode, done.stderr
-    counts: dict[str, int] = json.loads(done.stdout)
+    counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return counts
 
 

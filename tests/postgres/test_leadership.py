@@ -27,8 +27,11 @@ def leader(log_url: str, tmp_path: Path) -> Iterator[PostgresEventStore]:
         yield store
 
 
-def test_a_second_tower_is_told_who_leads(leader: PostgresEventStore, log_url: str, tmp_path: Path) -> None:
+def test_a_second_tower_is_told_who_leads(
+    leader: PostgresEventStore, log_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It gets `StoreLocked`, the first one is not disturbed."""
+    monkeypatch.setattr(leadership, "GONE_SECONDS", 0.1)
     with pytest.raises(StoreLocked, match=r"another tower leads this log \(.*, term 1 since .*standby"):
         open_server_log(log_url, tmp_path / "second.db")
 

@@ -28,8 +28,8 @@ SILENCE = 15
 WAIT_SECONDS = 5
 """A standby waits for the lock this long at a time; in between it looks whether it is to stop."""
 
-OWN_SESSION_SECONDS = 2
-"""Time for the server to end the session that this process lost."""
+GONE_SECONDS = 3.0
+"""Time for the server to end the session of a process that was killed a moment ago, or that this one lost."""
 
 RETRY_SECONDS = 0.5
 """Pause of a standby before it reaches for a server that is away."""
@@ -69,6 +69,7 @@ class Leadership:
         self._url = url
         self._holder = holder or f"{socket.gethostname()}:{os.getpid()}"
         self._backend: tuple[int, str] | None = None
+        self._is_ending = False
         self.term = 0
 
     def claim(self, connection: Connection) -> None:
@@ -79,8 +80,10 @@ class Leadership:
         """
         if _one(connection, _RECOVERING)[0]:
             raise StoreAway("the database server is a replica now; waiting for a primary")
-        if not _one(connection, _TRY)[0] and not self._take_from_own_session(connection):
-            raise self._refusal(connection)
+        if not _one(connection, _TRY)[0]:
+            self._end_own_session(connection)
+            if not _take_within(connection, GONE_SECONDS if self._may_be_gone else 0.0):
+                raise self._refusal(connection)
         self._begin(connection)
 
     def wait(self, stop: threading.Event) -> Connection | None:
@@ -106,15 +109,10 @@ class Leadership:
         if _one(connection, _RECOVERING)[0]:
             stop.wait(RETRY_SECONDS)
             return False
-        connection.execute(f"SET lock_timeout = '{WAIT_SECONDS}s'")
         while not stop.is_set():
-            try:
-                connection.execute(_TAKE)
-            except psycopg.errors.LockNotAvailable:
-                continue
-            connection.execute("RESET lock_timeout")
-            self._begin(connection)
-            return True
+            if _take_within(connection, WAIT_SECONDS):
+                self._begin(connection)
+                return True
         return False
 
     def _begin(self, connection: Connection) -> None:
@@ -132,20 +130,16 @@ class Leadership:
             _log.info("leadership_taken", term=self.term)
         self._backend = (connection.info.backend_pid, _one(connection, _BACKEND)[0])
 
-    def _take_from_own_session(self, connection: Connection) -> bool:
-        """The server may not know yet that this process lost its session: end it, and take what it held."""
-        if self._backend is None:
-            return False
-        if connection.execute(_END_BACKEND, self._backend).fetchone() is None:
-            return False
-        connection.execute(f"SET lock_timeout = '{OWN_SESSION_SECONDS}s'")
-        try:
-            connection.execute(_TAKE)
-        except psycopg.errors.LockNotAvailable:
-            return False
-        finally:
-            connection.execute("RESET lock_timeout")
-        return True
+    @property
+    def _may_be_gone(self) -> bool:
+        """Whether whoever holds the lock may be about to lose it: at a start, and after the end of an own session."""
+        return not self.term or self._is_ending
+
+    def _end_own_session(self, connection: Connection) -> None:
+        """The server may not know yet that this process lost its session."""
+        self._is_ending = False
+        if self._backend is not None:
+            self._is_ending = connection.execute(_END_BACKEND, self._backend).fetchone() is not None
 
     def _refusal(self, connection: Connection) -> StoreLocked | StoreBroken | StoreAway:
         newest = connection.execute(_NEWEST).fetchone()
@@ -155,6 +149,20 @@ class Leadership:
         if newest is not None and newest[0] != self.term:
             return LeadershipLost(_told("another tower leads now", newest))
         return StoreAway("the session of this tower was lost, and another one holds its lock; trying again")
+
+
+def _take_within(connection: Connection, seconds: float) -> bool:
+    """Wait for the lock; False if it was not free within the time."""
+    if not seconds:
+        return False
+    connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
+    try:
+        connection.execute(_TAKE)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    finally:
+        connection.execute("RESET lock_timeout")
+    return True
 
 
 def _told(what: str, newest: Any) -> str:
