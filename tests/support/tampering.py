@@ -299,6 +299,7 @@ class SqliteVictim:
         connection.executemany("INSERT INTO stored_events VALUES (?, ?, ?, ?, ?)", content.rows)
         commits = [msgspec.structs.astuple(commit) for commit in content.commits]
         connection.executemany("INSERT INTO commit_chain VALUES (?, ?, ?, ?, ?, ?)", commits)
+        connection.execute("UPDATE sqlite_sequence SET seq = ?", (content.rows[-1][0],))
         for _, text in guards:
             connection.execute(text)
         connection.execute("COMMIT")

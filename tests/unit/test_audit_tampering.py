@@ -34,7 +34,8 @@ def victim(tmp_path: Path) -> SqliteVictim:
     """A log of 13 commits."""
     made = SqliteVictim(tmp_path)
     with made.source() as source:
-        made.replace(grown(source, random.Random(1)))
+        honest = grown(source, random.Random(1))
+    made.replace(honest)
     return made
 
 

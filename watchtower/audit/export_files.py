@@ -83,6 +83,8 @@ def _read_small(path: Path, limit: int) -> bytes:
 def _traced(directory: Path, file: RecordFile, fault: str) -> Finding:
     """The finding for a damaged file of records, with the first record that is not what the other files say."""
     kind = file.name.partition("/")[0]
+    if kind == "streams":
+        return _malformed(f"{file.name} {fault}; no event is in it, only where the events of streams are")
     what = "commits" if kind == "commits" else "events"
     span = f"{what} {file.first} to {file.last}"
     try:

@@ -10,15 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from domain.contract.receipts import LOG_RECEIPT_SIZE, SignedReceipt
+from domain.contract.receipts import SIGNED_RECEIPT_SIZE, SignedReceipt
 from domain.errors import InvalidSignature, MalformedInput
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.stretches import Restore, Seal
 from watchtower.store.high_water import HighWater, HighWaterDamaged
 from watchtower.store.source import LogSource, commit_holding
-
-RECEIPT_BYTES = LOG_RECEIPT_SIZE + 64
-"""A receipt with its signature."""
 
 MAX_FILE = 1 << 30
 
@@ -135,13 +132,18 @@ def _receipts(path: Path, content: bytes) -> tuple[list[KnownHead], list[Finding
 
 def _split(path: Path, content: bytes) -> list[bytes]:
     if content.startswith(b"RCP"):
-        if len(content) % RECEIPT_BYTES:
-            raise UnreadableHeads(f"{path}: receipts have {RECEIPT_BYTES} bytes each, the file has {len(content)}")
-        return [content[start : start + RECEIPT_BYTES] for start in range(0, len(content), RECEIPT_BYTES)]
+        if len(content) % SIGNED_RECEIPT_SIZE:
+            raise UnreadableHeads(
+                f"{path}: receipts have {SIGNED_RECEIPT_SIZE} bytes each, the file has {len(content)}"
+            )
+        return [content[start : start + SIGNED_RECEIPT_SIZE] for start in range(0, len(content), SIGNED_RECEIPT_SIZE)]
     try:
-        return [bytes.fromhex(line) for line in content.decode("ascii").split()]
+        found = [bytes.fromhex(line) for line in content.decode("ascii").split()]
     except ValueError:
-        raise UnreadableHeads(f"{path} is neither a high-water file nor a file of receipts") from None
+        found = []
+    if not found:
+        raise UnreadableHeads(f"{path} is neither a high-water file nor a file of receipts")
+    return found
 
 
 def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | None:

@@ -42,7 +42,7 @@ class RunFile(msgspec.Struct, frozen=True):
     sizes: tuple[int, ...]
 
 
-class DamagedRun(Exception):
+class DamagedRun(OSError):
     """A file of an interrupted run is not the one that was written."""
 
 

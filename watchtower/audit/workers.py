@@ -107,4 +107,6 @@ def _end_with_parent() -> None:
 
 def _do(task: Task[Any, Any], piece: Any) -> Any:
     assert _opened is not None, "the start of the worker opens the log"
+    if _opened[1].is_set():
+        raise Interrupted
     return task(_opened[0], _opened[1], piece)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -94,12 +94,21 @@ def command(context: Context, /, **options: Any) -> None:
     except Unreadable as error:
         report = broken(COMMAND, str(error))
     except OSError as error:
-        click.echo(f"cannot be written or read: {error}", err=True)
-        sys.exit(ExitCode.INTERNAL)
+        _fail(error)
     if options["report"]:
-        options["report"].write_bytes(document(report))
+        try:
+            options["report"].write_bytes(document(report))
+        except OSError as error:
+            _fail(error)
     click.echo(document(report).decode() if options["as_json"] else as_text(report), nl=False)
     sys.exit(report.exit_code)
+
+
+def _fail(error: OSError) -> NoReturn:
+    from watchtower.audit.findings import ExitCode
+
+    click.echo(f"a file of the audit cannot be written or read: {error}", err=True)
+    sys.exit(ExitCode.INTERNAL)
 
 
 def _check_usage(options: dict[str, Any]) -> None:
@@ -164,12 +173,13 @@ def _open(context: Context, options: dict[str, Any]) -> tuple[LogSource, ViewsCh
     """The log, how its read models are compared, and whether it is a copy that nobody writes."""
     from watchtower.store.create import open_reader
     from watchtower.store.places import open_log_reader, open_source
-    from watchtower.store.source import open_file
+    from watchtower.store.segments.source import open_log_files
+    from watchtower.store.source import is_written
 
     if options["log"]:
         path: Path = options["log"]
-        source = open_file(path)
-        is_copy = source.address.immutable
+        is_copy = not is_written(path)
+        source = open_log_files(path, immutable=is_copy)
         views = _views(options, None, lambda: open_reader(path, immutable=is_copy))
         return source, views, is_copy
     settings = context.load().settings
