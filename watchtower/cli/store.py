@@ -10,7 +10,17 @@ from watchtower.cli.output import LazyGroup
 class _Verbs(LazyGroup):
     package, verbs = (
         "watchtower.cli.store_",
-        ("verify", "backup", "restore", "accept-rollback", "rebuild", "copy", "migrate"),
+        (
+            "verify",
+            "backup",
+            "restore",
+            "accept-rollback",
+            "rebuild",
+            "copy",
+            "migrate",
+            "close-segment",
+            "archive-segment",
+        ),
     )
 
 

@@ -27,7 +27,7 @@ Hex16 = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
-_NAME = re.compile(r"(events|entries|commits)/[0-9]{12,16}\.zst")
+_NAME = re.compile(r"(events|entries|commits|streams)/[0-9]{12,16}\.zst")
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -64,7 +64,11 @@ class ListedFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Positions are ids and dense; `start_head` stands before commit `first_commit`, `head` behind `last_commit`."""
+    """Positions are ids and dense; `start_head` stands before commit `first_commit`, `head` behind `last_commit`.
+
+    An archived segment has `streams` too: where the events of each stream are. `stream_keys` has the first stream of
+    each of their frames.
+    """
 
     format: str
     log_id: Hex16
@@ -84,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True):
     files: tuple[ListedFile, ...]
     digests: Digests | None
     versions: Versions
+    streams: tuple[RecordFile, ...] = ()
+    stream_keys: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -92,7 +98,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def record_files(self) -> tuple[RecordFile, ...]:
         """All files with records."""
-        return self.events + self.entries + self.commits
+        return self.events + self.entries + self.commits + self.streams
 
     def listed(self) -> dict[str, tuple[str, int]]:
         """SHA-256 (hex) and bytes of every listed file, by name."""
@@ -125,6 +131,9 @@ def decode_manifest(raw: bytes) -> Manifest:
     _check_run("events", manifest.events, manifest.first_position, manifest.last_position, manifest.entries_only)
     _check_run("entries", manifest.entries, manifest.first_position, manifest.last_position)
     _check_run("commits", manifest.commits, manifest.first_commit, manifest.last_commit)
+    _check_run("streams", manifest.streams, 1, sum(file.records for file in manifest.streams))
+    if len(manifest.stream_keys) != sum(len(file.frames) for file in manifest.streams):
+        raise ExportMalformed(f"{MANIFEST} does not name a stream for each frame of streams")
     return manifest
 
 

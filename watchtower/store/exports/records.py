@@ -71,11 +71,16 @@ class RecordWriter:
         """`first` is the number of the first record."""
         path = directory / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        self._name, self._first = name, first
+        self._name, self.first = name, first
         self._file = path.open("wb")
         self._compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True).compress
         self._digest, self._frames = hashlib.sha256(), list[Frame]()
         self._raw, self._waiting = bytearray(), 0
+
+    @property
+    def begins_frame(self) -> bool:
+        """True if the next record is the first of a frame."""
+        return self._waiting == 0
 
     def add(self, record: bytes) -> None:
         """Append a record."""
@@ -93,7 +98,7 @@ class RecordWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         size = sum(frame.size for frame in self._frames)
-        return RecordFile(self._name, self._digest.hexdigest(), size, self._first, tuple(self._frames))
+        return RecordFile(self._name, self._digest.hexdigest(), size, self.first, tuple(self._frames))
 
     def abandon(self) -> None:
         """Close the file as it is."""

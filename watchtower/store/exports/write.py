@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from watchtower.store.exports.manifest import (
 )
 from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter
 from watchtower.store.exports.rows import entry_leaf, write_commit
+from watchtower.store.exports.streams import write_streams
 from watchtower.store.lock import InstanceLock
 from watchtower.store.source import Border, Commit, LogSource, RawRow
 
@@ -51,6 +52,10 @@ Sign = Callable[[bytes], bytes]
 
 Fold = Callable[[LogSource, int, Path], Digests]
 """Folds a log up to a position, with a scratch file of this name, and gives the digests of the read models."""
+
+
+StreamIndex = Callable[[], Iterable[tuple[str, int, int]]]
+"""Stream, version and id of all events of a source, sorted by stream and version."""
 
 
 class LogDamaged(StoreError):
@@ -91,12 +96,20 @@ class _State(msgspec.Struct):
     events: list[RecordFile] = []
     entries: list[RecordFile] = []
     commits: list[RecordFile] = []
+    streams: tuple[RecordFile, ...] = ()
+    stream_keys: tuple[str, ...] = ()
 
 
 def export(
-    source: LogSource, target: Path, wish: Wish, fold: Fold, progress: Progress, sign: Sign | None = None
+    source: LogSource,
+    target: Path,
+    wish: Wish,
+    fold: Fold | None,
+    progress: Progress,
+    sign: Sign | None = None,
+    index: StreamIndex | None = None,
 ) -> Manifest:
-    """Write an export of `source` to `target`, which must not exist.
+    """Write an export of `source` to `target`, which must not exist; `index` adds where the events of streams are.
 
     An interrupted call leaves `<target>.partial`; the same call goes on with it, another one begins anew. Raises
     `StoreError`, among them `OutOfRange` and `LogDamaged`.
@@ -110,7 +123,11 @@ def export(
         state = _begin(source, building, wish)
         _write_events(source, building, state, progress)
         _write_commits(source, building, state)
-        digests = None if wish.entries_only else fold(source, state.last_position, building / "views.db")
+        if index is not None:
+            state.streams, state.stream_keys = write_streams(building, index())
+        digests = None
+        if fold is not None and not wish.entries_only:
+            digests = fold(source, state.last_position, building / "views.db")
         manifest = _finish(source, building, state, digests, sign)
         lock.path.unlink()
         building.rename(target)
@@ -276,6 +293,8 @@ def _finish(source: LogSource, building: Path, state: _State, digests: Digests |
         files=(ListedFile(README, hashlib.sha256(readme).hexdigest(), len(readme)),),
         digests=digests,
         versions=Versions(watchtower.__version__, ".".join(map(str, zstandard.ZSTD_VERSION))),
+        streams=state.streams,
+        stream_keys=state.stream_keys,
     )
     _put(building / README, readme)
     raw = encode_manifest(manifest)

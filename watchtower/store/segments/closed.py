@@ -18,6 +18,7 @@ from watchtower.store.datastore import LogDatastore
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.place import CommitRow, find_commit
 from watchtower.store.recorders import LogMeta
+from watchtower.store.segments.archived import SegmentArchive
 from watchtower.store.segments.names import segment_archive, segment_file
 from watchtower.store.source import RawRow, SourceMeta
 
@@ -171,6 +172,8 @@ def open_segment(log: Path, number: int) -> ClosedSegment:
     """The closed segment as a database or as an archive; `StoreCheckFailed` if there is neither."""
     if segment_file(log, number).exists():
         return SegmentFile(segment_file(log, number))
+    if segment_archive(log, number).exists():
+        return SegmentArchive(segment_archive(log, number))
     raise missing_segment(log, number)
 
 
