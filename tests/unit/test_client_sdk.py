@@ -412,7 +412,8 @@ def test_every_refusal_of_the_api_has_its_exception() -> None:
     plain = {"refused", "not-found", "method-not-allowed", "too-large", "unsupported-media-type"}
     node = {"node-unavailable", "wrong-chain"}
     busy = {"too-busy", "access-file", "store-busy", "store-full", "worker-unavailable", "receipts-suspended"}
-    unavailable = {"request-timeout", "conflict", "internal"} | busy | node
+    server = {"store-away", "standing-by"}
+    unavailable = {"request-timeout", "conflict", "internal"} | busy | node | server
 
     assert set(TITLES) - plain - unavailable == set(BY_SLUG)
 

@@ -19,6 +19,7 @@ from watchtower.new_tower import create
 from watchtower.node.blocks import BlockUnparseable
 from watchtower.node.transport import CALL_SECONDS
 from watchtower.ports import NodeError
+from watchtower.store import places
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.telemetry.catalog import BLOCKING_REASONS, OTHER_REASONS
@@ -44,6 +45,8 @@ SHOWN_BY = {
     "zmq_silent": "test_silence_is_a_reason_until_both_topics_are_connected",
     "audit_mismatch": "test_an_audit_that_disagrees_is_a_reason_until_it_agrees",
     "store_read_only": ANY_ERROR,
+    "store_unreachable": "test_fault_the_server_is_away_while_a_channel_is_cheated",
+    "standby": "test_fault_takeover_with_a_breach_in_the_middle",
     "disk_low": "test_fault_P4_little_space_is_told_and_untold",
     "log_damaged": "test_damaged_channels_are_a_reason_from_the_start",
     "task_stalled": "test_fault_P12_a_stalled_thread",
@@ -79,7 +82,7 @@ def test_damaged_channels_are_a_reason_from_the_start(tmp_path: Path, monkeypatc
         store.damaged = frozenset({STREAM})
         return store
 
-    monkeypatch.setattr(bootstrap, "open_store", damaged)
+    monkeypatch.setattr(places, "open_store", damaged)
     settings = load({}, config_path=str(made.config_path)).settings
     parts = bootstrap.open_parts(settings, Metrics(build=("0", "0", "regtest", "sqlite")))
     reasons = parts.board.snapshot().reasons

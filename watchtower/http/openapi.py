@@ -27,6 +27,7 @@ GUARDED = (
     "forbidden",
     "internal",
     "rate-limited",
+    "store-away",
     "store-busy",
     "store-error",
     "too-busy",
