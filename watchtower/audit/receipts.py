@@ -79,7 +79,15 @@ def judge(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) ->
     `is_current`: the log is as it stands now. Of a copy or an export nobody knows that, unless it has blocks that are
     younger than the receipt.
     """
-    judged = judge_receipt(receipt, shown_by(source, receipt, is_current=is_current))
+    try:
+        judged = judge_receipt(receipt, shown_by(source, receipt, is_current=is_current))
+    except Unreadable as error:
+        return ReceiptJudgement(
+            ReceiptVerdict.CANNOT_TELL,
+            ReceiptReason.NOT_COVERED,
+            f"event {receipt.position} is not what the receipt says, but the log may have gone on from an older copy, "
+            f"and that cannot be read: {error}; ask for all events with their payloads",
+        )
     if judged.verdict is not ReceiptVerdict.CONSISTENT or _holds_upload(source, receipt):
         return judged
     return ReceiptJudgement(

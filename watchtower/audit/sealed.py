@@ -6,14 +6,24 @@ from domain.contract.keys import verify_schnorr
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, HeadSealed, decode_payload
 from domain.log_chain import next_head, sealed_head_hash
-from watchtower.store.source import LogSource
+from watchtower.store.source import LogSource, Unreadable
 
 PAGE = 5_000
 """Rows, and chain rows, read at once."""
 
 
 def is_sealed(source: LogSource, tower_id: bytes, position: int) -> bool:
-    """Whether a head that this tower (x-only key) sealed in the log binds the event at `position`. `StoreError`."""
+    """Whether a head that this tower (x-only key) sealed in the log binds the event at `position`.
+
+    A seal that cannot be read binds nothing. Raises `StoreError` if the log cannot be read at all.
+    """
+    try:
+        return _is_sealed(source, tower_id, position)
+    except Unreadable:
+        return False
+
+
+def _is_sealed(source: LogSource, tower_id: bytes, position: int) -> bool:
     log_id, first, last = source.meta.log_id, position + 1, source.last_id()
     while first <= last:
         for row in source.rows(first, min(first + PAGE - 1, last)):
