@@ -81,19 +81,19 @@ def play(scale: Scale, directory: Path) -> Samples:
         try:
             service.wait_watching()
             _settle_down()
-            fresh = [_breach(node, clock, pair, scale) for pair in pairs[: scale.breaches]]
+            fresh = [breach(node, clock, pair, scale) for pair in pairs[: scale.breaches]]
             node.mine(1)
             _settle_down()
             waiting = iter(pairs[scale.breaches :])
-            late = [_breach(node, clock, pair, scale) for pair in islice(waiting, scale.late_breaches)]
-            with_child = [_breach(node, clock, pair, scale, child_fee=CHILD_FEE) for pair in waiting]
+            late = [breach(node, clock, pair, scale) for pair in islice(waiting, scale.late_breaches)]
+            with_child = [breach(node, clock, pair, scale, child_fee=CHILD_FEE) for pair in waiting]
         finally:
             clock.close()
             service.close()
     return Samples(fresh, late, with_child)
 
 
-def _breach(node: RegtestNode, clock: FrameClock, pair: Pair, scale: Scale, child_fee: int = 0) -> float:
+def breach(node: RegtestNode, clock: FrameClock, pair: Pair, scale: Scale, child_fee: int = 0) -> float:
     """Milliseconds between the two announcements, for one stale commitment of A, alone or with a child that pays."""
     raw, txid = pair.commitment(Side.A, STALE), pair.commitment_txid(Side.A, STALE)
     if child_fee:
@@ -118,7 +118,7 @@ def _fill(node: RegtestNode, scale: Scale, directory: Path) -> tuple[NewTower, l
     listening = {"listen": "127.0.0.1:0"}
     settings = {"node": chosen, "api": listening, "admin": listening}
     tower = create(directory, directory / "config.toml", "regtest", settings)
-    pairs = _pairs(node, scale.breaches + scale.late_breaches + scale.child_breaches)
+    pairs = real_pairs(node, scale.breaches + scale.late_breaches + scale.child_breaches)
     copied = _fund_copies(node, pairs[0], scale.watched_channels - len(pairs))
     node.mine(1)
     block = BlockRef(node.height(), node.tip())
@@ -132,7 +132,7 @@ def _fill(node: RegtestNode, scale: Scale, directory: Path) -> tuple[NewTower, l
     return tower, pairs
 
 
-def _pairs(node: RegtestNode, count: int) -> list[Pair]:
+def real_pairs(node: RegtestNode, count: int) -> list[Pair]:
     """Funded channels in state 1, their funding in the mempool; A's state 0 is revoked."""
     node.fund_many([TxOut(COIN_SAT, node.wallet_spk())] * count)  # a confirmed coin for each of them
     node.mine(1)

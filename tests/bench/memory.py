@@ -84,9 +84,9 @@ def report(directory: Path) -> Resident:
     return {"before": before, "after": after}
 
 
-def resident_bytes() -> int:
-    """VmRSS of this process (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def resident_bytes(pid: int | None = None) -> int:
+    """VmRSS of this process or another one (Linux)."""
+    for line in Path(f"/proc/{pid or 'self'}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("no VmRSS: this figure needs Linux")

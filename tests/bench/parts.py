@@ -7,7 +7,20 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import answers, api, catch_up, exchanges, memory, reorg, restart, scanning, storm, updates
+from tests.bench import (
+    answers,
+    api,
+    catch_up,
+    exchanges,
+    memory,
+    million,
+    reorg,
+    replaying,
+    restart,
+    scanning,
+    storm,
+    updates,
+)
 from tests.bench.scale import Scale
 
 
@@ -27,6 +40,10 @@ PARTS = (
     Part("catch_up", catch_up.NAMES, catch_up.measure),
     Part("restart", restart.NAMES, restart.measure),
     Part("memory", memory.NAMES, memory.measure),
+    Part("replay", replaying.REPLAY_NAMES, replaying.measure_replay),
+    Part("rebuild", replaying.REBUILD_NAMES, replaying.measure_rebuild),
+    Part("cold", replaying.COLD_NAMES, replaying.measure_cold),
+    Part("million", million.NAMES, million.measure),
     Part("updates", updates.NAMES, updates.measure),
     Part("exchange", exchanges.NAMES, exchanges.measure),
     Part("api", api.NAMES, api.measure),
@@ -39,6 +56,13 @@ GOALS: Mapping[str, tuple[str, float]] = {
     "storm_1000_ratio_to_bare_node": ("at least", 0.5),
     "restart_100k_seconds": ("at most", 5.0),
     "restart_100k_behind_100_blocks_seconds": ("at most", 6.0),
+    "replay_events_per_s": ("at least", 150_000),
+    "rebuild_1m_channels_seconds": ("at most", 30.0),
+    "rebuild_1m_channels_mb": ("at most", 1_000),
+    "cold_channel_p99_ms": ("at most", 5.0),
+    "start_1m_channels_seconds": ("at most", 15.0),
+    "memory_bytes_per_channel": ("at most", 700),
+    "breach_to_penalty_1m_p99_ms": ("at most", 50.0),
 }
 """What the project promises; shown beside the figure. Nothing fails here: machines differ."""
 

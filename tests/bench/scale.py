@@ -34,6 +34,15 @@ class Scale(msgspec.Struct, frozen=True):
     storm_breaches: int = 1_000
     restarts: int = 3
     catch_up_blocks: int = 1_000
+    replay_channels: int = 20_000
+    replay_events: int = 300_000
+    replay_runs: int = 3
+    rebuild_channels: int = 1_000_000
+    rebuild_events: int = 3_000_000
+    stock_channels: int = 200
+    long_updates: int = 100_000
+    million_channels: int = 1_000_000
+    million_blocks: int = 500
 
 
 FULL = Scale()
@@ -59,4 +68,13 @@ QUICK = Scale(
     storm_breaches=5,
     restarts=1,
     catch_up_blocks=20,
+    replay_channels=20,
+    replay_events=80,
+    replay_runs=1,
+    rebuild_channels=20,
+    rebuild_events=80,
+    stock_channels=3,
+    long_updates=100,
+    million_channels=60,
+    million_blocks=3,
 )

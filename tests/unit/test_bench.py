@@ -9,7 +9,21 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as command
-from tests.bench import answers, api, catch_up, exchanges, memory, parts, reorg, restart, scanning, storm, updates
+from tests.bench import (
+    answers,
+    api,
+    catch_up,
+    exchanges,
+    memory,
+    million,
+    parts,
+    reorg,
+    replaying,
+    restart,
+    scanning,
+    storm,
+    updates,
+)
 from tests.bench.parts import PARTS, Part, chosen, run
 from tests.bench.scale import QUICK, Scale
 
@@ -29,6 +43,18 @@ def without_node() -> tuple[Part, ...]:
         Part("catch_up", catch_up.NAMES, lambda _scale, _: catch_up.figures(catch_up.CatchUp(10, 2.0, 1.0, 3.0))),
         Part("restart", restart.NAMES, lambda _scale, _: restart.figures([start], [start])),
         Part("memory", memory.NAMES, lambda scale, _: memory.figures(scale, resident, resident, resident)),
+        Part("replay", replaying.REPLAY_NAMES, replaying.measure_replay),
+        Part(
+            "rebuild",
+            replaying.REBUILD_NAMES,
+            lambda scale, _: replaying.rebuild_figures(scale, {"seconds": 2.0, "cpu": 1.0, "mb": 50.0}, 40.0),
+        ),
+        Part("cold", replaying.COLD_NAMES, replaying.measure_cold),
+        Part(
+            "million",
+            million.NAMES,
+            lambda _scale, _: million.figures(million.Million([start], 10, 30, [1.0, 2.0], channels=2)),
+        ),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),

@@ -56,10 +56,9 @@ def assemble(
     *,
     skipped: frozenset[str] = frozenset(),
     on_progress: OnProgress,
-    jobs: int | None = None,
 ) -> None:
     """Make the views of events 1 to `until` in the fresh file `building`. Raises `StoreError` and `LogCorrupt`."""
-    parts = [building.with_name(f"{building.name}.{number}") for number in range(1, _jobs(jobs))]
+    parts = [building.with_name(f"{building.name}.{number}") for number in range(1, jobs())]
     targets = [building, *parts]
     try:
         for target in targets:
@@ -76,10 +75,10 @@ def assemble(
     _finish(building, log_id, projections, until, stuck)
 
 
-def _jobs(wanted: int | None) -> int:
-    return wanted or min(
-        JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+def jobs() -> int:
+    """Processes that fold parts of a log: one per core that this one may use, and not too many."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(JOBS, cores)
 
 
 # ── the work of the processes ────────────────────────────────────────────────────────────────────────────

@@ -111,6 +111,13 @@ def _begin(connection: sqlite3.Connection, projections: Sequence[Projection]) ->
             connection.execute(heap_ddl(table))
 
 
+def read_all(log: Path, until: int) -> Iterator[list[Event]]:
+    """All events of a log file up to an id, decoded, in pages: as one process with one pass reads them."""
+    task = PartTask(str(log), "", until, (("c", "d"),), with_others=True)
+    for page in _pages(task, task.ranges[0], lambda _: None, with_others=True):
+        yield _decoded(page)
+
+
 def _decoded(page: list[RawRow]) -> list[Event]:
     return [
         (event_id, stream, version, decode_payload(topic, state)) for event_id, stream, version, topic, state in page
