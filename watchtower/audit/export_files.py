@@ -10,12 +10,18 @@ from domain.log_chain import HASH_SIZE, next_head
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.ports import StoreError
 from watchtower.store.exports.manifest import MANIFEST, SIGNATURE, SUMS, Manifest, encode_manifest
-from watchtower.store.exports.records import ExportMalformed, Frame, RecordFile, decode_frame, read_frame, salvage
+from watchtower.store.exports.records import (
+    ExportMalformed,
+    Frame,
+    RecordFile,
+    decode_frame,
+    file_fault,
+    read_frame,
+    salvage,
+)
 from watchtower.store.exports.rows import entry_leaf, read_commit, read_entry
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.write import sums
-
-_BLOCK = 1 << 20
 
 _Fits = Callable[[int, bytes], bool]
 """Whether a record is the one of this number, by what the other files say."""
@@ -30,7 +36,7 @@ def check_files(directory: Path, manifest: Manifest) -> list[Finding]:
         findings.append(_malformed(f"{SUMS} does not fit {MANIFEST}: one of them was changed"))
     records = {file.name: file for file in manifest.record_files()}
     for name, (sha256, size) in listed.items():
-        fault = _fault(directory / name, sha256, size)
+        fault = file_fault(directory / name, sha256, size)
         if fault is None:
             continue
         damaged = records.get(name)
@@ -53,23 +59,6 @@ def _strangers(directory: Path, listed: set[str]) -> list[str]:
         if path.is_symlink() or not fits:
             strangers.append(name)
     return strangers
-
-
-def _fault(path: Path, sha256: str, size: int) -> str | None:
-    """What is wrong with a file, None if nothing is."""
-    try:
-        found = path.stat().st_size
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if found != size:
-        return f"has {found} bytes, not {size}"
-    return None if digest.hexdigest() == sha256 else "has a wrong digest"
 
 
 def _read_small(path: Path, limit: int) -> bytes:

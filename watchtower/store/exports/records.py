@@ -217,3 +217,20 @@ def read_frame(path: Path, offset: int, frame: Frame) -> bytes:
             return file.read(frame.size)
     except OSError as error:
         raise ExportMalformed(f"{path.name} cannot be read ({error.strerror})") from None
+
+
+def file_fault(path: Path, sha256: str, size: int) -> str | None:
+    """What is wrong with a file, None if nothing is."""
+    try:
+        found = path.stat().st_size
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(FRAME_BYTES):
+                digest.update(block)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found != size:
+        return f"has {found} bytes, not {size}"
+    return None if digest.hexdigest() == sha256 else "has a wrong digest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,9 +10,17 @@ from typing import Self
 import msgspec
 
 from watchtower.store.exports.manifest import Manifest, Segment, read_manifest
-from watchtower.store.exports.records import ExportMalformed, RecordReader
+from watchtower.store.exports.records import ExportMalformed, RecordReader, file_fault
 from watchtower.store.exports.rows import read_commit, read_entry
 from watchtower.store.source import Border, Commit, RawRow, SourceMeta, Unreadable, commit_holding
+
+
+def _row(number: int, raw: bytes, state: bytes) -> RawRow:
+    """An event whose entry and state belong together; raises `ExportMalformed`."""
+    stream, version, topic, size, state_hash = read_entry(raw)
+    if len(state) != size or sha256(state).digest() != state_hash:
+        raise ExportMalformed(f"event {number} has another state than its entry names")
+    return number, stream, version, topic, state
 
 
 class ExportAddress(msgspec.Struct, frozen=True):
@@ -94,11 +103,7 @@ class ExportSource:
         begin, end = max(first_id, self.manifest.first_position), min(last_id, self.manifest.last_position)
         try:
             pairs = zip(self._entries.read(begin, end), self._events.read(begin, end), strict=True)
-            fields = ((read_entry(raw), state) for raw, state in pairs)
-            return [
-                (number, entry.stream, entry.version, entry.topic, state)
-                for number, (entry, state) in enumerate(fields, begin)
-            ]
+            return [_row(number, raw, state) for number, (raw, state) in enumerate(pairs, begin)]
         except ExportMalformed as error:
             raise Unreadable(str(error)) from None
 
@@ -114,8 +119,10 @@ class ExportSource:
         return []
 
     def storage_faults(self) -> list[str]:
-        """An export has no pages; its files are compared with their digests before it is opened as a log."""
-        return []
+        """Files that are not those of the manifest."""
+        listed = self.manifest.listed().items()
+        faults = ((name, file_fault(self.directory / name, *said)) for name, said in listed)
+        return [f"{name} {fault}" for name, fault in faults if fault is not None]
 
     def start_of(self, first_id: int) -> bytes | None:
         """The head with which a segment begins at this event, None if no segment begins there."""

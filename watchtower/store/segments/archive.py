@@ -47,10 +47,11 @@ def archive_segment(
     lock = InstanceLock(log)
     try:
         file, target = segment_file(log, number), segment_archive(log, number)
+        _require_closed(log, number)
+        if not file.exists() and target.exists():
+            raise StoreError(f"segment {number} is archived already")
         if not file.exists():
-            raise (
-                StoreError(f"segment {number} is archived already") if target.exists() else missing_segment(log, number)
-            )
+            raise missing_segment(log, number)
         size = file.stat().st_size
         index = partial(_index, file)
         if not target.exists():
@@ -69,6 +70,12 @@ def archive_segment(
         lock.release()
     after = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return Archived(number, events, size, after)
+
+
+def _require_closed(log: Path, number: int) -> None:
+    with SqliteSource(log) as live:
+        if number >= live.meta.segment:
+            raise StoreError(f"segment {number} is not closed; the log is written in segment {live.meta.segment}")
 
 
 def _index(file: Path) -> Iterator[tuple[str, int, int]]:
