@@ -40,6 +40,7 @@ from watchtower.channels.receipts import reissue
 from watchtower.cli import _main
 from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ReceiptForged
+from watchtower.client.receipt_folder import ReceiptFolder
 from watchtower.client.receipt_proof import read_proof, verify_by_export, verify_by_file
 from watchtower.store.create import open_store
 from watchtower.store.exports.signature import signature_file
@@ -535,3 +536,42 @@ def test_a_file_that_only_begins_like_a_receipt(kit: Kit, tmp_path: Path) -> Non
     assert (2, 2) == (cut.exit_code, proof.exit_code)
     assert "RCP2" in cut.output
     assert "are for receipts" in proof.output
+
+
+def kept(directory: Path, *receipts: SignedReceipt) -> str:
+    """A directory with a file of receipts, as clients keep them."""
+    folder = ReceiptFolder(directory / "receipts")
+    for signed in receipts:
+        folder.add(signed)
+    return str(directory / "receipts")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({}, 0), ({"head": OTHER}, 40), ({"position": 5_000}, 41), ({"upload_sha256": OTHER}, 41)],
+)
+def test_the_audit_takes_receipts(kit: Kit, tmp_path: Path, changes: dict[str, object], code: int) -> None:
+    """Every receipt of the clients has its upload in the log, or the report names the file and the line."""
+    folder = kept(tmp_path, kit.receipts[1], kit.lie(**changes))
+
+    done = run("audit", "verify", "--log", str(kit.path), "--receipts", folder, "--no-domain-rules", "--json")
+
+    assert code == done.exit_code, done.output
+    named = [finding for finding in json.loads(done.stdout)["findings"] if ".receipts:2: " in finding["sentence"]]
+    assert len(named) == (code > 0)
+
+
+@pytest.mark.slow
+def test_the_audit_names_a_receipt_that_nobody_signed(kit: Kit, tmp_path: Path) -> None:
+    """31, and 2 for a line that is no receipt at all."""
+    bad = SignedReceipt(kit.receipts[1].body, bytes(64))
+    folder = Path(kept(tmp_path, bad))
+    words = ("audit", "verify", "--log", str(kit.path), "--no-domain-rules", "--receipts")
+
+    assert 31 == run(*words, str(folder)).exit_code
+    next(folder.iterdir()).write_text("no receipt")
+    unread = run(*words, str(folder))
+
+    assert 2 == unread.exit_code
+    assert ".receipts:1" in unread.output

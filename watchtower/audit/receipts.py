@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -28,6 +29,8 @@ from domain.events import (
 )
 from domain.log_chain import HASH_SIZE, leaf
 from watchtower.audit.findings import ExitCode, Finding
+from watchtower.audit.known import UnreadableHeads
+from watchtower.receipt_files import SUFFIX, read_receipt_file
 from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
 
 PAGE = 5_000
@@ -51,6 +54,21 @@ class Kept(msgspec.Struct, frozen=True):
 
     name: str
     signed: SignedReceipt
+
+
+def read_kept(path: Path) -> list[Kept]:
+    """The receipts in a file, or in all files of a directory (`receipt_files.py`); `UnreadableHeads` names the line."""
+    try:
+        paths = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        return [
+            Kept(f"{each.name}:{number}", signed)
+            for each in paths
+            for number, signed in enumerate(read_receipt_file(each), 1)
+        ]
+    except MalformedInput as error:
+        raise UnreadableHeads(str(error)) from None
+    except OSError as error:
+        raise UnreadableHeads(f"{path} cannot be read: {error.strerror}") from None
 
 
 def check(source: LogSource, receipts: Iterable[Kept], *, is_current: bool = True) -> list[Finding]:

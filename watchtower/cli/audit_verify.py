@@ -33,6 +33,7 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this position.")
 @click.option("--tail", type=click.IntRange(min=1), help="Only the last so many events.")
 @click.option("--known", type=KNOWN, multiple=True, help="High-water file, receipts, or a directory of them.")
+@click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients, or a directory: each has its upload.")
 @click.option("--views", type=PLACE, help="Read models to compare. Default: those of the settings, if they are there.")
 @click.option("--no-views", is_flag=True, help="Leave the read models alone.")
 @click.option(
@@ -145,10 +146,12 @@ def _audit(context: Context, options: dict[str, Any]) -> Report:
 
 def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
     from watchtower.audit.known import UnreadableHeads, read_known
+    from watchtower.audit.receipts import check, read_kept
     from watchtower.audit.rules import rules_for
     from watchtower.audit.verify import Wish
 
     read = [read_known(path) for path in options["known"]]
+    lacking = [finding for path in options["receipts"] for finding in check(source, read_kept(path))]
     known = tuple(head for heads, _ in read for head in heads)
     for head in known:
         if head.log_id != source.meta.log_id:
@@ -160,7 +163,7 @@ def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
         first=options["first"],
         tail=options["tail"],
         known=known,
-        found=tuple(finding for _, found in read for finding in found),
+        found=(*(finding for _, found in read for finding in found), *lacking),
         rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
         storage=is_copy or source.last_id() <= SMALL if storage is None else storage,
         strict_time=options["strict_time"],

@@ -24,7 +24,8 @@ from watchtower.client.session import read
 from watchtower.store.exports.manifest import MANIFEST
 from watchtower.store.exports.signature import read_signature
 from watchtower.store.exports.source import ExportSource
-from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.segments.source import open_log_files
+from watchtower.store.source import LogSource, is_written
 from watchtower.wire.receipts import body_of
 
 Ask = Callable[[str, str, object], Awaitable[tuple[bytes, httpx.Response]]]
@@ -62,9 +63,12 @@ def verify_by_log(proof: str, source: LogSource, *, is_current: bool) -> Verific
 
 
 def verify_by_file(proof: str, path: Path) -> VerificationResult:
-    """Beside a log file as it stands now. Raises `MalformedInput` and `StoreError`."""
-    with SqliteSource(path) as source:
+    """Beside a log file, with its closed segments, as it stands now. Raises `MalformedInput` and `StoreError`."""
+    source = open_log_files(path, immutable=not is_written(path))
+    try:
         return verify_by_log(proof, source, is_current=True)
+    finally:
+        source.close()
 
 
 def verify_by_export(proof: str, directory: Path) -> VerificationResult:
