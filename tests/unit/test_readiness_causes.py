@@ -49,6 +49,7 @@ SHOWN_BY = {
     "standby": "test_fault_takeover_with_a_breach_in_the_middle",
     "disk_low": "test_fault_P4_little_space_is_told_and_untold",
     "log_damaged": "test_damaged_channels_are_a_reason_from_the_start",
+    "behind_receipts": "test_a_rolled_back_log_is_a_reason_until_all_owners_came",
     "task_stalled": "test_fault_P12_a_stalled_thread",
 }
 """Reason -> the test in which its cause comes and goes."""

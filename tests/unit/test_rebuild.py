@@ -23,6 +23,7 @@ from watchtower.store import rebuild as rebuilding
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import digests, open_views, open_views_reader, rebuild, replay
+from watchtower.store.rebuild_stream import NoSuchStream, StillStuck, rebuild_stream
 
 STEPS = [1, 3, 11, 2, 5, 17, 9, 1, 2, 30, 40, 6]
 
@@ -195,3 +196,51 @@ def test_the_report_can_be_written_as_json(store: SqliteEventStore, path: Path, 
     report = replay(store.path, path, tmp_path / "scratch.db")
 
     assert report == msgspec.json.decode(msgspec.json.encode(report), type=type(report))
+
+
+@pytest.mark.slow
+def test_one_channel_is_made_again_and_leaves_its_quarantine(store: SqliteEventStore, path: Path) -> None:
+    """Its rows were damaged and it was skipped; afterwards the views are those of a whole rebuild."""
+    before = digest_of(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE channel_info SET balance_a = 1 WHERE stream = ?", (OTHER_STREAM,))
+    connection.execute("DELETE FROM watch_index WHERE stream = ?", (OTHER_STREAM,))
+    connection.execute("INSERT INTO quarantine VALUES ('channels', ?, 3, 'ValueError')", (OTHER_STREAM,))
+    connection.commit()
+    connection.close()
+    rows = open_views(path, store)
+    events = rebuild_stream(rows, store, OTHER_STREAM)
+    skipped = rows.quarantined("channels")
+    rows.close()
+
+    assert (len(store.read_stream(OTHER_STREAM)), {}) == (events, skipped)
+    assert before == digest_of(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["c" + "0" * 22, "chain"])
+def test_only_a_channel_of_the_log_can_be_made_again(store: SqliteEventStore, path: Path, stream: str) -> None:
+    """Nothing is changed for another name."""
+    rows = open_views(path, store)
+    with pytest.raises(NoSuchStream):
+        rebuild_stream(rows, store, stream)
+    rows.close()
+
+
+@pytest.mark.slow
+def test_a_channel_that_still_cannot_be_folded_is_left_as_it_was(
+    store: SqliteEventStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quarantine stays, and so do the rows of before."""
+    before = digest_of(path)
+
+    def fail(*_: object) -> None:
+        raise ValueError("unknown")
+
+    rows = open_views(path, store)
+    monkeypatch.setattr(type(PROJECTIONS[0]), "apply", fail)
+    with pytest.raises(StillStuck, match="channels"):
+        rebuild_stream(rows, store, OTHER_STREAM)
+    rows.close()
+
+    assert before == digest_of(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from eventsourcing.persistence import PersistenceError
 
-from domain.events import Recorded
+from domain.events import CHAIN_STREAM, Recorded
 from projections.catalog import PROJECTIONS
 from projections.channels import ChannelViews
 from projections.preimages import Preimages
@@ -40,7 +40,7 @@ def rebuild_stream(rows: SqliteRows, log: LogReader, stream: str) -> int:
     """
     until = rows.position(PROJECTIONS[0].name)
     events = list(_recorded(log, stream, until))
-    if not events or not stream.startswith("c"):
+    if not events or stream == CHAIN_STREAM or not stream.startswith("c"):
         raise NoSuchStream(f"the log has no channel {stream}; `watchtower channel list --json` shows the streams")
     try:
         with rows.datastore.transaction(commit=True) as cursor:
