@@ -12,6 +12,7 @@ from domain.chain import chain_hash
 from domain.errors import ChannelNotReady
 from domain.events import LOG_STREAM, FreezeReason
 from tests.support.parties import made_up_funding, make_party
+from tests.support.stores import note
 from watchtower.backup import BackupCorrupt, BackupError, Manifest, backup, restore, tower_sources, verify
 from watchtower.backup.sealed_file import FRAME, SealedReader, SealedWriter
 from watchtower.client import PartySettings, Terms, exchange
@@ -26,6 +27,10 @@ from watchtower.client.home import (
 )
 from watchtower.keystore import FileKeystore, KeystoreMissing, WrongPassphrase
 from watchtower.store.create import create_store, open_reader, open_store
+from watchtower.store.errors import StoreCheckFailed
+from watchtower.store.segments.archive import archive_segment
+from watchtower.store.segments.cut import close_segment
+from watchtower.store.segments.names import segment_file
 
 PASSPHRASE = b"for tests"
 SECRET = bytes.fromhex("5ec7e7" * 10)
@@ -94,6 +99,24 @@ def test_a_running_tower_is_backed_up(tower: Path) -> None:
     assert 1 == verify(path, PASSPHRASE).secrets
     keystore.close()
     store.close()
+
+
+def test_closed_segments_are_in_the_backup(tower: Path) -> None:
+    """As databases and packed; a log without them could not be read. A missing one fails the backup."""
+    log = tower / "events.db"
+    for number in range(2):
+        with open_store(log) as store:
+            store.append([note("k" + "1" * 22, number + 1)])
+        close_segment(log, 2)
+    archive_segment(log, 0, lambda _: None)
+    restore(saved(tower), tower.parent / "again", PASSPHRASE)
+
+    with open_store(log) as before, open_store(tower.parent / "again" / "events.db") as again:
+        assert before.read_log(0, 100) == again.read_log(0, 100)
+    (tower.parent / "saved").unlink()
+    segment_file(log, 1).unlink()
+    with pytest.raises(StoreCheckFailed, match="segment 1 of the log is missing"):
+        saved(tower)
 
 
 def test_nothing_readable_is_in_the_file(tower: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,7 +25,7 @@ from watchtower.backup.errors import BackupCorrupt, BackupError
 from watchtower.backup.sealed_file import SealedReader, SealedWriter
 from watchtower.keystore import FileKeystore
 from watchtower.keystore.files import sync_directory
-from watchtower.store.snapshot import SnapshotFacts, check_snapshot, take_snapshot
+from watchtower.store.snapshot import SnapshotFacts, check_snapshot, copy_segments, take_snapshot
 
 Kind = Literal["tower", "party"]
 KEYSTORE_NAME = "keystore"
@@ -37,6 +38,8 @@ YOUNG_SECONDS = 60.0
 """A directory younger than this may not be locked yet by the process that made it."""
 
 _NAMES = frozenset({KEYSTORE_NAME, *LOG_NAMES.values(), *TOWER_EXTRAS, *PARTY_EXTRAS})
+_SEGMENT_NAME = re.compile(r"(events|party)\.db\.segments/[0-9]{6}(\.db|(/[a-z]+)?/[A-Za-z0-9]+(\.[a-z]+)?)")
+"""Files of closed segments: databases, and what is in an archive."""
 
 
 TakeLog = Callable[[Path], SnapshotFacts]
@@ -67,7 +70,11 @@ class Sources(msgspec.Struct, frozen=True):
         """Put the log into a file; None if there is none to copy."""
         if self.take_log is None and self.log is None:
             return None
-        facts = self.take_log(target) if self.take_log is not None else take_snapshot(_some(self.log), target)
+        if self.take_log is not None:
+            facts = self.take_log(target)
+        else:
+            facts = take_snapshot(_some(self.log), target)
+            copy_segments(_some(self.log), target)
         return LogFacts.of(facts, b"" if self.seal is None else self.seal(facts))
 
 
@@ -135,7 +142,7 @@ def backup(sources: Sources, path: Path, passphrase: bytes, made_at: int) -> Man
         _write_private(staged / KEYSTORE_NAME, iter((keystore.content(),)))
         for extra in sources.extras:
             _write_private(staged / extra.name, iter((extra.read_bytes(),)))
-        files = tuple(_described(file) for file in sorted(staged.iterdir()))
+        files = tuple(_described(file, staged) for file in sorted(staged.rglob("*")) if file.is_file())
         manifest = Manifest(sources.kind, made_at, len(keystore.names()), files, log)
         _seal(unfinished, manifest, staged, passphrase, keystore.cost)
         shutil.rmtree(staged)  # the disk need not hold the log three times
@@ -269,11 +276,11 @@ def _sweep(parent: Path) -> None:
             os.close(descriptor)
 
 
-def _described(file: Path) -> StoredFile:
+def _described(file: Path, staged: Path) -> StoredFile:
     digest = sha256()
     for piece in _pieces(file):
         digest.update(piece)
-    return StoredFile(file.name, file.stat().st_size, digest.hexdigest())
+    return StoredFile(file.relative_to(staged).as_posix(), file.stat().st_size, digest.hexdigest())
 
 
 def _seal(path: Path, manifest: Manifest, staged: Path, passphrase: bytes, cost: int) -> None:
@@ -295,8 +302,9 @@ def _unpack(path: Path, staged: Path, passphrase: bytes) -> Manifest:
             reader = SealedReader.open(file, passphrase)
             manifest = _read_manifest(reader.line())
             for stored in manifest.files:
+                (staged / stored.name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _write_private(staged / stored.name, reader.pieces(stored.size))
-                if _described(staged / stored.name) != stored:
+                if _described(staged / stored.name, staged) != stored:
                     raise BackupCorrupt(f"{stored.name} in the backup is not what was saved; use another copy")
             reader.require_end()
     except OSError as error:
@@ -310,7 +318,8 @@ def _read_manifest(line: bytes) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BackupCorrupt("the list of files in the backup cannot be read; was it made by a newer version?") from None
     names = [stored.name for stored in manifest.files]
-    if not set(names) <= _NAMES or len(set(names)) != len(names) or any(stored.size < 0 for stored in manifest.files):
+    known = all(name in _NAMES or _SEGMENT_NAME.fullmatch(name) for name in names)
+    if not known or len(set(names)) != len(names) or any(stored.size < 0 for stored in manifest.files):
         raise BackupCorrupt("the backup holds files that no tower or party has")
     return manifest
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -11,8 +13,11 @@ import msgspec
 from watchtower.store.checks import read_meta
 from watchtower.store.datastore import connect
 from watchtower.store.errors import StoreCheckFailed, store_error
+from watchtower.store.segments.closed import missing_segment
+from watchtower.store.segments.names import segment_archive, segment_file, segments_directory
+from watchtower.store.segments.source import SegmentedSource, open_log_files
 from watchtower.store.source import LogSource, SqliteSource
-from watchtower.store.verify import verify_log
+from watchtower.store.verify import verify_log, verify_source
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True):
@@ -50,15 +55,57 @@ def facts_of(source: LogSource) -> SnapshotFacts:
 
 
 def check_snapshot(path: Path) -> SnapshotFacts:
-    """Check a copy that nobody writes: pages, and every event against the commit chain; `StoreCheckFailed`."""
+    """Check a copy that nobody writes: pages, and every event against the commit chain; `StoreCheckFailed`.
+
+    Closed segments beside it are checked, too; one that is missing is a failure.
+    """
     try:
         connection = connect(path, read_only=True, immutable=True)
         try:
-            return _checked(connection, path)
+            facts = _checked(connection, path)
+            _check_segments(path, read_meta(connection).segment)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise store_error(error) from error
+    return facts
+
+
+def copy_segments(source: Path, target: Path) -> None:
+    """Put the closed segments of a log beside a copy of its file; they never change, so links do where they can.
+
+    Raises `StoreCheckFailed` if one is missing, and `OSError`.
+    """
+    with SqliteSource(target, immutable=True) as copy:
+        segments = range(copy.meta.segment)
+    for number in segments:
+        file, archive = segment_file(source, number), segment_archive(source, number)
+        segments_directory(target).mkdir(mode=0o700, exist_ok=True)
+        if file.exists():
+            _link(str(file), str(segment_file(target, number)))
+        elif archive.exists():
+            shutil.copytree(archive, segment_archive(target, number), copy_function=_link)
+        else:
+            raise missing_segment(source, number)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _check_segments(path: Path, segments: int) -> None:
+    if segments == 0:
+        return
+    with closing(open_log_files(path, immutable=True)) as source:
+        missing = source.missing if isinstance(source, SegmentedSource) else ()
+        report = verify_source(source)
+    if missing:
+        raise missing_segment(path, missing[0])
+    if report.findings:
+        raise StoreCheckFailed(report.findings[0].check, f"{path}: {report.findings[0].sentence}")
 
 
 def _copy(source: Path, target: Path) -> None:
