@@ -122,7 +122,9 @@ def test_online_copy_ends_where_the_log_was_at_the_start(
         assert copied.events == copy.last_id()
 
 
-def test_changed_event_is_named_and_not_copied(postgres: PostgresServer, database: str, tmp_path: Path) -> None:
+def test_fault_P7_changed_event_is_named_and_not_copied(
+    postgres: PostgresServer, database: str, tmp_path: Path
+) -> None:
     """A source that is not what was committed does not become a log elsewhere."""
     url = new_postgres_log(postgres, database)
     with postgres.connect(database) as owner:

@@ -146,7 +146,7 @@ def test_lost_answer_of_a_commit_is_found_again(make: MakeRecorder) -> None:
     assert ([2, 3], [3]) == (tips, list(again[0]))
 
 
-def test_exclusive_writer_stops_behind_another(make: MakeRecorder) -> None:
+def test_fault_P9_exclusive_writer_stops_behind_another(make: MakeRecorder) -> None:
     """A tower that finds events which it did not write is not the writer any more, and stores nothing."""
     first, second = make(), make()
     first.insert_jobs([job("c1", 1)])
@@ -159,7 +159,7 @@ def test_exclusive_writer_stops_behind_another(make: MakeRecorder) -> None:
     assert (1, 3) == (second.version("c1"), second.max_notification_id())
 
 
-def test_held_lock_means_busy(make: MakeRecorder, postgres: PostgresServer, database: str) -> None:
+def test_fault_P6_held_lock_means_busy(make: MakeRecorder, postgres: PostgresServer, database: str) -> None:
     """A foreign program that keeps the writers' lock delays an append by five seconds at most."""
     recorder = make()
     with postgres.connect(database) as owner, owner.transaction():
@@ -197,7 +197,7 @@ def test_failing_server_stores_nothing(
     assert [[2]] == [list(ids) for ids in recorder.insert_jobs([job("c1", 1)])]
 
 
-def test_fault_P8_acknowledged_events_survive_the_death_of_the_server(
+def test_fault_P2_acknowledged_events_survive_the_death_of_the_server(
     make: MakeRecorder, postgres: PostgresServer, log_url: str
 ) -> None:
     """kill -9 of the whole server while it is written to: every acknowledged event is there, and no half commit."""
