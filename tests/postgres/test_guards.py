@@ -234,7 +234,7 @@ class TestStart:
             ("topic = 'xx99' WHERE originator_id = 'c2'", {"c2"}),
         ],
     )
-    def test_changed_event_of_a_channel_is_told(
+    def test_fault_P7_changed_event_of_a_channel_is_told(
         self, owner: psycopg.Connection, log_url: str, change: str, expected: set[str]
     ) -> None:
         """One changed event stops its channels, not the tower."""
@@ -343,7 +343,7 @@ class TestMigration:
         with pytest.raises(StoreCheckFailed, match="update the program"):
             migrate(postgres.url(database))
 
-    def test_crash_leaves_nothing(self, postgres: PostgresServer, database: str) -> None:
+    def test_fault_P15_crash_leaves_nothing(self, postgres: PostgresServer, database: str) -> None:
         """A migration that dies in the middle is as if it had not begun."""
 
         def die(name: str) -> None:
