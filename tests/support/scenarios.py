@@ -33,7 +33,6 @@ NOT_HERE = {
     "D03": "the tower has no coins that it could add to a rung; an alert tells when a ladder is too short",
     "D05": "sealed penalties are not built",
     "D06": "sealed penalties are not built",
-    "D16": "receipts are not built (docs/promises.md): the answer to an upload, after its commit, is all a client gets",
 }
 """Scenarios of the catalogue that have no test, and why. Those of its further profiles (L, S) are not built either."""
 

@@ -258,6 +258,20 @@ def test_a_new_party_tells_its_key_and_tower(desk: Desk, tmp_path: Path) -> None
     assert passphrase not in json.dumps([told, info])
 
 
+def test_a_party_shows_and_writes_its_receipts(desk: Desk, tmp_path: Path) -> None:
+    """A new one has none; what cannot be written is a usage error."""
+    made(tmp_path / "carol", desk.url, desk.token)
+    home = ("--home", str(tmp_path / "carol"))
+    (tmp_path / "taken").write_text("")
+
+    shown = json.loads(cli("party", "receipts", *home, "--json").stdout)
+    written = json.loads(cli("party", "receipts", *home, "--out", str(tmp_path / "out"), "--json").stdout)
+
+    assert ({"receipts": []}, {"files": 0, "receipts": 0}) == (shown, written)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+    assert 2 == cli("party", "receipts", *home, "--out", str(tmp_path / "taken" / "x")).exit_code
+
+
 def test_a_party_is_shown_without_its_tower(tmp_path: Path) -> None:
     """Its key and channels are its own; other calls end with 4."""
     token = tmp_path / "token"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from domain.events import AlertCleared, AlertKind, Envelope, LogOpened, StateOffered
+from domain.events import AlertCleared, AlertKind, Envelope, LogOpened, StateOffered, encode_payload
+from domain.log_chain import leaf
 from domain.units import Side
 from tests.fakes.store import STREAM_KEY, MemoryEventStore
 from watchtower.ports import StoreConflict, StoreError
@@ -217,3 +218,29 @@ def test_honest_jobs_do_not_fail_beside_conflicting_ones(store: Any) -> None:
     assert [20] * 4 == [future.result() for future in refused]
     assert max(future.result() for future in stored) == store.last_id() == 2 + 12 * 20
     assert [len(store.read_stream(f"c{name}")) for name in range(12)] == [20] * 12
+
+
+# ── places ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_event_has_its_place(store: Any) -> None:
+    """Position is the notification id, the leaf that of the stored row; events of one commit share its head."""
+    store.append([note("c1", 1), note("c2", 1)])
+    store.append([note("c1", 2)])
+    events = {event.id: event.envelope for event in store.read_log(0, 10)}
+
+    places = {event_id: store.place(event_id) for event_id in events}
+
+    assert list(events) == [place.position for place in places.values()]
+    leaves = [leaf(e.stream, e.version, e.topic, encode_payload(e.payload)) for e in events.values()]
+    assert leaves == [place.leaf for place in places.values()]
+    assert places[2].head == places[3].head
+    assert len({place.head for place in places.values()}) == 3
+    assert [2, 3, 4] == [store.event_id(*key) for key in (("c1", 1), ("c2", 1), ("c1", 2))]
+
+
+def test_what_is_not_stored_has_no_place(store: Any) -> None:
+    """An id beyond the log is an error, a version that is not there is None."""
+    assert store.event_id("c1", 1) is None
+    with pytest.raises(StoreError):
+        store.place(2)

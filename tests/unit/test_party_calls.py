@@ -16,7 +16,7 @@ from tests.support.cheater import unsafe_commitment
 from tests.support.parties import seed_of
 from tests.support.sdk import HALF, desk
 from tests.support.sdk import Desk as Stage
-from tests.support.towers import TIP
+from tests.support.towers import TIP, TOWER_ID
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.wallet import WalletError
@@ -33,8 +33,9 @@ from watchtower.party.calls import (
 )
 from watchtower.party.desk import Desk
 from watchtower.party.paying import ListPayments, MakeInvoice, PayInvoice
-from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ShowState
+from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ListReceipts, ShowState
 from watchtower.party.settings import PartyFile, WalletPlace
+from watchtower.receipt_files import read_receipts, write_receipts
 from watchtower.wire.hexes import Hex, Hex32, SecretHex
 
 pytestmark = pytest.mark.asyncio
@@ -98,6 +99,24 @@ async def test_a_party_tells_its_channels(tmp_path: Path) -> None:
         channel["state"],
     )
     assert [HALF - 1_000, HALF + 1_000] == channel["balances"]
+
+
+async def test_a_party_tells_its_receipts(tmp_path: Path) -> None:
+    """Those that its log holds; written as files they read back, and each is good."""
+    async with opened(tmp_path) as asked:
+        update = await asked.paid(1_000)
+        told = await asked.answer(ListReceipts())
+        one = await asked.answer(ListReceipts(channel=asked.channel[:8]))
+    rows = told["receipts"]
+    files = write_receipts(tmp_path / "out", [(row["channel_id"], row["receipt"]) for row in rows])
+
+    assert told == one
+    assert [None, 1] == [row["sequence"] for row in rows]
+    assert update["receipt"] == rows[1]["receipt"]
+    assert (1, [rows[0]["position"], rows[1]["position"]]) == (
+        files,
+        [signed.verified(TOWER_ID).position for signed in read_receipts(tmp_path / "out")],
+    )
 
 
 async def test_a_channel_without_a_state_is_an_opening_until_it_is_given_up(tmp_path: Path) -> None:

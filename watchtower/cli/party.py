@@ -158,6 +158,35 @@ def info(context: Context, place: Place, as_json: bool) -> None:
     emit_document(context, "party", place.ask_party(TellParty()), as_json=as_json)
 
 
+@command.command("receipts")
+@click.argument("channel", required=False)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write one file per channel into this.")
+@party_options
+def receipts(context: Context, place: Place, channel: str | None, out: Path | None, as_json: bool) -> None:
+    """Show the receipts of the own tower that the party's log holds: of CHANNEL, or of all channels.
+
+    Each says where in the tower's log a state stands. With --out they are written as `watchtower audit verify
+    --receipts` reads them; a line of such a file is what `watchtower proof verify` takes.
+
+    \b
+    Examples:
+      watchtower party receipts 3f9a --home ./alice
+      watchtower party receipts --home ./alice --out ./receipts
+    """
+    from watchtower.party.questions import ListReceipts
+    from watchtower.receipt_files import write_receipts
+
+    document = place.ask_party(ListReceipts(channel=channel))
+    if out is None:
+        emit_document(context, "receipts", document, as_json=as_json)
+        return
+    try:
+        files = write_receipts(out, [(row["channel_id"], row["receipt"]) for row in document["receipts"]])
+    except OSError as error:
+        raise click.UsageError(f"{out} cannot be written: {error.strerror}") from None
+    emit_document(context, "receipts", {"files": files, "receipts": len(document["receipts"])}, as_json=as_json)
+
+
 def _absolute(path: str | None) -> str:
     """Settings name files from anywhere."""
     return "" if path is None else str(Path(path).absolute())

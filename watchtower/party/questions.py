@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from domain.as_of import AsOf
+from domain.contract.receipts import SignedReceipt
 from watchtower.party.calls import Call
 from watchtower.party.desk import Desk
 from watchtower.wire.hexes import SecretHex
@@ -83,6 +84,19 @@ class FailHtlc(Call, tag="htlc fail", frozen=True):
         return await desk.client.fail_htlc(channel_id, self.payment_hash, self.reason)
 
 
+class ListReceipts(Call, tag="party receipts", frozen=True):
+    """The tower's receipts that the party's log holds, of one channel or of all, oldest first."""
+
+    offline: ClassVar[bool] = True
+    channel: str | None = None
+
+    async def answer(self, desk: Desk) -> Any:
+        """See the class."""
+        party = desk.party
+        chosen = party.channels() if self.channel is None else (desk.channel(self.channel),)
+        return {"receipts": [_told(signed) for channel in chosen for signed in party.receipts(channel.channel_id)]}
+
+
 class VerifyProof(Call, tag="proof verify", frozen=True):
     """What a proof is worth, as the tower sees it."""
 
@@ -104,3 +118,15 @@ class ValidateTransaction(Call, tag="tx validate", frozen=True):
         """See the class."""
         channel_id = None if self.channel is None else await desk.channel_id(self.channel)
         return await desk.client.validate_transaction(self.tx, channel_id=channel_id, ask_node=self.ask_node)
+
+
+def _told(signed: SignedReceipt) -> dict[str, Any]:
+    receipt = signed.read()
+    return {
+        "channel_id": receipt.subject.hex(),
+        "sequence": None if receipt.is_registration else receipt.seq,
+        "position": receipt.position,
+        "epoch": receipt.epoch,
+        "tower_id": receipt.tower_id.hex(),
+        "receipt": signed.encode().hex(),
+    }
