@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from binascii import unhexlify
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
@@ -12,13 +13,15 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from watchtower.keystore.errors import KeystoreConflict, KeystoreError, corrupt
+from watchtower.keystore.errors import KeystoreConflict, KeystoreCorrupt, KeystoreError, corrupt
 from watchtower.keystore.files import open_locked, open_shared, read_all, replace_file
+from watchtower.keystore.sealed import NAME_SIZE, SealedSecrets
 from watchtower.keystore.sealing import (
     KEY_SIZE,
     NONCE_SIZE,
     SCRYPT_COST,
     Header,
+    bound,
     new_header,
     open_cipher,
     read_header,
@@ -36,7 +39,7 @@ class FileKeystore:
         self._descriptor = descriptor
         self._header = header
         self._cipher = cipher
-        self._sealed: dict[bytes, tuple[int, bytes]] = {}
+        self._sealed = SealedSecrets()
         self._size = 0
         self._broken = False
         self._mutex = Lock()
@@ -143,7 +146,7 @@ class FileKeystore:
         """The file without a torn end, sealed as it is: a backup of it opens with the same passphrase."""
         with self._mutex:
             lines = [msgspec.json.encode(self._header)]
-            lines += [name.hex().encode() + b" " + sealed.hex().encode() for name, (_, sealed) in self._sealed.items()]
+            lines += [name.hex().encode() + b" " + sealed.hex().encode() for name, sealed in self._sealed.items()]
             return b"".join(line + b"\n" for line in lines)
 
     def close(self) -> None:
@@ -160,21 +163,31 @@ class FileKeystore:
 
     def _load(self, start: int, rest: bytes, *, may_cut: bool) -> None:
         """Check the lines behind the header; a torn last line is cut off."""
-        *lines, torn = rest.split(b"\n")
-        for position, line in enumerate(lines, start=1):
-            name, sealed = self._parse(line, position)
-            if name in self._sealed or self._unseal(name, position, sealed) is None:
-                raise corrupt(self._path, f"line {position + 1} is damaged, moved or doubled")
-            self._sealed[name] = (position, sealed)
-        self._size = start + len(rest) - len(torn)
-        if torn and may_cut:
+        position, begin, binding = 0, 0, self._header.binding
+        while (end := rest.find(b"\n", begin)) >= 0:
+            position += 1
+            name, sealed = self._parse(rest, begin, end, position)
+            if self._unseal(sealed, bound(binding, name, position)) is None:
+                raise self._damaged(position)
+            self._sealed.append(name, sealed)
+            begin = end + 1
+        if doubled := self._sealed.sort():
+            raise self._damaged(doubled)
+        self._size = start + begin
+        if begin < len(rest) and may_cut:
             os.ftruncate(self._descriptor, self._size)
             os.fsync(self._descriptor)
 
-    def _parse(self, line: bytes, position: int) -> tuple[bytes, bytes]:
-        name, _, sealed = line.partition(b" ")
+    def _damaged(self, position: int) -> KeystoreCorrupt:
+        return corrupt(self._path, f"line {position + 1} is damaged, moved or doubled")
+
+    def _parse(self, rest: bytes, begin: int, end: int, position: int) -> tuple[bytes, bytes]:
+        """Name and sealed bytes of the line in these places: the name has as many digits in every line."""
+        middle = begin + 2 * NAME_SIZE
         try:
-            return bytes.fromhex(name.decode("ascii")), bytes.fromhex(sealed.decode("ascii"))
+            if rest[middle : middle + 1] != b" " or middle > end:
+                raise ValueError
+            return unhexlify(rest[begin:middle]), unhexlify(rest[middle + 1 : end])
         except ValueError:
             raise corrupt(self._path, f"line {position + 1} cannot be read") from None
 
@@ -182,14 +195,15 @@ class FileKeystore:
         found = self._sealed.get(name)
         if found is None:
             return None
-        secret = self._unseal(name, *found)
+        position, sealed = found
+        secret = self._unseal(sealed, self._header.bound_to(name, position))
         if secret is None:
             raise corrupt(self._path, "a secret cannot be opened any more")
         return secret
 
-    def _unseal(self, name: bytes, position: int, sealed: bytes) -> bytes | None:
+    def _unseal(self, sealed: bytes, bound_to: bytes) -> bytes | None:
         try:
-            return self._cipher.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], self._header.bound_to(name, position))
+            return self._cipher.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], bound_to)
         except (InvalidTag, ValueError):
             return None
 
@@ -207,16 +221,17 @@ class FileKeystore:
             self._broken = True
             raise self._unwritten(error) from None
         self._size += len(line)
-        self._sealed[name] = (position, sealed)
+        self._sealed.add(name, sealed)
 
     def _rewrite(self, header: Header, cipher: ChaCha20Poly1305, kept: list[tuple[bytes, bytes]]) -> None:
         """Write the secrets into a new file and put it in the place of the old one."""
         lines = [msgspec.json.encode(header) + b"\n"]
-        sealed_now: dict[bytes, tuple[int, bytes]] = {}
+        sealed_now = SealedSecrets()
         for position, (name, secret) in enumerate(kept, start=1):
             sealed, line = _seal_line(header, cipher, name, secret, position)
-            sealed_now[name] = (position, sealed)
+            sealed_now.append(name, sealed)
             lines.append(line)
+        sealed_now.sort()
         content = b"".join(lines)
         try:
             descriptor = replace_file(self._path, content)

@@ -53,7 +53,17 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def bound_to(self, name: bytes, position: int) -> bytes:
         """Associated data of the secret `name` in line `position`: it fits this place in this file only."""
-        return b"|".join((FORMAT.encode(), bytes([VERSION]), bytes.fromhex(self.file_id), b"%d" % position, name))
+        return bound(self.binding, name, position)
+
+    @property
+    def binding(self) -> bytes:
+        """What the associated data of all secrets in this file begin with."""
+        return b"|".join((FORMAT.encode(), bytes([VERSION]), bytes.fromhex(self.file_id)))
+
+
+def bound(binding: bytes, name: bytes, position: int) -> bytes:
+    """`Header.bound_to`, for many secrets of one file."""
+    return b"%b|%d|%b" % (binding, position, name)
 
 
 def new_header(passphrase: bytes, data_key: bytes | bytearray, cost: int) -> Header:
