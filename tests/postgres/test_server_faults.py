@@ -368,6 +368,32 @@ def _soon(holds: Callable[[], bool]) -> bool:
     return False
 
 
+def test_fault_a_fact_whose_answer_was_lost_waits_under_the_id_that_it_has(
+    store: PostgresEventStore,
+    proxy: CuttingProxy,
+    fuse: Cut,
+    monkeypatch: pytest.MonkeyPatch,
+    log_url: str,
+    tmp_path: Path,
+) -> None:
+    """It is stored and nobody knows: it waits with what follows, and is not written twice."""
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.0)
+    overflow = OverflowStore(store)
+
+    def lose() -> None:
+        proxy.lose_answers()
+        threading.Thread(target=lambda: proxy.swallowed.wait(10) and proxy.refuse()).start()
+
+    fuse.at_next(lose)
+    assert overflow.append([note("chain", 1)], chain=True) == 2
+    assert overflow.append([note("chain", 2)], chain=True) == 3
+    proxy.heal()
+
+    assert _flushed(overflow)
+    assert [1, 2] == [event.version for event in store.read_stream("chain")]
+    is_whole(log_url, tmp_path / "copy.db")
+
+
 def test_followers_in_other_processes_are_told(log_url: str, tmp_path: Path) -> None:
     """A reader sleeps until the tower commits, however long that takes."""
     with open_server_log(log_url, tmp_path / "copy.db") as store, open_server_reader(log_url) as reader:

@@ -1,0 +1,33 @@
+"""What a tower that stands by answers."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from watchtower.http.standby_app import create_standby_app
+from watchtower.wire.api import ReadyBody
+
+READY = ReadyBody(ready=False, watching=False, phase="starting", reasons=("standby: Another tower leads.",))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "path", "status", "part"),
+    [
+        ("GET", "/healthz", 200, '"alive":true'),
+        ("GET", "/readyz", 503, "standby: Another tower leads."),
+        ("GET", "/v1/status", 503, "urn:state-channel:standing-by"),
+        ("POST", "/v1/channels", 503, "urn:state-channel:standing-by"),
+        ("GET", "/", 503, "urn:state-channel:standing-by"),
+    ],
+)
+async def test_it_is_alive_and_not_ready(method: str, path: str, status: int, part: str) -> None:
+    """Every address but two belongs to the tower that leads; a client may come back."""
+    transport = httpx.ASGITransport(app=create_standby_app(lambda: READY))
+    async with httpx.AsyncClient(transport=transport, base_url="http://standby") as http:
+        answer = await http.request(method, path)
+
+    assert status == answer.status_code
+    assert part in answer.text
+    assert (status == 503 and path != "/readyz") == ("retry-after" in answer.headers)
