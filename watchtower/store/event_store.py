@@ -41,6 +41,11 @@ class _File(LogReader):
         """The log file."""
         return self._datastore.path
 
+    @property
+    def file(self) -> Path | None:
+        """The log file."""
+        return self.path
+
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """A read-only connection for verification and reports."""

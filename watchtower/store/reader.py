@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,11 @@ class LogReader:
         self._recorder = log.recorder
         self._meanings = log.recorder.meanings
         self.damaged: frozenset[str] = frozenset()
+
+    @property
+    def file(self) -> Path | None:
+        """A log file of this machine with everything that is read here; None if there is none."""
+        return None
 
     def read_stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Envelope]:
         """Envelopes of a stream with version > `after`, in order."""

@@ -26,7 +26,6 @@ from watchtower.ports import Failpoint
 from watchtower.store.assemble import OnProgress, assemble
 from watchtower.store.create import open_reader
 from watchtower.store.datastore import no_failpoint
-from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.files import sync_directory
 from watchtower.store.reader import LogReader
 from watchtower.store.snapshots import ChannelSnapshots
@@ -85,11 +84,11 @@ def rebuild(
     """
     building = path.with_name(path.name + ".rebuild")
     end = log.last_id() if until is None else min(until, log.last_id())
-    if isinstance(log, SqliteLogReader | SqliteEventStore) and end >= LARGE and can_be_parted(projections):
+    if log.file is not None and end >= LARGE and can_be_parted(projections):
         with _step(failpoint):
             _remove(building)
             assemble(
-                building, log.path, log.meta.log_id, projections, end, skipped=log.damaged, on_progress=on_progress
+                building, log.file, log.meta.log_id, projections, end, skipped=log.damaged, on_progress=on_progress
             )
     else:
         _fold_by_pages(building, log, projections, until, failpoint, on_progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import structlog
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
@@ -106,6 +107,11 @@ class CopyingRecorder:
         self._server.resume()
         self._catch_up()
         self._announce()
+
+    @property
+    def whole_copy(self) -> Path | None:
+        """The file of the copy; None while it lacks something."""
+        return None if self._is_behind else self._copy.path
 
     def look_after_copy(self) -> None:
         """Work of a quiet moment."""

@@ -65,6 +65,11 @@ class PostgresEventStore(LogWriter):
         )
         self._writer.dirty = True  # the server ends the session of a leader that makes no sound
 
+    @property
+    def file(self) -> Path | None:
+        """The copy, as long as it is whole."""
+        return self._copying.whole_copy
+
     def checkpoint(self) -> None:
         """Make the copy's file complete by itself."""
         self._copy.tidy()

@@ -19,6 +19,20 @@ from watchtower.store.postgres.leadership import Leadership
 from watchtower.store.postgres.listener import CommitListener
 from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.reader import LogReader
+from watchtower.store.recorders import LogMeta
+
+
+class CopyReader(LogReader):
+    """Reads a copy that somebody else writes."""
+
+    def __init__(self, copy: LocalCopy, meta: LogMeta) -> None:
+        self._copy = copy
+        super().__init__(Log(copy.recorder, copy.close), meta)
+
+    @property
+    def file(self) -> Path | None:
+        """The copy."""
+        return self._copy.path
 
 
 class StandbyLog:
@@ -45,7 +59,7 @@ class StandbyLog:
             raise
         self._source = FollowedSource(url)
         self._listener = CommitListener(url, self._news.set)
-        self.log = LogReader(Log(self._copy.recorder, self._copy.close), meta)
+        self.log = CopyReader(self._copy, meta)
 
     def follow(self) -> int:
         """Copy what is new; id of the last event. Raises `StoreAway` while the server cannot be reached."""
