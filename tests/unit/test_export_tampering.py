@@ -29,6 +29,8 @@ from watchtower.store.exports.write import Wish
 from watchtower.store.source import Commit
 from watchtower.tower_key import TowerKey
 
+pytestmark = pytest.mark.slow
+
 KEY = TowerKey(bytes(31) + b"\x07")
 SEEDS = range(8)
 

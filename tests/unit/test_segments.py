@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -20,15 +22,18 @@ from watchtower.audit.findings import ExitCode, Report
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook
 from watchtower.audit.verify import Audit, Wish
+from watchtower.config import Settings
+from watchtower.config.settings import StoreSettings
 from watchtower.ports import StoreBusy, StoreConflict, StoreError, StoreLocked
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.datastore import connect
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.exports.write import Wish as ExportWish
 from watchtower.store.exports.write import export
+from watchtower.store.places import open_log
 from watchtower.store.rebuild import digests, open_views
 from watchtower.store.segments.archive import archive_segment
-from watchtower.store.segments.cut import close_segment
+from watchtower.store.segments.cut import close_grown_segment, close_segment
 from watchtower.store.segments.names import segment_archive, segment_file
 from watchtower.store.segments.source import SegmentedSource, open_log_files
 
@@ -174,6 +179,7 @@ def test_places_of_old_events_are_those_of_the_source(three: Path) -> None:
             assert (event_id, commit.head) == (reader.place(event_id).position, reader.place(event_id).head)
 
 
+@pytest.mark.slow
 def test_views_are_folded_from_all_segments(three: Path, tmp_path: Path) -> None:
     """Read models made before and after the closing have equal digests."""
     whole = long_log(tmp_path)
@@ -198,6 +204,7 @@ def test_an_audit_goes_across_all_segments(three: Path, tmp_path: Path) -> None:
     assert 0 == report.log.segment
 
 
+@pytest.mark.slow
 def test_an_export_holds_all_segments(three: Path, tmp_path: Path) -> None:
     """It is checked without them, and so is a part that begins within one or at a border."""
     with open_log_files(three) as source:
@@ -238,6 +245,7 @@ def test_a_missing_segment_is_named(log: Path, tmp_path: Path, number: int) -> N
     assert f"segment {number} of the log is missing" in " ".join(each.sentence for each in report.findings)
 
 
+@pytest.mark.slow
 def test_a_segment_of_another_place_is_refused(log: Path, tmp_path: Path) -> None:
     """Two segments under each other's name."""
     one, two = segment_file(log, 0), segment_file(log, 1)
@@ -276,18 +284,57 @@ def test_a_closed_segment_is_a_plain_read_only_file(three: Path) -> None:
     connection.close()
 
 
-def test_closing_needs_a_stopped_tower_and_no_reader(tmp_path: Path) -> None:
-    """The lock of the tower, and any other program that has the file open, stop it; nothing is lost."""
-    path = long_log(tmp_path)
-    with open_store(path), pytest.raises(StoreLocked):
-        close_segment(path, LATER)
-    reader = open_reader(path)
-    reader.last_id()
-    with pytest.raises(StoreBusy, match="another program reads"):
-        close_segment(path, LATER)
-    reader.close()
-    with open_store(path) as store:
-        assert 1 == store.meta.segment
+@pytest.mark.slow
+def test_closing_needs_a_stopped_tower_and_no_reader(log: Path) -> None:
+    """The lock of the tower, and any other program that has the file open, stop it; nothing is changed."""
+    with open_store(log), pytest.raises(StoreLocked):
+        close_segment(log, LATER)
+    with open_reader(log) as reader:
+        last = reader.last_id()
+        with pytest.raises(StoreBusy, match="another program reads"):
+            close_segment(log, LATER)
+        assert not close_grown_segment(log, 0, LATER)
+    with open_store(log) as store:
+        assert (2, last) == (store.meta.segment, store.last_id())
+
+
+@pytest.mark.slow
+def test_a_reader_between_decision_and_switch_delays_only_the_switch(log: Path) -> None:
+    """The tower waits for it with a sentence, and finishes afterwards."""
+    with pytest.raises(_Killed):
+        close_segment(log, LATER, _killer("segment_build:after"))
+    with open_reader(log) as reader:
+        reader.last_id()
+        with pytest.raises(StoreBusy, match="another program reads"):
+            open_store(log)
+    with open_store(log) as store:
+        assert 3 == store.meta.segment
+
+
+def test_the_start_of_the_service_asks_for_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `store.segment_mb`, and not without."""
+    asked = []
+    monkeypatch.setattr(
+        "watchtower.store.places.close_grown_segment", lambda path, limit, _: asked.append((path, limit))
+    )
+    for megabytes in (0, 3):
+        store = StoreSettings(url=f"sqlite:{log}", segment_mb=megabytes)
+        with pytest.raises(StoreCheckFailed, match="another block chain"):
+            open_log(Settings(network="regtest", store=store))
+
+    assert [(log, 3 << 20)] == asked
+
+
+def test_a_file_that_has_grown_is_closed_at_the_next_start(log: Path) -> None:
+    """Not below the limit, and not again right afterwards."""
+    size = log.stat().st_size
+    with open_store(log) as store:
+        store.append([note(NEW, 3)])
+
+    assert not close_grown_segment(log, size, LATER)
+    assert close_grown_segment(log, size - 1, LATER)
+    assert not close_grown_segment(log, log.stat().st_size, LATER)
+    assert not close_grown_segment(log.with_name("none.db"), 0, LATER)
 
 
 def test_an_empty_segment_is_not_closed(tmp_path: Path) -> None:
@@ -315,25 +362,38 @@ def _killer(at: str) -> Callable[[str], None]:
     return failpoint
 
 
+KILL = """
+import os, signal, sys
+from pathlib import Path
+from watchtower.store.segments.cut import close_segment
+def die(name):
+    if name == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+close_segment(Path(sys.argv[1]), int(sys.argv[2]), die)
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_fault_P8_a_kill_at_any_step_leaves_the_old_or_the_new_state(tmp_path: Path, step: str) -> None:
     """All events are there, readers can read, and the next start has one segment or two, whole and verified."""
     path = long_log(tmp_path)
     before = read_all(path)
-    with pytest.raises(_Killed):
-        close_segment(path, LATER, _killer(step))
+    killed = subprocess.run([sys.executable, "-c", KILL, str(path), str(LATER), step], check=False, timeout=60)
     between = read_all(path)
     with open_store(path, chain_hash=CHAIN_HASH) as store:
         store.append([note(OLD, store.version(OLD) + 1)])
         segments = store.meta.segment
     after = read_all(path)
 
+    assert -signal.SIGKILL == killed.returncode
     assert before == between[: len(before)] == after[: len(before)]
     assert segments == (0 if step == "segment_decide:before" else 1)
     assert ExitCode.PASSED == audit(path, tmp_path / "scratch").exit_code
     assert not path.with_name(path.name + ".new").exists()
 
 
+@pytest.mark.slow
 def test_a_closing_that_was_interrupted_again_and_again_is_finished(tmp_path: Path) -> None:
     """Each opening begins the unfinished steps anew."""
     path = long_log(tmp_path)
@@ -347,6 +407,7 @@ def test_a_closing_that_was_interrupted_again_and_again_is_finished(tmp_path: Pa
     assert ExitCode.PASSED == audit(path, tmp_path / "scratch").exit_code
 
 
+@pytest.mark.slow
 def test_something_in_the_way_of_a_segment_is_not_overwritten(tmp_path: Path) -> None:
     """The closing says what to move, and goes on when it was moved."""
     path = long_log(tmp_path)
@@ -418,6 +479,7 @@ def test_an_archive_is_an_export_that_can_be_checked_alone(packed: Path, tmp_pat
     assert [ExitCode.PASSED, ExitCode.INCOMPLETE] == [first.exit_code, second.exit_code]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["events", "entries", "commits", "streams"])
 def test_a_damaged_archive_is_found_and_other_segments_are_read(packed: Path, tmp_path: Path, kind: str) -> None:
     """By the audit of the whole log, and by that of the archive alone."""
@@ -435,6 +497,7 @@ def test_a_damaged_archive_is_found_and_other_segments_are_read(packed: Path, tm
     assert ExitCode.PASSED != audit(log, tmp_path / "scratch").exit_code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["segment_pack:after", "segment_remove:before", "segment_remove:after"])
 def test_fault_P8_a_kill_while_packing_loses_nothing(log: Path, tmp_path: Path, step: str) -> None:
     """The segment is there as a database, an archive or both; the same command goes on, or says that it is done."""
@@ -474,6 +537,7 @@ def test_only_closed_segments_are_packed_and_no_running_tower_is_disturbed(log: 
         archive_segment(log, 0, lambda _: None)
 
 
+@pytest.mark.slow
 def test_exports_of_the_same_events_are_equal_before_and_after_closing(tmp_path: Path) -> None:
     """Closing a file changes no event: entries and states of the same positions have the same bytes."""
     path = long_log(tmp_path)

@@ -164,6 +164,16 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     reserve_mb: Annotated[
         int, _about("Size of a file that makes room for answers to breaches on a full disk.", "MiB", ge=0, le=65_536)
     ] = 64
+    segment_mb: Annotated[
+        int,
+        _about(
+            "Size of the log's file from which the next start goes on in a new one, as `watchtower store "
+            "close-segment` does. 0: never.",
+            "MiB",
+            ge=0,
+            le=1_048_576,
+        ),
+    ] = 0
     high_water_path: Annotated[
         str,
         _about(

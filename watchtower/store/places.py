@@ -17,9 +17,11 @@ from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.group_commit import Observe
 from watchtower.store.reader import LogReader, ignore_observation
+from watchtower.store.segments.cut import close_grown_segment
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.source import LogSource
 from watchtower.store.writer import LogWriter
+from watchtower.system import SystemClock
 
 if TYPE_CHECKING:
     from watchtower.store.postgres.connection import Connection
@@ -67,6 +69,7 @@ def open_log(
     """
     expected = chain_hash(settings.network)
     if not settings.store_on_server:
+        _close_grown(settings)
         return open_store(Path(settings.event_log_path), chain_hash=expected, observe=observe, failpoint=failpoint)
     from watchtower.store.postgres.event_store import open_server_log  # noqa: PLC0415 - the driver is an extra
 
@@ -94,6 +97,13 @@ def open_secrets(settings: Settings) -> SealedSecrets | None:
     from watchtower.store.postgres.secrets import SealedSecrets  # noqa: PLC0415 - the driver is an extra
 
     return SealedSecrets(server_url(settings))
+
+
+def _close_grown(settings: Settings) -> None:
+    """A new segment of the log, if the present one is larger than `store.segment_mb`."""
+    if settings.store.segment_mb:
+        limit = settings.store.segment_mb << 20
+        close_grown_segment(Path(settings.event_log_path), limit, SystemClock().wall_microseconds())
 
 
 def open_log_reader(settings: Settings) -> LogReader:

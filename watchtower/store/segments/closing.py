@@ -114,6 +114,7 @@ def _copy_bases(connection: sqlite3.Connection, old: LogMeta, new: sqlite3.Conne
 def _detach(path: Path, connection: sqlite3.Connection, failpoint: Failpoint) -> None:
     """Fold the write-ahead log into the file and let it stand alone; nobody else may have it open."""
     failpoint("segment_detach:before")
+    connection.execute("PRAGMA busy_timeout = 1000")
     busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     try:
         mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]

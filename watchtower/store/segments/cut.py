@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from domain.events import SegmentClosed
-from watchtower.ports import Failpoint, StoreError
+from watchtower.ports import Failpoint, StoreBusy, StoreError
 from watchtower.store.create import open_store
 from watchtower.store.datastore import no_failpoint
+from watchtower.store.errors import store_error
+from watchtower.store.lock import InstanceLock
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.store.segments.closed import public_name
 from watchtower.store.source import SourceMeta, SqliteSource
+
+PATIENCE = 1.0
+"""Seconds to wait for a program that reads the file."""
 
 
 def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpoint) -> SourceMeta:
@@ -19,6 +27,7 @@ def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpo
     Raises `StoreError`, `StoreLocked` while a tower runs among them. If this is killed, the log is as before, or the
     next opening for writing finishes what was begun.
     """
+    _require_alone(path)
     with open_store(path, failpoint=failpoint) as store:
         with SqliteSource(path) as source:
             tip = source.last_commit()
@@ -31,3 +40,39 @@ def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpo
         failpoint("segment_decide:after")
     with open_store(path, failpoint=failpoint) as store:
         return public_name(store.meta)
+
+
+def close_grown_segment(path: Path, limit: int, recorded_at: int) -> bool:
+    """Close the segment if its file has more than `limit` bytes and nobody reads it now; True if it was closed.
+
+    For the start of the service: what is not possible now is tried at the next one. Raises `StoreError`.
+    """
+    if not path.exists() or path.stat().st_size <= limit:
+        return False
+    try:
+        close_segment(path, recorded_at)
+    except StoreBusy:
+        return False
+    return True
+
+
+def _require_alone(path: Path) -> None:
+    """Nobody else has the file open: after the decision it would stand in the way. Raises `StoreBusy`, `StoreLocked`.
+
+    The exclusive mode of a connection is refused while there is any other one; nothing is changed by asking for it.
+    """
+    if not path.exists():
+        return  # opening it says so
+    lock = InstanceLock(path)
+    try:
+        address = f"file:{quote(str(path))}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        raise StoreBusy(f"another program reads {path}; end it, then the segment can be closed") from None
+    except sqlite3.Error as error:
+        raise store_error(error) from error
+    finally:
+        lock.release()
