@@ -16,7 +16,7 @@ import msgspec
 from watchtower.audit.findings import ExitCode, Finding, printable
 from watchtower.store.source import RawRow
 
-SHARE_EVENTS = 1_000_000
+SHARE_EVENTS = 2_000_000
 """Events of the log per share: not more streams than this are held in memory by a process."""
 
 _encode = msgspec.msgpack.Encoder().encode

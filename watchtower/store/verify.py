@@ -14,7 +14,7 @@ from itertools import groupby
 import msgspec
 
 from domain.events import TOPICS
-from domain.log_chain import HASH_SIZE, leaf
+from domain.log_chain import HASH_SIZE, leaves
 from watchtower.store.chain_walk import ChainWalk, Flaw, Span
 from watchtower.store.salvage import commits_of, rows_of, runs
 from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, commit_holding
@@ -157,7 +157,7 @@ class CommitCheck:
         rows, lost = rows_of(self._source, first_id, last_id)
         if lost or [row[0] for row in rows] != list(range(first_id, last_id + 1)):
             return False
-        if b"".join(_leaves(rows)) != b"".join([span.commit.leaves for span in spans]):
+        if _leaves(rows) != b"".join([span.commit.leaves for span in spans]):
             return False
         self._look(rows, True)
         return True
@@ -167,14 +167,14 @@ class CommitCheck:
         found, lost = rows_of(self._source, span.first_id, span.last_id)
         ids = range(span.first_id, span.last_id + 1)
         rows = {row[0]: row for row in found if row[0] in ids}  # a damaged page answers with other ids than asked for
-        leaves = {at: _leaf(row) for at, row in rows.items()}
-        if all(leaves.get(at) for at in ids) and span.follows(b"".join(leaves[at] for at in ids)):
+        own = {at: _leaves([row]) for at, row in rows.items()}
+        if all(own.get(at) for at in ids) and span.follows(b"".join(own[at] for at in ids)):
             changed: frozenset[int] = frozenset()
-            self.flaws += span.changed_leaves([leaves[at] for at in ids])
-            if span.commit.leaves == b"".join(leaves[at] for at in ids) and span.flaw is not None:
+            self.flaws += span.changed_leaves([own[at] for at in ids])
+            if span.commit.leaves == b"".join(own[at] for at in ids) and span.flaw is not None:
                 self.flaws.append(span.flaw)
         else:
-            changed = frozenset(at for at in rows if leaves[at] != span.leaf_of(at))
+            changed = frozenset(at for at in rows if own[at] != span.leaf_of(at))
             self.flaws += [span.flaw] if span.flaw is not None else []
         self.flaws += [_flaw_of(rows[at], "leaf", _changed(rows[at])) for at in sorted(changed)]
         self.flaws += [Flaw("unreadable", at, f"{_named(at, end)} cannot be read") for at, end in runs(lost)]
@@ -213,16 +213,12 @@ def _pages(commits: Sequence[Commit]) -> list[list[Commit]]:
     return pages
 
 
-def _leaves(rows: Iterable[RawRow]) -> list[bytes]:
-    """The leaf of each row; empty if one of them has a value of a type that nobody stored."""
+def _leaves(rows: Iterable[RawRow]) -> bytes:
+    """The leaves of rows behind each other; empty if one of them has a value of a type that nobody stored."""
     try:
-        return [leaf(stream, version, topic, state) for _, stream, version, topic, state in rows]
-    except (AttributeError, TypeError, OverflowError, UnicodeEncodeError):
-        return []
-
-
-def _leaf(row: RawRow) -> bytes:
-    return b"".join(_leaves([row]))
+        return leaves(rows)
+    except (AttributeError, TypeError, OverflowError, IndexError, UnicodeEncodeError):
+        return b""
 
 
 def _changed(row: RawRow) -> str:
