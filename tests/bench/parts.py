@@ -10,6 +10,7 @@ import msgspec
 from tests.bench import (
     answers,
     api,
+    audit,
     catch_up,
     exchanges,
     memory,
@@ -44,6 +45,7 @@ PARTS = (
     Part("rebuild", replaying.REBUILD_NAMES, replaying.measure_rebuild),
     Part("cold", replaying.COLD_NAMES, replaying.measure_cold),
     Part("million", million.NAMES, million.measure),
+    Part("audit", audit.NAMES, audit.measure),
     Part("updates", updates.NAMES, updates.measure),
     Part("exchange", exchanges.NAMES, exchanges.measure),
     Part("api", api.NAMES, api.measure),
@@ -60,6 +62,7 @@ GOALS: Mapping[str, tuple[str, float]] = {
     "rebuild_1m_channels_seconds": ("at most", 30.0),
     "rebuild_1m_channels_mb": ("at most", 1_000),
     "cold_channel_p99_ms": ("at most", 5.0),
+    "audit_events_per_s": ("at least", 200_000),
     "start_1m_channels_seconds": ("at most", 15.0),
     "memory_bytes_per_channel": ("at most", 700),
     "breach_to_penalty_1m_p99_ms": ("at most", 50.0),

@@ -41,6 +41,9 @@ class Scale(msgspec.Struct, frozen=True):
     rebuild_events: int = 3_000_000
     stock_channels: int = 200
     long_updates: int = 100_000
+    audit_channels: int = 300_000
+    audit_events: int = 1_000_000
+    audit_runs: int = 3
     million_channels: int = 1_000_000
     million_blocks: int = 500
 
@@ -75,6 +78,9 @@ QUICK = Scale(
     rebuild_events=80,
     stock_channels=3,
     long_updates=100,
+    audit_channels=20,
+    audit_events=80,
+    audit_runs=1,
     million_channels=60,
     million_blocks=3,
 )

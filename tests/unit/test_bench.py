@@ -12,6 +12,7 @@ from tests.bench import __main__ as command
 from tests.bench import (
     answers,
     api,
+    audit,
     catch_up,
     exchanges,
     memory,
@@ -55,6 +56,7 @@ def without_node() -> tuple[Part, ...]:
             million.NAMES,
             lambda _scale, _: million.figures(million.Million([start], 10, 30, [1.0, 2.0], channels=2)),
         ),
+        Part("audit", audit.NAMES, audit.measure),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
