@@ -208,7 +208,8 @@ class SimWorld:
     def look(self, hints: Hints = SWEEP) -> PassReport | None:
         """One pass, or the start of the tower; what a supervisor would see of its end is kept in `error`."""
         self.faults.begin_pass()
-        self.events_in_pass = 0
+        # Those that waited in memory for space are written in this pass, and belong to earlier ones.
+        self.events_in_pass = -self.log.held if isinstance(self.log, OverflowStore) else 0
         self.report = self.error = None
         self.guarded(lambda: self._pass(hints))
         self._check_for_mistakes()
