@@ -135,6 +135,7 @@ def test_an_existing_target_or_a_position_outside_the_log_is_refused(tmp_path: P
         exported(log, tmp_path / "out", Wish(until=10**6))
     with pytest.raises(OutOfRange):
         exported(log, tmp_path / "out", Wish(first=9, until=8))
+    assert [] == list(tmp_path.iterdir())
 
 
 class Broken(SqliteSource):

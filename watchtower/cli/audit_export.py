@@ -7,12 +7,14 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
+from domain.as_of import MAX_POINT, AsOf
 from watchtower.audit.findings import ExitCode
 from watchtower.audit.progress import Progress, Style, style_for
+from watchtower.cli.as_of import as_of_options, progress_option
 from watchtower.cli.output import Context, config_option, emit_document, pass_context
 
 if TYPE_CHECKING:
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.option("--out", "target", type=click.Path(path_type=Path), required=True, help="Directory to make.")
 @click.option("--from", "first", type=click.IntRange(min=1), default=1, help="First position. Default: 1.")
-@click.option("--until", type=click.IntRange(min=1), help="Last position. Default: the end of the log now.")
+@as_of_options
+@click.option("--until", type=click.IntRange(1, MAX_POINT), metavar="P", help="The same as --position.")
 @click.option("--entries-only", is_flag=True, help="Leave the payloads out: streams, versions, topics and hashes.")
 @click.option("--sign", "signed", is_flag=True, help="Sign the manifest with the tower's key.")
-@click.option("--progress", "style", type=click.Choice(get_args(Style)), help="How to tell how far it is, on stderr.")
+@progress_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @config_option
 @pass_context
@@ -36,6 +39,7 @@ def command(
     context: Context,
     target: Path,
     first: int,
+    as_of: AsOf | None,
     until: int | None,
     entries_only: bool,
     signed: bool,
@@ -44,21 +48,26 @@ def command(
 ) -> None:
     """Write the log, or a part of it, to a directory that `audit verify-export` can check anywhere.
 
-    Works while the tower runs. Whole commits are exported: one that holds a wanted event comes with all its events. The
-    same log gives the same bytes. If it is interrupted, the same command goes on where it stopped. No key, password or
-    token is in it, but everything that the tower has recorded about its channels is.
+    Works while the tower runs. The export ends with the point that is named, or now. Whole commits are exported: one
+    that holds a wanted event comes with all its events. The same log gives the same bytes. If it is interrupted, the
+    same command goes on where it stopped. No key, password or token is in it, but everything that the tower has
+    recorded about its channels is.
 
     \b
     Examples:
       watchtower audit export --out ./audit-2026
-      watchtower audit export --out ./evidence --until 120000 --sign
+      watchtower audit export --out ./evidence --height 812345 --sign
       watchtower audit export --out ./entries --entries-only
     """
     from watchtower.store.exports.write import LogDamaged, OutOfRange, Wish
 
+    if until is not None and as_of is not None:
+        raise click.UsageError(f"give one point of the log only, not both until and {next(iter(as_of.query()))}")
+    settings = context.load().settings
     progress = Progress(style_for(style, sys.stderr), sys.stderr, time.monotonic)
     try:
-        manifest = _export(context.load().settings, target, Wish(first, until, entries_only), progress, signed=signed)
+        wish = Wish(first, _position(settings, as_of, style) if as_of else until, entries_only)
+        manifest = _export(settings, target, wish, progress, signed=signed)
     except OutOfRange as error:
         raise click.UsageError(str(error)) from None
     except LogDamaged as error:
@@ -83,6 +92,14 @@ def command(
         },
         as_json=as_json,
     )
+
+
+def _position(settings: Settings, as_of: AsOf, style: Style | None) -> int:
+    """The last position of the prefix that was named."""
+    from watchtower.cli import then
+
+    with then.opened(settings, as_of, style) as past:
+        return past.point.position
 
 
 def _export(settings: Settings, target: Path, wish: Wish, progress: Progress, *, signed: bool) -> Manifest:

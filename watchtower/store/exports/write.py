@@ -116,11 +116,12 @@ def export(
     """
     if target.exists():
         raise OutOfRange(f"{target} exists already; choose a new directory for the export")
+    fresh = _bounds(source, wish)
     building = target.with_name(target.name + ".partial")
     building.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = InstanceLock(building / "export")
     try:
-        state = _begin(source, building, wish)
+        state = _begin(building, fresh)
         _write_events(source, building, state, progress)
         _write_commits(source, building, state)
         if index is not None:
@@ -137,19 +138,18 @@ def export(
     return manifest
 
 
-def _begin(source: LogSource, building: Path, wish: Wish) -> _State:
-    """The state that was written down for this wish, or a fresh one in an emptied directory."""
+def _begin(building: Path, fresh: _State) -> _State:
+    """The state that was written down for the same wish, or the fresh one in an emptied directory."""
     found = _read_state(building)
-    if found is not None and (found.log_id, found.wish) == (source.meta.log_id.hex(), wish):
+    if found is not None and (found.log_id, found.wish) == (fresh.log_id, fresh.wish):
         return found
     strangers = [path for path in building.iterdir() if path.name not in (_STATE, "export.lock")]
     if found is None and strangers:
         raise StoreError(f"{building} is in the way and was not begun by an export; remove it")
     for path in strangers:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    state = _bounds(source, wish)
-    _save(building, state)
-    return state
+    _save(building, fresh)
+    return fresh
 
 
 def _bounds(source: LogSource, wish: Wish) -> _State:
