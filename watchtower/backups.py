@@ -106,7 +106,7 @@ class BackupTask:
         self._metrics.set("backup_last_success_timestamp_seconds", value=made_at // 1_000_000)
         _log.info(
             "backup_verified",
-            path=str(path),
+            path=path.name,
             notification_id=manifest.log.last_id,
             seconds=round(time.monotonic() - began, 3),
         )

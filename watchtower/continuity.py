@@ -85,7 +85,7 @@ class Continuity:
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
-            _log.error("high_water_failed", path=str(self._path), reason=trouble)
+            _log.error("high_water_failed", path=self._path.name, reason=trouble)
         self._trouble = trouble
 
     def _compare(self, standing: LogStanding) -> tuple[Comparison, str, int]:
@@ -95,7 +95,7 @@ class Continuity:
             return Comparison.DIFFERENT, f"{error}; to go on without it, {ACCEPT}", standing.epoch
         if mark is None:
             if self._source.last_commit().last_id > YOUNG:
-                _log.warning("high_water_missing", path=str(self._path))
+                _log.warning("high_water_missing", path=self._path.name)
             return Comparison.FITS, "", standing.epoch
         verdict = compare(mark, self._source)
         if verdict is not Comparison.FITS and was_accepted(mark, standing):

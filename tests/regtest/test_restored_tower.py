@@ -158,3 +158,23 @@ def test_fault_P8_yesterdays_log_in_the_place_of_todays(
     receipts = [signed.read() for signed in pair.b.receipts(pair.channel_id)]
     assert [(1, NEWEST)] == [(each.epoch, each.seq) for each in receipts if each.epoch == 1][-1:]
     punished(node, service, pair)
+
+
+@pytest.mark.slow
+def test_a_service_backs_itself_up(node: RegtestNode, run: Run, tmp_path: Path) -> None:
+    """At its first start, in a process of its own; the copy is proved, told and counted, and can be restored."""
+    (tmp_path / "shelf").mkdir()
+    settings = settings_for(node) | {"backup": {"directory": str(tmp_path / "shelf")}}
+    made = create(tmp_path / "tower", tmp_path / "tower" / "config.toml", "regtest", settings)
+    service = run(made.config_path)
+    told = service.wait_for("backup_verified", seconds=120.0)
+    metrics = service.get("admin", "/metrics")[1].decode()
+    code = service.terminate()
+    (saved,) = (tmp_path / "shelf").iterdir()
+    back = command(made, "restore", str(saved), "--to", str(tmp_path / "again"), given=made.passphrase_path.read_text())
+
+    (line,) = [each for each in metrics.splitlines() if each.startswith("watchtower_backup_last_success_")]
+    assert (0, saved.name) == (code, told["path"])
+    assert abs(float(line.split()[1]) - saved.stat().st_mtime) < 120
+    assert "watchtower_backup_failures_total 0.0" in metrics
+    assert f"{told['notification_id']} events" in back
