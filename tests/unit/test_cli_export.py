@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 from tests.support.exports import long_log
 from watchtower.cli import _main
 
-
 BYTES = ("--jobs", 1, "--no-domain-rules")
 """The blocks of these logs are made up: only what bytes and chain show is asked for."""
 
@@ -110,9 +109,9 @@ def test_segments_are_closed_and_packed(tower: Path, made: Path, tmp_path: Path)
     assert 1 == json.loads(closed.stdout)["segment"]
     assert json.loads(packed.stdout)["bytes_after"] < json.loads(packed.stdout)["bytes_before"]
     assert [0, 0, 0, 0, 0] == [each.exit_code for each in (closed, packed, export, verified, audited)]
-    assert "nothing to close" in again.stderr
-    assert "archived already" in twice.stderr
-    assert "is not closed" in early.stderr
+    assert "nothing to close" in str(again.exception)
+    assert "archived already" in str(twice.exception)
+    assert "is not closed" in str(early.exception)
 
 
 def test_a_log_on_a_server_has_no_segments(tmp_path: Path) -> None:
