@@ -112,6 +112,9 @@ PRIVATE_FILES = (
 )
 """Files of the data directory that nobody else may open; the keystore looks after its own."""
 
+UNWRITABLE = ("store_read_only", "store_unreachable")
+"""Reasons with which no state is stored."""
+
 COUNTED_LEVELS = ("warning", "error", "critical")
 STORE_OPERATIONS = {"append": "insert_events", "read_stream": "select_events", "read_log": "select_notifications"}
 
@@ -462,7 +465,7 @@ class Parts:
         return Standing(
             operational=ready.phase != "draining"
             and not self.overflow.held
-            and all(r.name != "store_read_only" for r in ready.reasons),
+            and all(r.name not in UNWRITABLE for r in ready.reasons),
             watching=ready.watching,
             phase=ready.phase,
             reasons=tuple(f"{reason.name}: {reason.sentence}" for reason in ready.reasons),

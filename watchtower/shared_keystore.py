@@ -68,8 +68,9 @@ class SharedKeystore:
 
         Raises `StoreError`, and `KeystoreError` if the towers do not have the same key.
         """
-        known = self._own.names()
-        news = [(name, sealed) for name, sealed in self._table.fresh() if name not in known]
+        fresh = self._table.fresh()
+        known = self._own.names() if fresh else frozenset()
+        news = [(name, sealed) for name, sealed in fresh if name not in known]
         for name, sealed in news:
             self._own.put(name, self._seal.open(name, sealed))
         return len(news)

@@ -293,7 +293,7 @@ def _no_space(*_: object) -> None:
     raise StoreFull("no space left on the device")
 
 
-@pytest.mark.parametrize("damage", ["other history", "bytes", "missing", "another log"])
+@pytest.mark.parametrize("damage", ["other history", "bytes", "changed event", "missing", "another log"])
 def test_a_copy_that_does_not_fit_is_made_again(log_url: str, tmp_path: Path, damage: str) -> None:
     """Whatever the file in the data directory is, the tower reads what the server has; the old file is set aside."""
     path = tmp_path / "copy.db"
@@ -317,6 +317,13 @@ def _bytes(path: Path) -> None:
     path.write_bytes(bytes(4096) + path.read_bytes()[4096:])
 
 
+def _changed_event(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("UPDATE stored_events SET state = x'90' WHERE originator_id = 'c1'")
+        connection.commit()
+
+
 def _missing(path: Path) -> None:
     path.unlink()
 
@@ -329,6 +336,7 @@ def _another_log(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "other history": _other_history,
     "bytes": _bytes,
+    "changed event": _changed_event,
     "missing": _missing,
     "another log": _another_log,
 }

@@ -17,12 +17,13 @@ from eventsourcing.persistence import PersistenceError
 
 from watchtower.ports import StoreError
 from watchtower.store import schema
-from watchtower.store.checks import read_meta
+from watchtower.store.checks import TAIL, read_meta
 from watchtower.store.datastore import NORMAL, LogDatastore, connect
 from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
 from watchtower.store.recorder import ChainedRecorder
 from watchtower.store.recorders import LogMeta
-from watchtower.store.source import Commit, LogSource, RawRow
+from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, Unreadable
+from watchtower.store.verify import verify_source
 
 _log = structlog.get_logger(__name__)
 
@@ -86,10 +87,14 @@ class LocalCopy:
         self.last = commits[-1]
 
     def tidy(self) -> None:
-        """Work of a quiet moment: cut the write-ahead log, give cached pages back."""
+        """Work of a quiet moment: cut the write-ahead log unless somebody reads, give cached pages back."""
         try:
             with self._datastore.raw(commit=True) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                connection.execute("PRAGMA busy_timeout = 0")
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    connection.execute("PRAGMA busy_timeout = 5000")
             self._datastore.release_pages()
         except (sqlite3.Error, PersistenceError) as error:
             raise store_error(error) from error
@@ -122,7 +127,7 @@ def _continues(path: Path, meta: LogMeta, source: LogSource) -> bool:
         return False
     try:
         reason = _difference(path, meta, source)
-    except (StoreCheckFailed, sqlite3.Error) as error:
+    except (StoreCheckFailed, Unreadable, sqlite3.Error) as error:
         if isinstance(error, sqlite3.Error) and not is_damaged(error):
             raise store_error(error) from error
         reason = str(error)
@@ -146,7 +151,14 @@ def _difference(path: Path, meta: LogMeta, source: LogSource) -> str:
     theirs = source.commits(last.commit_no, 1) if row is not None else [last]
     if not theirs or theirs[0].head != last.head:
         return f"the log on the server has another history than the copy, which ends at event {last.last_id}"
-    return ""
+    return _damage(path)
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the newest events; as at the start of a tower with its log in a file."""
+    with SqliteSource(path) as own:
+        findings = verify_source(own, TAIL).findings
+    return findings[0].sentence if findings else ""
 
 
 def _begin(path: Path, meta: LogMeta) -> None:
