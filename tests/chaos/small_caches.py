@@ -1,8 +1,8 @@
-"""`watchtower run` with every cache of keys and scripts cut to a few entries: what grows then is a leak.
+"""`watchtower run` with every cache cut to a few entries: what grows then is a leak.
 
-With their full size these caches take 11 kB of memory per channel until two thousand channels have been seen, and half
-an hour could not tell that from a leak. Sizes are read when a function is decorated, so they are cut before anything
-of the service is imported.
+With their full size the caches of keys and scripts take 11 kB of memory per channel until two thousand channels have
+been seen, those of database pages as much as was written until they hold 64 MiB; half an hour could not tell that from
+a leak. Some sizes are read when a function is decorated, so they are cut before anything of the service is imported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ def _small(maxsize: Any = 128, typed: bool = False) -> Callable[..., Any]:
 if __name__ == "__main__":
     functools.lru_cache = _small  # type: ignore[assignment]
     from watchtower import repository
+    from watchtower.store import datastore, group_commit
+    from watchtower.telemetry import reporter
 
     repository.Channels.__init__.__defaults__ = (MOST,)
+    datastore._SETTINGS = tuple(setting.replace("-65536", "-512") for setting in datastore._SETTINGS)
+    group_commit.KNOWN_STREAMS = reporter.REMEMBERED = MOST
     from watchtower.cli import main
 
     main()
