@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from coincurve._libsecp256k1 import ffi, lib
@@ -23,6 +24,9 @@ from domain.errors import InvalidSignature, MalformedInput
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Order of the group of secp256k1."""
+
+KEPT_POINTS = 8192
+"""Parsed points of each kind that are kept: a root is taken to read one, and a channel's keys are read at every state."""
 
 _COMPRESSED = lib.SECP256K1_EC_COMPRESSED
 _CTX = GLOBAL_CONTEXT.ctx
@@ -47,15 +51,15 @@ def public_key(secret: bytes) -> bytes:
 
 def xonly(public: bytes) -> bytes:
     """The 32-byte x coordinate of a compressed key (33 bytes), which must be a valid point."""
-    _parse(public)
-    return public[1:]
+    _need(public, 33, "a compressed public key")
+    if public[0] not in (2, 3):
+        raise MalformedInput("a compressed public key begins with 02 or 03")
+    return lift_x(public[1:])[1:]
 
 
 def is_public_key(candidate: bytes) -> bool:
     """Whether these are 33 bytes that name a point of the curve in compressed form."""
-    if len(candidate) != 33 or candidate[0] not in (2, 3):
-        return False
-    return bool(lib.secp256k1_ec_pubkey_parse(_CTX, ffi.new("secp256k1_pubkey *"), candidate, 33))
+    return _read_point(candidate) is not None
 
 
 def is_xonly(candidate: bytes) -> bool:
@@ -102,12 +106,10 @@ def verify_schnorr(public: bytes, message: bytes, signature: bytes) -> bool:
 
     Wrong lengths and keys off the curve give False: they cannot be valid signatures.
     """
-    if len(public) != 32 or len(message) != 32 or len(signature) != 64:
+    if len(message) != 32 or len(signature) != 64:
         return False
-    key = ffi.new("secp256k1_xonly_pubkey *")
-    if not lib.secp256k1_xonly_pubkey_parse(_CTX, key, public):
-        return False
-    return bool(lib.secp256k1_schnorrsig_verify(_CTX, signature, message, 32, key))
+    key = _read_xonly(public)
+    return key is not None and bool(lib.secp256k1_schnorrsig_verify(_CTX, signature, message, 32, key))
 
 
 def sign_ecdsa(secret: bytes, message: bytes) -> bytes:
@@ -130,12 +132,13 @@ def verify_ecdsa(public: bytes, message: bytes, signature: bytes) -> bool:
 
     Wrong lengths, keys off the curve and a high s give False: they cannot be valid signatures.
     """
-    if not is_public_key(public) or len(message) != 32 or len(signature) != 64:
+    point = _read_point(public)
+    if point is None or len(message) != 32 or len(signature) != 64:
         return False
     parsed = ffi.new("secp256k1_ecdsa_signature *")
     if not lib.secp256k1_ecdsa_signature_parse_compact(_CTX, parsed, signature):
         return False
-    return bool(lib.secp256k1_ecdsa_verify(_CTX, parsed, message, _parse(public)))
+    return bool(lib.secp256k1_ecdsa_verify(_CTX, parsed, message, point))
 
 
 def to_der(signature: bytes) -> bytes:
@@ -175,9 +178,9 @@ def tweak_xonly(internal: bytes, tweak: bytes) -> tuple[bytes, int]:
     """Output key lift_x(internal) + tweak·G: x coordinate (32 bytes) and parity of y (0 or 1)."""
     _need(internal, 32, "an internal key")
     _need(tweak, 32, "a tweak")
-    key = ffi.new("secp256k1_xonly_pubkey *")
-    _must(lib.secp256k1_xonly_pubkey_parse(_CTX, key, internal), "the internal key is not on the curve")
-    point = ffi.new("secp256k1_pubkey *")
+    key, point = ffi.new("secp256k1_xonly_pubkey *"), ffi.new("secp256k1_pubkey *")
+    even = _parse(b"\x02" + internal)  # as in `xonly`, so that a key is read once
+    _must(lib.secp256k1_xonly_pubkey_from_pubkey(_CTX, key, ffi.NULL, even), "the internal key is damaged")
     _must(lib.secp256k1_xonly_pubkey_tweak_add(_CTX, point, key, tweak), "the tweak is out of range")
     output = _serialize(point)
     return output[1:], output[0] & 1
@@ -202,24 +205,18 @@ def tweak_secret(secret: bytes, merkle_root: bytes) -> bytes:
     return bytes(ffi.buffer(tweaked))
 
 
-def combine_public(points: Sequence[bytes]) -> bytes:
-    """Sum of compressed points (33 bytes each); `MalformedInput` if there is none or they cancel out."""
-    if not points:
-        raise MalformedInput("at least one point is needed for a sum")
-    parsed = [_parse(point) for point in points]
-    total = ffi.new("secp256k1_pubkey *")
-    pointers = ffi.new("secp256k1_pubkey *[]", parsed)
-    combined = lib.secp256k1_ec_pubkey_combine(_CTX, total, pointers, len(parsed))
-    _must(combined, "the points add up to infinity")
-    return _serialize(total)
+def sum_of_products(terms: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Sum of points (33 bytes) times scalars (32 bytes, big-endian, 1 to the group order minus 1), 33 bytes.
 
-
-def multiply_public(public: bytes, scalar: bytes) -> bytes:
-    """Point times scalar (32 bytes, big-endian, 1 to the group order minus 1), 33 bytes."""
-    _need_secret(scalar)
-    point = _parse(public)
-    _must(lib.secp256k1_ec_pubkey_tweak_mul(_CTX, point, scalar), "the scalar is out of range")
-    return _serialize(point)
+    `MalformedInput` for a point off the curve, a scalar out of range, no terms, or terms that cancel out.
+    """
+    products = []
+    for point, scalar in terms:
+        _need_secret(scalar)
+        product = ffi.new("secp256k1_pubkey *", _parse(point)[0])  # a copy: the product takes its place
+        _must(lib.secp256k1_ec_pubkey_tweak_mul(_CTX, product, scalar), "the scalar is out of range")
+        products.append(product)
+    return _sum(products)
 
 
 def reduce_scalar(number: bytes) -> bytes:
@@ -418,10 +415,38 @@ def _parse_partial(partial: bytes) -> Any:
 
 def _parse(public: bytes) -> Any:
     _need(public, 33, "a compressed public key")
-    point = ffi.new("secp256k1_pubkey *")
-    # The library also reads hybrid and uncompressed forms; with 33 bytes only 02 and 03 can pass.
-    _must(lib.secp256k1_ec_pubkey_parse(_CTX, point, public, 33), "a public key is not on the curve")
+    point = _read_point(public)
+    if point is None:
+        raise MalformedInput("a public key is not on the curve")
     return point
+
+
+@lru_cache(maxsize=KEPT_POINTS)
+def _read_point(public: bytes) -> Any:
+    """The parsed form of a compressed key, or None. Shared: whoever changes a point makes a copy first."""
+    # The library also reads hybrid and uncompressed forms; with 33 bytes only 02 and 03 can pass.
+    if len(public) != 33:
+        return None
+    point = ffi.new("secp256k1_pubkey *")
+    return point if lib.secp256k1_ec_pubkey_parse(_CTX, point, public, 33) else None
+
+
+@lru_cache(maxsize=KEPT_POINTS)
+def _read_xonly(public: bytes) -> Any:
+    """The parsed form of an x-only key, or None. Shared, and never changed."""
+    if len(public) != 32:
+        return None
+    key = ffi.new("secp256k1_xonly_pubkey *")
+    return key if lib.secp256k1_xonly_pubkey_parse(_CTX, key, public) else None
+
+
+def _sum(points: Sequence[Any]) -> bytes:
+    if not points:
+        raise MalformedInput("at least one point is needed for a sum")
+    total = ffi.new("secp256k1_pubkey *")
+    pointers = ffi.new("secp256k1_pubkey *[]", points)
+    _must(lib.secp256k1_ec_pubkey_combine(_CTX, total, pointers, len(points)), "the points add up to infinity")
+    return _serialize(total)
 
 
 def _serialize(point: Any) -> bytes:

@@ -50,8 +50,7 @@ def commitment_point(seed: bytes, sequence: int) -> bytes:
 def revocation_public(basepoint: bytes, point: bytes) -> bytes:
     """Revocation key R (33 bytes) from the counterparty's revocation basepoint and the publisher's point P."""
     by_basepoint, by_point = _factors(basepoint, point)
-    parts = (keys.multiply_public(basepoint, by_basepoint), keys.multiply_public(point, by_point))
-    return keys.combine_public(parts)
+    return keys.sum_of_products(((basepoint, by_basepoint), (point, by_point)))
 
 
 def revocation_secret(basepoint_secret: bytes, secret: bytes) -> bytes:

@@ -15,6 +15,7 @@ BIP340 = load("bip340")["vectors"]
 SIGNING = [vector for vector in BIP340 if vector["secret"]]
 SECRET = bytes(31) + b"\x07"
 PUBLIC = keys.public_key(SECRET)
+ONE = bytes(31) + b"\x01"
 ORDER = keys.ORDER.to_bytes(32, "big")
 
 GUARD_PROBE = """
@@ -84,10 +85,10 @@ def test_bip341_tweaked_secrets(vector: dict[str, str]) -> None:
         lambda: keys.tweak_xonly(b"\xff" * 32, bytes(32)),
         lambda: keys.tweak_xonly(PUBLIC[1:], ORDER),
         lambda: keys.tweak_secret(SECRET, bytes(31)),
-        lambda: keys.combine_public([]),
-        lambda: keys.combine_public([PUBLIC, bytes((PUBLIC[0] ^ 1,)) + PUBLIC[1:]]),
-        lambda: keys.multiply_public(PUBLIC, bytes(32)),
-        lambda: keys.multiply_public(PUBLIC, ORDER),
+        lambda: keys.sum_of_products([]),
+        lambda: keys.sum_of_products([(PUBLIC, ONE), (bytes((PUBLIC[0] ^ 1,)) + PUBLIC[1:], ONE)]),
+        lambda: keys.sum_of_products([(PUBLIC, bytes(32))]),
+        lambda: keys.sum_of_products([(PUBLIC, ORDER)]),
         lambda: keys.add_secrets(SECRET, (keys.ORDER - 7).to_bytes(32, "big")),
         lambda: keys.mul_secrets(SECRET, bytes(32)),
         lambda: keys.key_agg([]),
@@ -129,8 +130,9 @@ def test_secret_arithmetic_matches_point_arithmetic() -> None:
     """Sums and products of secrets belong to sums and multiples of their points."""
     other = bytes(31) + b"\x0b"
 
-    assert keys.public_key(keys.add_secrets(SECRET, other)) == keys.combine_public([PUBLIC, keys.public_key(other)])
-    assert keys.public_key(keys.mul_secrets(SECRET, other)) == keys.multiply_public(PUBLIC, other)
+    total = keys.sum_of_products([(PUBLIC, ONE), (keys.public_key(other), ONE)])
+    assert keys.public_key(keys.add_secrets(SECRET, other)) == total
+    assert keys.public_key(keys.mul_secrets(SECRET, other)) == keys.sum_of_products([(PUBLIC, other)])
 
 
 def test_tweaked_secret_signs_for_the_tweaked_key() -> None:

@@ -17,10 +17,9 @@ _curve = {
     name: lru_cache(maxsize=1 << 14)(getattr(keys, name))
     for name in (
         "add_secrets",
-        "combine_public",
         "mul_secrets",
-        "multiply_public",
         "public_key",
+        "sum_of_products",
         "taproot_tweak",
         "tweak_xonly",
         "verify_schnorr",
