@@ -231,38 +231,29 @@ def test_exit_21_for_a_missing_event(victim: SqliteVictim) -> None:
 def test_exit_31_for_a_receipt_with_a_wrong_signature(victim: SqliteVictim, tmp_path: Path) -> None:
     """It proves nothing against the log; the auditor has to know."""
     known = tmp_path / "receipts"
-    known.write_bytes(receipt(victim, 4)[:-1] + b"\x00")
+    known.write_text(receipt(victim, 4)[:-1].hex() + "00\n")
 
-    assert 31 == verify_log(victim, "--known", known)[0]
+    assert 31 == verify_log(victim, "--receipts", known)[0]
 
 
-@pytest.mark.parametrize("form", ["raw", "hex", "directory"])
-def test_exit_0_with_receipts_that_the_log_holds(victim: SqliteVictim, tmp_path: Path, form: str) -> None:
-    """Every position, in each of the forms in which receipts may be kept."""
-    receipts = [receipt(victim, position) for position in range(2, 8)]
-    place = tmp_path / "receipts"
-    place.mkdir()
-    forms = {
-        "raw": {"all": b"".join(receipts)},
-        "hex": {"all": "\n".join(each.hex() for each in receipts).encode()},
-        "directory": {str(number): each for number, each in enumerate(receipts)},
-    }
-    for name, text in forms[form].items():
-        (place / name).write_bytes(text)
+def test_exit_41_for_a_receipt_of_an_event_that_is_no_upload(victim: SqliteVictim, tmp_path: Path) -> None:
+    """The event stands where the tower signed it, but it does not hold what was receipted."""
+    known = tmp_path / "receipts"
+    known.write_text(receipt(victim, 4).hex() + "\n")
 
-    code, document = verify_log(victim, "--known", place)
+    code, document = verify_log(victim, "--receipts", known)
 
-    assert 0 == code
-    assert 6 == next(check["items"] for check in document["checks"] if check["name"] == "known heads")
+    assert 41 == code
+    assert "does not hold the upload" in str(document["findings"])
 
 
 @pytest.mark.parametrize("changed", [{"head": bytes(32)}, {"leaf": bytes(32)}], ids=["head", "leaf"])
 def test_exit_40_for_a_receipt_of_another_history(victim: SqliteVictim, tmp_path: Path, changed: dict) -> None:
     """The tower signed something that the log does not hold."""
     known = tmp_path / "receipts"
-    known.write_bytes(receipt(victim, 4, **changed))
+    known.write_text(receipt(victim, 4, **changed).hex() + "\n")
 
-    assert 40 == verify_log(victim, "--known", known)[0]
+    assert 40 == verify_log(victim, "--receipts", known)[0]
 
 
 def test_exit_40_for_another_head_at_the_mark(victim: SqliteVictim, tmp_path: Path) -> None:

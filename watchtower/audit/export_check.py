@@ -22,6 +22,7 @@ from watchtower.audit.export_files import check_files
 from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName, Report, deciding
 from watchtower.audit.known import KnownHead, compare
 from watchtower.audit.progress import Progress
+from watchtower.audit.receipts import check as check_receipts
 from watchtower.audit.resume import Notebook
 from watchtower.audit.stretches import as_finding, place
 from watchtower.audit.verify import Audit, Wish, verdict
@@ -74,9 +75,8 @@ class ExportAudit:
             self._progress.show(position)
         if source.manifest.entries_only:
             findings += entries.findings + entries.join_versions() + compare(source, self._wish.known)
-            return self._merged(
-                _named(source.manifest), [*checks, entries.summary()], findings + list(self._wish.found)
-            )
+            findings += check_receipts(source, self._wish.receipts, is_current=False)
+            return self._merged(_named(source.manifest), [*checks, entries.summary()], findings)
         views = partial(self._compare_read_models, source)
         notebook = Notebook(None, self._scratch, monotonic)
         report = Audit(source, self._wish, notebook, self._progress, self._stop, views).run()

@@ -1,4 +1,4 @@
-"""Heads that were kept outside the log: high-water files, receipts that clients hold, heads that the tower sealed.
+"""Heads that were kept outside the log, in high-water files, and those that the tower sealed in it.
 
 The chain in the log proves only that the log fits itself. A cut tail or another history shows beside these.
 """
@@ -10,14 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from domain.contract.receipts import SIGNED_RECEIPT_SIZE, SignedReceipt
-from domain.errors import InvalidSignature, MalformedInput
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.stretches import Restore, Seal
-from watchtower.store.high_water import HighWater, HighWaterDamaged
+from watchtower.store.high_water import HighWaterDamaged, read_high_water
 from watchtower.store.source import LogSource, commit_holding
-
-MAX_FILE = 1 << 30
 
 
 class UnreadableHeads(Exception):
@@ -25,38 +21,27 @@ class UnreadableHeads(Exception):
 
 
 class KnownHead(msgspec.Struct, frozen=True, kw_only=True):
-    """At `position` of the log, in this `epoch` of it, the chain head was `head`: known from `source`.
-
-    `leaf` is that of the event at the position, if it is known. `ends_commit`: the position is the end of a commit.
-    """
+    """At `position`, the end of a commit in this `epoch` of the log, the chain head was `head`: known from `source`."""
 
     log_id: bytes
     epoch: int
     position: int
     head: bytes
     source: str
-    leaf: bytes | None = None
-    ends_commit: bool = False
 
 
-def read_known(path: Path) -> tuple[list[KnownHead], list[Finding]]:
-    """The heads in a file, or in all files of a directory; receipts with a wrong signature are findings.
-
-    A file is a high-water mark, or receipts of 268 bytes: one after the other, or in hexadecimal, one per line. Raises
-    `UnreadableHeads`.
-    """
+def read_known(path: Path) -> list[KnownHead]:
+    """The head in a high-water file, or those in all files of a directory. Raises `UnreadableHeads`."""
     if path.is_dir():
-        parts = [read_known(each) for each in sorted(path.iterdir()) if each.is_file()]
-        return [head for heads, _ in parts for head in heads], [finding for _, found in parts for finding in found]
+        return [head for each in sorted(path.iterdir()) if each.is_file() for head in read_known(each)]
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise UnreadableHeads(f"{path} is too long for a file of known heads")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableHeads(f"{path} cannot be read: {error.strerror}") from None
-    if content.startswith(b"origin "):
-        return [_mark(path, content)], []
-    return _receipts(path, content)
+        mark = read_high_water(path)
+    except HighWaterDamaged as error:
+        raise UnreadableHeads(f"{error} (receipts are given with --receipts)") from None
+    if mark is None:
+        raise UnreadableHeads(f"{path} does not exist")
+    source = f"high-water file {path.name}"
+    return [KnownHead(log_id=mark.log_id, epoch=mark.epoch, position=mark.position, head=mark.head, source=source)]
 
 
 def compare(source: LogSource, known: Iterable[KnownHead], restores: Sequence[Restore] = ()) -> list[Finding]:
@@ -91,61 +76,6 @@ def check_seals(source: LogSource, seals: Iterable[Seal]) -> list[Finding]:
     return findings
 
 
-def _mark(path: Path, content: bytes) -> KnownHead:
-    try:
-        mark = HighWater.decode(content.decode())
-    except (HighWaterDamaged, UnicodeDecodeError) as error:
-        raise UnreadableHeads(f"{path}: {error}") from None
-    return KnownHead(
-        log_id=mark.log_id,
-        epoch=mark.epoch,
-        position=mark.position,
-        head=mark.head,
-        source=f"high-water file {path.name}",
-        ends_commit=True,
-    )
-
-
-def _receipts(path: Path, content: bytes) -> tuple[list[KnownHead], list[Finding]]:
-    heads, findings = [], []
-    for number, raw in enumerate(_split(path, content), start=1):
-        name = f"receipt {number} of {path.name}"
-        try:
-            receipt = SignedReceipt.decode(raw).verified()
-        except MalformedInput as error:
-            raise UnreadableHeads(f"{name}: {error}") from None
-        except InvalidSignature as error:
-            findings.append(Finding(code=ExitCode.SIGNATURE, sentence=f"{name}: {error}"))
-            continue
-        heads.append(
-            KnownHead(
-                log_id=receipt.log_id,
-                epoch=receipt.epoch,
-                position=receipt.position,
-                head=receipt.head,
-                leaf=receipt.leaf,
-                source=f"{name} by tower {receipt.tower_id.hex()[:16]}",
-            )
-        )
-    return heads, findings
-
-
-def _split(path: Path, content: bytes) -> list[bytes]:
-    if content.startswith(b"RCP"):
-        if len(content) % SIGNED_RECEIPT_SIZE:
-            raise UnreadableHeads(
-                f"{path}: receipts have {SIGNED_RECEIPT_SIZE} bytes each, the file has {len(content)}"
-            )
-        return [content[start : start + SIGNED_RECEIPT_SIZE] for start in range(0, len(content), SIGNED_RECEIPT_SIZE)]
-    try:
-        found = [bytes.fromhex(line) for line in content.decode("ascii").split()]
-    except ValueError:
-        found = []
-    if not found:
-        raise UnreadableHeads(f"{path} is neither a high-water file nor a file of receipts")
-    return found
-
-
 def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | None:
     if known.position > last_id:
         words = f"{known.source} knows position {known.position}, the log ends at {last_id}: later events are gone"
@@ -155,12 +85,7 @@ def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | Non
         words = f"{known.source} knows position {known.position}, which lies before the first one here"
         return Finding(code=ExitCode.INCOMPLETE, position=known.position, sentence=words)
     commit = start if known.position == start.last_id else commit_holding(source, known.position)
-    fits = commit is not None and commit.head == known.head
-    if fits and known.ends_commit and commit is not None:
-        fits = commit.last_id == known.position
-    if fits and known.leaf is not None and commit is not None:
-        place = 32 * (known.position - commit.first_id)
-        fits = commit.leaves[place : place + 32] == known.leaf
+    fits = commit is not None and (commit.last_id, commit.head) == (known.position, known.head)
     if fits:
         return None
     words = f"{known.source} knows another head at position {known.position}: another history stands in the log"

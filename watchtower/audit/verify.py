@@ -18,6 +18,8 @@ from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName,
 from watchtower.audit.known import KnownHead, check_seals, compare
 from watchtower.audit.plan import STRETCH, Plan, plan
 from watchtower.audit.progress import Progress
+from watchtower.audit.receipts import Kept
+from watchtower.audit.receipts import check as check_receipts
 from watchtower.audit.resume import DoneSoFar, Notebook, still_fits
 from watchtower.audit.stopping import Interrupted
 from watchtower.audit.stretches import StretchTask, as_finding, check_stretch, count, place
@@ -37,14 +39,15 @@ ViewsCheck = Callable[[], tuple[Check, list[Finding]]]
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What to check. `first` is a position, `tail` a number of events; without either the whole log.
 
-    `known` are heads from outside, `found` what was found while they were read. `storage` asks for the engine's own
-    check of its files. `stretch` is the number of events that are checked at a time.
+    `known` are heads from outside, `receipts` what clients hold; `is_current` if the log is as it stands now. `storage`
+    asks for the engine's own check of its files. `stretch` is the number of events that are checked at a time.
     """
 
     first: int | None = None
     tail: int | None = None
     known: tuple[KnownHead, ...] = ()
-    found: tuple[Finding, ...] = ()
+    receipts: tuple[Kept, ...] = ()
+    is_current: bool = True
     rules: tuple[DomainRules, ...] = ()
     storage: bool = True
     strict_time: bool = False
@@ -55,7 +58,16 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over everything that decides about the report."""
         named = [rules.name for rules in self.rules]
-        parts = (self.first, self.tail, self.known, self.found, named, self.storage, self.strict_time)
+        parts = (
+            self.first,
+            self.tail,
+            self.known,
+            self.receipts,
+            self.is_current,
+            named,
+            self.storage,
+            self.strict_time,
+        )
         return sha256(msgspec.msgpack.encode((*parts, self.allow_incomplete, self.stretch))).hexdigest()
 
 
@@ -184,11 +196,18 @@ class Audit:
         restores = [restore for each in state.stretches for restore in each.restores]
         self._take(check_seals(self._source, seals))
         self._note("sealed heads", len(seals), "sealed heads in the log compared with its chain")
-        self._take(self._wish.found)
         self._take(compare(self._source, self._wish.known, restores))
-        skipped = "" if self._wish.known else "none were given: a cut tail or another history cannot be noticed"
-        sentence = "heads from outside (high-water files, receipts) compared"
-        self._checks.append(Check(name="known heads", items=len(self._wish.known), sentence=sentence, skipped=skipped))
+        self._take(check_receipts(self._source, self._wish.receipts, is_current=self._wish.is_current))
+        if self._wish.receipts:
+            self._note(
+                "receipts", len(self._wish.receipts), "receipts of clients whose events and uploads were looked up"
+            )
+        if self._wish.known:
+            self._note("known heads", len(self._wish.known), "heads from outside compared with the chain")
+        elif not self._wish.receipts:
+            words = "heads from outside: high-water files (--known), receipts of clients (--receipts)"
+            reason = "none were given: a cut tail or another history cannot be noticed"
+            self._checks.append(Check(name="known heads", sentence=words, skipped=reason))
 
     def _check_rules(self, workers: Workers, state: DoneSoFar) -> None:
         if not self._wish.rules:

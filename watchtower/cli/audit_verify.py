@@ -32,8 +32,8 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option("--log", type=PLACE, help="A log file, for example a copy. Default: the log of the settings.")
 @click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this position.")
 @click.option("--tail", type=click.IntRange(min=1), help="Only the last so many events.")
-@click.option("--known", type=KNOWN, multiple=True, help="High-water file, receipts, or a directory of them.")
-@click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients, or a directory: each has its upload.")
+@click.option("--known", type=KNOWN, multiple=True, help="A high-water file kept elsewhere, or a directory of them.")
+@click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients: a file, or a directory of them.")
 @click.option("--views", type=PLACE, help="Read models to compare. Default: those of the settings, if they are there.")
 @click.option("--no-views", is_flag=True, help="Leave the read models alone.")
 @click.option(
@@ -68,7 +68,7 @@ def command(context: Context, /, **options: Any) -> None:
     \b
     Examples:
       watchtower audit verify
-      watchtower audit verify --log backup.db --known high-water --known receipts/
+      watchtower audit verify --log backup.db --known high-water --receipts receipts/
       watchtower audit verify --resume audit.state --report report.json
     """
     from watchtower.audit.findings import ExitCode
@@ -146,13 +146,11 @@ def _audit(context: Context, options: dict[str, Any]) -> Report:
 
 def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
     from watchtower.audit.known import UnreadableHeads, read_known
-    from watchtower.audit.receipts import check, read_kept
+    from watchtower.audit.receipts import read_kept
     from watchtower.audit.rules import rules_for
     from watchtower.audit.verify import Wish
 
-    read = [read_known(path) for path in options["known"]]
-    lacking = [finding for path in options["receipts"] for finding in check(source, read_kept(path))]
-    known = tuple(head for heads, _ in read for head in heads)
+    known = tuple(head for path in options["known"] for head in read_known(path))
     for head in known:
         if head.log_id != source.meta.log_id:
             raise UnreadableHeads(f"{head.source} is about log {head.log_id.hex()}, not {source.meta.log_id.hex()}")
@@ -163,7 +161,7 @@ def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
         first=options["first"],
         tail=options["tail"],
         known=known,
-        found=(*(finding for _, found in read for finding in found), *lacking),
+        receipts=tuple(kept for path in options["receipts"] for kept in read_kept(path)),
         rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
         storage=is_copy or source.last_id() <= SMALL if storage is None else storage,
         strict_time=options["strict_time"],

@@ -22,7 +22,8 @@ KNOWN = click.Path(exists=True, path_type=Path)
 
 @click.command("verify-export")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--known", type=KNOWN, multiple=True, help="High-water file, receipts, or a directory of them.")
+@click.option("--known", type=KNOWN, multiple=True, help="A high-water file kept elsewhere, or a directory of them.")
+@click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients: a file, or a directory of them.")
 @click.option("--no-replay", is_flag=True, help="Do not fold the read models anew.")
 @click.option("--no-domain-rules", is_flag=True, help="Only what the bytes show, not what the rules demand.")
 @click.option("--no-signatures", is_flag=True, help="Rules without signatures and secrets: faster.")
@@ -42,7 +43,7 @@ def command(directory: Path, **options: Any) -> None:
     \b
     Examples:
       watchtower audit verify-export ./audit-2026
-      watchtower audit verify-export ./audit-2026 --known receipts/ --report report.json
+      watchtower audit verify-export ./audit-2026 --receipts receipts/ --report report.json
     """
     from watchtower.audit.findings import ExitCode
     from watchtower.audit.known import UnreadableHeads
@@ -85,14 +86,15 @@ def _audit(directory: Path, options: dict[str, Any]) -> Report:
 
 def _wish(options: dict[str, Any]) -> Wish:
     from watchtower.audit.known import read_known
+    from watchtower.audit.receipts import read_kept
     from watchtower.audit.rules import rules_for
     from watchtower.audit.verify import Wish
 
-    read = [read_known(path) for path in options["known"]]
     ruled = not options["no_domain_rules"]
     return Wish(
-        known=tuple(head for heads, _ in read for head in heads),
-        found=tuple(finding for _, found in read for finding in found),
+        known=tuple(head for path in options["known"] for head in read_known(path)),
+        receipts=tuple(kept for path in options["receipts"] for kept in read_kept(path)),
+        is_current=False,
         rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
         storage=False,
         strict_time=options["strict_time"],
