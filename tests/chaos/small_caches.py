@@ -30,7 +30,7 @@ if __name__ == "__main__":
     from watchtower.telemetry import reporter
 
     repository.Channels.__init__.__defaults__ = (MOST,)
-    datastore._SETTINGS = tuple(setting.replace("-65536", "-512") for setting in datastore._SETTINGS)
+    datastore._SETTINGS = (*datastore._SETTINGS, "PRAGMA cache_size = -512")  # type: ignore[assignment]
     group_commit.KNOWN_STREAMS = reporter.REMEMBERED = MOST
     from watchtower.cli import main
 
