@@ -21,6 +21,8 @@ from domain.contract.proofs import (
     evaluate_counter_proof,
     verify_proof,
 )
+from domain.contract.receipt_proofs import ReceiptAnswer
+from domain.contract.receipts import LogReceipt, SignedReceipt
 from domain.contract.state import StateHeader, StateSignatures
 from domain.contract.uploads import KeyedRegistration, KeyedUpdate, ReceiptBody
 from domain.errors import LogCorrupt, MalformedInput
@@ -37,6 +39,7 @@ COMMITS = (raw(load("commitments")["commit_A_5"]["tx"]), raw(VECTORS["commit_A_5
 PENALTIES = (raw(VECTORS["penalty_A_5"]["tx"]),)
 RECORDS = [raw(each["record"]) for each in load("states")["states"][6]["conds"]]
 UPLOADS = load("uploads")
+RECEIPT = raw(load("receipts")["body"]) + raw(load("receipts")["signature"])
 PROOFS = [raw(each["proof"]) for each in (*load("proofs")["proofs"], *VECTORS["proofs"])]
 EVIDENCE = header_of(6).encode() + bytes(128)
 COUNTER = encode_counter_proof(PARAMS.channel_id, Transaction.parse(COMMITS[0]).txid, 5, EVIDENCE)
@@ -61,6 +64,13 @@ FORMS: dict[str, tuple[Callable[[bytes], Any], Callable[[Any], bytes], tuple[byt
     "registration": (KeyedRegistration.decode, KeyedRegistration.encode, (raw(UPLOADS["mode_K"]["KRG1"]),)),
     "update": (KeyedUpdate.decode, KeyedUpdate.encode, (raw(UPLOADS["mode_K"]["KUP1_seq5"]),)),
     "receipt": (ReceiptBody.decode, ReceiptBody.encode, (raw(UPLOADS["receipt"]["body"]),)),
+    "log receipt": (LogReceipt.decode, LogReceipt.encode, (raw(load("receipts")["body"]),)),
+    "signed receipt": (
+        SignedReceipt.decode,
+        SignedReceipt.encode,
+        (RECEIPT, raw(UPLOADS["receipt"]["body"]) + bytes(64)),
+    ),
+    "answer about a receipt": (ReceiptAnswer.decode, ReceiptAnswer.encode, (b"RCA1" + bytes(160),)),
     "script field": (read_spk_field, spk_field, (spk_field(PARAMS.keys_a.payout), spk_field(b"\x51\x02\xff\xff"))),
 }
 """Reader, writer, valid bytes."""
