@@ -39,6 +39,7 @@ COMMITS = (raw(load("commitments")["commit_A_5"]["tx"]), raw(VECTORS["commit_A_5
 PENALTIES = (raw(VECTORS["penalty_A_5"]["tx"]),)
 RECORDS = [raw(each["record"]) for each in load("states")["states"][6]["conds"]]
 UPLOADS = load("uploads")
+OLD_RECEIPT = raw(UPLOADS["receipt"]["body"]) + bytes(64)
 RECEIPT = raw(load("receipts")["body"]) + raw(load("receipts")["signature"])
 PROOFS = [raw(each["proof"]) for each in (*load("proofs")["proofs"], *VECTORS["proofs"])]
 EVIDENCE = header_of(6).encode() + bytes(128)
