@@ -69,20 +69,21 @@ class ExportAudit:
             return self._look(source, checks, found + _check_claims(source) + _scope(manifest))
 
     def _look(self, source: ExportSource, checks: list[Check], findings: list[Finding]) -> Report:
+        if source.manifest.entries_only:
+            return self._look_at_entries(source, checks, findings)
+        views = partial(self._compare_read_models, source)
+        notebook = Notebook(None, self._scratch, monotonic)
+        report = Audit(source, self._wish, notebook, self._progress, self._stop, views).run()
+        return self._merged(report, checks, findings)
+
+    def _look_at_entries(self, source: ExportSource, checks: list[Check], findings: list[Finding]) -> Report:
         entries = _Entries(source, self._scratch)
         self._progress.begin("entries", source.manifest.last_position, source.manifest.first_position - 1)
         for position in entries.check():
             self._progress.show(position)
-        if source.manifest.entries_only:
-            findings += entries.findings + entries.join_versions() + compare(source, self._wish.known)
-            findings += check_receipts(source, self._wish.receipts, is_current=False)
-            return self._merged(_named(source.manifest), [*checks, entries.summary()], findings)
-        views = partial(self._compare_read_models, source)
-        notebook = Notebook(None, self._scratch, monotonic)
-        report = Audit(source, self._wish, notebook, self._progress, self._stop, views).run()
-        known = {(finding.code, finding.position) for finding in report.findings}
-        findings += [finding for finding in entries.findings if (finding.code, finding.position) not in known]
-        return self._merged(report, checks, findings)
+        findings += entries.findings + entries.join_versions() + compare(source, self._wish.known)
+        findings += check_receipts(source, self._wish.receipts, is_current=False)
+        return self._merged(_named(source.manifest), [*checks, entries.summary()], findings)
 
     def _compare_read_models(self, source: ExportSource) -> tuple[Check, list[Finding]]:
         """Fold the events anew and compare digests with those of the manifest."""
@@ -130,7 +131,10 @@ class ExportAudit:
 
 
 class _Entries:
-    """Whether the entries are those that were committed, in order: all that an export without payloads can show."""
+    """Whether the entries are those that were committed, in order: all that an export without payloads can show.
+
+    Where there are payloads, the source compares each with its entry, and the audit of the log sees both.
+    """
 
     def __init__(self, source: ExportSource, scratch: Path) -> None:
         self._source, self._scratch = source, scratch

@@ -5,6 +5,7 @@ Integers are unsigned big-endian, as in the hash inputs of `domain/log_chain.py`
 
 from __future__ import annotations
 
+import struct
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from watchtower.store.exports.records import ExportMalformed
 from watchtower.store.source import Commit
 
 _PREFIX = entry("", 0, "", b"")[:9]
+_FIXED = len(_PREFIX)
+_PLACE, _SIZE = struct.Struct(">QH"), struct.Struct(">I")
 _COMMIT_FIXED = 8 + 8 + 8 + HASH_SIZE
 
 
@@ -28,17 +31,19 @@ class EntryFields(NamedTuple):
 
 def read_entry(raw: bytes) -> EntryFields:
     """The fields of an entry's bytes; raises `ExportMalformed` for bytes that no event has as its entry."""
-    fixed = len(_PREFIX)
-    name_end = fixed + 1 + (raw[fixed] if len(raw) > fixed else 0)
-    kind_end = name_end + 10 + int.from_bytes(raw[name_end + 8 : name_end + 10], "big")
-    if raw[:fixed] != _PREFIX or len(raw) != kind_end + 4 + HASH_SIZE:
-        raise ExportMalformed(f"{len(raw)} bytes are no entry of an event log")
     try:
-        stream, topic = raw[fixed + 1 : name_end].decode(), raw[name_end + 10 : kind_end].decode()
+        name_end = _FIXED + 1 + raw[_FIXED]
+        version, length = _PLACE.unpack_from(raw, name_end)
+        kind_end = name_end + _PLACE.size + length
+        (size,) = _SIZE.unpack_from(raw, kind_end)
+        if len(raw) != kind_end + _SIZE.size + HASH_SIZE or not raw.startswith(_PREFIX):
+            raise ExportMalformed(f"{len(raw)} bytes are no entry of an event log")
+        stream, topic = raw[_FIXED + 1 : name_end].decode(), raw[name_end + _PLACE.size : kind_end].decode()
+    except (IndexError, struct.error):
+        raise ExportMalformed(f"{len(raw)} bytes are no entry of an event log") from None
     except UnicodeDecodeError:
         raise ExportMalformed("stream or topic of an entry is no text") from None
-    version, size = raw[name_end : name_end + 8], raw[kind_end : kind_end + 4]
-    return EntryFields(stream, int.from_bytes(version, "big"), topic, int.from_bytes(size, "big"), raw[kind_end + 4 :])
+    return EntryFields(stream, version, topic, size, raw[kind_end + _SIZE.size :])
 
 
 def entry_leaf(raw: bytes) -> bytes:
