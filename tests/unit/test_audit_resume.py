@@ -15,8 +15,9 @@ from time import monotonic
 import pytest
 
 from tests.bench.bulk_log import write_rows
-from tests.support.tampering import SqliteVictim, audit, flip, grown, state
+from tests.support.tampering import SqliteVictim, audit, content_of, flip, grown, state
 from watchtower.audit.findings import ExitCode, Report
+from watchtower.audit.known import KnownHead
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook, OtherRun
 from watchtower.audit.rules import rules_for
@@ -129,11 +130,27 @@ def test_a_log_that_grew_meanwhile_is_checked_to_the_old_end(victim: SqliteVicti
         longer = grown(source, random.Random(3), commits=40)
     victim.replace(flip(longer, random.Random(4))[0])
 
-    report, _ = run(victim, tmp_path / "state", storage=True)
+    report, _ = run(victim, tmp_path / "state")
 
     assert whole is not None
     assert report is not None
     assert whole.log == report.log
+
+
+def test_known_heads_may_move_on_meanwhile(victim: SqliteVictim, tmp_path: Path) -> None:
+    """The tower's own mark is further when the audit goes on: the same arguments all the same."""
+    with victim.source() as source:
+        commits = content_of(source).commits
+    early, late = (
+        KnownHead(log_id=bytes(16), epoch=0, position=commit.last_id, head=commit.head, source="the mark")
+        for commit in (commits[3], commits[9])
+    )
+    whole, _ = run(victim, tmp_path / "whole", known=(late,))
+    run(victim, tmp_path / "state", 2, known=(early,))
+
+    report, _ = run(victim, tmp_path / "state", known=(late,))
+
+    assert whole == report
 
 
 def test_a_lost_part_is_done_again(victim: SqliteVictim, tmp_path: Path) -> None:

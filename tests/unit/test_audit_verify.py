@@ -20,10 +20,11 @@ from tests.support.tampering import STREAMS, Content, SqliteVictim, audit, chain
 from watchtower.audit.findings import PRECEDENCE, ExitCode, deciding
 from watchtower.audit.rules import rules_for
 from watchtower.cli import _main
+from watchtower.config import load
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.high_water import mark_of, write_high_water
 from watchtower.store.rebuild import rebuild
-from watchtower.store.source import RawRow
+from watchtower.store.source import RawRow, SqliteSource
 
 SECRET = bytes(31) + b"\x07"
 MINUTES = 60_000_000
@@ -46,8 +47,8 @@ def verify(*arguments: object) -> Result:
 
 
 def verify_log(victim: SqliteVictim, *arguments: object) -> tuple[int, dict[str, object]]:
-    """Exit code and document of an audit of one log."""
-    result = verify("--log", victim.path, "--json", "--progress", "none", *arguments)
+    """Exit code and document of an audit of one log; its channels were never registered, so rules are left out."""
+    result = verify("--log", victim.path, "--json", "--progress", "none", "--no-domain-rules", *arguments)
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -101,7 +102,7 @@ def test_exit_0_for_an_honest_log(victim: SqliteVictim, tmp_path: Path) -> None:
     """The text says what was looked at; the file of the report holds the document."""
     report = tmp_path / "report.json"
 
-    result = verify("--log", victim.path, "--report", report)
+    result = verify("--log", victim.path, "--no-domain-rules", "--report", report)
 
     assert 0 == result.exit_code
     assert "Verdict: all requested checks passed (exit code 0)" in result.stdout
@@ -114,11 +115,26 @@ def test_exit_0_beside_a_tower_that_writes(tmp_path: Path) -> None:
     path = new_log(tmp_path)
     with open_store(path) as store:
         store.append([note("c1", version) for version in range(1, 9)])
-        result = verify("--log", path, "--json")
+        result = verify("--log", path, "--json", "--no-domain-rules")
         store.append([note("c1", 9)])
 
     assert 0 == result.exit_code
     assert 9 == json.loads(result.stdout)["log"]["last_position"]
+
+
+def test_the_log_of_the_settings_is_compared_with_its_mark(tmp_path: Path) -> None:
+    """Without `--log`: the tower's own log, and the high-water file that its settings name."""
+    home = tmp_path / "tower"
+    CliRunner().invoke(_main, ["init", "--network", "regtest", "--data-dir", str(home)], catch_exceptions=False)
+    with SqliteSource(Path(load({}, config_path=str(home / "config.toml")).settings.event_log_path)) as source:
+        marked = mark_of(source, 0)
+    write_high_water(home / "high-water", marked)
+    good = verify("--config", home / "config.toml")
+    write_high_water(home / "high-water", msgspec.structs.replace(marked, position=99))
+    behind = verify("--config", home / "config.toml")
+
+    assert (0, 41) == (good.exit_code, behind.exit_code)
+    assert "heads from outside compared" in good.stdout
 
 
 def test_nothing_is_made_beside_a_copy(victim: SqliteVictim) -> None:
@@ -375,8 +391,8 @@ def test_exit_72_for_a_cursor_that_jumps(victim: SqliteVictim) -> None:
     )
     written(victim, ("chain", STARTED), ("chain", jumped))
 
-    ruled, document = verify_log(victim)
-    unruled = verify_log(victim, "--no-domain-rules")[0]
+    ruled, document = verify_log(victim, "--domain-rules")
+    unruled = verify_log(victim)[0]
 
     assert (72, 0) == (ruled, unruled)
     assert {3} == {found["position"] for found in document["findings"]}

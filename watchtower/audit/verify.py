@@ -32,6 +32,9 @@ from watchtower.store.verify import uncovered
 
 COMMAND = "audit verify"
 
+SMALL = 1_000_000
+"""Events up to which a database is asked to check itself if nobody said: it holds up checkpoints meanwhile."""
+
 ViewsCheck = Callable[[], tuple[Check, list[Finding]]]
 """Compares the read models with a replay of the log."""
 
@@ -40,7 +43,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What to check. `first` is a position, `tail` a number of events; without either the whole log.
 
     `known` are heads from outside, `receipts` what clients hold; `is_current` if the log is as it stands now. `storage`
-    asks for the engine's own check of its files. `stretch` is the number of events that are checked at a time.
+    asks for the engine's own check of its files; without an answer it is made for at most `SMALL` events. `stretch` is
+    the number of events that are checked at a time.
     """
 
     first: int | None = None
@@ -49,26 +53,18 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     receipts: tuple[Kept, ...] = ()
     is_current: bool = True
     rules: tuple[DomainRules, ...] = ()
-    storage: bool = True
+    storage: bool | None = None
     strict_time: bool = False
     allow_incomplete: bool = False
     jobs: int = 1
     stretch: int = STRETCH
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over everything that decides about the report."""
-        named = [rules.name for rules in self.rules]
-        parts = (
-            self.first,
-            self.tail,
-            self.known,
-            self.receipts,
-            self.is_current,
-            named,
-            self.storage,
-            self.strict_time,
-        )
-        return sha256(msgspec.msgpack.encode((*parts, self.allow_incomplete, self.stretch))).hexdigest()
+        """SHA-256 (hex) over what was asked for. What stands in the files of known heads may move on meanwhile."""
+        rules = [each.name for each in self.rules]
+        outside = ([each.source for each in self.known], [each.name for each in self.receipts], self.is_current)
+        parts = (self.first, self.tail, outside, rules, self.storage, self.strict_time, self.allow_incomplete)
+        return sha256(msgspec.msgpack.encode((*parts, self.stretch))).hexdigest()
 
 
 class _Versions(msgspec.Struct, frozen=True):
@@ -151,6 +147,10 @@ class Audit:
         state.stretches.sort(key=lambda result: result.stretch.number)
         for result in state.stretches:
             self._take(result.findings, result.counts)
+        self._note("events", events, "events compared byte for byte with what was committed, and decoded")
+        self._note("times", events, "recorded times compared with earlier ones")
+        commits = sum(each.commits for each in state.stretches)
+        self._note("commits", commits, "commits compared with the one before")
 
     def _join_versions(self, workers: Workers, state: DoneSoFar) -> None:
         runs = tuple(result.versions for result in state.stretches)
@@ -167,18 +167,15 @@ class Audit:
     def _check_whole(self, state: DoneSoFar) -> None:
         """What no stretch can see: both ends, the first event, times between stretches, tables and triggers."""
         made = state.plan
-        events, commits = sum(each.events for each in state.stretches), sum(each.commits for each in state.stretches)
         self._take([as_finding(flaw) for flaw in uncovered(self._source, made.last_id, made.stored)])
         self._take(_missing_segments(self._source))
         if made.is_whole and self._source.meta.start().commit_no == 0:
             self._take(_check_opened(self._source))
         self._take(steps_back(each.times for each in state.stretches))
         self._take(_check_objects(self._source))
-        self._note("events", events, "events compared byte for byte with what was committed, and decoded")
-        self._note("commits", commits, "commits compared with the one before")
-        self._note("times", events, "recorded times compared with earlier ones")
         self._note("tables", 1, "set of tables, triggers and rights compared with the shipped one")
-        if not self._wish.storage:
+        wanted = self._wish.storage if self._wish.storage is not None else made.last_id <= SMALL
+        if not wanted:
             self._checks.append(
                 Check(
                     name="storage",

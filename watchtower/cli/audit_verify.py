@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 COMMAND = "audit verify"
 PLACE = click.Path(dir_okay=False, path_type=Path)
-SMALL = 1_000_000
-"""Events of a log in use up to which the database is asked to check itself: it holds up checkpoints meanwhile."""
-
 KNOWN = click.Path(exists=True, path_type=Path)
 
 
@@ -32,7 +29,9 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option("--log", type=PLACE, help="A log file, for example a copy. Default: the log of the settings.")
 @click.option("--from", "first", type=click.IntRange(min=1), help="Begin at this position.")
 @click.option("--tail", type=click.IntRange(min=1), help="Only the last so many events.")
-@click.option("--known", type=KNOWN, multiple=True, help="A high-water file kept elsewhere, or a directory of them.")
+@click.option(
+    "--known", type=KNOWN, multiple=True, help="High-water files kept elsewhere, beside that of the settings."
+)
 @click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients: a file, or a directory of them.")
 @click.option("--views", type=PLACE, help="Read models to compare. Default: those of the settings, if they are there.")
 @click.option("--no-views", is_flag=True, help="Leave the read models alone.")
@@ -131,47 +130,55 @@ def _audit(context: Context, options: dict[str, Any]) -> Report:
 
     style = style_for(options["progress"], sys.stderr)
     progress = Progress(style, sys.stderr, monotonic)
-    source, views, is_copy = _open(context, options)
+    opened = _open(context, options)
     try:
         with stop_at_interrupt() as stop, tempfile.TemporaryDirectory(prefix="audit-") as scratch:
             notebook = Notebook(options["resume"], Path(scratch), monotonic)
-            wish = _wish(source, options, is_copy=is_copy)
-            report = Audit(source, wish, notebook, progress, stop, views).run()
+            report = Audit(opened.source, _wish(opened, options), notebook, progress, stop, opened.views).run()
     finally:
-        source.close()
-    if is_copy and is_written(options["log"]):
+        opened.source.close()
+    if opened.is_copy and is_written(options["log"]):
         raise StoreBusy("a program began to write this file during the audit; run it again")
     return report
 
 
-def _wish(source: LogSource, options: dict[str, Any], *, is_copy: bool) -> Wish:
+class _Opened(NamedTuple):
+    """A log, how its read models are compared, if it is a copy that nobody writes, its own high-water file."""
+
+    source: LogSource
+    views: ViewsCheck | None
+    is_copy: bool
+    mark: Path | None
+
+
+def _wish(opened: _Opened, options: dict[str, Any]) -> Wish:
     from watchtower.audit.known import UnreadableHeads, read_known
     from watchtower.audit.receipts import read_kept
     from watchtower.audit.rules import rules_for
     from watchtower.audit.verify import Wish
 
-    known = tuple(head for path in options["known"] for head in read_known(path))
+    log_id, own = opened.source.meta.log_id, () if opened.mark is None else (opened.mark,)
+    known = tuple(head for path in (*own, *options["known"]) for head in read_known(path))
     for head in known:
-        if head.log_id != source.meta.log_id:
-            raise UnreadableHeads(f"{head.source} is about log {head.log_id.hex()}, not {source.meta.log_id.hex()}")
+        if head.log_id != log_id:
+            raise UnreadableHeads(f"{head.source} is about log {head.log_id.hex()}, not {log_id.hex()}")
     is_whole = not (options["first"] or options["tail"])
     ruled = is_whole if options["ruled"] is None else options["ruled"]
-    storage = options["storage_check"]
+    storage: bool | None = options["storage_check"]
     return Wish(
         first=options["first"],
         tail=options["tail"],
         known=known,
         receipts=tuple(kept for path in options["receipts"] for kept in read_kept(path)),
         rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
-        storage=is_copy or source.last_id() <= SMALL if storage is None else storage,
+        storage=True if opened.is_copy and storage is None else storage,
         strict_time=options["strict_time"],
         allow_incomplete=options["allow_incomplete"],
         jobs=options["jobs"] or len(os.sched_getaffinity(0)),
     )
 
 
-def _open(context: Context, options: dict[str, Any]) -> tuple[LogSource, ViewsCheck | None, bool]:
-    """The log, how its read models are compared, and whether it is a copy that nobody writes."""
+def _open(context: Context, options: dict[str, Any]) -> _Opened:
     from watchtower.store.create import open_reader
     from watchtower.store.places import open_log_reader, open_source
     from watchtower.store.segments.source import open_log_files
@@ -182,13 +189,11 @@ def _open(context: Context, options: dict[str, Any]) -> tuple[LogSource, ViewsCh
         is_copy = not is_written(path)
         source = open_log_files(path, immutable=is_copy)
         views = _views(options, None, lambda: open_reader(path, immutable=is_copy))
-        return source, views, is_copy
+        return _Opened(source, views, is_copy, None)
     settings = context.load().settings
-    return (
-        open_source(settings),
-        _views(options, Path(settings.views_path), lambda: open_log_reader(settings)),
-        False,
-    )
+    views = _views(options, Path(settings.views_path), lambda: open_log_reader(settings))
+    mark = Path(settings.high_water_path)
+    return _Opened(open_source(settings), views, False, mark if mark.exists() else None)
 
 
 def _views(options: dict[str, Any], live: Path | None, open_log: Callable[[], LogReader]) -> ViewsCheck | None:
