@@ -146,8 +146,8 @@ def _update(facts: ChannelFacts, event: StateUpdated) -> None:
     facts.balances = balances
     if sequence == 0:
         facts.initial_balances = balances
-    if event.revoked_secret is not None and event.next_point is not None:
-        facts.highest_revoked = _next_revoked(facts, sequence - 1)
+    if event.revoked_secret is not None and event.next_point is not None and sequence == facts.highest_revoked + 2:
+        facts.highest_revoked = sequence - 1
 
 
 def _next_revoked(facts: ChannelFacts, sequence: int) -> int:

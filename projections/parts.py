@@ -51,7 +51,7 @@ class ChannelsPart:
                     continue
                 if stream in cold:
                     facts = decode_facts(cold[stream])
-            if stream in stuck:
+            if stuck and stream in stuck:
                 continue
             try:
                 hot[stream] = advance_by(facts, stream, version, payload, event_id)
