@@ -19,7 +19,7 @@ from domain.contract.state import (
     StateHeader,
     StateSignatures,
     check_state,
-    verify_state_signatures,
+    verify_complete_state,
 )
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import ChannelExists, FundingMismatch, InvalidParams, InvalidSignature, MalformedInput
@@ -115,8 +115,7 @@ def _check_points(command: RegisterChannel) -> None:
 def verify_content(params: ChannelParams, own_side: Side, state: StateContent, peer_point: bytes) -> None:
     """All eight signatures against the transactions rebuilt from the header's own amounts."""
     points = (state.own_point, peer_point) if own_side is Side.A else (peer_point, state.own_point)
-    for side, signatures in ((Side.A, state.sigs_a), (Side.B, state.sigs_b)):
-        verify_state_signatures(params, state.header, state.conditions, side, signatures, points)
+    verify_complete_state(params, state.header, state.conditions, (state.sigs_a, state.sigs_b), points)
 
 
 def check_funding_transaction(params: ChannelParams, raw: bytes) -> None:

@@ -6,12 +6,11 @@ no superfluous witness, no trailing bytes. It does not judge scripts, amounts be
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import msgspec
 
 from domain.chain import OutPoint, Txid, double_sha256
 from domain.errors import MalformedInput
+from domain.once import once
 from domain.units import MAX_MONEY
 from domain.units import vsize as vsize_of_weight
 
@@ -40,7 +39,7 @@ class TxOut(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True, dict=True):
-    """A transaction; `txid`, `weight` and `vsize` are computed once and kept."""
+    """A transaction; `txid`, `weight` and `outputs_raw` are computed once and kept."""
 
     version: int
     inputs: tuple[TxIn, ...]
@@ -62,19 +61,23 @@ class Transaction(msgspec.Struct, frozen=True, dict=True):
         for txin in self.inputs:
             parts += (txin.outpoint, compact_size(len(txin.script_sig)), txin.script_sig)
             parts.append(txin.sequence.to_bytes(4, "little"))
-        parts.append(compact_size(len(self.outputs)))
-        parts += [txout.serialize() for txout in self.outputs]
+        parts += (compact_size(len(self.outputs)), self.outputs_raw)
         if segwit:
             parts += [_serialize_stack(txin.witness) for txin in self.inputs]
         parts.append(self.lock_time.to_bytes(4, "little"))
         return b"".join(parts)
 
-    @cached_property
+    @once
+    def outputs_raw(self) -> bytes:
+        """All outputs as they stand in the transaction: what a txid and most signatures cover."""
+        return b"".join([txout.serialize() for txout in self.outputs])
+
+    @once
     def txid(self) -> Txid:
         """Transaction id, internal byte order; does not depend on witnesses."""
         return Txid(double_sha256(self.serialize(witness=False)))
 
-    @cached_property
+    @once
     def weight(self) -> int:
         """Weight in WU (BIP-141)."""
         return 3 * len(self.serialize(witness=False)) + len(self.serialize())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.channel import Channel
-from domain.contract.header import PreviousState
+from domain.contract.header import PreviousState, StateHeader
 from domain.contract.keys import is_public_key
 from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
 from domain.contract.state import check_state
@@ -73,7 +73,7 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
         raise SequenceGap(
             f"state {previous.sequence - 1} is not revoked yet; revoke it before state {state.header.seq}"
         )
-    before = PreviousState.of(previous.read_header())
+    before = _before(channel, previous.read_header())
     check_state(channel.params, state.header, state.conditions, state.state_data, before, command.policy)
     peer_point = channel.point(channel.counterparty, state.header.seq)
     if peer_point is None:
@@ -84,6 +84,11 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
     if command.revoked_secret is not None and command.next_point is not None:
         check_revocation(channel, previous.sequence, command.revoked_secret, command.next_point)
     return [state_updated(state, command.revoked_secret, command.next_point, command.now, command.tip_height)]
+
+
+def _before(channel: Channel, newest: StateHeader) -> PreviousState:
+    """What `PreviousState.of` gives, with the hash that the fold has worked out already."""
+    return PreviousState(newest.seq, channel.state_hash, newest.balance_a, newest.balance_b, newest.app_id)
 
 
 def _check_open(channel: Channel, command: UpdateState) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from domain.contract.hashes import tagged_hash
 from domain.errors import MalformedInput
+from domain.once import once
 from domain.units import MAX_SEQUENCE, Side
 
 HEADER_SIZE = 320
@@ -17,8 +18,8 @@ VERSION = 1
 NO_HASH = bytes(32)
 
 
-class StateHeader(msgspec.Struct, frozen=True, cache_hash=True):
-    """Header version 1. Balances in satoshi, hashes 32 bytes in internal order."""
+class StateHeader(msgspec.Struct, frozen=True, cache_hash=True, dict=True):
+    """Header version 1. Balances in satoshi, hashes 32 bytes in internal order. Bytes and hash are made once."""
 
     n_cond: int
     channel_id: bytes
@@ -36,6 +37,10 @@ class StateHeader(msgspec.Struct, frozen=True, cache_hash=True):
 
     def encode(self) -> bytes:
         """The 320 bytes; `MalformedInput` if a field does not fit its place."""
+        return self._encoded
+
+    @once
+    def _encoded(self) -> bytes:
         try:
             head = MAGIC + bytes((VERSION, 0)) + self.n_cond.to_bytes(2, "little") + self.channel_id
             numbers = (self.seq, self.balance_a, self.balance_b)
@@ -63,7 +68,7 @@ class StateHeader(msgspec.Struct, frozen=True, cache_hash=True):
         hashes = [raw[start : start + 32] for start in range(64, HEADER_SIZE, 32)]
         return cls(_u(raw, 6, 2), raw[8:40], _u(raw, 40, 8), _u(raw, 48, 8), _u(raw, 56, 8), *hashes)
 
-    @property
+    @once
     def state_hash(self) -> bytes:
         """What `state_sig` signs and the next header refers to, 32 bytes."""
         return tagged_hash("SCT1/state", self.encode())

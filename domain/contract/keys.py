@@ -26,7 +26,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Order of the group of secp256k1."""
 
 KEPT_POINTS = 8192
-"""Parsed points of each kind that are kept: a root is taken to read one, and a channel's keys are read at every state."""
+"""Parsed points that are kept: reading one takes a square root, and a channel's keys are read at every state."""
 
 _COMPRESSED = lib.SECP256K1_EC_COMPRESSED
 _CTX = GLOBAL_CONTEXT.ctx

@@ -7,6 +7,7 @@ left out and their value becomes fee.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -48,6 +49,14 @@ def plan_settlement(
 
     `onchain_hash` (32 bytes) is required by the flag onchain_state and forbidden without it.
     """
+    return _plan(params, balance_a, balance_b, tuple(conditions), onchain_hash)
+
+
+@lru_cache(maxsize=256)
+def _plan(
+    params: ChannelParams, balance_a: int, balance_b: int, conditions: tuple[Condition, ...], onchain_hash: bytes | None
+) -> SettlementPlan:
+    """The rules ask for it first, then the transactions of the same state are built from it."""
     if (onchain_hash is not None) != params.has_onchain_state:
         raise InvalidState("a settlement carries a state hash exactly if the flag onchain_state is set")
     priced = [(condition, condition_spk(params, condition)) for condition in in_order(conditions)]
@@ -108,7 +117,7 @@ def condition_vouts(
     onchain_hash: bytes | None = None,
 ) -> dict[ConditionKey, int]:
     """Output number of each untrimmed condition by (type, id)."""
-    return plan_settlement(params, balance_a, balance_b, conditions, onchain_hash).condition_vouts
+    return dict(plan_settlement(params, balance_a, balance_b, conditions, onchain_hash).condition_vouts)
 
 
 def build_settlement(params: ChannelParams, commit_txid: bytes, outputs: Sequence[TxOut]) -> Transaction:

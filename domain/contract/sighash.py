@@ -37,7 +37,7 @@ def taproot_sighash(
     if not hash_type & ANYONECANPAY:
         parts += _all_inputs(tx, spent)
     if hash_type & 3 not in (SIGHASH_NONE, SIGHASH_SINGLE):
-        parts.append(sha256(b"".join(txout.serialize() for txout in tx.outputs)))
+        parts.append(sha256(tx.outputs_raw))
     parts.append(b"\x00" if leaf_hash is None else b"\x02")
     if hash_type & ANYONECANPAY:
         txin, txout = tx.inputs[index], spent[index]
@@ -86,7 +86,7 @@ def segwit_sighash(tx: Transaction, index: int, script: bytes, amount: int, hash
         _NO_HASH if anyone else _double(_sequences(tx)),
         txin.outpoint + compact_size(len(script)) + script + amount.to_bytes(8, "little"),
         txin.sequence.to_bytes(4, "little"),
-        _double(b"".join(txout.serialize() for txout in tx.outputs)),
+        _double(tx.outputs_raw),
         tx.lock_time.to_bytes(4, "little") + hash_type.to_bytes(4, "little"),
     )
     return _double(b"".join(parts))

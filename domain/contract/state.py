@@ -12,9 +12,10 @@ from functools import lru_cache
 import msgspec
 
 from domain.contract import keys
-from domain.contract.commitment import build_commitment, contest_key, sign_funding, verify_funding
+from domain.contract.commitment import build_commitment, contest_key, funding_sighash, sign_funding, verify_funding
 from domain.contract.conditions import Condition, cond_root
 from domain.contract.derivation import ChannelSecrets
+from domain.contract.form import form_of
 from domain.contract.header import (
     NO_HASH,
     PreviousState,
@@ -23,7 +24,13 @@ from domain.contract.header import (
     state_data_hash,
 )
 from domain.contract.params import ChannelParams
-from domain.contract.settlement import build_settlement, settle_outputs, sign_settlement, verify_settlement
+from domain.contract.settlement import (
+    build_settlement,
+    settle_outputs,
+    settlement_sighash,
+    sign_settlement,
+    verify_settlement,
+)
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy, check_state
 from domain.errors import InvalidSignature, InvalidState, MalformedInput
 from domain.transaction import Transaction
@@ -34,6 +41,7 @@ __all__ = [
     "NO_HASH",
     "PreviousState",
     "StateHeader",
+    "StateMessages",
     "StatePolicy",
     "StateSignatures",
     "StateTransactions",
@@ -45,8 +53,10 @@ __all__ = [
     "sign_settle",
     "sign_state",
     "state_data_hash",
+    "state_messages",
     "state_transactions",
     "verify_commit_signature",
+    "verify_complete_state",
     "verify_header_signature",
     "verify_settle_signature",
     "verify_state_signatures",
@@ -91,6 +101,17 @@ class StateTransactions(msgspec.Struct, frozen=True):
     commits: tuple[Transaction, Transaction]
     settlements: tuple[Transaction, Transaction]
     revocation_keys: tuple[bytes, bytes]
+
+
+class StateMessages(msgspec.Struct, frozen=True):
+    """What the eight signatures of a state sign, 32 bytes each; pairs belong to the commitments of A and of B.
+
+    Both parties sign `state` and both `settlements`; each signs the commitment of the other.
+    """
+
+    state: bytes
+    settlements: tuple[bytes, bytes]
+    commits: tuple[bytes, bytes]
 
 
 def build_header(
@@ -211,11 +232,42 @@ def verify_state_signatures(
     points: Points,
 ) -> None:
     """Raise `InvalidSignature`, naming the one that fails, unless all four signatures of `side` are valid."""
+    _verify_side(params, state_messages(params, header, conditions, points), side, signatures)
+
+
+def verify_complete_state(
+    params: ChannelParams,
+    header: StateHeader,
+    conditions: Sequence[Condition],
+    signatures: tuple[StateSignatures, StateSignatures],
+    points: Points,
+) -> None:
+    """Raise `InvalidSignature`, naming the one that fails, unless all eight signatures (of A, of B) are valid."""
+    messages = state_messages(params, header, conditions, points)
+    for side in Side:
+        _verify_side(params, messages, side, signatures[side])
+
+
+def state_messages(
+    params: ChannelParams, header: StateHeader, conditions: Sequence[Condition], points: Points
+) -> StateMessages:
+    """What the signatures of a state sign, for rebuilt transactions; `InvalidState` if the header names others."""
     built = state_transactions(params, header, conditions, points)
-    verify_header_signature(params, header, side, signatures.state)
-    for of_side in Side:
-        verify_settle_signature(params, built, side, of_side, signatures.settle(of_side))
-    verify_commit_signature(params, built, side, signatures.commit_peer)
+    settle_a, settle_b = (settlement_sighash(params, *_settlement(built, side)) for side in Side)
+    commit_a, commit_b = (funding_sighash(params, commit) for commit in built.commits)
+    return StateMessages(header.state_hash, (settle_a, settle_b), (commit_a, commit_b))
+
+
+def _verify_side(params: ChannelParams, messages: StateMessages, side: Side, signatures: StateSignatures) -> None:
+    form, block = form_of(params), params.keys(side)
+    if not keys.verify_schnorr(block.auth, messages.state, signatures.state):
+        raise _refusal("state", side)
+    if not form.verify_settle(block.settle, messages.settlements[Side.A], signatures.settle_a):
+        raise _refusal("settle_A", side)
+    if not form.verify_settle(block.settle, messages.settlements[Side.B], signatures.settle_b):
+        raise _refusal("settle_B", side)
+    if not form.verify(block.fund, messages.commits[side.other], signatures.commit_peer):
+        raise _refusal("commit_peer", side)
 
 
 def verify_header_signature(params: ChannelParams, header: StateHeader, side: Side, signature: bytes) -> None:

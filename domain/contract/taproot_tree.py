@@ -41,6 +41,7 @@ class TaprootOutput(Output, frozen=True):
         return self.control_blocks[0]
 
 
+@lru_cache(maxsize=4096)
 def tap_leaf_hash(script: bytes) -> bytes:
     """Hash of a tapscript leaf (version 0xc0), 32 bytes."""
     return tagged_hash("TapLeaf", bytes((LEAF_VERSION,)) + compact_size(len(script)) + script)

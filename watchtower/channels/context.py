@@ -9,9 +9,10 @@ from typing import Protocol
 import msgspec
 
 from domain.channel import Channel
+from domain.channel_fold import fold
 from domain.contract.params import ParamsPolicy
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
-from domain.events import Payload, envelopes
+from domain.events import Envelope, Payload, envelopes
 from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
 from watchtower.outbox import Outbox
@@ -185,7 +186,8 @@ def store_decision(
         before()
         try:
             context.failpoint(f"{point}:before")
-            last_id = context.store.append(envelopes(stream, channel.version if channel else 0, events))
+            job = envelopes(stream, channel.version if channel else 0, events)
+            last_id = context.store.append(job)
             context.failpoint(f"{point}:after")
         except StoreConflict:
             context.channels.forget(stream)
@@ -195,6 +197,14 @@ def store_decision(
             context.channels.forget(stream)
             raise
         else:
+            _keep(context, channel, job)
             context.announce(stream)
             return last_id
     raise AssertionError("the loop returns or raises")
+
+
+def _keep(context: Context, channel: Channel | None, stored: Sequence[Envelope]) -> None:
+    """Bring the fold forward by what is committed now: nothing has to be read back."""
+    after = fold(channel, stored)
+    assert after is not None  # there was an event
+    context.channels.keep(after)
