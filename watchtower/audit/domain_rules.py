@@ -6,6 +6,7 @@ can keep what it needs about every one of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -32,6 +33,18 @@ MOST_SHARES = 64
 """A very long log is not read more often than this; its shares are larger instead."""
 
 
+Counted = dict[str, int]
+"""How many things of a kind were looked at."""
+
+COUNTED = {
+    "signatures": "signatures and proofs in events verified on rebuilt bytes",
+    "secrets": "revealed secrets compared with their points and with earlier secrets",
+    "transactions": "transactions rebuilt from their fields and compared",
+    "seals": "sealed heads whose signature by the tower was verified",
+}
+"""The kinds, for reports."""
+
+
 class RuleCheck(Protocol):
     """One rule at work on one share of the streams."""
 
@@ -44,6 +57,11 @@ class RuleCheck(Protocol):
 
     def end(self) -> Iterable[Finding]:
         """All events were shown."""
+        ...
+
+    @property
+    def counted(self) -> Counted:
+        """What was looked at, by the words of `COUNTED`; only of streams that belong to the share."""
         ...
 
 
@@ -85,6 +103,7 @@ class RulesResult(msgspec.Struct, frozen=True):
     events: int
     findings: tuple[Finding, ...]
     counts: dict[int, int]
+    counted: Counted = {}
 
 
 def shares_for(events: int) -> int:
@@ -104,7 +123,14 @@ def check_share(source: LogSource, stop: Stop, task: RulesTask) -> RulesResult:
         findings += check.end()
     kept = [each for each in findings if not each.stream or pages.is_mine(each.stream)]
     listed = tuple(map(cleaned, sorted(kept, key=place)[:LISTED]))
-    return RulesResult(task.share, pages.events, listed, count(kept))
+    return RulesResult(task.share, pages.events, listed, count(kept), _sum(check.counted for check in checks))
+
+
+def _sum(parts: Iterable[Counted]) -> Counted:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
 
 
 class _Pages:

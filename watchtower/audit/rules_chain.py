@@ -1,10 +1,10 @@
-"""The cursor must have walked from block to block: every header hashes to its block and names the one before."""
+"""The cursor must have walked from block to block: headers hash to their blocks, parents and work fit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from domain.chain import BlockRef, double_sha256
+from domain.chain import BlockRef, double_sha256, work_of_bits
 from domain.events import (
     CHAIN_STREAM,
     BlockConnected,
@@ -12,6 +12,7 @@ from domain.events import (
     CursorStarted,
     Recorded,
 )
+from watchtower.audit.domain_rules import Counted
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.store.source import SourceMeta
 
@@ -28,11 +29,12 @@ class CursorWalk:
 
 
 class _Walk:
-    """Where the cursor stands, and the parents of the blocks that it connected."""
+    """Where the cursor stands with how much work, and the same before each block that it connected."""
 
     def __init__(self) -> None:
         self._cursor: BlockRef | None = None
-        self._parents: dict[bytes, BlockRef] = {}
+        self._work = 0
+        self._before: dict[bytes, tuple[BlockRef, int]] = {}
 
     def page(self, events: Sequence[Recorded]) -> Iterator[Finding]:
         for recorded in events:
@@ -42,10 +44,16 @@ class _Walk:
     def end(self) -> tuple[Finding, ...]:
         return ()
 
+    @property
+    def counted(self) -> Counted:
+        return {}
+
     def step(self, recorded: Recorded) -> Iterator[Finding]:
         payload = recorded.envelope.payload
         if isinstance(payload, CursorStarted):
-            self._cursor = payload.block
+            if self._cursor is not None:
+                yield _finding(recorded, "the cursor was started a second time")
+            self._cursor, self._work = payload.block, int.from_bytes(payload.chainwork, "big")
         elif isinstance(payload, BlockConnected):
             yield from self._connect(recorded, payload)
         elif isinstance(payload, BlockDisconnected):
@@ -57,18 +65,22 @@ class _Walk:
             yield _finding(recorded, f"the header of block {block.height} does not hash to it or names another parent")
         if cursor is not None and (payload.prev, block.height) != (cursor.hash, cursor.height + 1):
             yield _finding(recorded, f"block {block.height} was connected to a block that is not the cursor")
+        work = int.from_bytes(payload.chainwork, "big")
+        if cursor is not None and work != self._work + work_of_bits(int.from_bytes(payload.header[72:76], "little")):
+            yield _finding(recorded, f"the work up to block {block.height} does not follow from its header")
         if cursor is not None:
-            self._parents[block.hash] = cursor
-        self._cursor = block
+            self._before[block.hash] = cursor, self._work
+        self._cursor, self._work = block, work
 
     def _disconnect(self, recorded: Recorded, payload: BlockDisconnected) -> Iterator[Finding]:
         block = payload.block
         if self._cursor is not None and block != self._cursor:
             yield _finding(recorded, f"block {block.height} was disconnected, but the cursor was another block")
-        parent = self._parents.pop(block.hash, None)
-        if parent is not None and parent != payload.parent:
+        work = int.from_bytes(payload.chainwork, "big")
+        before = self._before.pop(block.hash, None)
+        if before is not None and before != (payload.parent, work):
             yield _finding(recorded, f"behind block {block.height} the cursor went to a block that is not its parent")
-        self._cursor = payload.parent
+        self._cursor, self._work = payload.parent, work
 
 
 def _finding(recorded: Recorded, sentence: str) -> Finding:

@@ -19,6 +19,7 @@ from domain.events import (
     Recorded,
 )
 from domain.recheck import ChainView, Flaw, Glance, Subject, Tally, begin, recheck
+from watchtower.audit.domain_rules import Counted
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.store.source import SourceMeta
 
@@ -76,6 +77,11 @@ class ChannelCheck:
     def end(self) -> tuple[Finding, ...]:
         """Nothing is left over."""
         return ()
+
+    @property
+    def counted(self) -> Counted:
+        """The tally."""
+        return msgspec.structs.asdict(self.tally)
 
     def _follow(self, event: Envelope) -> None:
         payload = event.payload

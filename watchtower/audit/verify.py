@@ -13,7 +13,7 @@ import msgspec
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.audit import domain_rules
-from watchtower.audit.domain_rules import DomainRules, RulesTask, check_share
+from watchtower.audit.domain_rules import COUNTED, DomainRules, RulesTask, check_share
 from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName, Report, deciding
 from watchtower.audit.known import KnownHead, check_seals, compare
 from watchtower.audit.plan import STRETCH, Plan, plan
@@ -230,6 +230,10 @@ class Audit:
             self._take(found.findings, found.counts)
         for rules in self._wish.rules:
             self._note(rules.name, looked, f"events looked at: {rules.name}")
+        for name, sentence in COUNTED.items():
+            number = sum(each.counted.get(name, 0) for each in state.rules)
+            if number:
+                self._note(name, number, sentence)
 
     def _note(self, name: str, items: int, sentence: str) -> None:
         self._checks.append(Check(name=name, items=items, sentence=sentence))
