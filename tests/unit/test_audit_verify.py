@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from domain.contract import keys
 from domain.contract.receipts import LogReceipt, SignedReceipt, sign_receipt
 from domain.events import BlockConnected, CursorStarted, HeadSealed, Payload, Source, StoreRestored, encode_payload
 from tests.support.stores import new_log, note
-from tests.support.tampering import STREAMS, Content, SqliteVictim, audit, chained, content_of, grown, row, state
+from tests.support.tampering import STREAMS, Content, SqliteVictim, audit, chained, content_of, flip, grown, row, state
 from watchtower.audit.findings import PRECEDENCE, ExitCode, deciding
 from watchtower.audit.rules import rules_for
 from watchtower.cli import _main
@@ -472,6 +473,23 @@ def test_a_report_names_only_so_many(victim: SqliteVictim, tmp_path: Path) -> No
         report = audit(source, tmp_path / "scratch")
 
     assert (1_000, {"21": 1_201}) == (len(report.findings), report.counts)
+
+
+def test_the_program_on_the_page_agrees(victim: SqliteVictim) -> None:
+    """Thirty lines without anything of ours: the head of the log, or the commit that does not fit."""
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    program = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "commit_chain" in code)
+    program = program.replace("events.db", str(victim.path))
+    held, printed = content(victim), []
+    names = {"print": lambda *words: printed.append(words)}
+
+    exec(program, names)
+    victim.replace(flip(held, random.Random(1))[0])
+
+    assert [("head", held.commits[-1].head.hex())] == printed
+    with pytest.raises(AssertionError, match="commit"):
+        exec(program, names)
+    names["log"].close()
 
 
 def _error(path: Path) -> str:
