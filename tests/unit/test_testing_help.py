@@ -85,7 +85,8 @@ def test_a_fake_tower_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp
         state = client.get_state()
 
     assert ("regtest", True, 0) == (state.network, state.operational, state.channels)
-    assert (before, []) == (set(threading.enumerate()), list(tmp_path.iterdir()))
+    # Threads of an earlier test may end meanwhile.
+    assert (set(), []) == (set(threading.enumerate()) - before, list(tmp_path.iterdir()))
 
 
 @pytest.mark.asyncio
