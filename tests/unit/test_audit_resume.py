@@ -178,7 +178,7 @@ def test_any_number_of_processes_gives_the_same_report(victim: SqliteVictim, tmp
 @pytest.fixture(scope="module")
 def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log that takes a second or two, with a time that runs back in it."""
-    rows = ((f"c{at % 500:022d}", at // 500 + 1, "re06", state(at, 10**9 * (at % 70_000))) for at in range(200_000))
+    rows = ((f"c{at % 500:022d}", at // 500 + 1, "re06", state(at, 10**9 * (at % 70_000))) for at in range(150_000))
     return write_rows(tmp_path_factory.mktemp("long"), rows)
 
 
@@ -219,4 +219,4 @@ def test_the_report_after_a_signal_is_the_same(
     assert (code, b"") == (process.returncode, printed)
     assert (0, whole) == (second.returncode, second.stdout)
     assert resumed["position"] > 32_768
-    assert {"50": 5} == json.loads(whole)["counts"]
+    assert {"50": 3} == json.loads(whole)["counts"]

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event as SharedEvent
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +38,10 @@ AHEAD = 2
 """Pieces per process that are handed out at a time: enough that no process waits."""
 
 
+class WorkerLost(OSError):
+    """A process ended before its piece was done."""
+
+
 class Workers:
     """Runs a task over pieces: in this process with one job, else in `jobs` processes that it starts."""
 
@@ -51,15 +56,27 @@ class Workers:
             )
 
     def run(self, task: Task[Piece, Result], pieces: Sequence[Piece]) -> Iterator[Result]:
-        """Results as they come. Raises `Interrupted` behind the last one if the user asked to stop; `StoreError`."""
+        """Results as they come; behind the last one `Interrupted` if it was asked for.
+
+        Raises `StoreError`, and `WorkerLost` if a process was ended from outside.
+        """
         if self._pool is None or len(pieces) <= 1:
             yield from self._alone(task, pieces)
             return
+        try:
+            yield from self._together(self._pool, task, pieces)
+        except BrokenProcessPool:
+            words = "a process of the audit was ended from outside, perhaps for lack of memory; try with fewer --jobs"
+            raise WorkerLost(words) from None
+
+    def _together(
+        self, pool: ProcessPoolExecutor, task: Task[Piece, Result], pieces: Sequence[Piece]
+    ) -> Iterator[Result]:
         waiting = list(reversed(pieces))
         running: set[Future[Result]] = set()
         while waiting or running:
             while waiting and len(running) < self._jobs * AHEAD and not self._stop.is_set():
-                running.add(self._pool.submit(_do, task, waiting.pop()))
+                running.add(pool.submit(_do, task, waiting.pop()))
             if self._stop.is_set():
                 self._shared.set()
             done, running = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
