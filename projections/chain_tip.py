@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from domain.chain import BlockRef
-from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, CursorStarted, Payload, Recorded
+from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, CursorStarted, Payload, Recorded, topics_of
 from projections.tables import Change, Key, Row, Table, as_row
 
 
@@ -30,7 +30,7 @@ class ChainTip:
 
     name: ClassVar[str] = "chain_tip"
     version: ClassVar[int] = 1
-    topics: ClassVar[frozenset[str]] = frozenset({CursorStarted.TOPIC, BlockConnected.TOPIC, BlockDisconnected.TOPIC})
+    topics: ClassVar[frozenset[str]] = topics_of(CursorStarted, BlockConnected, BlockDisconnected)
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, _recorded: Recorded) -> Sequence[Key]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Payload, Recorded
+from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Payload, Recorded, topics_of
 from projections.tables import Change, Key, Row, Table, as_row
 
 STRETCH = 1_024
@@ -49,7 +49,7 @@ class Landmarks:
 
     name: ClassVar[str] = "landmarks"
     version: ClassVar[int] = 1
-    topics: ClassVar[frozenset[str]] = frozenset({BlockConnected.TOPIC, BlockDisconnected.TOPIC})
+    topics: ClassVar[frozenset[str]] = topics_of(BlockConnected, BlockDisconnected)
     tables: ClassVar[tuple[Table, ...]] = (LANDMARKS,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
-from domain.events import LOG_STREAM, HeadSealed, ReceiptsCovered, Recorded, StoreRestored
+from domain.events import LOG_STREAM, HeadSealed, ReceiptsCovered, Recorded, StoreRestored, topics_of
 from projections.tables import Change, Key, Row, Table, as_row
 
 
@@ -42,7 +42,7 @@ class LogStandings:
 
     name: ClassVar[str] = "log_standing"
     version: ClassVar[int] = 1
-    topics: ClassVar[frozenset[str]] = frozenset({StoreRestored.TOPIC, ReceiptsCovered.TOPIC, HeadSealed.TOPIC})
+    topics: ClassVar[frozenset[str]] = topics_of(StoreRestored, ReceiptsCovered, HeadSealed)
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from domain.events import PreimageLearned, Recorded
+from domain.events import PreimageLearned, Recorded, topics_of
 from projections.tables import Change, Key, Row, Table, as_row
 
 
@@ -34,7 +34,7 @@ class Preimages:
 
     name: ClassVar[str] = "preimages"
     version: ClassVar[int] = 1
-    topics: ClassVar[frozenset[str]] = frozenset({PreimageLearned.TOPIC})
+    topics: ClassVar[frozenset[str]] = topics_of(PreimageLearned)
     tables: ClassVar[tuple[Table, ...]] = (TABLE,)
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:

@@ -6,7 +6,7 @@ database are looked up here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -96,6 +96,7 @@ from domain.events.state import (
     TowerAcknowledged,
     TurnYielded,
 )
+from domain.events.upcasts import RETIRED, UPCASTS, Upcast, path
 
 EVENT_TYPES: tuple[type[Payload], ...] = (
     CursorStarted,
@@ -165,11 +166,32 @@ EVENT_TYPES: tuple[type[Payload], ...] = (
     HoldingsConfirmed,
 )
 
-TOPICS: dict[str, type[Payload]] = {event.TOPIC: event for event in EVENT_TYPES}
-"""The only map from a stored topic to a class."""
+WRITTEN: dict[str, type[Payload]] = {event.TOPIC: event for event in EVENT_TYPES}
+"""Topics of today."""
+
+TOPICS: dict[str, type[Payload]] = WRITTEN | {event.TOPIC: event for event in RETIRED}
+"""The only map from a stored topic to the class that its bytes fit."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders = {topic: msgspec.msgpack.Decoder(event) for topic, event in TOPICS.items()}
+
+
+def _reader_of(topic: str) -> Callable[[bytes], Payload]:
+    """Reads stored bytes of a topic; one that needs no upcast pays nothing for those that do."""
+    decode = msgspec.msgpack.Decoder(TOPICS[topic]).decode
+    steps = path(topic)
+    if not steps:
+        return decode
+
+    def read(state: bytes) -> Payload:
+        payload: Payload = decode(state)
+        for step in steps:
+            payload = step.newer(payload)
+        return payload
+
+    return read
+
+
+_readers = {topic: _reader_of(topic) for topic in TOPICS}
 
 CHAIN_STREAM = "chain"
 LOG_STREAM = "log"
@@ -181,15 +203,20 @@ def encode_payload(payload: Payload) -> bytes:
 
 
 def decode_payload(topic: str, state: bytes) -> Payload:
-    """Read stored bytes; raises `LogCorrupt` for an unknown topic or bytes that do not fit it."""
-    decoder = _decoders.get(topic)
-    if decoder is None:
+    """Read stored bytes as an event of today; raises `LogCorrupt` for an unknown topic or bytes that do not fit it."""
+    read = _readers.get(topic)
+    if read is None:
         raise LogCorrupt(f"unknown topic {topic!r}: the log was written by a newer version or is damaged")
     try:
-        payload: Payload = decoder.decode(state)
+        return read(state)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise LogCorrupt(f"an event with topic {topic} cannot be decoded: {error}") from None
-    return payload
+
+
+def topics_of(*events: type[Payload]) -> frozenset[str]:
+    """The stored topics that are read as one of these classes: their own, and those of what became them."""
+    wanted = {event.TOPIC for event in events}
+    return frozenset(wanted | {topic for topic in TOPICS if any(step.becomes in events for step in path(topic)[-1:])})
 
 
 def envelopes(stream: str, version: int, payloads: Sequence[Payload]) -> list[Envelope]:
@@ -202,7 +229,10 @@ __all__ = [
     "EVENT_TYPES",
     "LOG_STREAM",
     "MAX_RAW_TRANSACTION",
+    "RETIRED",
     "TOPICS",
+    "UPCASTS",
+    "WRITTEN",
     "AbandonReason",
     "AlertCleared",
     "AlertKind",
@@ -290,8 +320,10 @@ __all__ = [
     "TowerAcknowledged",
     "TurnYielded",
     "UnavailableReason",
+    "Upcast",
     "Via",
     "decode_payload",
     "encode_payload",
     "envelopes",
+    "topics_of",
 ]

@@ -204,7 +204,7 @@ def _encoded(signed: SignatureSet) -> bytes:
 def _state_before(source: LogSource, revocation: RawRow, sequence: int) -> StateUpdated | None:
     """The state that a late revocation completes: nearly always the event before it in its stream."""
     for row in _backward(source, revocation[0] - 1):
-        if row[1] == revocation[1] and row[3] == StateUpdated.TOPIC:
+        if row[1] == revocation[1]:
             payload = _payload(row)
             if isinstance(payload, StateUpdated) and payload.sequence == sequence:
                 return payload

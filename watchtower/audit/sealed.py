@@ -27,7 +27,7 @@ def _is_sealed(source: LogSource, tower_id: bytes, position: int) -> bool:
     log_id, first, last = source.meta.log_id, position + 1, source.last_id()
     while first <= last:
         for row in source.rows(first, min(first + PAGE - 1, last)):
-            if row[1] != LOG_STREAM or row[3] != HeadSealed.TOPIC:
+            if row[1] != LOG_STREAM:
                 continue
             seal = _seal(row[3], row[4])
             if seal is None or seal.position < position:

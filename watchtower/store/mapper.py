@@ -10,7 +10,7 @@ from typing import Any
 
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 
-from domain.events import TOPICS, Envelope, Payload, decode_payload, encode_payload
+from domain.events import WRITTEN, Envelope, Payload, decode_payload, encode_payload
 from watchtower.ports import StoreError
 
 MAX_STATE = 1 << 20
@@ -29,7 +29,7 @@ class EnvelopeMapper(Mapper[str]):
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """Encode an `Envelope`; raises `StoreError` if it exceeds a limit or its topic is not its payload's."""
         envelope: Envelope = domain_event
-        if TOPICS.get(envelope.topic) is not type(envelope.payload):
+        if WRITTEN.get(envelope.topic) is not type(envelope.payload):
             raise StoreError(f"topic {envelope.topic!r} is not the topic of {type(envelope.payload).__name__}")
         if not 0 < len(envelope.stream) <= MAX_STREAM or envelope.version < 1:
             raise StoreError(f"stream {envelope.stream[:80]!r} version {envelope.version} cannot be stored")
