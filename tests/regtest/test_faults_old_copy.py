@@ -6,13 +6,15 @@ import shutil
 
 import pytest
 
-from domain.events import SpendConfirmed, SpendKind
+from domain.events import SpendConfirmed, SpendKind, StoreRestored
 from domain.units import Side
 from tests.regtest.test_scenarios_disputes import ask
 from tests.regtest.world import World
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair
 from watchtower.client.errors import ChannelIsClosed
+from watchtower.store.create import open_store
+from watchtower.store.log_stream import append_to_log_stream
 
 NEWEST = 5
 
@@ -29,6 +31,16 @@ def as_it_was_before(world: World, pair: Pair, sequence: int) -> None:
     world.stop()
     shutil.rmtree(world.directory)
     copy.rename(world.directory)
+    with open_store(world.directory / "events.db") as store:
+        event = StoreRestored(
+            recorded_at=0,
+            epoch=1,
+            position=store.last_id(),
+            head=bytes(32),
+            high_water=store.last_id() + 1,
+            source="the day before",
+        )
+        append_to_log_stream(store, event)
     world.wake()
 
 

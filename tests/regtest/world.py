@@ -27,12 +27,13 @@ from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
 from watchtower.descriptors import resolve
 from watchtower.devnode.regtest import Funding, RegtestNode
+from watchtower.heads import standing_of
 from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Node
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts import Epochs, ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
@@ -136,7 +137,12 @@ class World:
             tip_height=lambda: self.tower.follower.cursor.height,
             outbox=self.outbox,
             failpoint=self._failpoint,
-            receipts=ReceiptSigner(TOWER_KEY, self.store.meta.log_id, self.store),
+            receipts=ReceiptSigner(
+                TOWER_KEY,
+                self.store.meta.log_id,
+                self.store,
+                epoch_at=Epochs(self.store, lambda: standing_of(self.store, self.rows).epoch),
+            ),
         )
 
     # ── the tower ─────────────────────────────────────────────────────────────────────────────────────────
