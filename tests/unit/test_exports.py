@@ -14,11 +14,12 @@ from domain.log_chain import entry
 from tests.support.exports import copied, exported, fold, long_log, small_files
 from tests.support.stores import note
 from watchtower.store.create import open_store
+from watchtower.store.exports.checked import LogDamaged
 from watchtower.store.exports.manifest import read_manifest
 from watchtower.store.exports.records import ExportMalformed, Frame, RecordWriter, decode_frame, salvage, split_records
 from watchtower.store.exports.rows import read_commit, read_entry, write_commit
 from watchtower.store.exports.source import ExportSource
-from watchtower.store.exports.write import LogDamaged, OutOfRange, Wish, export
+from watchtower.store.exports.write import OutOfRange, Wish, export
 from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, Unreadable
 
 EVERYTHING = (1, 10**6)
@@ -166,7 +167,7 @@ def test_an_interrupted_export_goes_on_where_it_stopped(
     tmp_path: Path, log: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second call reads nothing again that was finished, and the bytes are those of one run."""
-    monkeypatch.setattr("watchtower.store.exports.write.PAGE", 10)
+    monkeypatch.setattr("watchtower.store.exports.checked.PAGE", 10)
     with Broken(log) as source:
         source.fails_at = 100
         with pytest.raises(Unreadable):

@@ -59,7 +59,8 @@ def command(
       watchtower audit export --out ./evidence --height 812345 --sign
       watchtower audit export --out ./entries --entries-only
     """
-    from watchtower.store.exports.write import LogDamaged, OutOfRange, Wish
+    from watchtower.store.exports.checked import LogDamaged
+    from watchtower.store.exports.write import OutOfRange, Wish
 
     if until is not None and as_of is not None:
         raise click.UsageError(f"give one point of the log only, not both until and {next(iter(as_of.query()))}")

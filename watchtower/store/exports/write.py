@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,8 +18,8 @@ import msgspec
 import zstandard
 
 import watchtower
-from domain.log_chain import HASH_SIZE, entry
 from watchtower.ports import StoreError
+from watchtower.store.exports.checked import CHAIN_PAGE, PAGE, LogDamaged, checked_events, head_before
 from watchtower.store.exports.manifest import (
     FORMAT,
     MANIFEST,
@@ -34,13 +34,10 @@ from watchtower.store.exports.manifest import (
     encode_manifest,
 )
 from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter
-from watchtower.store.exports.rows import entry_leaf, write_commit
+from watchtower.store.exports.rows import write_commit
 from watchtower.store.exports.streams import write_streams
 from watchtower.store.lock import InstanceLock
-from watchtower.store.source import Border, Commit, LogSource, RawRow
-
-PAGE = 5_000
-"""Events per read of the source, and chain rows: short transactions, so that a running tower can checkpoint."""
+from watchtower.store.source import Border, LogSource
 
 _STATE = "progress.json"
 
@@ -56,16 +53,6 @@ Fold = Callable[[LogSource, int, Path], Digests]
 
 StreamIndex = Callable[[], Iterable[tuple[str, int, int]]]
 """Stream, version and id of all events of a source, sorted by stream and version."""
-
-
-class LogDamaged(StoreError):
-    """The source itself is damaged at event `position`; `stream` and `topic` as stored, empty if unknown."""
-
-    slug = "log-damaged"
-
-    def __init__(self, position: int, sentence: str, stream: str = "", topic: str = "") -> None:
-        super().__init__(f"{sentence}; run `watchtower audit verify` and restore the log from a backup")
-        self.position, self.stream, self.topic = position, stream, topic
 
 
 class OutOfRange(StoreError):
@@ -174,15 +161,9 @@ def _bounds(source: LogSource, wish: Wish) -> _State:
     )
 
 
-def head_before(source: LogSource, commit: Commit) -> bytes:
-    """The head that a commit builds on."""
-    before = [row for row in source.commits(commit.commit_no - 1, 1) if row.commit_no == commit.commit_no - 1]
-    return before[0].head if before else source.meta.start().head
-
-
 def _write_events(source: LogSource, building: Path, state: _State, progress: Progress) -> None:
     at = state.entries[-1].last + 1 if state.entries else state.first_position
-    events = _checked_events(source, at, state.last_position)
+    events = checked_events(source, at, state.last_position)
     while at <= state.last_position:
         count = min(FILE_RECORDS, state.last_position - at + 1)
         writers = [RecordWriter(building, f"{kind}/{at:012}.zst", at) for kind in _kinds(state)]
@@ -207,52 +188,6 @@ def _kinds(state: _State) -> tuple[str, ...]:
     return ("entries",) if state.wish.entries_only else ("entries", "events")
 
 
-def _checked_events(source: LogSource, first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
-    """Entry and state of each event, after its leaf was found to be that of the commit chain."""
-    for commits in _chunks(source, first):
-        begin, end = max(first, commits[0].first_id), min(last, commits[-1].last_id)
-        if begin > last:
-            return
-        leaves = b"".join(commit.leaves for commit in commits)
-        rows = source.rows(begin, end)
-        for place, row in enumerate(rows):
-            at = (begin + place - commits[0].first_id) * HASH_SIZE
-            yield _checked(row, begin + place, leaves[at : at + HASH_SIZE])
-        if len(rows) != end - begin + 1:
-            raise LogDamaged(begin + len(rows), f"event {begin + len(rows)} is missing")
-
-
-def _checked(row: RawRow, position: int, leaf: bytes) -> tuple[bytes, bytes]:
-    number, stream, version, topic, state = row
-    if number != position:
-        raise LogDamaged(position, f"event {position} is missing")
-    try:
-        made = entry(stream, version, topic, state)
-    except (TypeError, ValueError, AttributeError, OverflowError):  # another type, no UTF-8, beyond 64 bits
-        raise LogDamaged(position, f"event {position} was changed") from None
-    if entry_leaf(made) != leaf:
-        raise LogDamaged(position, f"event {position} (stream {stream}) was changed", stream, topic)
-    return made, state
-
-
-def _chunks(source: LogSource, first: int) -> Iterator[list[Commit]]:
-    """Commits from the one that holds event `first` on, together some thousand events, in order and without gaps."""
-    at = source.commit_at(first)
-    number = at.commit_no if at is not None else 0
-    chunk: list[Commit] = []
-    while page := source.commits(number, 500):
-        for commit in page:
-            if commit.commit_no != number or len(commit.leaves) != HASH_SIZE * commit.leaf_count:
-                raise LogDamaged(commit.first_id, f"commit {number} is missing or was changed")
-            number += 1
-            chunk.append(commit)
-            if chunk[-1].last_id - chunk[0].first_id + 1 >= PAGE:
-                yield chunk
-                chunk = []
-    if chunk:
-        yield chunk
-
-
 def _write_commits(source: LogSource, building: Path, state: _State) -> None:
     at = state.commits[-1].last + 1 if state.commits else state.first_commit
     while at <= state.last_commit:
@@ -260,7 +195,7 @@ def _write_commits(source: LogSource, building: Path, state: _State) -> None:
         writer = RecordWriter(building, f"commits/{at:012}.zst", at)
         try:
             while at <= end:
-                page = source.commits(at, min(500, end - at + 1))
+                page = source.commits(at, min(CHAIN_PAGE, end - at + 1))
                 for commit in page:
                     writer.add(write_commit(commit))
                 at += len(page)
