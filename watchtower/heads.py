@@ -22,7 +22,7 @@ from watchtower.store.log_stream import append_to_log_stream
 
 _log = structlog.get_logger(__name__)
 
-PAUSE = 0.4
+PAUSE = 0.8
 """Least seconds between two turns: the mark is at most a second behind, and a busy log is not written twice."""
 
 REASON = "behind_receipts"

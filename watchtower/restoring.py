@@ -36,7 +36,8 @@ class Restored(msgspec.Struct, frozen=True):
 def restore_tower(settings: Settings, file: Path, directory: Path, passphrase: bytes, *, accept: bool) -> Restored:
     """Unpack a tower's backup to a new or empty directory; all of it appears at once, or nothing.
 
-    The high-water file of the settings says whether the copy is an older one. `accept` opens the next epoch in it.
+    The high-water file of the settings says whether the copy is an older one. `accept` opens the next epoch in it;
+    without that the tower starts, protects, and signs nothing until somebody has decided.
     Raises `BackupError`, `BackupCorrupt`, `WrongPassphrase` or `StoreError`.
     """
     mark = _mark_of(settings)
@@ -46,6 +47,8 @@ def restore_tower(settings: Settings, file: Path, directory: Path, passphrase: b
         _require_same_log(manifest, mark, settings)
         if accept:
             accepted.append(_accept(settings, staged, mark, f"backup {file.name}"))
+        elif not settings.store.high_water_path:
+            _leave_mark(staged / MARK, mark, file)
 
     manifest = restore(file, directory, passphrase, prepare)
     assert manifest.log is not None
@@ -92,6 +95,15 @@ def _accept(settings: Settings, staged: Path, mark: HighWater | None, source: st
     for name in ("events.db.lock", "events.db-wal", "events.db-shm"):
         (staged / name).unlink(missing_ok=True)
     return done
+
+
+def _leave_mark(path: Path, mark: HighWater | None, file: Path) -> None:
+    """Beside the copy, so that its tower notices what it lacks; if nobody knows how far the log had come, that."""
+    if mark is not None:
+        write_high_water(path, mark)
+        return
+    path.write_text(f"unknown, restored from {file.name}\n", encoding="utf-8")
+    path.chmod(0o600)
 
 
 def _copy_mark(made: Path, configured: str) -> None:

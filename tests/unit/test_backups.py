@@ -29,7 +29,7 @@ from watchtower.config.settings import Settings
 from watchtower.keystore import FileKeystore
 from watchtower.restoring import restore_tower
 from watchtower.store.create import create_store, open_reader, open_store
-from watchtower.store.high_water import HighWater, read_high_water, write_high_water
+from watchtower.store.high_water import HighWater, HighWaterDamaged, read_high_water, write_high_water
 from watchtower.store.rebuild import open_views
 from watchtower.telemetry.metrics import Metrics
 
@@ -424,7 +424,19 @@ def test_fault_P8_a_restore_says_what_is_missing(tower: Path) -> None:
     done = restore_tower(settings_of(tower), tower.parent / "saved", tower.parent / "again", PASSPHRASE, accept=False)
 
     assert (2, 9, 7, None) == (done.events, done.high_water, done.missing, done.epoch)
-    assert not (tower.parent / "again" / "high-water").exists()
+    assert (tower / "high-water").read_text() == (tower.parent / "again" / "high-water").read_text()
+
+
+@pytest.mark.slow
+def test_fault_P8_a_restore_without_any_mark_has_to_be_decided(tower: Path) -> None:
+    """The file went with the disk: the tower must not take the copy for the newest log."""
+    make_backup(work(tower), None)
+
+    done = restore_tower(settings_of(tower), tower.parent / "saved", tower.parent / "again", PASSPHRASE, accept=False)
+
+    assert (None, 0, None) == (done.high_water, done.missing, done.epoch)
+    with pytest.raises(HighWaterDamaged, match="high-water"):
+        read_high_water(tower.parent / "again" / "high-water")
 
 
 @pytest.mark.slow

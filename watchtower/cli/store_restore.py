@@ -48,6 +48,8 @@ def command(
     click.echo(f"{directory}: {done.events} events, {done.secrets} secrets, checked")
     if done.epoch is not None:
         click.echo(f"epoch {done.epoch} begins; {done.channels} channels wait for their owners")
+    elif done.high_water is None:
+        click.echo("there is no high-water file: nobody knows how far the log had come", err=True)
     elif done.missing:
         click.echo(f"the log had reached event {done.high_water}: it is an older copy", err=True)
     click.echo("set data_dir to this directory, put the passphrase beside the keystore, then start the service")
