@@ -37,12 +37,18 @@ Counted = dict[str, int]
 """How many things of a kind were looked at."""
 
 COUNTED = {
-    "signatures": "signatures and proofs in events verified on rebuilt bytes",
-    "secrets": "revealed secrets compared with their points and with earlier secrets",
-    "transactions": "transactions rebuilt from their fields and compared",
-    "seals": "sealed heads whose signature by the tower was verified",
+    "signatures": ("signatures in events verified on rebuilt bytes", "there was none, or it was not asked for"),
+    "secrets": (
+        "revealed secrets compared with their points and with earlier secrets",
+        "there was none, or it was not asked for",
+    ),
+    "transactions": ("transactions rebuilt from their fields and compared", "there was none"),
+    "seals": (
+        "sealed heads whose signature by the tower was verified",
+        "there was none, or nobody said which key the tower has (--tower-key, --receipts)",
+    ),
 }
-"""The kinds, for reports."""
+"""The kinds, for reports: what was done with them, and why there may be none."""
 
 
 class RuleCheck(Protocol):

@@ -230,10 +230,9 @@ class Audit:
             self._take(found.findings, found.counts)
         for rules in self._wish.rules:
             self._note(rules.name, looked, f"events looked at: {rules.name}")
-        for name, sentence in COUNTED.items():
+        for name, (sentence, why_none) in COUNTED.items():
             number = sum(each.counted.get(name, 0) for each in state.rules)
-            if number:
-                self._note(name, number, sentence)
+            self._checks.append(Check(name=name, items=number, sentence=sentence, skipped="" if number else why_none))
 
     def _note(self, name: str, items: int, sentence: str) -> None:
         self._checks.append(Check(name=name, items=items, sentence=sentence))

@@ -38,7 +38,8 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option(
     "--domain-rules/--no-domain-rules", "ruled", default=None, help="Rules of the domain. Default: whole log."
 )
-@click.option("--no-signatures", is_flag=True, help="Rules without signatures and secrets: faster.")
+@click.option("--no-signatures", is_flag=True, help="Rules without operations on the curve: much faster.")
+@click.option("--tower-key", help="The tower's id as receipts show it (hex): verify the heads that it sealed.")
 @click.option(
     "--storage-check/--no-storage-check",
     default=None,
@@ -70,6 +71,7 @@ def command(context: Context, /, **options: Any) -> None:
       watchtower audit verify --log backup.db --known high-water --receipts receipts/
       watchtower audit verify --resume audit.state --report report.json
     """
+    from domain.errors import MalformedInput
     from watchtower.audit.findings import ExitCode
     from watchtower.audit.known import UnreadableHeads
     from watchtower.audit.report import as_json as document
@@ -82,7 +84,7 @@ def command(context: Context, /, **options: Any) -> None:
     _check_usage(options)
     try:
         report = _audit(context, options)
-    except (OtherRun, UnreadableHeads) as error:
+    except (OtherRun, UnreadableHeads, MalformedInput) as error:
         raise click.UsageError(str(error)) from None
     except Interrupted:
         kept = f"; the same command goes on from {options['resume']}" if options["resume"] else ""
@@ -154,7 +156,7 @@ class _Opened(NamedTuple):
 def _wish(opened: _Opened, options: dict[str, Any]) -> Wish:
     from watchtower.audit.known import UnreadableHeads, read_known
     from watchtower.audit.receipts import read_kept
-    from watchtower.audit.rules import rules_for
+    from watchtower.audit.rules import rules_for, tower_key_of
     from watchtower.audit.verify import Wish
 
     log_id, own = opened.source.meta.log_id, () if opened.mark is None else (opened.mark,)
@@ -162,6 +164,8 @@ def _wish(opened: _Opened, options: dict[str, Any]) -> Wish:
     for head in known:
         if head.log_id != log_id:
             raise UnreadableHeads(f"{head.source} is about log {head.log_id.hex()}, not {log_id.hex()}")
+    receipts = tuple(kept for path in options["receipts"] for kept in read_kept(path))
+    tower_key = tower_key_of(options["tower_key"], receipts)
     is_whole = not (options["first"] or options["tail"])
     ruled = is_whole if options["ruled"] is None else options["ruled"]
     storage: bool | None = options["storage_check"]
@@ -169,8 +173,8 @@ def _wish(opened: _Opened, options: dict[str, Any]) -> Wish:
         first=options["first"],
         tail=options["tail"],
         known=known,
-        receipts=tuple(kept for path in options["receipts"] for kept in read_kept(path)),
-        rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
+        receipts=receipts,
+        rules=rules_for(signatures=not options["no_signatures"], tower_key=tower_key) if ruled else (),
         storage=True if opened.is_copy and storage is None else storage,
         strict_time=options["strict_time"],
         allow_incomplete=options["allow_incomplete"],

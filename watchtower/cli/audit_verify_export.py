@@ -26,7 +26,8 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option("--receipts", type=KNOWN, multiple=True, help="Receipts of clients: a file, or a directory of them.")
 @click.option("--no-replay", is_flag=True, help="Do not fold the read models anew.")
 @click.option("--no-domain-rules", is_flag=True, help="Only what the bytes show, not what the rules demand.")
-@click.option("--no-signatures", is_flag=True, help="Rules without signatures and secrets: faster.")
+@click.option("--no-signatures", is_flag=True, help="Rules without operations on the curve: much faster.")
+@click.option("--tower-key", help="The tower's id as receipts show it (hex): verify the heads that it sealed.")
 @click.option("--strict-time", is_flag=True, help="Times that run back are an error, not a warning.")
 @click.option("--allow-incomplete", is_flag=True, help="Exit code 0 where something could not be looked at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one per core.")
@@ -45,6 +46,7 @@ def command(directory: Path, **options: Any) -> None:
       watchtower audit verify-export ./audit-2026
       watchtower audit verify-export ./audit-2026 --receipts receipts/ --report report.json
     """
+    from domain.errors import MalformedInput
     from watchtower.audit.findings import ExitCode
     from watchtower.audit.known import UnreadableHeads
     from watchtower.audit.report import as_json as document
@@ -54,7 +56,7 @@ def command(directory: Path, **options: Any) -> None:
 
     try:
         report = _audit(directory, options)
-    except UnreadableHeads as error:
+    except (UnreadableHeads, MalformedInput) as error:
         raise click.UsageError(str(error)) from None
     except Interrupted:
         click.echo("interrupted", err=True)
@@ -77,27 +79,41 @@ def _audit(directory: Path, options: dict[str, Any]) -> Report:
     progress = Progress(style_for(options["progress"], sys.stderr), sys.stderr, monotonic)
     with stop_at_interrupt() as stop, tempfile.TemporaryDirectory(prefix="audit-") as scratch:
         replay = not options["no_replay"]
-        audit = ExportAudit(directory, _wish(options), progress, stop, Path(scratch) / "work", replay=replay)
+        audit = ExportAudit(directory, _wish(directory, options), progress, stop, Path(scratch) / "work", replay=replay)
         try:
             return audit.run()
         finally:
             progress.end()
 
 
-def _wish(options: dict[str, Any]) -> Wish:
+def _wish(directory: Path, options: dict[str, Any]) -> Wish:
     from watchtower.audit.known import read_known
     from watchtower.audit.receipts import read_kept
-    from watchtower.audit.rules import rules_for
+    from watchtower.audit.rules import rules_for, tower_key_of
     from watchtower.audit.verify import Wish
 
     ruled = not options["no_domain_rules"]
+    receipts = tuple(kept for path in options["receipts"] for kept in read_kept(path))
+    tower_key = tower_key_of(options["tower_key"], receipts, _signer(directory))
     return Wish(
         known=tuple(head for path in options["known"] for head in read_known(path)),
-        receipts=tuple(kept for path in options["receipts"] for kept in read_kept(path)),
+        receipts=receipts,
         is_current=False,
-        rules=rules_for(signatures=not options["no_signatures"]) if ruled else (),
+        rules=rules_for(signatures=not options["no_signatures"], tower_key=tower_key) if ruled else (),
         storage=False,
         strict_time=options["strict_time"],
         allow_incomplete=options["allow_incomplete"],
         jobs=options["jobs"] or len(os.sched_getaffinity(0)),
     )
+
+
+def _signer(directory: Path) -> str | None:
+    """Who signed the manifest, if anybody did; whether the signature fits is checked with the files."""
+    from watchtower.store.exports.records import ExportMalformed
+    from watchtower.store.exports.signature import read_signature
+
+    try:
+        found = read_signature(directory, b"")
+    except ExportMalformed:
+        return None
+    return None if found is None else found[0]
