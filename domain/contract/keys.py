@@ -77,7 +77,7 @@ def lift_x(x: bytes) -> bytes:
 
 def secret_in_range(candidate: bytes) -> bool:
     """Whether these are 32 bytes with a value from 1 to the group order minus 1."""
-    return len(candidate) == 32 and bool(lib.secp256k1_ec_seckey_verify(_CTX, candidate))
+    return len(candidate) == 32 and 0 < int.from_bytes(candidate, "big") < ORDER
 
 
 def sign_schnorr(secret: bytes, message: bytes, aux: bytes) -> bytes:
@@ -481,7 +481,7 @@ def _need(value: bytes, size: int, what: str) -> None:
 
 def _need_secret(secret: bytes) -> None:
     _need(secret, 32, "a secret key")
-    if not lib.secp256k1_ec_seckey_verify(_CTX, secret):
+    if not secret_in_range(secret):
         raise MalformedInput("a secret key is zero or not below the group order")
 
 

@@ -7,6 +7,7 @@ each event with its position.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
@@ -15,6 +16,9 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
+
+from domain.events import Envelope, encode_payload
+from tests.fakes.store import MemoryEventStore
 
 UPDATES = 20
 """States of each channel."""
@@ -77,3 +81,23 @@ def projection_rate(tower: StockTower, path: Path, events: int) -> float:
             cursor.execute("INSERT OR REPLACE INTO channels VALUES (?, ?, ?, ?)", row)
             recorder._insert_tracking(cursor, Tracking(name, notification.id))
     return events / (time.process_time() - begun)
+
+
+class StockStore(MemoryEventStore):
+    """Events that are read from memory and written by the library: `Application.save`, its settings, a commit each.
+
+    A stream is an aggregate; its events are the library's, with our event as hexadecimal text.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._tower = StockTower(env={"SQLITE_DBNAME": str(path)})
+        self._aggregates: dict[str, StockChannel] = {}
+        super().__init__()
+
+    def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
+        """Durable when it returns."""
+        for stored in job:
+            channel = self._aggregates.setdefault(stored.stream, StockChannel(stored.stream, 1_000_000))
+            channel.update(stored.version, 1_000_000, 0, stored.topic, [encode_payload(stored.payload).hex()])
+        self._tower.save(*(self._aggregates[stream] for stream in {stored.stream for stored in job}))
+        return super().append(job, chain=chain)

@@ -34,7 +34,7 @@ HEIGHT = 110
 def measure(scale: Scale, directory: Path) -> dict[str, float]:
     """All figures of this part; the log is a real file, no node is needed."""
     count = scale.update_channels + 1
-    pairs = [_pair(number, scale.updates_each) for number in range(count)]
+    pairs = [made_pair(number, scale.updates_each) for number in range(count)]
     tower = create(directory / "tower", directory / "tower" / "config.toml", "regtest")
     node = CoinNode()
     for pair in pairs:
@@ -50,7 +50,8 @@ def measure(scale: Scale, directory: Path) -> dict[str, float]:
     return dict(zip(NAMES, values, strict=True))
 
 
-def _pair(number: int, updates: int) -> Pair:
+def made_pair(number: int, updates: int) -> Pair:
+    """A channel with so many updates, between parties whose names tell its number."""
     names = (f"alice{number}", f"bob{number}")
     pair = open_pair(made_up_funding, names=names, parties=(make_party(names[0]), make_party(names[1])))
     pair.updates(updates)

@@ -14,6 +14,7 @@ from tests.bench import (
     api,
     audit,
     catch_up,
+    durable,
     exchanges,
     memory,
     million,
@@ -35,6 +36,8 @@ def without_node() -> tuple[Part, ...]:
     """The parts with made-up input where they would start a node or other processes."""
     resident = {"before": 10, "after": 30}
     start = restart.Restart(2.0, 1.0)
+    once = durable.Run(2.0, [1.0, 2.0], 0.5)
+    made = durable.Engine(once, 100.0, once)
     samples = answers.Samples(fresh=[1.0, 2.0, 3.0], late=[4.0], with_child=[5.0])
     return (
         Part("scan", scanning.NAMES, lambda scale, _: scanning.figures(scale, scanning.made_up(scale), bytes)),
@@ -58,6 +61,7 @@ def without_node() -> tuple[Part, ...]:
         ),
         Part("audit", audit.NAMES, audit.measure),
         Part("updates", updates.NAMES, lambda _scale, directory: updates.measure(TINY, directory)),
+        Part("durable", durable.NAMES, lambda _scale, _: durable.figures(made, made, once, once)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
     )

@@ -48,7 +48,8 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
     def decide(channel: Channel | None) -> list[Payload]:
         if channel is None:
             raise UnknownChannel("no such channel is registered here")
-        made[:] = decide_update(channel, command)
+        with context.lanes:
+            made[:] = decide_update(channel, command)
         judge(context, channel, content, made)
         return made
 
@@ -82,7 +83,8 @@ def _receipt(
 ) -> SignedReceipt | None:
     """What was stored just now needs no search in the stream."""
     if last_id and isinstance(made[0], StateUpdated) and len(made) == 1:
-        return sign_new(context, channel, made[0], last_id)
+        with context.lanes:
+            return sign_new(context, channel, made[0], last_id)
     return sign_known(context, channel, command.state.header.seq, _revocation(command))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.events import Envelope, Payload, envelopes
 from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
+from watchtower.channels.lanes import lanes
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore, Node, StoreConflict
 from watchtower.receipts import ReceiptSigner
@@ -144,7 +145,7 @@ class Context(msgspec.Struct, frozen=True):
     raises `WrongChain` or `NodeError` unless the node was found to be the right one: a node of another network would
     call every funding output unknown. `may_register` tells whether a party (x-only auth key) may register channels.
     `receipts` signs what was stored; without it answers carry no receipt. `rollbacks` knows whether the log is an older
-    copy.
+    copy. Whoever verifies a state holds one of the `lanes`.
     """
 
     store: EventStore
@@ -164,6 +165,7 @@ class Context(msgspec.Struct, frozen=True):
     failpoint: Failpoint = nothing_fails
     receipts: ReceiptSigner | None = None
     rollbacks: Rollbacks = msgspec.field(default_factory=NoRollback)
+    lanes: Semaphore = msgspec.field(default_factory=lanes)
 
 
 def store_decision(
