@@ -119,9 +119,12 @@ class Audit:
         return report
 
     def _look(self, workers: Workers, state: DoneSoFar) -> None:
+        wanted = state.plan.last_id <= SMALL if self._wish.storage is None else self._wish.storage
+        faults = workers.begin(_storage_faults, None) if wanted else None  # one process is busy with it meanwhile
         self._check_stretches(workers, state)
         self._join_versions(workers, state)
         self._check_whole(state)
+        self._check_storage(faults)
         self._check_heads(state)
         self._check_rules(workers, state)
         if self._views is not None:
@@ -174,19 +177,16 @@ class Audit:
         self._take(steps_back(each.times for each in state.stretches))
         self._take(_check_objects(self._source))
         self._note("tables", 1, "set of tables, triggers and rights compared with the shipped one")
-        wanted = self._wish.storage if self._wish.storage is not None else made.last_id <= SMALL
-        if not wanted:
-            self._checks.append(
-                Check(
-                    name="storage",
-                    sentence="pages and indexes of the database, by its own check",
-                    skipped="not asked for",
-                )
-            )
+
+    def _check_storage(self, faults: Callable[[], list[str]] | None) -> None:
+        words = "check by the database of its own pages and indexes"
+        if faults is None:
+            self._checks.append(Check(name="storage", sentence=words, skipped="not asked for"))
             return
-        faults = self._source.storage_faults()
-        self._take([Finding(code=ExitCode.INTEGRITY, sentence=f"the database's own check: {each}") for each in faults])
-        self._note("storage", 1, "check by the database of its own pages and indexes")
+        self._take(
+            [Finding(code=ExitCode.INTEGRITY, sentence=f"the database's own check: {each}") for each in faults()]
+        )
+        self._note("storage", 1, words)
 
     def _check_heads(self, state: DoneSoFar) -> None:
         seals = [seal for each in state.stretches for seal in each.seals]
@@ -285,6 +285,10 @@ _VERDICTS = {
     ExitCode.REPLAY: "events cannot be read",
     ExitCode.INCOMPLETE: "nothing wrong was found, but not everything could be looked at",
 }
+
+
+def _storage_faults(source: LogSource, _stop: Stop, _piece: None) -> list[str]:
+    return source.storage_faults()
 
 
 def _join_share(_source: LogSource, _stop: Stop, task: _Versions) -> tuple[int, list[Finding]]:

@@ -66,8 +66,14 @@ class Workers:
         try:
             yield from self._together(self._pool, task, pieces)
         except BrokenProcessPool:
-            words = "a process of the audit was ended from outside, perhaps for lack of memory; try with fewer --jobs"
-            raise WorkerLost(words) from None
+            raise WorkerLost(_LOST) from None
+
+    def begin(self, task: Task[Piece, Result], piece: Piece) -> Callable[[], Result]:
+        """Do one piece beside the others; call the answer for its result. With one job it is done then, not now."""
+        if self._pool is None:
+            return lambda: task(self._source, self._stop, piece)
+        future: Future[Result] = self._pool.submit(_do, task, piece)
+        return lambda: _result(future)
 
     def _together(
         self, pool: ProcessPoolExecutor, task: Task[Piece, Result], pieces: Sequence[Piece]
@@ -101,6 +107,16 @@ class Workers:
     def _end_if_asked(self) -> None:
         if self._stop.is_set():
             raise Interrupted
+
+
+_LOST = "a process of the audit was ended from outside, perhaps for lack of memory; try again with fewer --jobs"
+
+
+def _result(future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise WorkerLost(_LOST) from None
 
 
 _opened: tuple[LogSource, SharedEvent] | None = None
