@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -472,3 +473,23 @@ def test_the_commands_do_the_same(tower: Path, tmp_path: Path) -> None:
 
     assert (0, f"{saved}: 2 events, 0 secrets, read back and compared\n") == (made.exit_code, made.output)
     assert (0, True) == (back.exit_code, (tmp_path / "again" / "events.db").exists())
+
+
+@pytest.mark.slow
+def test_store_verify_compares_with_the_high_water_file(tower: Path, tmp_path: Path) -> None:
+    """A whole log passes; one that does not reach its mark ends with 41, as in an audit."""
+    from watchtower.cli import _main
+
+    config = tmp_path / "config.toml"
+    config.write_text(f'network = "regtest"\ndata_dir = "{tower}"\n[node]\nrpc_user = "u"\nrpc_password = "p"\n')
+    options = ["--config", str(config), "store"]
+    whole = CliRunner().invoke(_main, [*options, "verify"])
+    write_high_water(tower / "high-water", HighWater("t", LOG_ID, 0, 9, bytes(32)))
+    behind = CliRunner().invoke(_main, [*options, "verify", "--json"])
+    accepted = CliRunner().invoke(_main, [*options, "accept-rollback", "--yes", "--json"])
+    again = CliRunner().invoke(_main, [*options, "verify"])
+    rebuilt = CliRunner().invoke(_main, [*options, "rebuild"])
+
+    assert [0, 41, 0, 0, 0] == [each.exit_code for each in (whole, behind, accepted, again, rebuilt)]
+    assert {"epoch": 1, "position": 2, "high_water": 9, "channels": 0} == json.loads(accepted.stdout)
+    assert "3 events replayed" in rebuilt.output
