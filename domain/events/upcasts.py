@@ -35,7 +35,7 @@ def path(topic: str) -> list[Upcast]:
     steps: list[Upcast] = []
     while (upcast := UPCASTS.get(topic)) is not None:
         steps.append(upcast)
-        if upcast.becomes.TOPIC == topic:
+        if topic == upcast.becomes.TOPIC:
             break
         topic = upcast.becomes.TOPIC
     return steps

@@ -1,8 +1,4 @@
-"""A topic of an older version that is planted for a test: alerts once said the name of their kind.
-
-retire_alerts(monkeypatch)
-append_stored(store, aged(event))     # the event as that version stored it
-"""
+"""A topic of an older version that is planted for a test: alerts once said the name of their kind."""
 
 from __future__ import annotations
 
