@@ -123,6 +123,7 @@ def test_exit_0_beside_a_tower_that_writes(tmp_path: Path) -> None:
     assert 9 == json.loads(result.stdout)["log"]["last_position"]
 
 
+@pytest.mark.slow
 def test_the_log_of_the_settings_is_compared_with_its_mark(tmp_path: Path) -> None:
     """Without `--log`: the tower's own log, and the high-water file that its settings name."""
     home = tmp_path / "tower"
