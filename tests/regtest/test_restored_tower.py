@@ -18,6 +18,7 @@ from watchtower.client.disputes import InProcessPeer
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create
+from watchtower.store.high_water import read_high_water
 
 BEFORE, NEWEST = 2, 5
 
@@ -78,6 +79,13 @@ def command(tower: NewTower, *arguments: str, given: str = "") -> str:
     return done.stdout
 
 
+def marked(tower: NewTower) -> int:
+    """How far the log had come, as the file outside says."""
+    mark = read_high_water(tower.data_dir / "high-water")
+    assert mark is not None
+    return mark.position
+
+
 def with_yesterdays_copy(
     node: RegtestNode, tower: NewTower, run: Run, pair: Pair, client: SyncStateChannelClient, saved: Path
 ) -> None:
@@ -93,6 +101,7 @@ def with_yesterdays_copy(
     pair.updates(NEWEST - BEFORE)
     client.synchronize(pair.channel_id)
     assert NEWEST == client.get_channel_info(pair.channel_id.hex()).current_sequence
+    node.wait_until(lambda: marked(tower) == client.get_state().log.position)  # type: ignore[union-attr]
     service.kill()
 
 

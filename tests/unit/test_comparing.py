@@ -80,7 +80,7 @@ class Town:
         self.client = StateChannelClient(
             REGTEST, url="http://tower", token=TOKEN, party=self.pair.b, transport=self.wire, tower_id=TOWER_ID
         )
-        self.comparison = TowerComparison(self.client, self.pair.b, self.bring)
+        self.comparison = TowerComparison(self.client, self.pair.b, self.bring, lambda: self.client._book.highest)
         self.channel_id = self.pair.channel_id
 
     def make_tower(self, name: str, log: MemoryEventStore | None) -> Bench:
@@ -213,6 +213,22 @@ async def test_fault_P8_a_tower_that_does_not_know_it_is_noticed(town: Town) -> 
 
     assert UPDATES == town.sequence(second)
     assert [] == confirmations(second)
+
+
+@pytest.mark.asyncio
+async def test_fault_P8_a_log_shorter_than_a_receipt_is_noticed(town: Town) -> None:
+    """Everything happened between two looks: only the receipts know how far the log had come."""
+    await town.client.connect()
+    await town.comparison.look()
+    ends = await town.fill()
+    second = town.roll_back(ends[1], told=False)
+
+    with pytest.raises(ReceiptOutOfOrder):
+        await town.comparison.look()
+    town.wire.paths.clear()
+    await town.comparison.look()
+
+    assert (UPDATES, ["GET info"]) == (town.sequence(second), town.wire.paths)
 
 
 @pytest.mark.asyncio

@@ -130,7 +130,7 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         elif self._uploading is None:
             self._uploading = asyncio.create_task(finality.run(), name="uploads")
         if self._comparing is None:
-            comparison = TowerComparison(self, party, self._bring_again)
+            comparison = TowerComparison(self, party, self._bring_again, lambda: self._book.highest)
             self._comparing = asyncio.create_task(comparison.run(), name="compare the tower")
 
     async def _bring_again(self, channel_id: bytes) -> None:

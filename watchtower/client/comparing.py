@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from domain.contract.receipts import LogReceipt
 from domain.errors import DomainError
 from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ReceiptRefused, StateChannelError
 from watchtower.client.party import ChannelParty
@@ -47,8 +48,16 @@ class Tower(Protocol):
 class TowerComparison:
     """Looks at the own tower now and then. For one event loop; `bring` synchronizes a channel from the beginning."""
 
-    def __init__(self, tower: Tower, party: ChannelParty, bring: Callable[[bytes], Awaitable[object]]) -> None:
-        self._tower, self._party, self._bring = tower, party, bring
+    def __init__(
+        self,
+        tower: Tower,
+        party: ChannelParty,
+        bring: Callable[[bytes], Awaitable[object]],
+        promised: Callable[[], LogReceipt | None] = lambda: None,
+    ) -> None:
+        """`promised` is the receipt with the latest place in the log that this client holds."""
+        self._tower, self._party, self._bring, self._promised = tower, party, bring, promised
+        self._unkept: LogReceipt | None = None
         self._seen: LogState | None = None
         self._left: set[bytes] = set()
         self._confirmed: tuple[int, set[bytes]] = (-1, set())
@@ -69,11 +78,12 @@ class TowerComparison:
 
         Raises what the last channel that failed has raised; the others are done, and that one comes again.
         """
+        promised = self._promised()  # before the tower is asked: it may grow meanwhile
         state = await self._tower.get_state()
         held = [channel for channel in self._party.channels() if channel.acknowledged]
         if self._seen is None:
             self._left.update([channel.channel_id for channel in held if await self._is_behind(channel)])
-        if self._is_suspect(state):
+        if self._is_suspect(state) or self._breaks_promise(state, promised):
             self._left.update(channel.channel_id for channel in held if not self._is_done(state, channel.channel_id))
         self._seen = state.log
         failure: StateChannelError | DomainError | None = None
@@ -98,6 +108,14 @@ class TowerComparison:
         if now is None or before is None:
             return False
         return (now.log_id, now.epoch) != (before.log_id, before.epoch) or now.position < before.position
+
+    def _breaks_promise(self, state: ProtocolState, promised: LogReceipt | None) -> bool:
+        """Whether the log is shorter than a receipt says; once for each such receipt."""
+        if state.log is None or promised is None or promised == self._unkept:
+            return False
+        is_broken = (state.log.epoch, state.log.position) < (promised.epoch, promised.position)
+        self._unkept = promised if is_broken else self._unkept
+        return is_broken
 
     async def _is_behind(self, channel: PartyChannel) -> bool:
         """Whether the tower has less than it once acknowledged."""
