@@ -285,10 +285,10 @@ class Parts:
         self.coverage = Coverage(standing, self.store, self.rows)
         clock = SystemClock()
         return HeadKeeper(
-            store=self.store,
+            store=self.overflow,  # it refuses while facts of the chain wait: their ids are given already
             continuity=self.continuity,
             coverage=self.coverage,
-            sealer=HeadSealer(self.store, source, standing, self.tower_key.sign, clock),
+            sealer=HeadSealer(self.overflow, source, standing, self.tower_key.sign, clock),
             board=self.board,
             clock=clock,
         )

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from domain.contract import keys
-from domain.events import LOG_STREAM, CoveredBy, HoldingsConfirmed, ReceiptsCovered, StoreRestored, envelopes
+from domain.events import (
+    LOG_STREAM,
+    AlertCleared,
+    CoveredBy,
+    Envelope,
+    HeadSealed,
+    HoldingsConfirmed,
+    ReceiptsCovered,
+    StoreRestored,
+    envelopes,
+)
 from projections.catalog import PROJECTIONS
 from projections.log_standing import LogStanding
 from projections.projector import Projector
 from tests.support.clocks import FixedClock
 from tests.support.histories import OTHER_STREAM, History, interleaved
-from tests.support.stores import new_log
+from tests.support.stores import new_log, note
+from watchtower.bootstrap import open_parts
+from watchtower.config import load
 from watchtower.continuity import Continuity
 from watchtower.coverage import Coverage
 from watchtower.heads import REASON, HeadKeeper, standing_of
+from watchtower.new_tower import create
+from watchtower.ports import StoreFull
 from watchtower.sealing import SECONDS, HeadSealer
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
@@ -215,3 +229,32 @@ def test_the_view_of_the_log_itself_follows_its_stream(stage: Stage) -> None:
 
     expected = LogStanding(epoch=1, restored_at=position, high_water=position + 9)
     assert [expected, expected] == [from_log, standing_of(stage.store, stage.rows)]
+
+
+@pytest.mark.slow
+def test_fault_P4_no_seal_takes_the_id_of_a_fact_that_waits(tmp_path: Path) -> None:
+    """In the parts of a real service: space comes back, the seal is due first, and the waiting facts keep their ids."""
+    anywhere = {"listen": "127.0.0.1:0"}
+    made = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", {"api": anywhere, "admin": anywhere})
+    parts = open_parts(
+        load({}, config_path=str(made.config_path)).settings, Metrics(build=("0", "0", "regtest", "sqlite"))
+    )
+    append = parts.store.append
+
+    def full(job: Sequence[Envelope], *, chain: bool = False) -> int:
+        raise StoreFull("no space")
+
+    parts.store.append = full  # type: ignore[method-assign]
+    waiting = parts.overflow.append([note("c1", 1)], chain=True)
+    parts.store.append = append  # type: ignore[method-assign]
+    parts.heads._sealer._since = float("-inf")
+
+    with pytest.raises(StoreFull, match="facts of the chain wait"):
+        parts.heads.turn()
+    flushed = parts.overflow.flush()
+    parts.heads.turn()
+
+    found = [recorded.envelope.topic for recorded in parts.store.read_log(waiting - 1, 9)]
+    parts.close()
+    assert flushed
+    assert [AlertCleared.TOPIC, HeadSealed.TOPIC] == found
