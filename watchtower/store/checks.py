@@ -10,7 +10,7 @@ from eventsourcing.persistence import PersistenceError
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.store import schema
-from watchtower.store.damage import StoredInFile, damaged_streams
+from watchtower.store.damage import StoredInFile, damaged_streams, refuse_newer
 from watchtower.store.datastore import LogDatastore
 from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
 from watchtower.store.recorders import LogMeta
@@ -116,6 +116,7 @@ def _check_opened(connection: sqlite3.Connection, meta: LogMeta, chain_hash: byt
 def _check_tail(connection: sqlite3.Connection) -> frozenset[str]:
     """Streams of channels with changed events; raises if more than single channels is in doubt."""
     findings = verify_log(connection, tail=TAIL).findings
+    refuse_newer(findings)
     damaged = damaged_streams(StoredInFile(connection), findings) if findings else frozenset()
     if damaged is None:
         raise StoreCheckFailed(findings[0].check, findings[0].sentence)

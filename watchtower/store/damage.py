@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from domain.events import CHAIN_STREAM, LOG_STREAM
 from domain.log_chain import HASH_SIZE, leaf
 from watchtower.store.chain_walk import Flaw
+from watchtower.store.errors import StoreCheckFailed
 
 MOST = 50
 """Changed events with which a tower still starts; with more of them nothing about the file can be believed."""
 
-_CHANGED = ("leaf", "topic")
+_CHANGED = ("leaf",)
 """Findings that concern one event; all others put the order of events in doubt."""
 
 
@@ -31,6 +32,19 @@ class Stored(Protocol):
 
     def with_gaps(self) -> set[str]:
         """Streams whose last version is not the number of their events."""
+
+
+def refuse_newer(findings: Sequence[Flaw]) -> None:
+    """Raise `StoreCheckFailed` if an event is as it was committed, and of a topic that is not known here.
+
+    That is no damage, and no channel to be set aside: what this program does not know may be a breach.
+    """
+    unknown = next((finding for finding in findings if finding.check == "topic"), None)
+    if unknown is not None:
+        raise StoreCheckFailed(
+            "topics",
+            f"{unknown.sentence}: a newer version of this program wrote to the log; run that version or a later one",
+        )
 
 
 def damaged_streams(stored: Stored, findings: Sequence[Flaw]) -> frozenset[str] | None:

@@ -10,7 +10,7 @@ import psycopg
 
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, LogOpened, decode_payload
-from watchtower.store.damage import damaged_streams
+from watchtower.store.damage import damaged_streams, refuse_newer
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.postgres import schema
 from watchtower.store.postgres.connection import Connection
@@ -69,6 +69,7 @@ def _check_tail(url: str, reader: Connection) -> frozenset[str]:
         if differing:
             raise StoreCheckFailed("triggers", f"triggers differ from the shipped ones: {', '.join(differing)}")
         findings = verify_source(source, TAIL).findings
+    refuse_newer(findings)
     damaged = damaged_streams(StoredOnServer(reader), findings) if findings else frozenset()
     if damaged is None:
         raise StoreCheckFailed(findings[0].check, findings[0].sentence)
