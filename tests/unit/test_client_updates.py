@@ -62,7 +62,7 @@ async def test_updates_in_and_out_of_turn_are_final(tmp_path: Path) -> None:
 
         newest = at.bob.state(bytes.fromhex(channel_id), 2).content
         assert UpdateResult(channel_id, 1, 1, first.state_hash, receipt=first.receipt) == first
-        assert UpdateResult(channel_id, 2, 2, newest.state_hash.hex()) == second
+        assert UpdateResult(channel_id, 2, 2, newest.state_hash.hex(), receipt=second.receipt) == second
         assert (2, (HALF - 2_000, HALF + 2_000), "00ff") == (stored.sequence, stored.balances, stored.state_data)
 
 
