@@ -5,7 +5,7 @@ from __future__ import annotations
 from domain.channel import attach_descriptors
 from domain.contract.conditions import decode_conditions
 from domain.contract.form import form_of
-from domain.contract.header import PreviousState, StateHeader
+from domain.contract.header import StateHeader
 from domain.contract.rescue import build_rescue, rescue_sighash
 from domain.contract.state import StateTransactions
 from domain.events import (
@@ -18,6 +18,7 @@ from domain.events import (
     StateUpdated,
 )
 from domain.recheck.states import (
+    before,
     check_commit_signature,
     check_content,
     check_header_signature,
@@ -36,10 +37,8 @@ def check_offered(glance: Glance, event: StateOffered) -> Flaws:
     """Sums and hashes of an offer; it binds nobody yet."""
     header = StateHeader.decode(event.header)
     yield from check_numbers(event.sequence, (event.balance_a, event.balance_b), header)
-    states = glance.channel.states
-    previous = PreviousState.of(states[-1].read_header()) if states else None
     conditions = attach_descriptors(decode_conditions(event.conditions), event.descriptors)
-    yield from check_content(glance.channel.params, header, conditions, event.state_data, previous)
+    yield from check_content(glance.channel.params, header, conditions, event.state_data, before(glance.channel))
 
 
 def check_proposed_state(glance: Glance, event: StateProposed) -> Flaws:

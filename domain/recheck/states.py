@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domain.channel import attach_descriptors
+from domain.channel import Channel, attach_descriptors
 from domain.contract import keys
 from domain.contract.conditions import Condition, decode_conditions
 from domain.contract.form import form_of
@@ -29,7 +29,7 @@ def check_update(glance: Glance, event: StateUpdated) -> Flaws:
     header = StateHeader.decode(event.header)
     yield from check_numbers(event.sequence, (event.balance_a, event.balance_b), header)
     conditions = tuple(attach_descriptors(decode_conditions(event.conditions), event.descriptors))
-    previous = PreviousState.of(channel.states[-1].read_header()) if channel.states else None
+    previous = before(channel)
     yield from check_content(channel.params, header, conditions, event.state_data, previous)
     if previous is not None and channel.highest_revoked < previous.seq - 1:
         yield Flaw(f"state {event.sequence} was stored before state {previous.seq - 1} was revoked")
@@ -43,15 +43,22 @@ def check_update(glance: Glance, event: StateUpdated) -> Flaws:
     if glance.signatures:
         for side, signatures in signed:
             yield from check_header_signature(glance, header, side, signatures.state)
-    if points is not None:
-        built, flaw = rebuilt(glance, header, conditions, points)
-        yield from flaw
-        if built is not None and glance.signatures:
-            yield from _check_transactions(glance, built, signed)
+        if points is not None:
+            built, flaws = rebuilt(glance, header, conditions, points)
+            yield from flaws
+            yield from () if built is None else _check_transactions(glance, built, signed)
     if event.revoked_secret is not None and event.next_point is not None:
         yield from check_revocation(glance, event.sequence - 1, event.revoked_secret, event.next_point)
     elif event.revoked_secret is not None or event.next_point is not None:
         yield Flaw("revoked_secret and next_point belong together, the event has one of them only")
+
+
+def before(channel: Channel) -> PreviousState | None:
+    """What the next state is compared with, with the hash that the fold has worked out already."""
+    if not channel.states:
+        return None
+    newest = channel.states[-1].read_header()
+    return PreviousState(newest.seq, channel.state_hash, newest.balance_a, newest.balance_b, newest.app_id)
 
 
 def check_numbers(sequence: int, balances: tuple[int, int], header: StateHeader) -> Flaws:
@@ -133,7 +140,7 @@ def forged(name: str, side: Side, sequence: int | None = None) -> Flaw:
 
 
 def check_revocation(glance: Glance, sequence: int, secret: bytes, next_point: bytes) -> Flaws:
-    """A revealed secret is that of the announced point and explains the earlier ones; the next point is one."""
+    """A revealed secret is that of the announced point; that it explains the earlier ones is found by the fold."""
     channel = glance.channel
     if not is_public_key(next_point):
         yield Flaw("next_point is not a point on the curve")
@@ -147,7 +154,6 @@ def check_revocation(glance: Glance, sequence: int, secret: bytes, next_point: b
     glance.tally.secrets += 1
     try:
         check_secret(secret, channel.points[0])
-        insert_secret(channel.buckets, secret, index_of(sequence))
     except InvalidSecret as error:
         yield Flaw(f"the secret of state {sequence}: {_short(error)}", is_forged=True)
 

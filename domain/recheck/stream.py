@@ -135,7 +135,7 @@ def recheck(glance: Glance, event: Envelope) -> Flaws:
     if subject.channel.erased:
         yield Flaw("nothing may follow on the erasure of a channel")
     yield from _checked(glance, payload)
-    _go_on(glance, event)
+    yield from _go_on(glance, event)
 
 
 def _checked(glance: Glance, payload: Payload) -> Flaws:
@@ -146,7 +146,7 @@ def _checked(glance: Glance, payload: Payload) -> Flaws:
             yield Flaw(str(error))
 
 
-def _go_on(glance: Glance, event: Envelope) -> None:
+def _go_on(glance: Glance, event: Envelope) -> Flaws:
     subject, payload = glance.subject, event.payload
     if isinstance(payload, StateCommitted):
         whole = messages.completed(glance, payload)
@@ -155,7 +155,11 @@ def _go_on(glance: Glance, event: Envelope) -> None:
             event = Envelope(event.stream, event.version, whole.TOPIC, whole)
             payload = whole
     before = subject.channel
-    subject.channel = _evolved(before, event)
+    try:
+        subject.channel = evolve(before, event)
+    except DomainError as error:  # a revealed secret that contradicts the earlier ones
+        yield Flaw(str(error).split(";", maxsplit=1)[0], is_forged=True)
+        subject.channel = msgspec.structs.replace(_without_secret(before, payload), version=event.version)
     if isinstance(payload, StateUpdated):
         _note_own_commit(subject, payload)
     elif isinstance(payload, CloseProposed):
@@ -164,15 +168,8 @@ def _go_on(glance: Glance, event: Envelope) -> None:
         _note_exchange(subject, payload)
 
 
-def _evolved(channel: Channel, event: Envelope) -> Channel:
-    """The fold; where a revealed secret contradicts the earlier ones it goes on without that secret."""
-    try:
-        return evolve(channel, event)
-    except DomainError:
-        return msgspec.structs.replace(_without_secret(channel, event.payload), version=event.version)
-
-
 def _without_secret(channel: Channel, payload: Payload) -> Channel:
+    """The fold as if the counterparty's secret had not been revealed, but its next point had."""
     if isinstance(payload, StateUpdated) and payload.next_point is not None:
         bare = msgspec.structs.replace(payload, revoked_secret=None, next_point=None)
         return _shifted(evolve(channel, Envelope(channel.stream, 0, bare.TOPIC, bare)), payload.next_point)

@@ -47,6 +47,9 @@ class Scale(msgspec.Struct, frozen=True):
     audit_channels: int = 300_000
     audit_events: int = 1_000_000
     audit_runs: int = 3
+    audit_pairs: int = 20
+    audit_pair_updates: int = 60
+    bare_signatures: int = 4_000
     million_channels: int = 1_000_000
     million_blocks: int = 500
 
@@ -87,6 +90,9 @@ QUICK = Scale(
     audit_channels=20,
     audit_events=80,
     audit_runs=1,
+    audit_pairs=2,
+    audit_pair_updates=2,
+    bare_signatures=50,
     million_channels=60,
     million_blocks=3,
 )
