@@ -25,7 +25,7 @@ class TowerKeyMissing(WatchtowerError):
 class TowerKey:
     """A signing key. Use from any thread; a signature takes about 60 µs."""
 
-    __slots__ = ("_secret", "public")
+    __slots__ = ("_secret", "_signer", "public")
 
     public: bytes
     """The public key, compressed (33 bytes)."""
@@ -35,6 +35,7 @@ class TowerKey:
         if not keys.secret_in_range(secret):
             raise TowerKeyMissing("the tower key holds no secret key")
         self._secret = secret
+        self._signer = keys.SchnorrSigner(secret)
         self.public = keys.public_key(secret)
 
     def __repr__(self) -> str:
@@ -50,7 +51,7 @@ class TowerKey:
 
     def sign(self, message: bytes) -> bytes:
         """BIP-340 signature (64 bytes) over a 32-byte hash; the same hash always gets the same bytes."""
-        return keys.sign_schnorr(self._secret, message, hmac.digest(self._secret, message, "sha256"))
+        return self._signer.sign(message, hmac.digest(self._secret, message, "sha256"))
 
     def derive(self, purpose: bytes) -> bytes:
         """A secret of 32 bytes for another purpose; towers with the same key derive the same."""
@@ -58,7 +59,7 @@ class TowerKey:
 
     def receipt(self, body: bytes) -> SignedReceipt:
         """A receipt body with its signature; the same body always gives the same bytes."""
-        return SignedReceipt(body, sign_receipt(self._secret, body))
+        return SignedReceipt(body, sign_receipt(self._secret, body, self._signer))
 
 
 def read_tower_key(text: str, place: str) -> TowerKey:

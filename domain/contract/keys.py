@@ -85,20 +85,46 @@ def sign_schnorr(secret: bytes, message: bytes, aux: bytes) -> bytes:
 
     The signature is verified before it is returned: a fault during signing may reveal the key.
     """
-    _need_secret(secret)
-    _need(message, 32, "a signed message")
-    _need(aux, 32, "auxiliary randomness")
-    pair = _keypair(secret)
+    signer = SchnorrSigner(secret)
     try:
-        signature = ffi.new("unsigned char[64]")
-        _must(lib.secp256k1_schnorrsig_sign32(_CTX, signature, message, pair, aux), "signing failed")
-        key = ffi.new("secp256k1_xonly_pubkey *")
-        _must(lib.secp256k1_keypair_xonly_pub(_CTX, key, ffi.NULL, pair), "the key pair is damaged")
+        return signer.sign(message, aux)
     finally:
-        _erase(pair)
-    if not lib.secp256k1_schnorrsig_verify(_CTX, signature, message, 32, key):
-        raise InvalidSignature("a signature made just now does not verify; suspect the machine")
-    return bytes(ffi.buffer(signature))
+        signer.erase()
+
+
+class SchnorrSigner:
+    """Signs with one secret again and again: the public key, a third of the work, is made once.
+
+    The secret stays in this object until `erase`. Use from any thread.
+    """
+
+    __slots__ = ("_key", "_pair")
+
+    def __init__(self, secret: bytes) -> None:
+        _need_secret(secret)
+        self._pair = _keypair(secret)
+        self._key = ffi.new("secp256k1_xonly_pubkey *")
+        _must(lib.secp256k1_keypair_xonly_pub(_CTX, self._key, ffi.NULL, self._pair), "the key pair is damaged")
+
+    def __repr__(self) -> str:
+        return "<SchnorrSigner>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a signer is not copied or sent anywhere")
+
+    def sign(self, message: bytes, aux: bytes) -> bytes:
+        """As `sign_schnorr`, which also verifies."""
+        _need(message, 32, "a signed message")
+        _need(aux, 32, "auxiliary randomness")
+        signature = ffi.new("unsigned char[64]")
+        _must(lib.secp256k1_schnorrsig_sign32(_CTX, signature, message, self._pair, aux), "signing failed")
+        if not lib.secp256k1_schnorrsig_verify(_CTX, signature, message, 32, self._key):
+            raise InvalidSignature("a signature made just now does not verify; suspect the machine")
+        return bytes(ffi.buffer(signature))
+
+    def erase(self) -> None:
+        """Forget the secret; nothing is signed afterwards."""
+        _erase(self._pair)
 
 
 def verify_schnorr(public: bytes, message: bytes, signature: bytes) -> bool:

@@ -213,3 +213,31 @@ def test_der_has_one_form() -> None:
         keys.to_der(bytes(63))
     with pytest.raises(MalformedInput):
         keys.to_der(b"\xff" * 64)
+
+
+def test_a_kept_signer_signs_the_same_bytes() -> None:
+    """Whether the public key is made once or at every signature, the same secret gives the same signature."""
+    signer = keys.SchnorrSigner(SECRET)
+
+    again = [signer.sign(bytes(32), bytes(range(32))) for _ in range(2)]
+
+    assert again == [keys.sign_schnorr(SECRET, bytes(32), bytes(range(32)))] * 2
+    assert SECRET.hex() not in repr(signer)
+
+
+def test_an_erased_signer_signs_nothing() -> None:
+    """After `erase` the secret is gone, and so is the signature."""
+    signer = keys.SchnorrSigner(SECRET)
+    signer.erase()
+
+    with pytest.raises(MalformedInput):
+        signer.sign(bytes(32), bytes(32))
+
+
+def test_reading_a_point_again_does_not_change_it() -> None:
+    """Points are kept in parsed form; a product takes the place of a copy, not of the kept point."""
+    factor = bytes(31) + b"\x05"
+
+    once, twice = (keys.sum_of_products([(PUBLIC, factor)]) for _ in range(2))
+
+    assert once == twice == keys.public_key((35).to_bytes(32, "big"))

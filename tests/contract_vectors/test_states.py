@@ -16,6 +16,7 @@ from domain.contract.state import (
     sign_state,
     state_data_hash,
     state_transactions,
+    verify_complete_state,
     verify_state_signatures,
 )
 from domain.errors import InvalidSignature, InvalidState, MalformedInput
@@ -100,6 +101,25 @@ def test_f08_a_wrong_signature_is_named(side: Side, name: str) -> None:
 
     with pytest.raises(InvalidSignature, match=f"signature {name} of {side.name}"):
         verify_state_signatures(PARAMS, header_of(6), conditions_of(state_vector(6)), side, wrong, points(6))
+
+
+@pytest.mark.parametrize("name", ["state", "settle_A", "settle_B", "commit_peer"])
+@pytest.mark.parametrize("side", list(Side))
+def test_f08_one_wrong_signature_among_eight_is_named(side: Side, name: str) -> None:
+    """F08: a complete state is refused for each of its eight signatures, with the same words."""
+    pair = [_signatures(6, Side.A), _signatures(6, Side.B)]
+    pair[side] = msgspec.structs.replace(pair[side], **{name.lower(): bytes(63) + b"\x01"})
+
+    with pytest.raises(InvalidSignature, match=f"signature {name} of {side.name}"):
+        verify_complete_state(PARAMS, header_of(6), conditions_of(state_vector(6)), (pair[0], pair[1]), points(6))
+
+
+@pytest.mark.parametrize("sequence", STATES)
+def test_the_eight_signatures_of_the_vectors(sequence: int) -> None:
+    """A complete state of the vectors is accepted as a whole."""
+    pair = (_signatures(sequence, Side.A), _signatures(sequence, Side.B))
+
+    verify_complete_state(PARAMS, header_of(sequence), conditions_of(state_vector(sequence)), pair, points(sequence))
 
 
 def test_signatures_of_the_other_side_are_refused() -> None:
