@@ -255,7 +255,10 @@ class Parts:
         )
 
     def look_after_store(self) -> None:
-        """Say whether the database server of the log can be reached; called every second."""
+        """Say whether the database server of the log can be reached, wait for it no longer; called every second."""
+        self.store.lose_patience()
+        if isinstance(self.keystore, SharedKeystore):
+            self.keystore.look()
         away = self.store.away_for()
         if away:
             held = self.overflow.held

@@ -35,6 +35,9 @@ class SecretTable(Protocol):
     def fresh(self) -> list[tuple[bytes, bytes]]:
         """What was added since the last call; at the first all."""
 
+    def look(self) -> None:
+        """Called every second: end a question that the server does not answer."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -62,6 +65,10 @@ class SharedKeystore:
             self._table.remove(unwanted)
         except StoreError as error:
             _log.warning("erase_failed", reason=str(error), channels=len(unwanted))
+
+    def look(self) -> None:
+        """Called every second: nobody waits for ever for the server."""
+        self._table.look()
 
     def follow(self) -> int:
         """Put what the server got since the last call into the own file; how many were new.

@@ -59,6 +59,9 @@ class LogWriter(LogReader):
         """Seconds since the database server could last be reached; 0 while it can, and for a log in a file."""
         return self._writer.away_for()
 
+    def lose_patience(self) -> None:
+        """Called every second: give up what a database server does not answer. A file has no such choice."""
+
     def append(self, job: Sequence[Envelope], *, chain: bool = False) -> int:
         """Store all envelopes or none; returns the last notification id once they are durable."""
         return self.submit(job, chain=chain).result()

@@ -20,6 +20,7 @@ from watchtower.ports import Failpoint
 from watchtower.store.datastore import POOL_TIMEOUT, no_failpoint
 from watchtower.store.postgres.connection import Connection, connect, shown
 from watchtower.store.postgres.schema import SCHEMA_NAME
+from watchtower.store.postgres.silence import Silence
 
 READERS = 4
 """Connections for reading at most; one reading takes milliseconds."""
@@ -50,6 +51,7 @@ class LogDatastore(PostgresDatastore):
         self.db_type_names, self.psycopg_type_adapters, self.psycopg_python_types = set(), {}, {}
         self.url, self.read_only, self.failpoint = url, read_only, failpoint
         self._on_writer = on_writer
+        self.silence = Silence()
         self._writing = threading.RLock()
         self._writer: Connection | None = None
         self._idle: deque[Connection] = deque()
@@ -95,14 +97,18 @@ class LogDatastore(PostgresDatastore):
             return cursor.execute(query, parameters, prepare=True).fetchall()
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """The writing connection, for one thread at a time; closed after a failure that broke it."""
+    def writing(self, events: int = 0) -> Iterator[Connection]:
+        """The writing connection, for one thread at a time; closed after a failure that broke it.
+
+        `events` are about to be stored: the server gets time for them.
+        """
         if self.read_only:
             raise InterfaceError("this store was opened for reading only")
         with self._writing:
             connection = self._current_writer()
             try:
-                yield connection
+                with self.silence.asking(connection, events):
+                    yield connection
             finally:
                 self._settle(connection)
 
@@ -118,7 +124,8 @@ class LogDatastore(PostgresDatastore):
         if self._writer is None:
             connection = connect(self.url)
             try:
-                self._on_writer(connection)
+                with self.silence.asking(connection):
+                    self._on_writer(connection)
             except BaseException:
                 connection.close()
                 raise

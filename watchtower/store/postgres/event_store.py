@@ -70,6 +70,10 @@ class PostgresEventStore(LogWriter):
         """The copy, as long as it is whole."""
         return self._copying.whole_copy
 
+    def lose_patience(self) -> None:
+        """End the connection of a commit that the server does not answer."""
+        self._datastore.silence.look()
+
     def checkpoint(self) -> None:
         """Make the copy's file complete by itself."""
         self._copy.tidy()

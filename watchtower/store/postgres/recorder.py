@@ -160,7 +160,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
         self, jobs: Sequence[Job], refuse: Refuse, *, again: bool = False
     ) -> tuple[Answers, CommitRow | None, ChainTip] | None:
         """One transaction. None if the connection was dead before anything was sent: to be done once more."""
-        with self.datastore.writing() as connection:
+        with self.datastore.writing(sum(map(len, jobs))) as connection:
             try:
                 tip = self._begin(connection)
             except psycopg.OperationalError:

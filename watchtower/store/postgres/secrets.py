@@ -6,19 +6,25 @@ The server never sees what is in them. Not part of the log: a secret is removed 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
+from watchtower.ports import StoreAway
 from watchtower.store.postgres.connection import Connection, connect
 from watchtower.store.postgres.errors import store_error
+from watchtower.store.postgres.silence import Silence
 
 _INSERT = "INSERT INTO watchtower.sealed_secrets (name, sealed) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING"
 _DELETE = "DELETE FROM watchtower.sealed_secrets WHERE name = ANY(%s)"
 _NAMES = "SELECT name FROM watchtower.sealed_secrets"
 _BORDER = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 _SINCE = "SELECT name, sealed FROM watchtower.sealed_secrets WHERE added >= %s::xid8"
+
+PATIENCE = 3.0
+"""Seconds for other questions to get out of the way; one takes milliseconds."""
 
 
 class SealedSecrets:
@@ -30,13 +36,14 @@ class SealedSecrets:
         self._connection: Connection | None = None
         self._mutex = threading.Lock()
         self._border = "0"
+        self._silence = Silence()
 
     def put(self, secrets: Sequence[tuple[bytes, bytes]]) -> None:
         """Store names with sealed bytes, durable on return; a name that is there keeps what it has."""
-        with self._mutex:
+        with self._turn():
             try:
                 connection = self._connected()
-                with connection.transaction(), connection.cursor() as cursor:
+                with self._silence.asking(connection), connection.transaction(), connection.cursor() as cursor:
                     cursor.executemany(_INSERT, secrets)
             except psycopg.Error as error:
                 raise self._failed(error) from error
@@ -56,15 +63,31 @@ class SealedSecrets:
         self._border = border
         return found
 
+    def look(self) -> None:
+        """Called every second: end a question that the server does not answer."""
+        self._silence.look()
+
     def close(self) -> None:
         """Close the connection."""
         with self._mutex:
             self._drop()
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One question at a time. The pass asks too: it does not queue up behind everybody at a silent server."""
+        if not self._mutex.acquire(timeout=PATIENCE):
+            raise StoreAway("the database server does not answer; try again shortly")
+        try:
+            yield
+        finally:
+            self._mutex.release()
+
     def _ask(self, query: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        with self._mutex:
+        with self._turn():
             try:
-                cursor = self._connected().execute(query, parameters)
+                connection = self._connected()
+                with self._silence.asking(connection):
+                    cursor = connection.execute(query, parameters)
                 return cursor.fetchall() if cursor.description is not None else []
             except psycopg.Error as error:
                 raise self._failed(error) from error
