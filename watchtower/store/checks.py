@@ -52,8 +52,7 @@ def read_meta(connection: sqlite3.Connection) -> LogMeta:
     if application != schema.APPLICATION_ID:
         raise StoreCheckFailed("application_id", "the file is a database, but not an event log")
     if number not in schema.KNOWN:
-        known = ", ".join(map(str, schema.KNOWN))
-        raise StoreCheckFailed("schema", f"this program knows the schemas {known}, the log has {number}")
+        raise StoreCheckFailed("schema", schema.unknown_schema(number))
     row = connection.execute(
         "SELECT log_id, origin, segment, first_leaf, first_id, prev_head, stream_key, schema FROM log_meta"
     ).fetchone()

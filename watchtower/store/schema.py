@@ -25,6 +25,14 @@ PAGE_SIZE = 8192
 """Events of 1 kB take 1,209 bytes on disk with it, 1,406 with the default of 4096."""
 
 
+def unknown_schema(number: int) -> str:
+    """What to tell about a log whose schema this program does not know."""
+    known = ", ".join(map(str, KNOWN))
+    return (
+        f"this program knows the schemas {known}, the log has {number}; run the version that wrote it, or a later one"
+    )
+
+
 @cache
 def statements(number: int = SCHEMA) -> tuple[str, ...]:
     """The DDL statements of a schema in the order in which they are applied."""

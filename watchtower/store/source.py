@@ -260,8 +260,7 @@ class SqliteSource:
         if len(meta.log_id) != 16 or len(meta.prev_head) != 32 or min(meta.first_leaf, meta.first_id) < 0:
             raise Unreadable("the row log_meta holds values that nobody writes")
         if meta.schema not in schema.KNOWN and self._all("PRAGMA user_version", ())[0][0] == meta.schema:
-            known = ", ".join(map(str, schema.KNOWN))
-            raise StoreCheckFailed("schema", f"this program knows the schemas {known}, the log has {meta.schema}")
+            raise StoreCheckFailed("schema", schema.unknown_schema(meta.schema))
         return meta
 
     def _all(self, query: str, arguments: tuple[int, ...]) -> list[Any]:
