@@ -186,7 +186,8 @@ def facts_of(source: LogSource) -> dict[str, Any]:
 
 def pack(directory: Path, target: Path) -> None:
     """Compress every file of a closed log into a directory."""
-    for path in sorted(each for each in directory.rglob("*") if each.is_file() and each.suffix != ".lock"):
+    databases = (each for each in directory.rglob("*.db") if each.is_file())
+    for path in sorted(databases):
         packed = target / (str(path.relative_to(directory)) + PACKED)
         packed.parent.mkdir(parents=True, exist_ok=True)
         packed.write_bytes(zstandard.ZstdCompressor(level=19).compress(path.read_bytes()))
