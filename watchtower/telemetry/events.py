@@ -89,6 +89,7 @@ PARTY_EVENTS: dict[str, tuple[str, ...]] = {
     "peer_over_allowance": ("peer", "reason"),
     "peer_refused": ("peer", "address"),
     "peer_unreachable": ("peer", "reason"),
+    "state_unarmed": ("channel", "seconds", "reason"),
     "tower_behind": ("channel", "reason"),
     "tower_compared": ("channel", "epoch"),
     "tower_not_compared": ("reason",),
