@@ -283,6 +283,7 @@ class Parts:
             # Views of another history may stand at a position that this log has, too.
             self.rows.close()
             rebuild(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
+            self.store.known_until = None
             self.rows = self._open_views()
             standing = standing_of(self.store, self.rows)
         self.coverage = Coverage(standing, self.store, self.rows)

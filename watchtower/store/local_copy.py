@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from watchtower.ports import StoreError
+from watchtower.ports import StoreBroken, StoreError
 from watchtower.store import schema
 from watchtower.store.checks import TAIL, read_meta
 from watchtower.store.datastore import NORMAL, LogDatastore, connect
@@ -48,7 +48,10 @@ def nobody_asked(_done: int, _of: int) -> None:
 
 
 class LocalCopy:
-    """One copy, written by one process. `recorder` reads it, from any thread; `last` is where it ends."""
+    """One copy, written by one process. `recorder` reads it, from any thread; `last` is where it ends.
+
+    `known_until` is the id up to which what stood here before was found to be the history of the log on the server.
+    """
 
     def __init__(self, path: Path, meta: LogMeta, source: LogSource) -> None:
         """Open the copy of this log, or begin a new one if there is none that the server's log continues."""
@@ -63,15 +66,31 @@ class LocalCopy:
             self._datastore.close()
             raise
         self.last = Commit(*row) if row is not None else source.meta.start()
+        self.known_until = self.last.last_id
         self.recorder = ChainedRecorder(self._datastore)
 
     def follow(self, source: LogSource, progress: Progress = nobody_asked) -> int:
-        """Copy all commits behind the end; returns the id of the last event. Raises `StoreError`."""
-        while commits := source.commits(self.last.commit_no + 1, PAGE_COMMITS):
+        """Copy all commits behind the end; returns the id of the last event. Raises `StoreError`.
+
+        `StoreBroken` if the server does not have the last commit any more: a replica that lacked it may have taken
+        over. What is written since belongs to another history, and must not be put behind this one.
+        """
+        while commits := self._behind_the_last(source):
             for page in pages(commits):
                 self.add(page, source.rows(page[0].first_id, page[-1].last_id))
                 progress(self.last.last_id, commits[-1].last_id)
         return self.last.last_id
+
+    def _behind_the_last(self, source: LogSource) -> list[Commit]:
+        if self.last.commit_no == 0:
+            return source.commits(1, PAGE_COMMITS)
+        found = source.commits(self.last.commit_no, 1 + PAGE_COMMITS)
+        if not found or found[0] != self.last:
+            raise StoreBroken(
+                f"the log on the server has another history than the copy, which ends at event {self.last.last_id}; "
+                "start again, then the copy is set aside"
+            )
+        return found[1:]
 
     def add(self, commits: Sequence[Commit], rows: Sequence[RawRow]) -> None:
         """Write commits that follow the last one, with all their events, in one transaction. Raises `StoreError`."""

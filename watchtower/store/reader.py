@@ -33,6 +33,8 @@ class LogReader:
         self._recorder = log.recorder
         self._meanings = log.recorder.meanings
         self.damaged: frozenset[str] = frozenset()
+        self.known_until: int | None = None
+        """Read models that stand behind this id may be of another history of the log; None if there is but one."""
 
     @property
     def file(self) -> Path | None:

@@ -58,7 +58,8 @@ def open_views(
     """The views of a log for writing; rebuilt first if the file is missing, foreign, damaged or of another version."""
     if path.exists():
         rows = SqliteRows(path, failpoint=failpoint)
-        if rows.fits(log.meta.log_id, projections, log.last_id()):
+        known = log.last_id() if log.known_until is None else min(log.known_until, log.last_id())
+        if rows.fits(log.meta.log_id, projections, known):
             return rows
         rows.close()
     rebuild(path, log, projections, failpoint=failpoint)

@@ -63,6 +63,7 @@ class PostgresEventStore(LogWriter):
             observe=observe,
             damaged=damaged,
         )
+        self.known_until = copy.known_until
         self._writer.dirty = True  # the server ends the session of a leader that makes no sound
 
     @property

@@ -28,6 +28,7 @@ class CopyReader(LogReader):
     def __init__(self, copy: LocalCopy, meta: LogMeta) -> None:
         self._copy = copy
         super().__init__(Log(copy.recorder, copy.close), meta)
+        self.known_until = copy.known_until
 
     @property
     def file(self) -> Path | None:
