@@ -36,6 +36,7 @@ from tests.support.histories import OTHER_STREAM, History, interleaved
 from tests.support.retired import NamedAlert, NumberedAlert, aged, retire_alerts, stored
 from tests.support.scenes import STREAM
 from tests.support.stores import new_log
+from watchtower.audit.findings import ExitCode
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook
 from watchtower.audit.verify import Audit
@@ -165,6 +166,20 @@ def test_audits_and_exports_read_old_events_and_keep_their_bytes(tmp_path: Path,
     assert () == report.findings
     assert 0 < len(kept)
     assert [] == [state for state in kept if b"UNECONOMICAL_TO_PUNISH" not in state]
+
+
+@pytest.mark.slow
+def test_a_program_that_does_not_know_the_topics_of_an_export_says_so(tmp_path: Path) -> None:
+    """Made by one that knows them: every event is whole, some can't be read."""
+    alert = aged(Envelope("k" + "a" * 22, 1, TODAY.TOPIC, TODAY))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        retire_alerts(monkeypatch)
+        exported(_written(tmp_path / "old.db", [alert]), tmp_path / "made")
+
+    report = audited(tmp_path / "made", tmp_path / "scratch", replay=True)
+
+    assert ExitCode.REPLAY == report.exit_code
+    assert {(2, "re90")} == {(each.position, each.topic) for each in report.findings if each.position is not None}
 
 
 def _topics(path: Path) -> set[str]:
