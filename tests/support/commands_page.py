@@ -58,7 +58,8 @@ def page() -> str:
 
 
 def _entry(name: str, command: click.Command) -> str:
-    told, _, example = inspect.cleandoc(command.help or "").partition("\b\n")
+    told, _, example = inspect.cleandoc(command.help or "").partition("\b\nExample")
+    told = told.replace("\b\n", "")
     arguments = [_argument(each) for each in command.params if isinstance(each, click.Argument)]
     lines = [f"## {name.removeprefix('watchtower ')}", "", f"`{' '.join([name, *arguments])}`", "", told.strip(), ""]
     commands_shown = [line.strip() for line in example.splitlines()[1:] if line.strip()]
