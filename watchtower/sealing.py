@@ -40,6 +40,8 @@ class HeadSealer:
         if new < EVENTS and (new <= 0 or self._clock.monotonic() - self._since < SECONDS):
             return False
         tip = self._source.last_commit()
+        if tip.last_id <= self._sealed_at:
+            return False  # a tower's own copy of its log that cannot be written: there is no newer head in it
         signature = self._sign(sealed_head_hash(self._source.meta.log_id, tip.last_id, tip.head))
         seal = HeadSealed(
             recorded_at=self._clock.wall_microseconds(), position=tip.last_id, head=tip.head, sig=signature

@@ -258,3 +258,14 @@ def test_fault_P4_no_seal_takes_the_id_of_a_fact_that_waits(tmp_path: Path) -> N
     parts.close()
     assert flushed
     assert [AlertCleared.TOPIC, HeadSealed.TOPIC] == found
+
+
+def test_no_head_is_sealed_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tower's own copy of its log that cannot be written has no newer head, however much the log has grown."""
+    sealer, copied = stage.keeper()._sealer, stage.source.last_commit()
+    monkeypatch.setattr("watchtower.sealing.EVENTS", 1)
+    first = sealer.seal_if_due()
+    monkeypatch.setattr(stage.source, "last_commit", lambda: copied)
+    stage.store.append([note("c1", 1), note("c1", 2)])
+
+    assert (True, False) == (first, sealer.seal_if_due())

@@ -37,6 +37,10 @@ _BROKEN = {
 }
 
 
+PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+"""What is over when another program is done, or when there is space."""
+
+
 def primary_code(error: BaseException) -> int | None:
     """SQLite's primary result code of an error or of the error it was raised from; None if there is none."""
     cause: BaseException | None = error

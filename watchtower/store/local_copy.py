@@ -39,6 +39,9 @@ _LAST = (
 SET_ASIDE = ".set-aside"
 """What is put behind the name of a copy that the log on the server does not continue."""
 
+CONDEMNED = ".damaged"
+"""A file of this name beside a copy says that it could not be read: only the newest events are checked at a start."""
+
 Progress = Callable[[int, int], None]
 """Receives the id of the last copied event and that of the last one that is known on the server."""
 
@@ -118,9 +121,20 @@ class LocalCopy:
         except (sqlite3.Error, PersistenceError) as error:
             raise store_error(error) from error
 
+    def condemn(self) -> None:
+        """Let the next start begin a new copy."""
+        try:
+            _condemned(self.path).touch(mode=0o600)
+        except OSError as error:
+            _log.error("mark_failed", path=str(_condemned(self.path)), reason=error.strerror)
+
     def close(self) -> None:
         """Close all connections."""
         self._datastore.close()
+
+
+def _condemned(path: Path) -> Path:
+    return path.with_name(path.name + CONDEMNED)
 
 
 def _columns(commit: Commit) -> tuple[int, int, int, int, bytes, bytes]:
@@ -156,6 +170,8 @@ def _continues(path: Path, meta: LogMeta, source: LogSource) -> bool:
 
 
 def _difference(path: Path, meta: LogMeta, source: LogSource) -> str:
+    if _condemned(path).exists():
+        return "a part of it could not be read"
     connection = connect(path, read_only=False, synchronous=NORMAL)
     try:
         if read_meta(connection) != meta:
@@ -184,7 +200,7 @@ def _begin(path: Path, meta: LogMeta) -> None:
     """An empty copy in the place of whatever is there. That is set aside: it may hold what the server has lost."""
     if path.exists():
         path.replace(path.with_name(path.name + SET_ASIDE))
-    for suffix in ("-wal", "-shm", "-journal"):
+    for suffix in ("-wal", "-shm", "-journal", CONDEMNED):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)

@@ -1,7 +1,8 @@
 """A recorder that writes to the server, then into the tower's own copy, and reads from the copy.
 
 An acknowledged event is in the copy before its caller hears of it, so nothing that the tower reads asks the server. If
-the copy cannot be written (its disk is full), reads go to the server until it is whole again.
+the copy cannot be written (its disk is full), reads go to the server until it is whole again; if it turns out to be
+damaged, until the next start, which makes a new one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
-from watchtower.ports import Place, StoreAway, StoreError
+from watchtower.ports import Place, StoreAway, StoreBroken, StoreError
 from watchtower.store import errors as sqlite_errors
 from watchtower.store.local_copy import LocalCopy
 from watchtower.store.log import LogRecorder
@@ -24,6 +26,8 @@ from watchtower.store.recorders import ErrorMeanings, Job, StoredRow
 from watchtower.store.source import Commit
 
 _log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 def store_error(error: BaseException) -> StoreError:
@@ -75,7 +79,7 @@ class CopyingRecorder:
         """`server` knows where the log ends; the copy is brought there now. Raises `StoreError`."""
         self.on_commit: list[Callable[[], None]] = []
         self._server, self._copy, self._source = server, copy, source
-        self._is_behind = False
+        self._is_behind = self._is_damaged = False
         self._trouble = ""
         source.follow_into(copy)
 
@@ -118,7 +122,10 @@ class CopyingRecorder:
         if self._is_behind:
             self._catch_up()
         if not self._is_behind:
-            self._copy.tidy()
+            try:
+                self._copy.tidy()
+            except StoreBroken as error:  # the log is on the server: a bad page here is no reason to end
+                self._distrust(error)
 
     def _committed(self, events: Sequence[StoredEvent]) -> None:
         if events:
@@ -140,10 +147,14 @@ class CopyingRecorder:
         ]
         try:
             self._copy.add([commit], rows)
+        except StoreBroken as error:
+            self._distrust(error)
         except StoreError as error:
             self._fell_behind(error)
 
     def _catch_up(self) -> None:
+        if self._is_damaged:
+            return
         try:
             self._source.follow_into(self._copy)
         except StoreError as error:
@@ -160,36 +171,48 @@ class CopyingRecorder:
             _log.error("copy_failed", path=str(self._copy.path), reason=str(error))
         self._trouble = str(error)
 
+    def _distrust(self, error: BaseException) -> None:
+        """The copy is damaged, or its disk: nothing of it is read any more, and the next start makes a new one."""
+        self._is_damaged = True
+        self._copy.condemn()
+        self._fell_behind(sqlite_errors.store_error(error))
+
     def _announce(self) -> None:
         for listener in tuple(self.on_commit):
             listener()
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    @property
-    def _readable(self) -> LogRecorder:
-        return self._server if self._is_behind else self._copy.recorder
+    def _read(self, ask: Callable[[LogRecorder], Answer]) -> Answer:
+        if not self._is_behind:
+            try:
+                return ask(self._copy.recorder)
+            except self.meanings.failures as error:
+                if sqlite_errors.primary_code(error) in (None, *sqlite_errors.PASSING):
+                    raise
+                self._distrust(error)
+        return ask(self._server)
 
     def stored_rows(self, stream: str, first: int, last: int) -> Mapping[int, StoredRow]:
         """The rows of a stream with versions from `first` to `last`, by version."""
-        return self._readable.stored_rows(stream, first, last)
+        return self._read(lambda log: log.stored_rows(stream, first, last))
 
     def version(self, stream: str) -> int:
         """Last committed version of a stream, 0 if it has no event."""
-        return self._readable.version(stream)
+        return self._read(lambda log: log.version(stream))
 
     def place(self, event_id: int) -> Place | None:
         """Where an event stands; None if there is none."""
         found = self._server.recent.place(event_id)
-        return self._readable.place(event_id) if found is None else found
+        return self._read(lambda log: log.place(event_id)) if found is None else found
 
     def select_log(self, after_id: int, limit: int) -> list[Notification]:
         """Notifications with id > `after_id`, in order."""
-        return self._readable.select_log(after_id, limit)
+        return self._read(lambda log: log.select_log(after_id, limit))
 
     def max_notification_id(self) -> int | None:
         """Highest committed id, None for an empty table."""
-        return self._readable.max_notification_id()
+        return self._read(lambda log: log.max_notification_id())
 
     def select_events(
         self,
@@ -201,4 +224,4 @@ class CopyingRecorder:
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """Events of a stream."""
-        return self._readable.select_events(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)
+        return self._read(lambda log: log.select_events(originator_id, gt=gt, lte=lte, desc=desc, limit=limit))
