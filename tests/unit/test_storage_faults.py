@@ -17,7 +17,7 @@ from watchtower.ports import StoreBroken, StoreError
 from watchtower.store import datastore
 from watchtower.store.create import open_store
 from watchtower.store.datastore import library_doubt
-from watchtower.store.errors import StoreCheckFailed
+from watchtower.store.errors import GuardViolation, StoreCheckFailed
 from watchtower.store.rebuild import digests, open_views, rebuild
 from watchtower.store.verify import verify_log
 from watchtower.store.views import SqliteRows
@@ -340,3 +340,31 @@ def test_a_disk_that_takes_no_changes_ends_nothing(
     assert not refused
     assert {} == space.reasons
     assert not (tmp_path / "reserve").exists()
+
+
+@pytest.mark.slow
+def test_fault_P7_a_page_that_cannot_be_read_costs_its_channels_only(tmp_path: Path) -> None:
+    """Older than what a start checks: those channels are named, the process goes on, and the others are read."""
+    path, streams = new_log(tmp_path), [f"c{number}" for number in range(20)]
+    with open_store(path) as store:
+        for stream in streams:
+            store.append([note(stream, version) for version in range(1, 1_001)])
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 6 // 4096 * 4096)
+        file.write(random.Random(5).randbytes(8 * 4096))
+    found: dict[str, int] = {}
+    lost: dict[str, str] = {}
+
+    with open_store(path) as store:
+        for stream in streams:
+            try:
+                found[stream] = len(store.read_stream(stream))
+            except GuardViolation as error:
+                lost[stream] = str(error)
+        last = store.append([note(streams[-1], 1_001)])
+
+    assert (20_002, set(streams)) == (last, found.keys() | lost.keys())
+    assert {1_000} == set(found.values())
+    assert all(stream in words for stream, words in lost.items())
+    assert 0 < len(lost) < 5

@@ -12,6 +12,7 @@ from typing import Self
 
 from domain.events import Envelope, Recorded, decode_payload
 from watchtower.ports import Place, StoreError
+from watchtower.store.errors import GuardViolation, is_damaged
 from watchtower.store.group_commit import Observe
 from watchtower.store.log import Log
 from watchtower.store.recorders import LogMeta
@@ -42,14 +43,17 @@ class LogReader:
         return None
 
     def read_stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Envelope]:
-        """Envelopes of a stream with version > `after`, in order."""
-        with self._reading("read_stream"):
+        """Envelopes of a stream with version > `after`, in order.
+
+        Raises `GuardViolation` if the file is damaged where they are: the other channels are served all the same.
+        """
+        with self._reading("read_stream", stream):
             events: list[Envelope] = list(self._log.events.get(stream, gt=after, limit=limit))  # type: ignore[arg-type]
             return events
 
     def read_recorded(self, stream: str, after: int, limit: int) -> list[Recorded]:
         """The events of a stream with versions `after` + 1 to `after` + `limit`, with their ids."""
-        with self._reading("read_stream"):
+        with self._reading("read_stream", stream):
             found = sorted(self._recorder.stored_rows(stream, after + 1, after + limit).items())
         return [
             Recorded(event_id, Envelope(stream, version, topic, decode_payload(topic, state)))
@@ -131,10 +135,12 @@ class LogReader:
         self.close()
 
     @contextmanager
-    def _reading(self, operation: str) -> Iterator[None]:
+    def _reading(self, operation: str, stream: str = "") -> Iterator[None]:
         started = perf_counter()
         try:
             yield
         except self._meanings.failures as error:
+            if stream and is_damaged(error):
+                raise GuardViolation(f"events of {stream} cannot be read; restore the log from a backup") from error
             raise self._meanings.store_error(error) from error
         self._observe(operation, perf_counter() - started, "")
