@@ -18,6 +18,7 @@ from watchtower.backup.errors import BackupError
 from watchtower.backup.job import Sign, Work, make_beside
 from watchtower.backup.shelf import Shelf
 from watchtower.config import Settings
+from watchtower.disk import MEGABYTE
 from watchtower.keystore import PASSPHRASE_NAME, read_passphrase
 from watchtower.ports import Clock, WatchtowerError
 from watchtower.store.places import server_url
@@ -152,4 +153,5 @@ def work_of(settings: Settings, out: Path, made_at: int) -> Work:
         out=str(out),
         made_at=made_at,
         passphrase=read_passphrase(beside) if secret is None else secret.reveal().encode(),
+        spare=settings.store.reserve_mb * MEGABYTE,
     )

@@ -13,7 +13,9 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -25,7 +27,7 @@ from tests.support.stores import note
 from watchtower.backup import BackupCorrupt, BackupError, LogFacts, Manifest, archive, verify
 from watchtower.backup.job import Work, make_backup, make_beside
 from watchtower.backup.shelf import Shelf
-from watchtower.backups import RETRY_SECONDS, BackupTask
+from watchtower.backups import RETRY_SECONDS, BackupTask, work_of
 from watchtower.config.settings import Settings
 from watchtower.keystore import FileKeystore
 from watchtower.restoring import restore_tower
@@ -493,3 +495,19 @@ def test_store_verify_compares_with_the_high_water_file(tower: Path, tmp_path: P
     assert [0, 41, 0, 0, 0] == [each.exit_code for each in (whole, behind, accepted, again, rebuilt)]
     assert {"epoch": 1, "position": 2, "high_water": 9, "channels": 0} == json.loads(accepted.stdout)
     assert "3 events replayed" in rebuilt.output
+
+
+def test_fault_P4_a_backup_does_not_take_the_space_of_the_log(tower: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fill the disk that the log needs, again after each quarter of an hour: it says so and begins nothing."""
+    spare = work_of(settings_of(tower), tower.parent / "saved", 7).spare
+    needed = 2 * (tower / "events.db").stat().st_size + (tower / "views.db").stat().st_size
+    free = [spare + needed - 1, spare + needed]
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=free[0]))
+
+    with pytest.raises(BackupError, match="64 MB are kept for the tower"):
+        make_backup(msgspec.structs.replace(work(tower), spare=spare), sign)
+    left = sorted(path.name for path in tower.parent.iterdir())
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=free[1]))
+    made = make_backup(msgspec.structs.replace(work(tower), spare=spare), sign)
+
+    assert (["tower"], LOG_ID.hex()) == (left, made.log.log_id if made.log else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from watchtower.store.copying import FileEnd, copy_log
 from watchtower.store.create import open_reader
 from watchtower.store.ends import end_of
 from watchtower.store.rebuild import Digests, digests, open_views_reader, rebuild
+from watchtower.store.segments.names import segments_directory
 from watchtower.store.snapshot import SnapshotFacts, facts_of
 from watchtower.store.source import SqliteSource
 
@@ -44,6 +46,7 @@ class Work(msgspec.Struct, frozen=True):
     """What to back up and where to.
 
     `log` is the log's file on this machine, or its copy there; `server` the address of a log on a server, or "".
+    `spare` bytes of the disk of `data_dir` are for the tower: a backup that would take them is not begun.
     """
 
     data_dir: str
@@ -53,6 +56,7 @@ class Work(msgspec.Struct, frozen=True):
     out: str
     made_at: int
     passphrase: bytes
+    spare: int = 0
 
     def __repr__(self) -> str:
         return f"Work(data_dir={self.data_dir!r}, out={self.out!r})"
@@ -63,6 +67,7 @@ def make_backup(work: Work, sign: Sign | None) -> Manifest:
 
     Raises `BackupError`, `KeystoreError` or `StoreError`; nothing is left then.
     """
+    _require_room(work)
     sources = tower_sources(Path(work.data_dir), Path(work.log))
     sources = msgspec.structs.replace(
         sources,
@@ -72,6 +77,23 @@ def make_backup(work: Work, sign: Sign | None) -> Manifest:
     )
     out = Path(work.out)
     return backup(sources, out, work.passphrase, work.made_at)
+
+
+def _require_room(work: Work) -> None:
+    """A backup must not take the space from the log that it copies: a full disk refuses all clients."""
+    log, out = Path(work.log), Path(work.out)
+    parts = (log, log.with_name(f"{log.name}-wal"), *segments_directory(log).rglob("*"))
+    size = sum(path.stat().st_size for path in parts if path.is_file())
+    views = Path(work.views)
+    needed = size + (views.stat().st_size if views.is_file() else 0)  # of a copy, and of the views that follow from it
+    if out.parent.is_dir() and out.parent.stat().st_dev == Path(work.data_dir).stat().st_dev:
+        needed += size
+    free = shutil.disk_usage(work.data_dir).free
+    if free - needed < work.spare:
+        raise BackupError(
+            f"a backup needs {needed >> 20} MB of work in {work.data_dir}, where {free >> 20} MB are free and "
+            f"{work.spare >> 20} MB are kept for the tower; make room"
+        )
 
 
 def make_beside(work: Work, sign: Sign | None, stopping: Event) -> Manifest:
