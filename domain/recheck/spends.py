@@ -33,7 +33,7 @@ PLAIN_WITNESS = {0: (4, 64), 1: (4, 0)}
 def check_seen(glance: Glance, event: SpendSeen) -> Flaws:
     """A spend in the mempool: its bytes, its name, its signatures."""
     spend = glance.channel.spend(event.txid)
-    if spend is not None and spend.in_mempool and spend.kind is event.kind:
+    if not glance.subject.is_party and spend is not None and spend.in_mempool and spend.kind is event.kind:
         yield Flaw("this spend was in the mempool already")
     yield from _check_spend(glance, event, event.raw)
 
@@ -182,7 +182,7 @@ def _check_stale(glance: Glance, event: BreachDetected) -> Flaws:
 def check_published(glance: Glance, event: CommitmentPublished) -> Flaws:
     """An own close is one of a stored state that was not revoked."""
     released = max(glance.channel.own_released, glance.channel.highest_revoked)
-    own = glance.subject.own_commit(event.sequence)
+    own = glance.subject.own_commit(event.sequence) or glance.subject.own_commit_in_flight(event.sequence)
     if own is None:
         yield Flaw(f"state {event.sequence} is not stored")
     elif own != event.txid:

@@ -60,7 +60,7 @@ from domain.events import (
     TowerAcknowledged,
 )
 from domain.recheck import bids, disputes, ends, messages, opening, spends, states
-from domain.recheck.subject import ChainView, Flaw, Flaws, Glance, Subject, Tally
+from domain.recheck.subject import HASH, ChainView, Flaw, Flaws, Glance, Subject, Tally
 
 Check = Callable[[Glance, Any], Flaws]
 
@@ -187,10 +187,8 @@ def _shifted(channel: Channel, next_point: bytes) -> Channel:
 
 def _note_own_commit(subject: Subject, payload: StateUpdated) -> None:
     """The txid of the own commitment, at the place of its number."""
-    place = 32 * payload.sequence
-    if len(subject.own_commits) == place:
-        start = 128 + 32 * subject.channel.own_side
-        subject.own_commits += payload.header[start : start + 32]
+    if len(subject.own_commits) == HASH * payload.sequence:
+        subject.own_commits += subject.channel.states[-1].read_header().commit_txid(subject.channel.own_side)
 
 
 def _note_exchange(subject: Subject, payload: Payload) -> None:

@@ -10,7 +10,7 @@ from domain.chain import BlockRef
 from domain.channel import Channel, StateRecord
 from domain.contract.conditions import ConditionKey
 from domain.contract.settlement import condition_vouts
-from domain.contract.state import onchain_state_hash
+from domain.contract.state import StateHeader, onchain_state_hash
 from domain.events import CloseProposed, StateAccepted, StateOffered, StateProposed
 from domain.units import Side
 
@@ -59,6 +59,13 @@ class Subject(msgspec.Struct):
     def own_commit(self, sequence: int) -> bytes | None:
         """Txid of the owner's commitment of a state, if that state was stored."""
         return bytes(self.own_commits[HASH * sequence : HASH * (sequence + 1)]) or None
+
+    def own_commit_in_flight(self, sequence: int) -> bytes | None:
+        """The same for the state that the other side has accepted: it can be published before it is complete."""
+        offer = self.offer
+        if offer is None or self.acceptance is None or offer.sequence != sequence:
+            return None
+        return StateHeader.decode(offer.header).commit_txid(self.channel.own_side)
 
     def own_point(self, sequence: int) -> bytes | None:
         """The owner's point of a state, if it is still known."""

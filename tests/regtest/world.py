@@ -19,6 +19,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
+from tests.support.audited import ruled
 from tests.support.parties import Pair, make_party, open_pair, settings_of
 from tests.support.towers import TOWER_KEY
 from watchtower.channels.accept_state import accept_state
@@ -175,8 +176,10 @@ class World:
         return self.wake()
 
     def close(self) -> None:
-        """End of the story."""
+        """End of the story: whatever happened in it, an audit finds nothing wrong with what was recorded."""
+        recorded = self.store.read_log(0, 1_000_000)
         self.stop()
+        assert [] == ruled(recorded)
 
     # ── channels ──────────────────────────────────────────────────────────────────────────────────────────
 
