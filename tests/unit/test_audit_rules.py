@@ -68,6 +68,8 @@ from domain.events import (
 from domain.log_chain import sealed_head_hash
 from domain.transaction import Transaction, TxOut
 from domain.units import Side
+from tests.bench.bulk_log import write_rows
+from tests.bench.scale_log import channel_log
 from tests.support.audited import (
     LOG,
     claimed,
@@ -85,13 +87,16 @@ from tests.support.audited import (
     without,
 )
 from tests.support.examples import examples
+from tests.support.exports import audited as of_export
+from tests.support.exports import exported
 from tests.support.stores import new_log
-from tests.support.tampering import SqliteVictim, chained
+from tests.support.tampering import SqliteVictim, audit, chained
 from watchtower.audit import rules_channel
 from watchtower.audit.findings import ExitCode
-from watchtower.audit.rules import tower_key_of
+from watchtower.audit.rules import rules_for, tower_key_of
 from watchtower.audit.rules_channel import ChannelRules
 from watchtower.cli import _main
+from watchtower.store.source import SqliteSource
 
 TOWER = bytes(31) + b"\x07"
 SIGNATURE, RULE = ExitCode.SIGNATURE, ExitCode.RULE
@@ -489,8 +494,8 @@ def test_a_tower_key_that_is_none_is_refused(text: str) -> None:
 # ── with files and processes ─────────────────────────────────────────────────────────────────────────────────
 
 
-def audited(directory: Path, events: list[Recorded], *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of the command on a log file with these events and a hash chain that fits them."""
+def log_with(directory: Path, events: list[Recorded]) -> Path:
+    """A log file with these events and a hash chain that fits them."""
     victim = SqliteVictim(directory)
     with victim.source() as source:
         rows = source.rows(1, 1)
@@ -498,9 +503,13 @@ def audited(directory: Path, events: list[Recorded], *arguments: str) -> tuple[i
     kept = [each.envelope for each in events if each.envelope.stream != "log"]
     rows += [(at, e.stream, e.version, e.topic, encode_payload(e.payload)) for at, e in enumerate(kept, start=2)]
     victim.replace(chained(meta, rows, [1] * len(rows)))
-    result = CliRunner().invoke(
-        _main, ["audit", "verify", "--log", str(victim.path), "--json", "--progress", "none", *arguments]
-    )
+    return victim.path
+
+
+def audited(directory: Path, events: list[Recorded], *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of the command on such a log."""
+    log = str(log_with(directory, events))
+    result = CliRunner().invoke(_main, ["audit", "verify", "--log", log, "--json", "--progress", "none", *arguments])
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -555,3 +564,31 @@ def test_channels_that_are_not_in_use_are_kept_as_bytes(monkeypatch: pytest.Monk
     found = [finding for each in pieces for finding in check.page([each])]
 
     assert [(SIGNATURE, place + 1)] == [(each.code, each.position) for each in found]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_export_is_judged_by_the_same_rules(tmp_path: Path, number: int) -> None:
+    """What the tower exported fits its manifest, and still a forged signature in it is found."""
+    events = updated()
+    place = place_of(events, StateUpdated, number)
+    change = signed("sigs_a", "commit_peer")(events[place].envelope.payload)
+    exported(log_with(tmp_path, forged(events, place, **change)), tmp_path / "export")
+
+    report = of_export(tmp_path / "export", tmp_path / "scratch", rules=rules_for(signatures=True))
+
+    assert (SIGNATURE, [place + 2]) == (report.exit_code, [finding.position for finding in report.findings])
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_gives_the_same_report(tmp_path: Path) -> None:
+    """Shares of the streams in processes of their own; this log has made-up signatures, headers and work."""
+    log = write_rows(tmp_path, channel_log(channels=1_500, events=6_500))
+    rules = rules_for(signatures=False)
+
+    with SqliteSource(log) as source:
+        alone = audit(source, tmp_path / "alone", rules=rules, jobs=1)
+    with SqliteSource(log) as source:
+        together = audit(source, tmp_path / "together", rules=rules, jobs=2)
+
+    assert RULE == alone.exit_code
+    assert alone == together
