@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,11 +13,13 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_logs import AUDITOR, TOWER
 from tests.support.stores import CHAIN_HASH
+from watchtower.audit.views import compare_views
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.postgres import schema
 from watchtower.store.postgres.checks import check_log
 from watchtower.store.postgres.connection import Connection, connect
 from watchtower.store.postgres.datastore import LogDatastore
+from watchtower.store.postgres.event_store import NO_STREAM_KEY, open_server_reader
 from watchtower.store.postgres.migrate import migrate, schema_number
 from watchtower.store.postgres.recorder import PostgresRecorder
 from watchtower.store.postgres.source import PostgresSource
@@ -158,6 +161,18 @@ def test_auditor_reads_everything_but_the_stream_key(postgres: PostgresServer, u
             auditor.execute("SELECT stream_key FROM watchtower.log_meta")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             auditor.execute(EVENT + "('c1', 1, 'pn01', '\\x90', 2)")
+
+
+def test_auditor_is_told_that_folding_needs_the_stream_key(
+    postgres: PostgresServer, unchanged_database: str, tmp_path: Path
+) -> None:
+    """An audit beside live read models goes on without comparing them, and says why."""
+    url = postgres.url(unchanged_database, AUDITOR)
+
+    check, findings = compare_views(lambda: open_server_reader(url), tmp_path / "views.db", required=False)
+
+    assert f"rights: {NO_STREAM_KEY}" == check.skipped
+    assert [] == findings
 
 
 def test_there_is_no_sequence(superuser: psycopg.Connection) -> None:

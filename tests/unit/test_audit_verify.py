@@ -19,6 +19,8 @@ from domain.events import BlockConnected, CursorStarted, HeadSealed, Payload, So
 from tests.support.stores import new_log, note
 from tests.support.tampering import STREAMS, Content, SqliteVictim, audit, chained, content_of, flip, grown, row, state
 from watchtower.audit.findings import PRECEDENCE, ExitCode, deciding
+from watchtower.audit.known import UnreadableHeads
+from watchtower.audit.receipts import read_kept
 from watchtower.audit.rules import rules_for
 from watchtower.cli import _main
 from watchtower.config import load
@@ -252,6 +254,20 @@ def test_exit_31_for_a_receipt_with_a_wrong_signature(victim: SqliteVictim, tmp_
     known.write_text(receipt(victim, 4)[:-1].hex() + "00\n")
 
     assert 31 == verify_log(victim, "--receipts", known)[0]
+
+
+def test_receipts_in_a_directory_are_read_whatever_their_names(victim: SqliteVictim, tmp_path: Path) -> None:
+    """A file that was left out without a word would pass for one that was compared."""
+    (tmp_path / "receipts").mkdir()
+    (tmp_path / "receipts" / "from-bob.txt").write_text(receipt(victim, 4)[:-1].hex() + "00\n")
+
+    assert 31 == verify_log(victim, "--receipts", tmp_path / "receipts")[0]
+
+
+def test_a_directory_without_receipts_is_refused(tmp_path: Path) -> None:
+    """Who gives receipts shall not believe that they were compared."""
+    with pytest.raises(UnreadableHeads, match="holds no receipt"):
+        read_kept(tmp_path)
 
 
 def test_exit_41_for_a_receipt_of_an_event_that_is_no_upload(victim: SqliteVictim, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_an_export_is_made_and_checked(made: Path, tmp_path: Path) -> None:
     assert 0 == text.exit_code, text.output
     assert text.stdout.endswith("(exit code 0)\n")
     assert "by tower" in text.stdout
+    assert "rights compared with the shipped one (an export is no database)" in text.stdout
     assert ("audit verify-export", 0, []) == (document["command"], document["exit_code"], document["findings"])
 
 

@@ -90,7 +90,8 @@ class ExportAudit:
         words = "events folded into read models, compared with the digests that the tower wrote down"
         said = source.manifest.digests
         if not self._replay or said is None or not source.manifest.is_whole:
-            reason = "not asked for" if not self._replay else "the export does not begin with the log"
+            why = "the export names no digests" if said is None else "the export does not begin with the log"
+            reason = why if self._replay else "not asked for"
             return Check(name="read models", sentence=words, skipped=reason), []
         if said.versions != {projection.name: projection.version for projection in PROJECTIONS}:
             reason = "this program folds other versions of them than the one that made the export"

@@ -30,7 +30,7 @@ from domain.events import (
 from domain.log_chain import HASH_SIZE, leaf
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.known import UnreadableHeads
-from watchtower.receipt_files import SUFFIX, read_receipt_file
+from watchtower.receipt_files import read_receipt_file
 from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
 
 PAGE = 5_000
@@ -57,10 +57,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def read_kept(path: Path) -> list[Kept]:
-    """The receipts in a file, or in all files of a directory (`receipt_files.py`); `UnreadableHeads` names the line."""
+    """The receipts in a file, or in all files of a directory (`receipt_files.py`), whatever their names.
+
+    Raises `UnreadableHeads` for a line that is no receipt, and if there is none: nobody shall believe it was compared.
+    """
     try:
-        paths = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        return [
+        paths = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+        kept = [
             Kept(f"{each.name}:{number}", signed)
             for each in paths
             for number, signed in enumerate(read_receipt_file(each), 1)
@@ -69,6 +72,9 @@ def read_kept(path: Path) -> list[Kept]:
         raise UnreadableHeads(str(error)) from None
     except OSError as error:
         raise UnreadableHeads(f"{path} cannot be read: {error.strerror}") from None
+    if not kept:
+        raise UnreadableHeads(f"{path} holds no receipt")
+    return kept
 
 
 def check(source: LogSource, receipts: Iterable[Kept], *, is_current: bool = True) -> list[Finding]:

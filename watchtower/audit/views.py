@@ -8,6 +8,7 @@ from pathlib import Path
 
 from domain.errors import LogCorrupt
 from watchtower.audit.findings import Check, ExitCode, Finding
+from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.reader import LogReader
 from watchtower.store.rebuild import replay_log
 
@@ -23,7 +24,8 @@ def not_compared(reason: str) -> tuple[Check, list[Finding]]:
 def compare_views(open_log: Callable[[], LogReader], views: Path, *, required: bool) -> tuple[Check, list[Finding]]:
     """Fold the log anew and compare at the position of the read models. Raises `StoreError`.
 
-    Read models of another log or version cannot be compared; if they are `required`, the audit is incomplete.
+    Read models of another log or version cannot be compared, nor any if the log lacks a segment or the user of the
+    database may not read all that a fold needs; if they are `required`, the audit is incomplete.
     """
     try:
         with open_log() as log, tempfile.TemporaryDirectory() as scratch:
@@ -31,6 +33,8 @@ def compare_views(open_log: Callable[[], LogReader], views: Path, *, required: b
     except LogCorrupt as error:
         finding = Finding(code=ExitCode.REPLAY, sentence=f"the log cannot be replayed: {error}")
         return Check(name=NAME, sentence=SENTENCE, skipped="the replay failed"), [finding]
+    except StoreCheckFailed as error:
+        return _left_out(str(error), required=required)
     findings = [
         Finding(
             code=ExitCode.VIEWS,
@@ -49,7 +53,12 @@ def compare_views(open_log: Callable[[], LogReader], views: Path, *, required: b
     ]
     if report.compared:
         return Check(name=NAME, items=report.events, sentence=SENTENCE), findings
-    reason = "they are missing, or were made by another version or from another log"
-    if required:
-        findings.append(Finding(code=ExitCode.INCOMPLETE, sentence=f"the read models were not compared: {reason}"))
-    return Check(name=NAME, sentence=SENTENCE, skipped=reason), findings
+    check, gap = _left_out("they are missing, or were made by another version or from another log", required=required)
+    return check, findings + gap
+
+
+def _left_out(reason: str, *, required: bool) -> tuple[Check, list[Finding]]:
+    """What the report says if they could not be compared; a finding only if somebody asked for it."""
+    sentence = f"the read models were not compared: {reason}"
+    gap = [Finding(code=ExitCode.INCOMPLETE, sentence=sentence)] if required else []
+    return Check(name=NAME, sentence=SENTENCE, skipped=reason), gap

@@ -31,13 +31,15 @@ _DISK_FULL = "53100"
 _GONE = ("08", "57P", "53300")
 """Connection errors, shutdown and start-up of the server, too many connections."""
 
+MISSING_RIGHT = "42501"
+
 _DENIED = {
     "28000": "the database refused the user; check the user of store.url and pg_hba.conf",
     "28P01": "the database refused the password",
     "3D000": "the database does not exist; create it, then run `watchtower store migrate`",
     "3F000": "the database has no schema `watchtower`; run `watchtower store migrate`",
     "42P01": "the database lacks a table of the log; run `watchtower store migrate`",
-    "42501": "the database user lacks a right; make it a member of wt_app (see docs/postgresql.md)",
+    MISSING_RIGHT: "the database user lacks a right; make it a member of wt_app (see docs/postgresql.md)",
 }
 
 

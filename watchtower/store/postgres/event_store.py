@@ -12,6 +12,7 @@ from eventsourcing.persistence import PersistenceError
 
 from watchtower.ports import Failpoint, StoreBroken, StoreError
 from watchtower.store.datastore import no_failpoint
+from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.group_commit import Observe
 from watchtower.store.local_copy import LocalCopy
 from watchtower.store.lock import InstanceLock
@@ -20,7 +21,7 @@ from watchtower.store.postgres.checks import check_log, read_meta
 from watchtower.store.postgres.connection import Connection
 from watchtower.store.postgres.copying import CopyingRecorder, FollowedSource
 from watchtower.store.postgres.datastore import LogDatastore
-from watchtower.store.postgres.errors import store_error
+from watchtower.store.postgres.errors import MISSING_RIGHT, sqlstate, store_error
 from watchtower.store.postgres.leadership import Leadership
 from watchtower.store.postgres.listener import CommitListener
 from watchtower.store.postgres.recorder import PostgresRecorder
@@ -31,6 +32,8 @@ from watchtower.store.writer import LogWriter
 
 TIDY_SECONDS = 60.0
 """Pause between two cuts of the copy's write-ahead log; SQLite cuts it by itself too when it grows."""
+
+NO_STREAM_KEY = "only members of wt_app may read the stream key; `audit verify` and `audit export` do without it"
 
 
 class PostgresEventStore(LogWriter):
@@ -188,6 +191,8 @@ def open_server_reader(url: str) -> PostgresLogReader:
         return PostgresLogReader(datastore, meta)
     except BaseException as error:
         datastore.close()
+        if sqlstate(error) == MISSING_RIGHT:
+            raise StoreCheckFailed("rights", NO_STREAM_KEY) from error
         if isinstance(error, psycopg.Error | PersistenceError) and not isinstance(error, StoreError):
             raise store_error(error) from error
         raise
