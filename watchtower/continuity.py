@@ -12,6 +12,7 @@ from threading import Lock
 import structlog
 
 from projections.log_standing import LogStanding
+from watchtower.ports import StoreError
 from watchtower.store.high_water import (
     Comparison,
     HighWater,
@@ -62,13 +63,16 @@ class Continuity:
         if not self.may_sign():
             return
         with self._lock:
-            mark = mark_of(self._source, self._epoch)
-            if mark == self._written:
-                return
             try:
+                mark = mark_of(self._source, self._epoch)
+                if mark == self._written:
+                    return
                 write_high_water(self._path, mark)
             except OSError as error:
                 self._tell(error.strerror or type(error).__name__)
+                return
+            except StoreError as error:  # the end of a service, which closes what is left, must not stop here
+                self._tell(str(error))
                 return
             self._written, self._trouble = mark, ""
 

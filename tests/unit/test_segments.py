@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
@@ -547,3 +548,22 @@ def test_exports_of_the_same_events_are_equal_before_and_after_closing(tmp_path:
         second = export(source, tmp_path / "after", ExportWish(until=first.last_position), fold, lambda _: None)
 
     assert first == second
+
+
+def test_fault_P4_a_full_disk_does_not_keep_a_tower_with_a_grown_log_from_starting(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little space for another file: nothing is decided, and the log is opened as it is."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr("watchtower.store.places.chain_hash", lambda _network: CHAIN_HASH)
+    before = log.stat().st_size
+    monkeypatch.setattr(
+        "watchtower.store.places.close_grown_segment",
+        lambda path, _limit, at: close_grown_segment(path, before - 1, at),
+    )
+
+    with open_log(Settings(network="regtest", store=StoreSettings(url=f"sqlite:{log}", segment_mb=1))) as store:
+        last = store.last_id()
+        appended = store.append([note(NEW, store.version(NEW) + 1)])
+
+    assert (last + 1, 2) == (appended, store.meta.segment)

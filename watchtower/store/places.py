@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
+import structlog
+
 from domain.chain import chain_hash
 from watchtower.config import Settings
-from watchtower.ports import Failpoint
+from watchtower.ports import Failpoint, StoreError
 from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.group_commit import Observe
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from watchtower.store.postgres.leadership import Leadership
     from watchtower.store.postgres.secrets import SealedSecrets
     from watchtower.store.postgres.standby import StandbyLog
+
+_log = structlog.get_logger(__name__)
 
 Engine = Literal["sqlite", "postgresql"]
 
@@ -100,10 +104,17 @@ def open_secrets(settings: Settings) -> SealedSecrets | None:
 
 
 def _close_grown(settings: Settings) -> None:
-    """A new segment of the log, if the present one is larger than `store.segment_mb`."""
-    if settings.store.segment_mb:
-        limit = settings.store.segment_mb << 20
+    """A new segment of the log, if the present one is larger than `store.segment_mb`.
+
+    A start does not fail for it: what is wrong with the log itself is said when it is opened.
+    """
+    if not settings.store.segment_mb:
+        return
+    limit = settings.store.segment_mb << 20
+    try:
         close_grown_segment(Path(settings.event_log_path), limit, SystemClock().wall_microseconds())
+    except StoreError as error:
+        _log.warning("segment_not_closed", reason=str(error))
 
 
 def open_log_reader(settings: Settings) -> LogReader:

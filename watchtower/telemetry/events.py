@@ -57,6 +57,7 @@ STORE_EVENTS: dict[str, tuple[str, ...]] = {
     "commit_failed": ("reason",),
     "copy_caught_up": ("notification_id",),
     "copy_failed": ("path", "reason"),
+    "segment_not_closed": ("reason",),
     "server_silent": ("seconds",),
     "copy_set_aside": ("path", "reason"),
     "head_task_failed": ("reason",),

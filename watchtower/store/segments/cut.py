@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 from domain.events import SegmentClosed
-from watchtower.ports import Failpoint, StoreBusy, StoreError
+from watchtower.ports import Failpoint, StoreBusy, StoreError, StoreFull
 from watchtower.store.create import open_store
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.errors import store_error
@@ -19,6 +20,10 @@ from watchtower.store.source import SourceMeta, SqliteSource
 
 PATIENCE = 1.0
 """Seconds to wait for a program that reads the file."""
+
+
+SHARE_OF_NEXT = 0.5
+"""Free space that has to be there, as a share of the file that is closed: the next one begins with all its streams."""
 
 
 def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpoint) -> SourceMeta:
@@ -45,10 +50,13 @@ def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpo
 def close_grown_segment(path: Path, limit: int, recorded_at: int) -> bool:
     """Close the segment if its file has more than `limit` bytes and nobody reads it now; True if it was closed.
 
-    For the start of the service: what is not possible now is tried at the next one. Raises `StoreError`.
+    For the start of the service: what is not possible now is tried at the next one. Raises `StoreError`, `StoreFull`
+    before anything is decided: a log that has decided is not opened until its next file is made.
     """
     if not path.exists() or path.stat().st_size <= limit:
         return False
+    if shutil.disk_usage(path.parent).free < path.stat().st_size * SHARE_OF_NEXT:
+        raise StoreFull(f"there is too little space to begin a new segment of {path}")
     try:
         close_segment(path, recorded_at)
     except StoreBusy:
