@@ -148,6 +148,64 @@ def test_a_dropped_guard_is_found(victim: SqliteVictim, tmp_path: Path, guard: s
     assert guard in report.findings[0].sentence
 
 
+@pytest.mark.parametrize("name", ["sqlitexguard", "stored_events", "sqlite_guard"])
+def test_a_guard_under_a_name_of_somebody_else_is_found(victim: SqliteVictim, tmp_path: Path, name: str) -> None:
+    """One that reads as a name of SQLite's, one of SQLite's itself, one that a table has."""
+    connection = sqlite3.connect(victim.path, isolation_level=None)
+    text = f"CREATE TRIGGER {name} AFTER INSERT ON stored_events BEGIN SELECT 1; END"
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("INSERT INTO sqlite_master VALUES ('trigger', ?, 'stored_events', 0, ?)", (name, text))
+    connection.close()
+
+    with victim.source() as source:
+        report = audit(source, tmp_path / "scratch")
+
+    assert ExitCode.INTEGRITY == report.exit_code
+    assert f"trigger {name}" in report.findings[0].sentence
+
+
+ENDS = ["last_id = 'zz'", "head = 'zz'", "leaves = 5", "leaf_count = 'x'", f"last_id = {2**61}"]
+
+
+@pytest.mark.parametrize("change", ENDS)
+@pytest.mark.parametrize("tail", [None, 3])
+def test_values_that_nobody_writes_at_the_end_of_the_chain(
+    victim: SqliteVictim, tmp_path: Path, change: str, tail: int | None
+) -> None:
+    """The audit neither fails nor goes on for years: it names the commit."""
+    connection = sqlite3.connect(victim.path, isolation_level=None)
+    guard = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'chain_no_update'").fetchone()[0]
+    number = connection.execute("SELECT max(commit_no) FROM commit_chain").fetchone()[0]
+    connection.execute("DROP TRIGGER chain_no_update")
+    connection.execute(f"UPDATE commit_chain SET {change} WHERE commit_no = {number}")
+    connection.execute(guard)
+    connection.close()
+
+    with victim.source() as source:
+        report = audit(source, tmp_path / "scratch", tail=tail)
+
+    assert ExitCode.INTEGRITY == report.exit_code
+    assert any(f"commit {number}" in finding.sentence for finding in report.findings)
+
+
+@pytest.mark.parametrize("change", ["last_id = 100000", "last_id = 'zz'"])
+def test_a_changed_number_is_no_other_history(victim: SqliteVictim, tmp_path: Path, change: str) -> None:
+    """Wherever it stands, known heads that the chain has are not said to be missing."""
+    with victim.source() as source:
+        last, log_id = source.last_commit(), source.meta.log_id
+        known = tuple(_known(each, log_id) for each in source.commits(1, 100) if each.commit_no % 3 == 0)
+    connection = sqlite3.connect(victim.path, isolation_level=None)
+    connection.execute("DROP TRIGGER chain_no_update")
+    connection.execute(f"UPDATE commit_chain SET {change} WHERE commit_no = {(1 + last.commit_no) // 2}")
+    connection.close()
+
+    with victim.source() as source:
+        report = audit(source, tmp_path / "scratch", known=known)
+
+    assert ExitCode.INTEGRITY == report.exit_code
+    assert str(int(ExitCode.FORK)) not in report.counts
+
+
 def _known(commit: Commit, log_id: bytes) -> KnownHead:
     return KnownHead(log_id=log_id, epoch=0, position=commit.last_id, head=commit.head, source="a test")
 

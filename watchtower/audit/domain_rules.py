@@ -32,6 +32,8 @@ LEAST_SHARES = 4
 MOST_SHARES = 64
 """A very long log is not read more often than this; its shares are larger instead."""
 
+MOST_EMPTY = 1_000
+"""Pages without any event in a row, after which the log is over, whatever its chain says about its end."""
 
 Counted = dict[str, int]
 """How many things of a kind were looked at."""
@@ -148,10 +150,14 @@ class _Pages:
         self.events = 0
 
     def __iter__(self) -> Iterator[Sequence[Recorded]]:
+        empty = 0
         for first_id in range(self._task.first_id, self._task.last_id + 1, PAGE):
             if self._stop.is_set():
                 raise Interrupted
-            rows, _ = rows_of(self._source, first_id, min(first_id + PAGE - 1, self._task.last_id))
+            if empty > MOST_EMPTY:
+                return
+            rows, lost = rows_of(self._source, first_id, min(first_id + PAGE - 1, self._task.last_id))
+            empty = 0 if rows or lost else empty + 1
             page = [recorded for row in rows if self._is_shown(row[1]) and (recorded := _recorded(row)) is not None]
             self.events += sum(self.is_mine(recorded.envelope.stream) for recorded in page)
             if page:

@@ -22,6 +22,7 @@ from watchtower.store.exports.records import (
 from watchtower.store.exports.rows import entry_leaf, read_commit, read_entry
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.write import sums
+from watchtower.store.source import Unreadable
 
 _Fits = Callable[[int, bytes], bool]
 """Whether a record is the one of this number, by what the other files say."""
@@ -140,7 +141,8 @@ def _judge(source: ExportSource, kind: str, file: RecordFile) -> _Fits:
 def _leaves(source: ExportSource, first: int, last: int) -> list[bytes]:
     """Leaf hashes of the events from `first` to `last`, from the commits."""
     commit = source.commit_at(first)
-    assert commit is not None, "the manifest was checked: the file lies within the export"
+    if commit is None:
+        raise Unreadable(f"no commit holds event {first}")
     found: list[bytes] = []
     number, begin = commit.commit_no, commit.first_id
     while begin + len(found) <= last:

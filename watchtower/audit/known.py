@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
+from domain.log_chain import HASH_SIZE, next_head
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.stretches import Restore, Seal
 from watchtower.store.high_water import HighWaterDamaged, read_high_water
-from watchtower.store.source import LogSource, commit_holding
+from watchtower.store.source import LogSource, commit_holding, is_sane, readable_commits
 
 
 class UnreadableHeads(Exception):
@@ -46,10 +47,13 @@ def read_known(path: Path) -> list[KnownHead]:
 
 def compare(source: LogSource, known: Iterable[KnownHead], restores: Sequence[Restore] = ()) -> list[Finding]:
     """What the log lacks, or has otherwise, beside known heads. Raises `StoreError`."""
-    last_id = source.last_commit().last_id
+    last = source.last_commit()
+    last_id = last.last_id if is_sane(last) or last.commit_no == 0 else source.last_id()
     findings = []
     for head in known:
         finding = _compare(source, head, last_id)
+        if finding is not None and finding.code != ExitCode.INCOMPLETE and _is_there(source, head.position, head.head):
+            finding = None  # a number beside the head was changed, which the walk over the chain names
         gone_back = next((each for each in restores if each.epoch > head.epoch and each.position < head.position), None)
         if finding is not None and gone_back is not None:
             words = (
@@ -70,7 +74,8 @@ def check_seals(source: LogSource, seals: Iterable[Seal]) -> list[Finding]:
         if seal.position < start.last_id:  # the log begins later here; what was sealed is elsewhere
             continue
         commit = start if seal.position == start.last_id else commit_holding(source, seal.position)
-        if commit is None or commit.head != seal.head or seal.position >= seal.id:
+        fits = commit is not None and commit.head == seal.head
+        if seal.position >= seal.id or not (fits or _is_there(source, seal.position, seal.head)):
             words = f"event {seal.id} seals another head for position {seal.position} than the log has"
             findings.append(Finding(code=ExitCode.FORK, position=seal.id, stream="log", topic="lg03", sentence=words))
     return findings
@@ -90,3 +95,19 @@ def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | Non
         return None
     words = f"{known.source} knows another head at position {known.position}: another history stands in the log"
     return Finding(code=ExitCode.FORK, position=known.position, sentence=words)
+
+
+def _is_there(source: LogSource, position: int, head: bytes) -> bool:
+    """Whether some commit has this head, and had it at this position: its own numbers may have been changed."""
+    meta = source.meta
+    borders = {border.first_id: border for border in meta.borders}
+    before = meta.start().head
+    for commit in readable_commits(source):
+        count = len(commit.leaves) // HASH_SIZE
+        first_id = position - count + 1
+        if commit.head == head and first_id > 0:
+            border = borders.get(first_id)
+            behind = before if border is None else meta.begin(border, before)
+            return next_head(behind, first_id - meta.first_id + meta.first_leaf, first_id, commit.leaves) == head
+        before = commit.head
+    return False

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from watchtower.store.source import LogSource, Unreadable, commit_holding
+from watchtower.store.source import Commit, LogSource, Unreadable, commit_by_halves, commit_holding, is_sane
 from watchtower.store.verify import LOWEST
+
+MOST_LOST = 1_000
+"""Borders in a row that cannot be found, after which the rest is one stretch: a changed number may name any end."""
 
 STRETCH = 32_768
 """Events of a stretch: small enough to be done within a fraction of a second, large enough for few files."""
@@ -44,7 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(source: LogSource, first: int | None = None, tail: int | None = None, size: int = STRETCH) -> Plan:
     """Fix the end, and cut everything from position `first` (or the last `tail` events) on. Raises `StoreError`."""
-    stored, last, start = source.last_id(), source.last_commit(), source.meta.start()
+    stored, start = source.last_id(), source.meta.start()
+    last = _believable(source.last_commit(), stored)
     wanted = first if first is not None else start.last_id + 1 if tail is None else last.last_id - tail + 1
     begin = commit_holding(source, wanted) if wanted > start.last_id + 1 else None
     is_whole = begin is None or begin.commit_no <= start.commit_no + 1
@@ -54,23 +58,34 @@ def plan(source: LogSource, first: int | None = None, tail: int | None = None, s
     return Plan(first_id, last.commit_no, last.last_id, last.head, stored, is_whole, stretches)
 
 
+def _believable(last: Commit, stored: int) -> Commit:
+    """The end of the chain; if somebody put other values there, the end of the events, without a head."""
+    if is_sane(last) or last.commit_no == 0:
+        return last
+    return Commit(last.commit_no, 0, 0, stored, b"", b"")
+
+
 def _cut(source: LogSource, first_no: int, first_id: int, last_no: int, last_id: int, size: int) -> Iterator[Stretch]:
-    number, begin = 0, first_no
+    number, begin, lost = 0, first_no, 0
     for wanted in range(first_id + size, last_id, size):
         border = _border(source, wanted)
-        if border is not None and border[0] > max(begin, 1) and border[0] <= last_no:
+        is_next = border is not None and max(begin, 1) < border[0] <= last_no
+        lost = 0 if is_next else lost + 1
+        if border is not None and is_next:
             yield Stretch(number, begin, border[0] - 1, border[1])
             number, begin = number + 1, border[0]
+        if lost > MOST_LOST:
+            break
     yield Stretch(number, begin, last_no, last_id)
 
 
 def _border(source: LogSource, event_id: int) -> tuple[int, int] | None:
     """Number of the commit that holds an event, and the last id before it; None if its neighborhood is damaged."""
     try:
-        held = commit_holding(source, event_id)
+        held = commit_by_halves(source, event_id)
         around = source.commits(held.commit_no - 1, 2) if held is not None else []
-    except (Unreadable, TypeError):
+    except Unreadable:
         return None
     if held is None or [commit.commit_no for commit in around] != [held.commit_no - 1, held.commit_no]:
         return None
-    return held.commit_no, around[0].last_id
+    return (held.commit_no, around[0].last_id) if is_sane(around[0]) else None

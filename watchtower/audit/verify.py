@@ -21,13 +21,13 @@ from watchtower.audit.progress import Progress
 from watchtower.audit.receipts import Kept
 from watchtower.audit.receipts import check as check_receipts
 from watchtower.audit.resume import DoneSoFar, Notebook, still_fits
+from watchtower.audit.segments import check_segments
 from watchtower.audit.stopping import Interrupted
 from watchtower.audit.stretches import StretchTask, as_finding, check_stretch, count, place
 from watchtower.audit.times import steps_back
 from watchtower.audit.versions import RunFile, join, shares_for
 from watchtower.audit.workers import Stop, Workers
 from watchtower.store.exports.source import ExportSource
-from watchtower.store.segments.source import SegmentedSource
 from watchtower.store.source import LogSource, RawRow
 from watchtower.store.verify import uncovered
 
@@ -175,7 +175,7 @@ class Audit:
         """What no stretch can see: both ends, the first event, times between stretches, tables and triggers."""
         made = state.plan
         self._take([as_finding(flaw) for flaw in uncovered(self._source, made.last_id, made.stored)])
-        self._take(_missing_segments(self._source))
+        self._take(check_segments(self._source))
         if made.is_whole and self._source.meta.start().commit_no == 0:
             self._take(_check_opened(self._source))
         self._take(steps_back(each.times for each in state.stretches))
@@ -332,15 +332,6 @@ def _check_opened(source: LogSource) -> list[Finding]:
 def _opens(row: RawRow, segment: int) -> bool:
     """Whether an event can be the first of a segment: the stream of the log begins only once."""
     return row[1] == LOG_STREAM and (segment > 0 or row[2] == 1)
-
-
-def _missing_segments(source: LogSource) -> list[Finding]:
-    """Segments of the log that are not beside its file; the walk names events that are missing between others."""
-    missing = source.missing if isinstance(source, SegmentedSource) else ()
-    return [
-        Finding(code=ExitCode.ORDER, sentence=f"segment {number} of the log is missing; put it back and audit again")
-        for number in missing
-    ]
 
 
 def _check_objects(source: LogSource) -> list[Finding]:

@@ -19,6 +19,9 @@ from watchtower.store.source import RawRow
 SHARE_EVENTS = 2_000_000
 """Events of the log per share: not more streams than this are held in memory by a process."""
 
+MOST_SHARES = 1_000
+"""Shares of the longest log; a changed number at the end of a chain may name any length."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -48,7 +51,7 @@ class DamagedRun(OSError):
 
 def shares_for(events: int) -> int:
     """How many shares a log of so many events gets."""
-    return max(1, -(-events // SHARE_EVENTS))
+    return min(MOST_SHARES, max(1, -(-events // SHARE_EVENTS)))
 
 
 def share_of(stream: str, shares: int) -> int:

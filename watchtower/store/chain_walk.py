@@ -7,15 +7,11 @@ head that its leaves give, so that only that commit is named.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from domain.log_chain import HASH_SIZE, next_head
-from watchtower.store.source import Commit, SourceMeta
-
-MAX_COMMIT = 100_000
-"""Events that a commit may hold; the writer puts at most 50,000 into one."""
+from watchtower.store.source import Commit, SourceMeta, is_sane
 
 
 class Flaw(msgspec.Struct, frozen=True):
@@ -86,7 +82,7 @@ class ChainWalk:
 
         `number` is that of the commit before the stretch, `meta` the name of the log.
         """
-        if before is not None and _is_sane(before):
+        if before is not None and is_sane(before):
             return cls(meta, before)
         walk = cls(meta)
         walk.lose(number)
@@ -98,7 +94,7 @@ class ChainWalk:
 
         A `flaw` of the span itself is not among the flaws: its events may show that only a leaf was changed.
         """
-        if not _is_sane(commit):
+        if not is_sane(commit):
             flaw = Flaw("chain_link", self.end + 1, f"commit {commit.commit_no} holds values that nobody writes")
             self.number, self._heads = commit.commit_no, ()
             return None, [flaw]
@@ -169,13 +165,3 @@ class ChainWalk:
 
 def _follows(head: bytes, before: Sequence[bytes], first_leaf: int, first_id: int, leaves: bytes) -> bool:
     return any(next_head(previous, first_leaf, first_id, leaves) == head for previous in before)
-
-
-def _is_sane(commit: Any) -> bool:
-    numbers = (commit.commit_no, commit.first_leaf, commit.leaf_count, commit.last_id)
-    if not all(isinstance(number, int) and 0 <= number < 1 << 62 for number in numbers):
-        return False
-    if not isinstance(commit.head, bytes) or not isinstance(commit.leaves, bytes) or len(commit.head) != HASH_SIZE:
-        return False
-    count, rest = divmod(len(commit.leaves), HASH_SIZE)
-    return rest == 0 and 0 < count <= MAX_COMMIT

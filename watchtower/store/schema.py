@@ -18,6 +18,9 @@ _SCRIPTS = {SCHEMA: ("schema.sql",), SEGMENT_SCHEMA: ("schema.sql", "segment.sql
 KNOWN = tuple(_SCRIPTS)
 """Numbers that this program can read."""
 
+_STATISTICS = (("table", "sqlite_stat1"), ("table", "sqlite_stat4"))
+"""What `ANALYZE` makes."""
+
 APPLICATION_ID = 0x57544C47
 """`PRAGMA application_id` of a log file: "WTLG"."""
 
@@ -66,6 +69,14 @@ def expected_objects(number: int = SCHEMA) -> dict[str, str]:
 
 
 def stored_objects(connection: sqlite3.Connection) -> dict[str, str]:
-    """SQL text per table and trigger of an open database (without SQLite's own)."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
-    return dict(rows.fetchall())
+    """SQL text per table, trigger, view and index of an open database.
+
+    Only SQLite's own statistics are left out: whoever edits the schema table can give anything a name of SQLite's. A
+    trigger may have the name of a table.
+    """
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {
+        name if kind == "table" else f"{kind} {name}": sql
+        for kind, name, sql in rows
+        if (kind, name) not in _STATISTICS
+    }

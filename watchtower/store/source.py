@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
-from domain.log_chain import first_head
+from domain.log_chain import HASH_SIZE, first_head
 from watchtower.ports import StoreBroken
 from watchtower.store import schema
 from watchtower.store.datastore import connect
@@ -37,11 +37,24 @@ _LAST_COMMIT = (
 )
 _META = "SELECT log_id, origin, segment, first_leaf, first_id, prev_head, schema FROM log_meta"
 
+_BASES = "SELECT stream, version, segment FROM stream_base WHERE stream > ? ORDER BY stream LIMIT 5000"
+_ENDS = (
+    "SELECT originator_id, max(originator_version) FROM stored_events WHERE originator_id > ? "
+    "GROUP BY originator_id ORDER BY originator_id LIMIT 5000"
+)
+
 _COUNTER = "SELECT seq, (SELECT max(rowid) FROM stored_events) FROM sqlite_sequence WHERE name = 'stored_events'"
 
 _NO_TEXT = "Could not decode to UTF-8"
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG)
 """Answers to queries that never change: a table that is not as it was made, a length that nothing has."""
+
+_CHAIN_PAGE = 500
+_MOST_LOST = 1_000
+"""Chain rows in a row that cannot be read, after which the rest is given up."""
+
+MAX_COMMIT = 100_000
+"""Events that a commit may hold; the writer puts at most 50,000 into one."""
 
 _FAULTS = 20
 """Faults that SQLite's check names before it gives up."""
@@ -235,6 +248,20 @@ class SqliteSource:
             faults.append("the counter of ids does not stand at the last event")
         return faults
 
+    def stream_bases(self) -> Iterator[tuple[str, int, int]]:
+        """What a later segment knows of the streams before it: stream, last version, its segment; by stream."""
+        yield from self._by_stream(_BASES)
+
+    def stream_ends(self) -> Iterator[tuple[str, int]]:
+        """Every stream of this file with its last version, by stream."""
+        yield from self._by_stream(_ENDS)
+
+    def _by_stream(self, query: str) -> Iterator[Any]:
+        after = ""
+        while page := self._all(query, (after,)):
+            yield from page
+            after = page[-1][0]
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -263,7 +290,7 @@ class SqliteSource:
             raise StoreCheckFailed("schema", schema.unknown_schema(meta.schema))
         return meta
 
-    def _all(self, query: str, arguments: tuple[int, ...]) -> list[Any]:
+    def _all(self, query: str, arguments: tuple[int | str, ...]) -> list[Any]:
         with self._reading():
             try:
                 return self._connection.execute(query, arguments).fetchall()
@@ -307,17 +334,66 @@ def _any_text(stored: bytes) -> str:
 
 
 def commit_holding(source: LogSource, event_id: int) -> Commit | None:
-    """The commit that holds an event: the first one that ends at or behind it; None behind the end of the chain.
+    """The commit that holds an event, by its numbers; None if no commit does.
 
-    Bisects over commit numbers; with a damaged chain the answer may be another commit.
+    Bisects over commit numbers. Where the chain is damaged that may lead astray; then all commits are looked through.
+    Raises `StoreError`.
     """
+    last = source.last_commit()
+    if is_sane(last) and event_id > last.last_id:
+        return None
+    found = commit_by_halves(source, event_id)
+    if found is not None and _holds(found, event_id):
+        return found
+    return next((commit for commit in readable_commits(source) if _holds(commit, event_id)), None)
+
+
+def commit_by_halves(source: LogSource, event_id: int) -> Commit | None:
+    """As `commit_holding` in a chain that is as it was written; in a damaged one another commit, or None."""
     low, high = 1, source.last_commit().commit_no
     found: Commit | None = None
     while low <= high:
         middle = (low + high) // 2
-        rows = source.commits(middle, 1)
+        try:
+            rows = source.commits(middle, 1)
+        except Unreadable:
+            return None
+        if rows and not is_sane(rows[0]):
+            return None
         if not rows or rows[0].last_id >= event_id:
             found, high = (rows[0] if rows else found), middle - 1
         else:
             low = middle + 1
     return found
+
+
+def readable_commits(source: LogSource) -> Iterator[Commit]:
+    """All chain rows that can be read and hold what a commit holds, in order. Raises `StoreError`."""
+    number, last_no, lost = 1, source.last_commit().commit_no, 0
+    while number <= last_no and lost < _MOST_LOST:
+        try:
+            page = source.commits(number, _CHAIN_PAGE if not lost else 1)
+        except Unreadable:
+            number, lost = number + (1 if lost else 0), lost + 1
+            continue
+        if not page:
+            return
+        lost = 0
+        yield from filter(is_sane, page)
+        number = page[-1].commit_no + 1
+
+
+def is_sane(commit: Any) -> bool:
+    """Whether the values of a chain row are such as a writer puts there, whatever they say."""
+    numbers = (commit.commit_no, commit.first_leaf, commit.leaf_count, commit.last_id)
+    if not all(isinstance(number, int) and 0 <= number < 1 << 62 for number in numbers):
+        return False
+    if not isinstance(commit.head, bytes) or not isinstance(commit.leaves, bytes) or len(commit.head) != HASH_SIZE:
+        return False
+    count, rest = divmod(len(commit.leaves), HASH_SIZE)
+    return rest == 0 and 0 < count <= MAX_COMMIT
+
+
+def _holds(commit: Commit, event_id: int) -> bool:
+    count = len(commit.leaves) // HASH_SIZE
+    return count == commit.leaf_count and commit.first_id <= event_id <= commit.last_id

@@ -56,7 +56,7 @@ def archive_segment(
         index = partial(_index, file)
         if not target.exists():
             with SqliteSource(file, immutable=True) as source:
-                export(source, target, Wish(), None, progress, index=index)
+                export(source, target, Wish(first=source.meta.first_id), None, progress, index=index)
         failpoint("segment_pack:after")
         with SqliteSource(file, immutable=True) as source, ExportSource(target) as packed:
             _compare(source, packed)

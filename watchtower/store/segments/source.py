@@ -54,6 +54,11 @@ class SegmentedSource:
             parts[0].meta, borders=tuple(map(self._border, range(1, len(parts))))
         )
 
+    @property
+    def parts(self) -> tuple[LogSource, ...]:
+        """The files that are there, oldest first; the last one is written."""
+        return self._parts
+
     def last_id(self) -> int:
         """Id of the last stored event."""
         return self._parts[-1].last_id()
