@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
 
 from domain.contract.hashes import sha256
@@ -354,6 +356,68 @@ def test_a_signed_export_is_the_towers_own(kit: Kit, tmp_path: Path) -> None:
 
     assert (False, True) == (by_stranger.signed_by_tower, by_tower.signed_by_tower)
     assert by_tower.verdict == by_stranger.verdict == "MISBEHAVIOR"
+
+
+def _changed(path: Path, statement: str, *values: object) -> None:
+    """Edit a log as somebody could who has all rights to the file."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute(statement, values)
+    connection.close()
+
+
+def test_leaves_that_were_changed_in_a_copy_are_not_the_towers_word(tmp_path: Path) -> None:
+    """A sealed head stands for its leaves: who edits them in a copy convicts nobody in the tower's name."""
+    sealed = Sealed(tmp_path)
+    position = sealed.receipts[3].read().position
+    with SqliteSource(sealed.path) as source:
+        commit = source.commit_at(position)
+    assert commit is not None
+    place = 32 * (position - commit.first_id)
+    framed = commit.leaves[:place] + OTHER + commit.leaves[place + 32 :]
+    _changed(sealed.path, "UPDATE commit_chain SET leaves = ? WHERE commit_no = ?", framed, commit.commit_no)
+
+    assert verify_by_file(sealed.proof(), sealed.path).signed_by_tower is False
+
+
+def test_files_that_a_signed_manifest_does_not_list_are_not_the_towers_word(kit: Kit, tmp_path: Path) -> None:
+    """The manifest and its signature are good, a file of commits was written anew with another leaf."""
+    target = tmp_path / "export"
+    exported(kit.path, target)
+    manifest = (target / "manifest.json").read_bytes()
+    (target / "manifest.sig").write_bytes(signature_file(manifest, TOWER_ID, TOWER_KEY.sign))
+    leaf = kit.receipts[3].read().leaf
+    for path in (target / "commits").iterdir():
+        rows = bytearray(zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes()))
+        rows[rows.index(leaf)] ^= 1
+        path.write_bytes(zstandard.ZstdCompressor(level=3, write_checksum=False).compress(bytes(rows)))
+
+    found = verify_by_export(kit.proof(), target)
+
+    assert found.signed_by_tower is False
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM stored_events", "UPDATE stored_events SET state = x'9101'"])
+def test_a_leaf_without_its_event_is_no_consent(tmp_path: Path, statement: str) -> None:
+    """The chain still has the leaf; the event that it stands for is gone or another one."""
+    made = Kit(tmp_path)
+    _changed(made.path, f"{statement} WHERE rowid = ?", made.receipts[3].read().position)
+
+    found = verify_by_file(made.proof(), made.path)
+
+    assert ("CANNOT_TELL", "not_covered") == (found.verdict, found.reason)
+    assert "audit verify" in found.message
+
+
+def test_a_damaged_chain_convicts_nobody(tmp_path: Path) -> None:
+    """The number of a commit in the middle was changed: the search by halves is led astray, the verdict is not."""
+    made = Kit(tmp_path)
+    _changed(made.path, "UPDATE commit_chain SET last_id = 1000 WHERE commit_no = 3")
+
+    found = [verify_by_file(made.proof(number), made.path).verdict for number in range(4)]
+
+    assert "MISBEHAVIOR" not in found
 
 
 # ── findings of an audit ─────────────────────────────────────────────────────────────────────────────────

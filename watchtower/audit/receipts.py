@@ -31,6 +31,7 @@ from domain.log_chain import HASH_SIZE, leaf
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.known import UnreadableHeads
 from watchtower.receipt_files import read_receipt_file
+from watchtower.store.exports.source import ExportSource
 from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
 
 PAGE = 5_000
@@ -83,28 +84,49 @@ def check(source: LogSource, receipts: Iterable[Kept], *, is_current: bool = Tru
     A wrong signature is 31; another event, history or log 40; a missing event or upload 41, also where the log says
     that it went on from an older copy; a position that an export does not cover 80.
     """
-    findings = []
+    findings, epochs = [], _Epochs(source)
     for kept in receipts:
         try:
             receipt = kept.signed.verified()
         except (InvalidSignature, MalformedInput) as error:
             findings.append(Finding(code=ExitCode.SIGNATURE, sentence=f"{kept.name}: {error}"))
             continue
-        judged = judge(source, receipt, is_current=is_current)
+        judged = judge(source, receipt, is_current=is_current, epochs=epochs)
         if judged.reason in CODES:
             words = f"{kept.name}: {judged.sentence}"
             findings.append(Finding(code=CODES[judged.reason], position=receipt.position, sentence=words))
     return findings
 
 
-def judge(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) -> ReceiptJudgement:
+class _Epochs:
+    """The epochs of events; the log is searched for its restores once, and only if something differs."""
+
+    def __init__(self, source: LogSource) -> None:
+        self._source = source
+        self._restored: list[tuple[int, int]] | None = None
+
+    def at(self, position: int) -> int:
+        """That of the event at a position. Raises `StoreError`."""
+        if self._restored is None:
+            self._restored = [
+                (payload.position, payload.epoch)
+                for row in _forward(self._source, self._source.meta.first_id)
+                if row[1] == LOG_STREAM and isinstance(payload := _payload(row), StoreRestored)
+            ]
+        return max((epoch for behind, epoch in self._restored if position > behind), default=0)
+
+
+def judge(
+    source: LogSource, receipt: LogReceipt, *, is_current: bool = True, epochs: _Epochs | None = None
+) -> ReceiptJudgement:
     """What a receipt (its signature verified before) is worth beside a log. Raises `StoreError`.
 
     `is_current`: the log is as it stands now. Of a copy or an export nobody knows that, unless it has blocks that are
     younger than the receipt.
     """
     try:
-        judged = judge_receipt(receipt, shown_by(source, receipt, is_current=is_current))
+        shown = _shown_by(source, receipt, epochs or _Epochs(source), is_current=is_current)
+        judged = judge_receipt(receipt, shown)
     except Unreadable as error:
         return ReceiptJudgement(
             ReceiptVerdict.CANNOT_TELL,
@@ -112,7 +134,17 @@ def judge(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) ->
             f"event {receipt.position} is not what the receipt says, but the log may have gone on from an older copy, "
             f"and that cannot be read: {error}; ask for all events with their payloads",
         )
-    if judged.verdict is not ReceiptVerdict.CONSISTENT or _holds_upload(source, receipt):
+    if judged.verdict is not ReceiptVerdict.CONSISTENT:
+        return judged
+    held = _holds_upload(source, receipt)
+    if held is None:
+        return ReceiptJudgement(
+            ReceiptVerdict.CANNOT_TELL,
+            ReceiptReason.NOT_COVERED,
+            f"the commit chain has the leaf of event {receipt.position}, but the event itself is missing, changed or "
+            "not readable: see `watchtower audit verify`, and ask for a copy that holds it",
+        )
+    if held:
         return judged
     return ReceiptJudgement(
         ReceiptVerdict.MISBEHAVIOR,
@@ -122,20 +154,23 @@ def judge(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) ->
     )
 
 
-def shown_by(source: LogSource, receipt: LogReceipt, *, is_current: bool = True) -> Shown:
+def _shown_by(source: LogSource, receipt: LogReceipt, epochs: _Epochs, *, is_current: bool) -> Shown:
     """What a log says about the position of a receipt. Raises `StoreError`."""
     meta, last = source.meta, source.last_commit()
     if meta.log_id != receipt.log_id:
         return Shown(meta.log_id, 0, last.last_id, None, None)
     before = meta.first_id - 1
-    commit = source.commit_at(receipt.position) if before < receipt.position <= last.last_id else None
+    covers = before < receipt.position <= last.last_id
+    commit = source.commit_at(receipt.position) if covers else None
+    if covers and commit is None:
+        raise Unreadable("no commit of its chain holds that event")
     found = None if commit is None else leaf_in(commit, receipt.position)
     head = None if commit is None else commit.head
     if (found, head) == (receipt.leaf, receipt.head):
         return Shown(meta.log_id, receipt.epoch, last.last_id, found, head, starts_after=before)
     return Shown(
         log_id=meta.log_id,
-        epoch=_epoch_at(source, min(receipt.position, last.last_id)),
+        epoch=epochs.at(min(receipt.position, last.last_id)),
         last_position=last.last_id,
         leaf=found,
         head=head,
@@ -150,16 +185,6 @@ def leaf_in(commit: Commit, position: int) -> bytes:
     return commit.leaves[start : start + HASH_SIZE]
 
 
-def _epoch_at(source: LogSource, position: int) -> int:
-    """The epoch of an event: a search through all events of the log about itself, only where something differs."""
-    restored = [
-        (payload.position, payload.epoch)
-        for row in _forward(source, source.meta.first_id)
-        if row[1] == LOG_STREAM and isinstance(payload := _payload(row), StoreRestored)
-    ]
-    return max((epoch for behind, epoch in restored if position > behind), default=0)
-
-
 def _is_younger(source: LogSource, receipt: LogReceipt) -> bool:
     """Whether the newest block in the evidence came after the receipt: then the receipt's event should be there."""
     for row in _backward(source, source.last_commit().last_id):
@@ -169,14 +194,19 @@ def _is_younger(source: LogSource, receipt: LogReceipt) -> bool:
     return False
 
 
-def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool:
-    """Whether the event at the position holds the bytes that the receipt names; True if its payload is not here."""
+def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool | None:
+    """Whether the event at the position holds the bytes that the receipt names; None if there is no such event.
+
+    True if payloads are out of scope: an export of entries says of each event no more than its leaf.
+    """
+    if isinstance(source, ExportSource) and source.manifest.entries_only:
+        return True
     try:
         rows = source.rows(receipt.position, receipt.position)
-    except Unreadable:  # an export of entries, or a damaged page that the integrity check names
-        return True
-    if not rows or leaf(rows[0][1], rows[0][2], rows[0][3], rows[0][4]) != receipt.leaf:
-        return True  # changed after its commit; that is another finding
+    except Unreadable:
+        return None
+    if not rows or _leaf_of(rows[0]) != receipt.leaf:
+        return None
     payload = _payload(rows[0])
     if isinstance(payload, ChannelRegistered):
         told = (REGISTRATION_SEQ, ChannelParams.decode(payload.params).channel_id, payload.upload_sha256)
@@ -187,6 +217,13 @@ def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool:
         state = _state_before(source, rows[0], payload.sequence + 1)
         return state is not None and _is_of(state, receipt) and receipt.upload_sha256 in _digests(state, payload)
     return False
+
+
+def _leaf_of(row: RawRow) -> bytes | None:
+    try:
+        return leaf(row[1], row[2], row[3], row[4])
+    except (AttributeError, TypeError, OverflowError, IndexError, UnicodeEncodeError):  # as nobody wrote it
+        return None
 
 
 def _is_of(state: StateUpdated, receipt: LogReceipt) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from domain.contract.keys import verify_schnorr
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, HeadSealed, decode_payload
-from domain.log_chain import next_head, sealed_head_hash
-from watchtower.store.source import LogSource, Unreadable
+from domain.log_chain import HASH_SIZE, next_head, sealed_head_hash
+from watchtower.store.source import Commit, LogSource, Unreadable
 
 PAGE = 5_000
 """Rows, and chain rows, read at once."""
@@ -48,16 +48,34 @@ def _seal(topic: str, state: bytes) -> HeadSealed | None:
 
 
 def _binds(source: LogSource, position: int, seal: HeadSealed) -> bool:
-    """Whether the chain leads from the commit of the event to the sealed head without a break."""
+    """Whether the chain leads from the commit of the event, its leaves taken in, to the sealed head without a break."""
     commit = source.commit_at(position)
-    while commit is not None and commit.last_id < seal.position:
+    if commit is None or not _is_bound(source, commit):
+        return False
+    while commit.last_id < seal.position:
         page = source.commits(commit.commit_no + 1, PAGE)
         if not page:
             return False
         for following in page:
-            if next_head(commit.head, following.first_leaf, following.first_id, following.leaves) != following.head:
+            if not _follows(following, commit.head):
                 return False
             commit = following
             if commit.last_id >= seal.position:
                 break
-    return commit is not None and (commit.last_id, commit.head) == (seal.position, seal.head)
+    return (commit.last_id, commit.head) == (seal.position, seal.head)
+
+
+def _is_bound(source: LogSource, commit: Commit) -> bool:
+    """Whether the head of a commit stands for exactly its leaves at exactly its place.
+
+    Without this anybody could change the leaves in a copy of the log and show them under a head that the tower sealed.
+    """
+    meta = source.meta
+    before = [meta.begin(border, border.prev_head) for border in meta.borders if border.first_id == commit.first_id]
+    before += [each.head for each in source.commits(commit.commit_no - 1, 1) if each.commit_no < commit.commit_no]
+    return any(_follows(commit, head) for head in (*before, meta.start().head))
+
+
+def _follows(commit: Commit, head: bytes) -> bool:
+    is_counted = len(commit.leaves) == HASH_SIZE * commit.leaf_count
+    return is_counted and next_head(head, commit.first_leaf, commit.first_id, commit.leaves) == commit.head

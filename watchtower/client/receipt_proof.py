@@ -72,14 +72,18 @@ def verify_by_file(proof: str, path: Path) -> VerificationResult:
 
 
 def verify_by_export(proof: str, directory: Path) -> VerificationResult:
-    """Beside an export, whose integrity `watchtower audit verify-export` checks. `MalformedInput`, `StoreError`."""
+    """Beside an export, whose integrity `watchtower audit verify-export` checks. `MalformedInput`, `StoreError`.
+
+    The tower's signature over the manifest stands behind the files only if they are those that it lists.
+    """
     source = ExportSource(directory)
     try:
         found = verify_by_log(proof, source, is_current=False)
         seal = read_signature(directory, (directory / MANIFEST).read_bytes())
+        is_signed = seal == (found.tower_id, True) and not source.storage_faults()
     finally:
         source.close()
-    if seal is None or seal != (found.tower_id, True):
+    if not is_signed:
         return found
     return msgspec.structs.replace(found, signed_by_tower=True)
 
