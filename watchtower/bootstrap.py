@@ -71,7 +71,7 @@ from watchtower.store.ahead import AheadMark
 from watchtower.store.datastore import library_doubt, no_failpoint
 from watchtower.store.high_water import Comparison
 from watchtower.store.overflow import OverflowStore
-from watchtower.store.places import Turn, engine, open_log, open_secrets
+from watchtower.store.places import Turn, engine, open_log, open_secrets, open_source
 from watchtower.store.rebuild import open_views, rebuild
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.snapshots import ChannelSnapshots
@@ -274,7 +274,8 @@ class Parts:
 
     def _keep_heads(self) -> HeadKeeper:
         """Compare the log with its high-water mark before anything is signed about it."""
-        source = open_log_files(Path(self.settings.event_log_path))
+        file = self.store.file
+        source = open_log_files(file) if file is not None else open_source(self.settings)
         self._stack.callback(source.close)
         standing = standing_of(self.store, self.rows)
         self.continuity = Continuity(Path(self.settings.high_water_path), source, standing)

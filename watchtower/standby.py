@@ -28,7 +28,7 @@ from watchtower.http.connection import ConnectionLimits
 from watchtower.http.standby_app import create_standby_app
 from watchtower.hygiene import OPERATOR_CONNECTIONS, require_private
 from watchtower.node.checks import require_network
-from watchtower.ports import NodeError, StoreAway, WrongChain
+from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
 from watchtower.run import address, connection_limits, listener
 from watchtower.store.ahead import AheadMark
 from watchtower.store.places import Turn, open_standby
@@ -149,7 +149,10 @@ class Standby:
         self._following.set()
         self.log.wake()
         self._threads[0].join()
-        self.catch_up()
+        try:
+            self.catch_up()
+        except StoreFull as error:  # what is missing here can be read at the server; nobody else leads now
+            _log.error("copy_failed", path=self.settings.event_log_path, reason=str(error))
         self._turn = turn
         self._on_end()
 
@@ -164,8 +167,12 @@ class Standby:
             except StoreAway as error:
                 self.board.set("store_unreachable", str(error))
                 self._following.wait(AGAIN_SECONDS)
+            except StoreFull as error:
+                self.board.set("disk_low", str(error))
+                self._following.wait(LOOK_SECONDS)
             else:
                 self.board.clear("store_unreachable")
+                self.board.clear("disk_low")
                 self.log.wait(LOOK_SECONDS)
 
     def _look_at_node(self) -> None:

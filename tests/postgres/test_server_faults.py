@@ -289,6 +289,27 @@ def test_fault_the_copy_cannot_be_written(
     is_whole(log_url, tmp_path / "copy.db")
 
 
+def test_fault_a_tower_leads_although_its_copy_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, log_url: str, tmp_path: Path
+) -> None:
+    """A full disk at the start: the tower reads at the server what its copy lacks, and fills the copy later."""
+    path = tmp_path / "copy.db"
+    with open_server_log(log_url, path) as store:
+        store.append([note("c1", 1)])
+    with open_server_log(log_url, tmp_path / "other.db") as other:
+        other.append([note("c1", 2)])
+    with monkeypatch.context() as patch:
+        patch.setattr("watchtower.store.local_copy.LocalCopy.add", _no_space)
+        started = open_server_log(log_url, path)
+        file, last = started.file, started.append([note("c1", 3)])
+        read = [event.version for event in started.read_stream("c1")]
+    started._copying.look_after_copy()
+    started.close()
+
+    assert (None, 4, [1, 2, 3]) == (file, last, read)
+    is_whole(log_url, path)
+
+
 def _no_space(*_: object) -> None:
     raise StoreFull("no space left on the device")
 

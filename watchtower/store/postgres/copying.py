@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
-from watchtower.ports import Place, StoreAway, StoreBroken, StoreError
+from watchtower.ports import Place, StoreAway, StoreBroken, StoreError, StoreFull
 from watchtower.store import errors as sqlite_errors
 from watchtower.store.local_copy import LocalCopy
 from watchtower.store.log import LogRecorder
@@ -76,12 +76,15 @@ class CopyingRecorder:
     """The `Recorder` of a tower that leads a log on a server."""
 
     def __init__(self, server: PostgresRecorder, copy: LocalCopy, source: FollowedSource) -> None:
-        """`server` knows where the log ends; the copy is brought there now. Raises `StoreError`."""
+        """`server` knows where the log ends; the copy is brought there now, if there is space. Raises `StoreError`."""
         self.on_commit: list[Callable[[], None]] = []
         self._server, self._copy, self._source = server, copy, source
         self._is_behind = self._is_damaged = False
         self._trouble = ""
-        source.follow_into(copy)
+        try:
+            source.follow_into(copy)
+        except StoreFull as error:
+            self._fell_behind(error)
 
     @property
     def meanings(self) -> ErrorMeanings:

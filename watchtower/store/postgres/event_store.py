@@ -175,7 +175,7 @@ def _open(
         followed = FollowedSource(url)
         stack.callback(followed.close)
         copying = CopyingRecorder(recorder, copy, followed)
-        if copy.last.last_id != recorder.tip_id:
+        if copying.whole_copy is not None and copy.last.last_id != recorder.tip_id:
             raise StoreBroken("the log grew while it was opened: another program writes it")
         store = PostgresEventStore(datastore, copying, copy, meta, followed, lock, observe, damaged)
         stack.pop_all()
