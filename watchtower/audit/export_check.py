@@ -34,6 +34,7 @@ from watchtower.store.exports.replay import fold_digests
 from watchtower.store.exports.rows import entry_leaf, read_entry
 from watchtower.store.exports.signature import read_signature
 from watchtower.store.exports.source import ExportSource
+from watchtower.store.source import Unreadable
 
 COMMAND = "audit verify-export"
 CHAIN_PAGE = 500
@@ -100,7 +101,7 @@ class ExportAudit:
         self._progress.begin("read models", said.position)
         try:
             made, stuck = fold_digests(source, said.position, self._scratch / "views.db", self._progress.show)
-        except LogCorrupt as error:
+        except (LogCorrupt, Unreadable) as error:
             failed = Finding(code=ExitCode.REPLAY, sentence=f"the events cannot be folded: {error}")
             return Check(name="read models", sentence=words, skipped="the replay failed"), [failed]
         findings = [
