@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -161,6 +162,58 @@ def test_a_damaged_log_is_not_exported_as_if_it_were_whole(tmp_path: Path, log: 
 
     assert 77 == caught.value.position
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["head = zeroblob(32)", "head = 5", "last_id = last_id - 1", "last_id = 'x'", "first_leaf = 0", "commit_no = -4"],
+)
+@pytest.mark.parametrize("number", [40, 93])
+def test_a_log_with_a_damaged_chain_is_not_exported(tmp_path: Path, log: Path, number: int, change: str) -> None:
+    """Wherever the commit stands; a tail that no commit holds is not left out in silence."""
+    damaged = tmp_path / "log.db"
+    shutil.copy(log, damaged)
+    connection = sqlite3.connect(damaged, isolation_level=None)
+    connection.execute("DROP TRIGGER chain_no_update")
+    edited = connection.execute(f"UPDATE commit_chain SET {change} WHERE commit_no = {number}").rowcount
+    connection.close()
+
+    assert 1 == edited
+    with pytest.raises(LogDamaged):
+        exported(damaged, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_export_of_a_log_that_was_replaced_begins_anew(tmp_path: Path, log: Path) -> None:
+    """The new log has the name of the old one and another history: the export is of the new one alone."""
+    other = long_log(tmp_path)
+    with open_store(other) as store:
+        store.append([note("k" + "z" * 22, 1)])
+    with Broken(log) as source:
+        source.fails_at = 100
+        with pytest.raises(Unreadable):
+            export(source, tmp_path / "out", Wish(), fold, lambda _: None)
+    state = tmp_path / "out.partial" / "progress.json"
+    with SqliteSource(log) as source:
+        state.write_text(state.read_text().replace(source.last_commit().head.hex(), "ab" * 32))
+
+    exported(other, tmp_path / "out")
+    exported(other, tmp_path / "fresh")
+
+    assert bytes_of(tmp_path / "fresh") == bytes_of(tmp_path / "out")
+
+
+def test_a_finished_file_that_was_lost_is_made_again(tmp_path: Path, log: Path, made: Path) -> None:
+    """A power cut may take what was written before the interruption."""
+    with Broken(log) as source:
+        source.fails_at = 100
+        with pytest.raises(Unreadable):
+            export(source, tmp_path / "out", Wish(), fold, lambda _: None)
+    next((tmp_path / "out.partial" / "entries").iterdir()).write_bytes(b"")
+
+    exported(log, tmp_path / "out")
+
+    assert bytes_of(made) == bytes_of(tmp_path / "out")
 
 
 def test_an_interrupted_export_goes_on_where_it_stopped(

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from domain.log_chain import HASH_SIZE, entry
 from watchtower.ports import StoreError
+from watchtower.store.chain_walk import ChainWalk
 from watchtower.store.exports.rows import entry_leaf
-from watchtower.store.source import Commit, LogSource, RawRow
+from watchtower.store.source import Commit, LogSource, RawRow, is_sane
 
 PAGE = 5_000
 """Events per read of the source: short transactions, so that a running tower can checkpoint."""
@@ -47,6 +48,25 @@ def checked_events(source: LogSource, first: int, last: int) -> Iterator[tuple[b
             raise LogDamaged(begin + len(rows), f"event {begin + len(rows)} is missing")
 
 
+def checked_commits(source: LogSource, first: int, last: int) -> Iterator[Commit]:
+    """The chain rows with these numbers, after each was found to follow from the one before it."""
+    before = [row for row in source.commits(first - 1, 1) if row.commit_no == first - 1]
+    walk = ChainWalk.behind(before[0], source.meta, first - 1) if before else ChainWalk(source.meta)
+    number = first
+    while number <= last:
+        page = source.commits(number, min(CHAIN_PAGE, last - number + 1))
+        for commit in page:
+            at = walk.end + 1
+            span, flaws = walk.step(commit)
+            flaws += [span.flaw] if span is not None and span.flaw is not None else []
+            if flaws:
+                raise LogDamaged(at, flaws[0].sentence)
+            yield commit
+        if not page:
+            raise LogDamaged(walk.end + 1, f"commit {number} is missing")
+        number += len(page)
+
+
 def _checked(row: RawRow, position: int, leaf: bytes) -> tuple[bytes, bytes]:
     number, stream, version, topic, state = row
     if number != position:
@@ -67,8 +87,9 @@ def _chunks(source: LogSource, first: int) -> Iterator[list[Commit]]:
     chunk: list[Commit] = []
     while page := source.commits(number, CHAIN_PAGE):
         for commit in page:
-            if commit.commit_no != number or len(commit.leaves) != HASH_SIZE * commit.leaf_count:
-                raise LogDamaged(commit.first_id, f"commit {number} is missing or was changed")
+            if commit.commit_no != number or not is_sane(commit) or len(commit.leaves) != HASH_SIZE * commit.leaf_count:
+                at_least = chunk[-1].last_id + 1 if chunk else first
+                raise LogDamaged(at_least, f"commit {number} is missing or was changed")
             number += 1
             chunk.append(commit)
             if chunk[-1].last_id - chunk[0].first_id + 1 >= PAGE:

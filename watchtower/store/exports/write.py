@@ -19,7 +19,7 @@ import zstandard
 
 import watchtower
 from watchtower.ports import StoreError
-from watchtower.store.exports.checked import CHAIN_PAGE, PAGE, LogDamaged, checked_events, head_before
+from watchtower.store.exports.checked import PAGE, LogDamaged, checked_commits, checked_events, head_before
 from watchtower.store.exports.manifest import (
     FORMAT,
     MANIFEST,
@@ -33,11 +33,11 @@ from watchtower.store.exports.manifest import (
     Versions,
     encode_manifest,
 )
-from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter
+from watchtower.store.exports.records import FILE_RECORDS, RecordFile, RecordWriter, file_fault
 from watchtower.store.exports.rows import write_commit
 from watchtower.store.exports.streams import write_streams
 from watchtower.store.lock import InstanceLock
-from watchtower.store.source import Border, LogSource
+from watchtower.store.source import Border, LogSource, is_sane
 
 _STATE = "progress.json"
 
@@ -108,7 +108,7 @@ def export(
     building.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = InstanceLock(building / "export")
     try:
-        state = _begin(building, fresh)
+        state = _begin(source, building, fresh)
         _write_events(source, building, state, progress)
         _write_commits(source, building, state)
         if index is not None:
@@ -125,10 +125,14 @@ def export(
     return manifest
 
 
-def _begin(building: Path, fresh: _State) -> _State:
+def _begin(source: LogSource, building: Path, fresh: _State) -> _State:
     """The state that was written down for the same wish, or the fresh one in an emptied directory."""
     found = _read_state(building)
-    if found is not None and (found.log_id, found.wish) == (fresh.log_id, fresh.wish):
+    if (
+        found is not None
+        and (found.log_id, found.wish) == (fresh.log_id, fresh.wish)
+        and _goes_on(source, building, found)
+    ):
         return found
     strangers = [path for path in building.iterdir() if path.name not in (_STATE, "export.lock")]
     if found is None and strangers:
@@ -139,9 +143,25 @@ def _begin(building: Path, fresh: _State) -> _State:
     return fresh
 
 
+def _goes_on(source: LogSource, building: Path, state: _State) -> bool:
+    """Whether the log still has the head that was to be exported, and the files that were finished are there.
+
+    A log that was restored meanwhile, or another one in its place, would give an export of two histories.
+    """
+    last = source.commits(state.last_commit, 1)
+    if not last or (last[0].commit_no, last[0].head) != (state.last_commit, bytes.fromhex(state.head)):
+        return False
+    finished = (*state.events, *state.entries, *state.commits)
+    return all(file_fault(building / file.name, file.sha256, file.size) is None for file in finished)
+
+
 def _bounds(source: LogSource, wish: Wish) -> _State:
     """Whole commits: one that holds a wanted event comes with all its events."""
-    end = source.last_commit()
+    stored, end = source.last_id(), source.last_commit()
+    if not is_sane(end) and end.commit_no > 0:
+        raise LogDamaged(stored, f"commit {end.commit_no}, the last one, was changed")
+    if stored > end.last_id and wish.until is None:
+        raise LogDamaged(end.last_id + 1, f"the commit chain ends at event {end.last_id}, the events at {stored}")
     until = end.last_id if wish.until is None else wish.until
     if not 0 < wish.first <= until <= end.last_id:
         raise OutOfRange(f"the log has the positions 1 to {end.last_id}; {wish.first} to {until} cannot be exported")
@@ -194,16 +214,14 @@ def _write_commits(source: LogSource, building: Path, state: _State) -> None:
         end = min(state.last_commit, at + FILE_RECORDS - 1)
         writer = RecordWriter(building, f"commits/{at:012}.zst", at)
         try:
-            while at <= end:
-                page = source.commits(at, min(CHAIN_PAGE, end - at + 1))
-                for commit in page:
-                    writer.add(write_commit(commit))
-                at += len(page)
+            for commit in checked_commits(source, at, end):
+                writer.add(write_commit(commit))
         except BaseException:
             writer.abandon()
             raise
         state.commits.append(writer.finish())
         _save(building, state)
+        at = end + 1
 
 
 def _finish(source: LogSource, building: Path, state: _State, digests: Digests | None, sign: Sign | None) -> Manifest:
