@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -528,6 +529,20 @@ def test_a_torn_line_is_dropped_and_a_damaged_one_is_named(tmp_path: Path) -> No
     path.write_text(path.read_text().replace("52435032", "52435039", 1))
     with pytest.raises(MalformedInput, match=f"{path.name}:1"):
         list(again.read())
+
+
+def test_a_line_of_which_a_full_disk_took_a_part_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next receipt would stand behind the part, and neither could be read again."""
+    folder = ReceiptFolder(tmp_path / "receipts")
+    folder.add(receipt_of(bytes(32), 1))
+    with monkeypatch.context() as full:
+        write = os.write
+        full.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:100]))
+        with pytest.raises(ConfigurationError, match="cannot be kept"):
+            folder.add(receipt_of(bytes(32), 2))
+    folder.add(receipt_of(bytes(32), 3))
+
+    assert [1, 3] == [signed.read().seq for signed in folder.read()]
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ and is dropped at the next opening.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,7 @@ class ReceiptFolder:
             is_new = not path.exists()
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(descriptor, line)
-                os.fsync(descriptor)
+                _append(descriptor, line)
             finally:
                 os.close(descriptor)
             if is_new:
@@ -50,6 +50,18 @@ class ReceiptFolder:
     def read(self) -> Iterator[SignedReceipt]:
         """All receipts, per channel in the order in which they came. `MalformedInput` names a damaged line."""
         return read_receipts(self._directory)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """All of the line, durably, or nothing: a full disk takes a part, and the next line would stand behind it."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, "only a part of the line was written")
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
 
 
 def _cut_torn_line(path: Path) -> None:
