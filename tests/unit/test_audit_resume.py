@@ -89,6 +89,18 @@ def test_a_finished_audit_leaves_nothing(victim: SqliteVictim, tmp_path: Path) -
     assert before | {path.name for path in tmp_path.glob("log.db-*")} == {path.name for path in tmp_path.iterdir()}
 
 
+def test_a_file_of_somebody_else_beside_the_parts_withholds_no_report(victim: SqliteVictim, tmp_path: Path) -> None:
+    """What is left behind is only that file."""
+    parts = tmp_path / "state.parts"
+    parts.mkdir()
+    (parts / "mine").write_text("precious")
+
+    report, _ = run(victim, tmp_path / "state")
+
+    assert report is not None
+    assert ["mine"] == [path.name for path in parts.iterdir()]
+
+
 @pytest.mark.parametrize("wish", [{"first": 2}, {"strict_time": True}, {"storage": False}])
 def test_other_arguments_are_refused(victim: SqliteVictim, tmp_path: Path, wish: dict[str, object]) -> None:
     """A report must not be put together from two different audits."""

@@ -459,6 +459,31 @@ def test_a_wrong_signature_is_a_finding_of_its_own(kit: Kit) -> None:
     assert [ExitCode.SIGNATURE, ExitCode.SIGNATURE] == [finding.code for finding in findings]
 
 
+def test_receipts_of_another_tower_than_the_named_one_are_findings(kit: Kit) -> None:
+    """Anybody can sign a receipt with a key of his own: with the tower's name it accuses nobody."""
+    with SqliteSource(kit.path) as source:
+        (finding,) = check(source, [Kept("a", kit.receipts[1]), Kept("b", receipt_of(bytes(32), 5))], TOWER_ID)
+
+    assert ExitCode.SIGNATURE == finding.code
+    assert finding.sentence.startswith("b: ")
+
+
+def test_many_receipts_search_the_log_for_restores_once(kit: Kit) -> None:
+    """After a restore thousands may be missing; each would read the whole log."""
+    lies = [Kept(f"line {number}", kit.lie(position=5_000 + number)) for number in range(20)]
+    with SqliteSource(kit.path) as source:
+        asked, rows = [], source.rows
+
+        def counted(first: int, last: int) -> Any:
+            asked.append(first)
+            return rows(first, last)
+
+        source.rows = counted  # type: ignore[method-assign]
+        findings = check(source, lies)
+
+    assert (20, 1) == (len(findings), len(asked))
+
+
 # ── the SDK and the commands ─────────────────────────────────────────────────────────────────────────────
 
 

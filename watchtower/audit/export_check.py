@@ -56,7 +56,7 @@ class ExportAudit:
         try:
             manifest = read_manifest(self._directory)
             findings = check_files(self._directory, manifest)
-            signed, found = _check_signature(self._directory, manifest)
+            signed, found = _check_signature(self._directory, manifest, self._wish.tower_id)
         except ExportMalformed as error:
             return self._merged(_nothing(), [], [_malformed(str(error))])
         files = len(manifest.listed())
@@ -83,7 +83,7 @@ class ExportAudit:
         for position in entries.check():
             self._progress.show(position)
         findings += entries.findings + entries.join_versions() + compare(source, self._wish.known)
-        findings += check_receipts(source, self._wish.receipts, is_current=False)
+        findings += check_receipts(source, self._wish.receipts, self._wish.tower_id, is_current=False)
         return self._merged(_named(source.manifest), [*checks, entries.summary()], findings)
 
     def _compare_read_models(self, source: ExportSource) -> tuple[Check, list[Finding]]:
@@ -194,16 +194,19 @@ class _Entries:
         )
 
 
-def _check_signature(directory: Path, manifest: Manifest) -> tuple[Check, list[Finding]]:
+def _check_signature(directory: Path, manifest: Manifest, tower_id: bytes | None) -> tuple[Check, list[Finding]]:
     """Who signed the manifest; raises `ExportMalformed` if the file holds no signature."""
     found = read_signature(directory, encode_manifest(manifest))
     if found is None:
         return Check(name="signature", sentence="a tower's signature over the manifest", skipped="there is none"), []
     tower, is_valid = found
     check = Check(name="signature", items=1, sentence=f"signature over the manifest, by tower {tower}")
-    if is_valid:
-        return check, []
-    return check, [Finding(code=ExitCode.SIGNATURE, sentence=f"the manifest was not signed by tower {tower}")]
+    if not is_valid:
+        return check, [Finding(code=ExitCode.SIGNATURE, sentence=f"the manifest was not signed by tower {tower}")]
+    if tower_id is not None and tower_id.hex() != tower.lower():
+        words = f"the manifest is signed by tower {tower}, not by {tower_id.hex()}"
+        return check, [Finding(code=ExitCode.SIGNATURE, sentence=words)]
+    return check, []
 
 
 def _foreign(manifest: Manifest, known: Sequence[KnownHead]) -> list[Finding]:

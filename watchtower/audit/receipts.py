@@ -78,16 +78,19 @@ def read_kept(path: Path) -> list[Kept]:
     return kept
 
 
-def check(source: LogSource, receipts: Iterable[Kept], *, is_current: bool = True) -> list[Finding]:
+def check(
+    source: LogSource, receipts: Iterable[Kept], tower_id: bytes | None = None, *, is_current: bool = True
+) -> list[Finding]:
     """What is wrong with receipts beside this log. Raises `StoreError`.
 
-    A wrong signature is 31; another event, history or log 40; a missing event or upload 41, also where the log says
-    that it went on from an older copy; a position that an export does not cover 80.
+    A wrong signature, or one of another tower than `tower_id`, is 31; another event, history or log 40; a missing event
+    or upload 41, also where the log says that it went on from an older copy; a position that an export does not cover,
+    or of which the log has no more than the leaf, 80.
     """
     findings, epochs = [], _Epochs(source)
     for kept in receipts:
         try:
-            receipt = kept.signed.verified()
+            receipt = kept.signed.verified(tower_id)
         except (InvalidSignature, MalformedInput) as error:
             findings.append(Finding(code=ExitCode.SIGNATURE, sentence=f"{kept.name}: {error}"))
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +85,8 @@ class Notebook:
         self._path.unlink(missing_ok=True)
         for part in self.scratch.glob("versions-*"):
             part.unlink(missing_ok=True)
-        self.scratch.rmdir()
+        with suppress(OSError):  # somebody else's file is in it: no reason to withhold the report
+            self.scratch.rmdir()
 
     def _read(self, path: Path) -> DoneSoFar:
         try:

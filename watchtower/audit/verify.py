@@ -46,15 +46,16 @@ ViewsCheck = Callable[[], tuple[Check, list[Finding]]]
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What to check. `first` is a position, `tail` a number of events; without either the whole log.
 
-    `known` are heads from outside, `receipts` what clients hold; `is_current` if the log is as it stands now. `storage`
-    asks for the engine's own check of its files; without an answer it is made for at most `SMALL` events. `stretch` is
-    the number of events that are checked at a time.
+    `known` are heads from outside, `receipts` what clients hold, all of `tower_id` if that is named; `is_current` if
+    the log is as it stands now. `storage` asks for the engine's own check of its files; without an answer it is made
+    for at most `SMALL` events. `stretch` is the number of events that are checked at a time.
     """
 
     first: int | None = None
     tail: int | None = None
     known: tuple[KnownHead, ...] = ()
     receipts: tuple[Kept, ...] = ()
+    tower_id: bytes | None = None
     is_current: bool = True
     rules: tuple[DomainRules, ...] = ()
     storage: bool | None = None
@@ -66,7 +67,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what was asked for. What stands in the files of known heads may move on meanwhile."""
         rules = [each.name for each in self.rules]
-        outside = ([each.source for each in self.known], [each.name for each in self.receipts], self.is_current)
+        receipts = [each.name for each in self.receipts]
+        outside = ([each.source for each in self.known], receipts, self.tower_id, self.is_current)
         parts = (self.first, self.tail, outside, rules, self.storage, self.strict_time, self.allow_incomplete)
         return sha256(msgspec.msgpack.encode((*parts, self.stretch))).hexdigest()
 
@@ -202,8 +204,9 @@ class Audit:
         restores = [restore for each in state.stretches for restore in each.restores]
         self._take(check_seals(self._source, seals))
         self._note("sealed heads", len(seals), "sealed heads in the log compared with its chain")
-        self._take(compare(self._source, self._wish.known, restores))
-        self._take(check_receipts(self._source, self._wish.receipts, is_current=self._wish.is_current))
+        wish = self._wish
+        self._take(compare(self._source, wish.known, restores))
+        self._take(check_receipts(self._source, wish.receipts, wish.tower_id, is_current=wish.is_current))
         if self._wish.receipts:
             self._note(
                 "receipts", len(self._wish.receipts), "receipts of clients whose events and uploads were looked up"

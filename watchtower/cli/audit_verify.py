@@ -39,7 +39,7 @@ KNOWN = click.Path(exists=True, path_type=Path)
     "--domain-rules/--no-domain-rules", "ruled", default=None, help="Rules of the domain. Default: whole log."
 )
 @click.option("--no-signatures", is_flag=True, help="Rules without operations on the curve: much faster.")
-@click.option("--tower-key", help="The tower's id as receipts show it (hex): verify the heads that it sealed.")
+@click.option("--tower-key", help="The tower's id (hex): whatever is signed has to be signed by it.")
 @click.option(
     "--storage-check/--no-storage-check",
     default=None,
@@ -174,6 +174,7 @@ def _wish(opened: _Opened, options: dict[str, Any]) -> Wish:
         tail=options["tail"],
         known=known,
         receipts=receipts,
+        tower_id=tower_key if options["tower_key"] else None,
         rules=rules_for(signatures=not options["no_signatures"], tower_key=tower_key) if ruled else (),
         storage=True if opened.is_copy and storage is None else storage,
         strict_time=options["strict_time"],

@@ -27,7 +27,7 @@ KNOWN = click.Path(exists=True, path_type=Path)
 @click.option("--no-replay", is_flag=True, help="Do not fold the read models anew.")
 @click.option("--no-domain-rules", is_flag=True, help="Only what the bytes show, not what the rules demand.")
 @click.option("--no-signatures", is_flag=True, help="Rules without operations on the curve: much faster.")
-@click.option("--tower-key", help="The tower's id as receipts show it (hex): verify the heads that it sealed.")
+@click.option("--tower-key", help="The tower's id (hex): whatever is signed has to be signed by it.")
 @click.option("--strict-time", is_flag=True, help="Times that run back are an error, not a warning.")
 @click.option("--allow-incomplete", is_flag=True, help="Exit code 0 where something could not be looked at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one per core.")
@@ -98,6 +98,7 @@ def _wish(directory: Path, options: dict[str, Any]) -> Wish:
     return Wish(
         known=tuple(head for path in options["known"] for head in read_known(path)),
         receipts=receipts,
+        tower_id=tower_key if options["tower_key"] else None,
         is_current=False,
         rules=rules_for(signatures=not options["no_signatures"], tower_key=tower_key) if ruled else (),
         storage=False,
