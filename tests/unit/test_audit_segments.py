@@ -137,3 +137,13 @@ def test_what_the_newest_file_knows_of_older_streams_is_compared(log: Path, stat
 
     assert ExitCode.INTEGRITY == finding.code
     assert BASES[statement] in finding.sentence
+
+
+@pytest.mark.slow
+def test_what_a_closed_file_knows_is_compared_too(log: Path) -> None:
+    """Nobody reads it any more, but it was changed."""
+    _edit(segment_file(log, 1), "UPDATE stream_base SET version = version + 1 WHERE stream = ?", OLD)
+
+    found = [finding.sentence for finding in _findings(log)]
+
+    assert any(words.startswith("segment 1 knows version") for words in found)

@@ -23,7 +23,8 @@ from tests.support.tampering import (
 )
 from watchtower.audit.findings import ExitCode
 from watchtower.audit.known import KnownHead
-from watchtower.store.source import Commit
+from watchtower.store.segments.source import open_log_files
+from watchtower.store.source import Commit, Unreadable
 
 ROUNDS = 100
 """Random edits per kind in the long run; a few in the fast gate."""
@@ -186,6 +187,20 @@ def test_values_that_nobody_writes_at_the_end_of_the_chain(
 
     assert ExitCode.INTEGRITY == report.exit_code
     assert any(f"commit {number}" in finding.sentence for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    "change", [f"first_id = {2**63 - 1}", f"segment = {2**63 - 1}", "segment = -1", "origin = CAST(x'ff' AS TEXT)"]
+)
+def test_a_name_with_numbers_that_nobody_writes(victim: SqliteVictim, change: str) -> None:
+    """Said at once: nobody looks for so many segments."""
+    connection = sqlite3.connect(victim.path, isolation_level=None)
+    connection.execute("DROP TRIGGER meta_no_update")
+    connection.execute(f"UPDATE log_meta SET {change}")
+    connection.close()
+
+    with pytest.raises(Unreadable, match="log_meta"):
+        open_log_files(victim.path)
 
 
 @pytest.mark.parametrize("change", ["last_id = 100000", "last_id = 'zz'"])

@@ -14,7 +14,7 @@ from watchtower.audit.findings import ExitCode, Finding
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.streams import StreamReader
 from watchtower.store.segments.source import SegmentedSource
-from watchtower.store.source import LogSource, SqliteSource, is_sane
+from watchtower.store.source import LogSource, SqliteSource, Unreadable, is_sane
 from watchtower.store.verify import LOWEST
 
 NAMED = 100
@@ -35,12 +35,13 @@ def check_segments(source: LogSource) -> list[Finding]:
         Finding(code=ExitCode.ORDER, sentence=f"segment {number} of the log is missing; put it back and audit again")
         for number in source.missing
     ]
-    for before, part in pairwise(parts):
-        findings += _joined(before, part)
+    breaks = [finding for before, part in pairwise(parts) for finding in _joined(before, part)]
     for part in parts:
         findings += islice(_strays(part, is_newest=part is parts[-1]), NAMED)
-    if not source.missing:
-        findings += islice(_bases(parts), NAMED)
+    if not breaks and not source.missing:
+        for end in range(2, len(parts) + 1):
+            findings += _compare_bases(parts[:end])
+    findings += breaks
     return findings
 
 
@@ -71,24 +72,38 @@ def _strays(part: LogSource, *, is_newest: bool) -> Iterator[Finding]:
             yield _changed(f"segment {number} has a commit {commit.commit_no} before its first one")
 
 
+def _compare_bases(parts: tuple[LogSource, ...]) -> list[Finding]:
+    try:
+        return list(islice(_bases(parts), NAMED))
+    except Unreadable as error:
+        return [_changed(f"what segment {parts[-1].meta.segment} knows of older streams cannot be compared: {error}")]
+
+
 def _bases(parts: tuple[LogSource, ...]) -> Iterator[Finding]:
-    """Whether the newest file knows every stream before it, with the version that it had."""
-    newest = parts[-1]
-    if not isinstance(newest, SqliteSource):
+    """Whether the last of these files knows every stream before it, with the version that it had."""
+    last = parts[-1]
+    if not isinstance(last, SqliteSource):
         return
-    for told, true in zip_longest(newest.stream_bases(), _true_bases(parts[:-1])):
+    number = last.meta.segment
+    for told, true in zip_longest(last.stream_bases(), _true_bases(parts[:-1])):
         if told == true:
             continue
-        words = "knows other streams before it than there are"
-        if told is not None and true is not None and told[0] == true[0]:
-            words = f"knows version {told[1]} of stream {told[0]} before it, in segment {told[2]}; it was {true[1:]}"
-        yield _changed(f"segment {newest.meta.segment} {words}")
         if told is None or true is None or told[0] != true[0]:
+            yield _changed(f"segment {number} knows other streams before it than there are")
             return  # what follows is shifted
+        words = f"version {told[1]} of stream {told[0]} before it, in segment {told[2]}"
+        yield _changed(f"segment {number} knows {words}; it was version {true[1]} in segment {true[2]}")
 
 
 def _true_bases(parts: tuple[LogSource, ...]) -> Iterator[Base]:
-    for stream, group in groupby(merge(*map(_ends, parts)), key=lambda end: end[0]):
+    """Where the streams stand behind these files; what the last one knows of those before it was compared already."""
+    last = parts[-1]
+    if isinstance(last, SqliteSource) and len(parts) > 1:
+        before = ((stream, segment, version) for stream, version, segment in last.stream_bases())
+        ends = merge(before, _ends(last))
+    else:
+        ends = merge(*map(_ends, parts))
+    for stream, group in groupby(ends, key=lambda end: end[0]):
         _, segment, version = list(group)[-1]
         yield stream, version, segment
 

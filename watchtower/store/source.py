@@ -56,6 +56,9 @@ _MOST_LOST = 1_000
 MAX_COMMIT = 100_000
 """Events that a commit may hold; the writer puts at most 50,000 into one."""
 
+MOST_SEGMENTS = 1_000_000
+"""Names of segments have six digits."""
+
 _FAULTS = 20
 """Faults that SQLite's check names before it gives up."""
 
@@ -284,7 +287,7 @@ class SqliteSource:
         if not all(isinstance(value, kind) for value, kind in zip(rows[0], types, strict=True)):
             raise Unreadable("the row log_meta holds values that nobody writes")
         meta = SourceMeta(*rows[0])
-        if len(meta.log_id) != 16 or len(meta.prev_head) != 32 or min(meta.first_leaf, meta.first_id) < 0:
+        if not _is_name(meta):
             raise Unreadable("the row log_meta holds values that nobody writes")
         if meta.schema not in schema.KNOWN and self._all("PRAGMA user_version", ())[0][0] == meta.schema:
             raise StoreCheckFailed("schema", schema.unknown_schema(meta.schema))
@@ -313,6 +316,17 @@ class SqliteSource:
             if is_damaged(error) or primary_code(error) in _DAMAGE:
                 raise Unreadable(f"the log file is damaged: {error}") from error
             raise store_error(error) from error
+
+
+def _is_name(meta: SourceMeta) -> bool:
+    """Whether the row that names a log holds what a log can have."""
+    are_counts = all(0 <= number < 1 << 62 for number in (meta.first_leaf, meta.first_id))
+    try:
+        is_text = len(meta.origin.encode()) < 256
+    except UnicodeEncodeError:
+        return False
+    is_sized = (len(meta.log_id), len(meta.prev_head)) == (16, HASH_SIZE)
+    return is_text and is_sized and are_counts and 0 <= meta.segment < MOST_SEGMENTS
 
 
 def open_file(path: Path) -> SqliteSource:
