@@ -126,6 +126,11 @@ class Standby:
         reasons = tuple(f"{reason.name}: {reason.sentence}" for reason in state.reasons)
         return ReadyBody(ready=False, watching=False, phase=state.phase, reasons=reasons)
 
+    def look(self) -> None:
+        """Called every second: nothing waits for ever for a server that is silent."""
+        self.log.look()
+        self._keystore.look()
+
     def catch_up(self) -> None:
         """Bring copy, read models and keystore to the end of the log. Raises `StoreError` or `KeystoreError`."""
         self.log.follow()
@@ -239,6 +244,7 @@ async def _serve(standby: Standby, supervisor: Supervisor) -> Ended:
     supervisor.status("standing by: another tower leads")
     while not over.is_set():
         supervisor.alive()
+        standby.look()
         await _or_timeout(over, min(TICK, supervisor.watchdog_seconds / 2 or TICK), tasks)
     for server in servers.values():
         server.should_exit = True

@@ -16,10 +16,11 @@ from tests.support.postgres_towers import terms
 from tests.support.stores import note
 from watchtower.ports import StoreAway
 from watchtower.store.overflow import OverflowStore
-from watchtower.store.postgres import connection, silence
+from watchtower.store.postgres import connection, leadership, silence, source
 from watchtower.store.postgres.event_store import open_server_log
 from watchtower.store.postgres.secrets import SealedSecrets
 from watchtower.store.postgres.source import PostgresSource
+from watchtower.store.postgres.standby import StandbyLog
 from watchtower.store.source import SqliteSource
 
 
@@ -118,3 +119,28 @@ def test_a_large_block_gets_more_time(log_url: str, tmp_path: Path) -> None:
         last = store.append(job, chain=True)
 
     assert (2_001, [], [1]) == (last, waits, terms(log_url))
+
+
+def test_fault_a_standby_gets_off_a_frozen_server(
+    postgres: PostgresServer, log_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither follows nor waits for its turn on a dead connection: another server may be at the address by then."""
+    monkeypatch.setattr(leadership, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(source, "PAGE_EVENTS", 0)
+    leader = open_server_log(log_url, tmp_path / "leader.db")
+    standby = StandbyLog(log_url, tmp_path / "standby.db")
+    standby.follow()
+    with ticking(standby.look), ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(standby.lead)
+        with frozen(postgres):
+            began = time.monotonic()
+            with pytest.raises(StoreAway):
+                standby.follow()
+            seconds = time.monotonic() - began
+        leader.close()
+        led = turn.result(20)
+    standby.close()
+
+    assert seconds < 5
+    assert led is not None
+    led[1].close()

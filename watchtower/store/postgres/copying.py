@@ -61,6 +61,12 @@ class FollowedSource:
                 self._drop()
                 raise
 
+    def look(self) -> None:
+        """Called every second by another thread: hang up on a server that is silent."""
+        source = self._source
+        if source is not None:
+            source.silence.look()
+
     def close(self) -> None:
         """Close the connection."""
         with self._mutex:

@@ -77,6 +77,7 @@ class PostgresEventStore(LogWriter):
     def lose_patience(self) -> None:
         """End the connection of a commit that the server does not answer."""
         self._datastore.silence.look()
+        self._source.look()
 
     def checkpoint(self) -> None:
         """Make the copy's file complete by itself."""

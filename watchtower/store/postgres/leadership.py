@@ -19,6 +19,7 @@ import structlog
 
 from watchtower.ports import StoreAway, StoreBroken, StoreLocked
 from watchtower.store.postgres.connection import Connection, connect
+from watchtower.store.postgres.silence import Silence
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class Leadership:
         self._holder = holder or f"{socket.gethostname()}:{os.getpid()}"
         self._backend: tuple[int, str] | None = None
         self._is_ending = False
+        self.silence = Silence()
         self.term = 0
 
     def claim(self, connection: Connection) -> None:
@@ -110,9 +112,10 @@ class Leadership:
             stop.wait(RETRY_SECONDS)
             return False
         while not stop.is_set():
-            if _take_within(connection, WAIT_SECONDS):
-                self._begin(connection)
-                return True
+            with self.silence.asking(connection):
+                if _take_within(connection, WAIT_SECONDS):
+                    self._begin(connection)
+                    return True
         return False
 
     def _begin(self, connection: Connection) -> None:

@@ -15,6 +15,7 @@ from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.postgres import schema
 from watchtower.store.postgres.connection import connect, shown
 from watchtower.store.postgres.errors import sqlstate, store_error
+from watchtower.store.postgres.silence import Silence
 from watchtower.store.source import Commit, RawRow, SourceMeta, Unreadable
 
 _ROWS = (
@@ -33,6 +34,9 @@ _TRIGGERS = (
 )
 _FUNCTIONS = "SELECT 'function ' || proname, prosrc FROM pg_proc WHERE pronamespace = %s::regnamespace"
 _ALWAYS = "A"
+
+PAGE_EVENTS = 10_000
+"""Events that one question may be about: it gets the time for them, if somebody looks for silence at all."""
 
 NO_LOG = "the database holds no log yet, or an unfinished copy; run `watchtower init` or `watchtower store copy`"
 
@@ -60,6 +64,7 @@ class PostgresSource:
         """`meta` is given for an unfinished copy, which does not say itself which log it is."""
         self.address = PostgresAddress(url)
         self._mutex = threading.Lock()
+        self.silence = Silence()
         with _reading():
             self._connection = connect(url, read_only=True)
         try:
@@ -122,7 +127,8 @@ class PostgresSource:
         return SourceMeta(*rows[0])
 
     def _all(self, query: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        with _reading(), self._mutex, self._connection.cursor(binary=True) as cursor:
+        asking = self.silence.asking(self._connection, PAGE_EVENTS)
+        with _reading(), self._mutex, asking, self._connection.cursor(binary=True) as cursor:
             return cursor.execute(query, parameters).fetchall()
 
 

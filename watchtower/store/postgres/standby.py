@@ -79,6 +79,11 @@ class StandbyLog:
             raise store_error(error) from error
         return None if connection is None else (self._leadership, connection)
 
+    def look(self) -> None:
+        """Called every second: hang up on a server that is silent; the next one may be at the same address."""
+        self._source.look()
+        self._leadership.silence.look()
+
     def wake(self) -> None:
         """End `wait` at once."""
         self._news.set()
