@@ -24,6 +24,7 @@ from projections.catalog import PROJECTIONS
 from projections.channels import ChannelViews
 from watchtower.backup.archive import Compare, Manifest, Seal, TakeLog, backup, tower_sources
 from watchtower.backup.errors import BackupCorrupt, BackupError
+from watchtower.hygiene import forbid_core_dumps
 from watchtower.ports import WatchtowerError
 from watchtower.store.copying import FileEnd, copy_log
 from watchtower.store.create import open_reader
@@ -136,6 +137,7 @@ def _inside(theirs: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is for the parent, which then ends us
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     os.nice(NICENESS)
+    forbid_core_dumps()  # it reads the passphrase; a new program does not inherit all of the service's protection
     work, is_sealed = theirs.recv()
 
     def sign(message: bytes) -> bytes:
