@@ -326,16 +326,42 @@ def test_exit_41_for_a_log_that_ends_too_early(victim: SqliteVictim, tmp_path: P
     assert 41 == verify_log(victim, "--known", mark(victim, tmp_path / "known", position=10_000))[0]
 
 
+def restored(victim: SqliteVictim, **changed: object) -> StoreRestored:
+    """The log went on behind its first event."""
+    event = StoreRestored(
+        recorded_at=0, epoch=1, position=1, head=content(victim).commits[0].head, high_water=9, source="backup"
+    )
+    return msgspec.structs.replace(event, **changed)
+
+
 def test_exit_41_for_an_admitted_restore(victim: SqliteVictim, tmp_path: Path) -> None:
     """The log says itself that it went on from an older copy: no fork, but what was promised is gone."""
-    restored = StoreRestored(recorded_at=0, epoch=1, position=1, head=bytes(32), high_water=9, source="backup")
-    written(victim, ("log", restored), ("log", restored))
+    written(victim, ("c1", STARTED))
+    event = restored(victim)
+    written(victim, ("log", event), ("log", event))
     known = mark(victim, tmp_path / "known", position=2, head=bytes(32))
 
     code, document = verify_log(victim, "--known", known)
 
     assert 41 == code
     assert "went on from an older copy" in str(document["findings"])
+    assert "another head than it has" not in str(document["findings"])
+
+
+@pytest.mark.parametrize("changed", [{"head": bytes(32)}, {"position": 2}], ids=["another_head", "not_reached"])
+def test_exit_40_for_a_restore_that_the_chain_contradicts(
+    victim: SqliteVictim, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    """It is named, and no excuse for a known head that is not there."""
+    written(victim, ("c1", STARTED))
+    written(victim, ("log", restored(victim, **changed)), ("c1", STARTED))
+    known = mark(victim, tmp_path / "known", position=3, head=bytes(32))
+
+    code, document = verify_log(victim, "--known", known)
+    found = document["findings"]
+
+    assert 40 == code
+    assert [(40, 2, "lg06"), (40, 3, "")] == [(each["code"], each["position"], each["topic"]) for each in found]  # type: ignore[attr-defined, index]
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [((), 0), (("--strict-time",), 50)], ids=["warned", "strict"])

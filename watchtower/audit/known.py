@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from domain.events import LOG_STREAM
 from domain.log_chain import HASH_SIZE, next_head
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.stretches import Restore, Seal
@@ -68,17 +69,42 @@ def compare(source: LogSource, known: Iterable[KnownHead], restores: Sequence[Re
 
 def check_seals(source: LogSource, seals: Iterable[Seal]) -> list[Finding]:
     """Whether the log has the heads that its own `HeadSealed` events name. Raises `StoreError`."""
-    findings = []
-    start = source.meta.start()
-    for seal in seals:
-        if seal.position < start.last_id:  # the log begins later here; what was sealed is elsewhere
+    return [
+        _own_fork(seal.id, "lg03", f"event {seal.id} seals another head for position {seal.position} than the log has")
+        for seal in seals
+        if not _has_own(source, seal)
+    ]
+
+
+def check_restores(source: LogSource, restores: Iterable[Restore]) -> tuple[list[Restore], list[Finding]]:
+    """The `StoreRestored` events whose head the log has where they say it, and findings for the others.
+
+    Only the former can excuse that a known head is not in the log. Raises `StoreError`.
+    """
+    fitting, findings = [], []
+    for each in restores:
+        if _has_own(source, each):
+            fitting.append(each)
             continue
-        commit = start if seal.position == start.last_id else commit_holding(source, seal.position)
-        fits = commit is not None and commit.head == seal.head
-        if seal.position >= seal.id or not (fits or _is_there(source, seal.position, seal.head)):
-            words = f"event {seal.id} seals another head for position {seal.position} than the log has"
-            findings.append(Finding(code=ExitCode.FORK, position=seal.id, stream="log", topic="lg03", sentence=words))
-    return findings
+        words = (
+            f"event {each.id} says that the log went on behind position {each.position}, with another head than it has"
+        )
+        findings.append(_own_fork(each.id, "lg06", words))
+    return fitting, findings
+
+
+def _own_fork(position: int, topic: str, words: str) -> Finding:
+    return Finding(code=ExitCode.FORK, position=position, stream=LOG_STREAM, topic=topic, sentence=words)
+
+
+def _has_own(source: LogSource, said: Seal | Restore) -> bool:
+    """Whether the log has a head that an event of its own names; true also if it begins behind that position."""
+    start = source.meta.start()
+    if said.position < start.last_id:  # the log begins later here; what was said is about an earlier part
+        return True
+    commit = start if said.position == start.last_id else commit_holding(source, said.position)
+    fits = commit is not None and commit.head == said.head
+    return said.position < said.id and (fits or _is_there(source, said.position, said.head))
 
 
 def _compare(source: LogSource, known: KnownHead, last_id: int) -> Finding | None:

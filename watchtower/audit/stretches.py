@@ -39,10 +39,12 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class Restore(msgspec.Struct, frozen=True):
-    """A `StoreRestored` event: behind `position` the log went on anew as `epoch`."""
+    """A `StoreRestored` event at `id`: behind `position`, where the head was `head`, the log went on as `epoch`."""
 
+    id: int
     epoch: int
     position: int
+    head: bytes
 
 
 class StretchTask(msgspec.Struct, frozen=True):
@@ -138,7 +140,7 @@ class _Events:
         if isinstance(payload, HeadSealed):
             self.seals.append(Seal(row[0], payload.position, payload.head))
         elif isinstance(payload, StoreRestored):
-            self.restores.append(Restore(payload.epoch, payload.position))
+            self.restores.append(Restore(row[0], payload.epoch, payload.position, payload.head))
 
     def _readable(self, rows: Sequence[RawRow]) -> tuple[Sequence[RawRow], list[int]]:
         kept, recorded_at = [], []

@@ -15,7 +15,7 @@ from domain.events import LOG_STREAM, LogOpened, decode_payload
 from watchtower.audit import domain_rules
 from watchtower.audit.domain_rules import COUNTED, DomainRules, RulesTask, check_share
 from watchtower.audit.findings import LISTED, Check, ExitCode, Finding, LogName, Report, deciding
-from watchtower.audit.known import KnownHead, check_seals, compare
+from watchtower.audit.known import KnownHead, check_restores, check_seals, compare
 from watchtower.audit.plan import STRETCH, Plan, plan
 from watchtower.audit.progress import Progress
 from watchtower.audit.receipts import Kept
@@ -201,7 +201,8 @@ class Audit:
 
     def _check_heads(self, state: DoneSoFar) -> None:
         seals = [seal for each in state.stretches for seal in each.seals]
-        restores = [restore for each in state.stretches for restore in each.restores]
+        restores, lying = check_restores(self._source, [each for done in state.stretches for each in done.restores])
+        self._take(lying)
         self._take(check_seals(self._source, seals))
         self._note("sealed heads", len(seals), "sealed heads in the log compared with its chain")
         wish = self._wish
