@@ -147,6 +147,7 @@ def log(folder: Path) -> bytes:
     return (folder / "copy.db").read_bytes()
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=max(60, settings().max_examples // 4))
 def test_changed_logs_are_refused_or_the_same(log: bytes, folder: Path, data: st.DataObject) -> None:

@@ -149,6 +149,7 @@ def adversary(tries: int, phases: Sequence[Phase] = tuple(Phase)) -> settings:
     )
 
 
+@pytest.mark.slow
 def test_no_order_of_moves_steals_anything() -> None:
     """Moves in any order, the tower killed and blind in between: every breach is punished."""
     run_state_machine_as_test(Adversary, settings=adversary(examples(150)))

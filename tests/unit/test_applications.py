@@ -50,6 +50,7 @@ def test_a_guarded_application_judges_like_the_bare_one(guarded: GuardedApplicat
     assert guarded.app_id == bare.app_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "words"),
     [

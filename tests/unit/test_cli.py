@@ -202,8 +202,8 @@ def test_a_tower_that_cannot_start_says_why_and_changes_nothing(
 
 
 def contents(home: Path) -> dict[str, bytes]:
-    """Every file of a tower except its locks and the read models, which can be made again."""
-    made_again = ("-wal", "-shm", ".lock")
+    """Every file of a tower except its locks, and the read models and the mark of the log, which follow from it."""
+    made_again = ("-wal", "-shm", ".lock", "high-water")
     paths = (path for path in home.iterdir() if not path.name.endswith(made_again) and path.stem != "views")
     return {path.name: path.read_bytes() for path in paths}
 

@@ -194,7 +194,7 @@ async def test_fault_A7_ten_thousand_registrations(tower: Bench, pair: Pair) -> 
     assert {400, 401, 403, 422} == set(seen)
     assert [200] * 16 == served
     assert stored == tower.store.last_id()
-    assert grown < 6 * 2**20
+    assert grown < 8 * 2**20  # points of keys are kept, whoever sent them: 8,192 at most
 
 
 # ── A11: enumeration ─────────────────────────────────────────────────────────────────────────────────────

@@ -280,6 +280,7 @@ async def test_head_of_a_stream_ends(http: httpx.AsyncClient) -> None:
     assert (200, "no") == (answer.status_code, answer.headers["x-accel-buffering"])
 
 
+@pytest.mark.slow
 def test_the_thread_ends_after_the_last_reader(tower: Bench) -> None:
     """Nobody waits for the log when nobody reads."""
 

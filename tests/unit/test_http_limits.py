@@ -41,6 +41,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @BOTH
 async def test_requests_that_do_not_arrive_are_cut(tower: Bench, protocol: Protocol) -> None:
@@ -86,6 +87,7 @@ async def dripping(clients: Clients) -> int:
     raise AssertionError("nobody ended the connection")
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @BOTH
 async def test_a_connection_may_be_used_again_and_again(tower: Bench, protocol: Protocol) -> None:

@@ -350,6 +350,7 @@ def test_a_lost_request_is_asked_again_before_the_limit(serve: Serve) -> None:
     assert 3 == len(node.bodies)
 
 
+@pytest.mark.slow
 def test_trickling_reply_ends_at_the_deadline(serve: Serve) -> None:
     """A reply that comes byte by byte may not exceed the limit in total."""
     whole = reply({"result": "x" * 1000, "error": None, "id": 1})
@@ -482,6 +483,7 @@ def test_every_try_is_observed(serve: Serve) -> None:
     assert expected == seen
 
 
+@pytest.mark.slow
 def test_calls_in_flight_are_bounded(serve: Serve) -> None:
     """A caller that finds all slots taken gets an error in time instead of waiting for ever."""
     node = serve(SILENCE)

@@ -95,6 +95,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [1, 7, 20])
 def test_kill_in_the_middle_of_updates(tmp_path: Path, wanted: int) -> None:
     """After SIGKILL every announced update is there, both parties reconnect, and the next update works."""

@@ -97,6 +97,7 @@ async def test_a_restarted_peer_is_found_again() -> None:
             assert 1 == await soon(_patiently(a, bob, channel_id))
 
 
+@pytest.mark.slow
 async def test_a_flipped_byte_breaks_the_connection_and_not_the_channel() -> None:
     """The frame is thrown away with its connection; on the next one the update is made."""
     alice, bob = Owner("alice"), Owner("bob")
@@ -116,6 +117,7 @@ async def test_a_flipped_byte_breaks_the_connection_and_not_the_channel() -> Non
             assert NEXT == bob.party.channel(channel_id).balances
 
 
+@pytest.mark.slow
 async def test_an_unknown_key_gets_no_link() -> None:
     """A stranger is not let in, and the server says that there is no connection."""
     alice, bob, eve = Owner("alice"), Owner("bob"), Owner("eve")

@@ -302,6 +302,7 @@ def test_observations_name_operation_and_kind(tmp_path: Path) -> None:
     assert {("append", "chain"), ("append", "client"), ("commit", "chain"), ("read_stream", "")} <= set(seen)
 
 
+@pytest.mark.slow
 def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
     """The writer does not keep a process alive whose main thread is gone; what it had accepted is durable."""
     path = new_log(tmp_path)

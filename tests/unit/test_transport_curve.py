@@ -52,6 +52,7 @@ async def test_an_eavesdropper_sees_no_plaintext() -> None:
     assert ALICE_KEY.public not in tap.seen
 
 
+@pytest.mark.slow
 async def test_a_flipped_byte_ends_the_connection() -> None:
     """A changed frame never reaches the application; both sides notice the end."""
     tap = Tap()
@@ -102,6 +103,7 @@ async def test_a_loiterer_is_shown_out() -> None:
         writer.close()
 
 
+@pytest.mark.slow
 async def test_a_dead_line_is_noticed() -> None:
     """When nothing passes any more, not even heartbeats, both sides hear of the end."""
     tap = Tap()

@@ -217,6 +217,7 @@ def test_a_node_that_still_downloads_is_not_trusted() -> None:
     assert ["node_syncing"] == stage.reasons
 
 
+@pytest.mark.slow
 def test_a_broken_store_ends_the_thread_and_says_why() -> None:
     """After a failed fsync nothing that is in memory may be believed."""
     ended: list[bool] = []

@@ -134,6 +134,7 @@ def test_a_process_that_cannot_start_says_why(target: str, words: str) -> None:
     worker.close()
 
 
+@pytest.mark.slow
 def test_few_questions_wait_for_a_slow_answer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five at once: one is turned away soon, instead of holding a thread for the time of all others."""
     monkeypatch.setattr("watchtower.worker.PATIENCE", 0.05)
