@@ -208,7 +208,7 @@ def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool | None:
         rows = source.rows(receipt.position, receipt.position)
     except Unreadable:
         return None
-    if not rows or _leaf_of(rows[0]) != receipt.leaf:
+    if not rows or leaf_of(rows[0]) != receipt.leaf:
         return None
     payload = _payload(rows[0])
     if isinstance(payload, ChannelRegistered):
@@ -222,7 +222,8 @@ def _holds_upload(source: LogSource, receipt: LogReceipt) -> bool | None:
     return False
 
 
-def _leaf_of(row: RawRow) -> bytes | None:
+def leaf_of(row: RawRow) -> bytes | None:
+    """The leaf of a stored event; None for values that nobody writes."""
     try:
         return leaf(row[1], row[2], row[3], row[4])
     except (AttributeError, TypeError, OverflowError, IndexError, UnicodeEncodeError):  # as nobody wrote it

@@ -8,7 +8,7 @@ from watchtower.cli.output import LazyGroup
 
 
 class _Verbs(LazyGroup):
-    package, verbs = "watchtower.cli.audit_", ("verify", "export", "verify-export", "replay", "state")
+    package, verbs = "watchtower.cli.audit_", ("verify", "export", "verify-export", "show", "replay", "state")
 
 
 @click.group("audit", cls=_Verbs)
