@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.log_chain import leaf
 from tests.support.examples import examples
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_logs import AUDITOR
@@ -22,6 +23,7 @@ from tests.support.tampering import (
 )
 from watchtower.audit.findings import ExitCode
 from watchtower.audit.known import KnownHead
+from watchtower.audit.one_event import show
 from watchtower.store.postgres.source import PostgresSource
 
 TABLES = ("wt_events", "commit_chain")
@@ -81,6 +83,22 @@ def test_an_honest_log_passes(victim: PostgresVictim, tmp_path: Path) -> None:
         report = audit(source, tmp_path / "scratch")
 
     assert (ExitCode.PASSED, ()) == (report.exit_code, report.findings)
+
+
+def test_single_events_are_shown_from_a_server(victim: PostgresVictim) -> None:
+    """With the leaf and the head of the chain; one that was changed is named instead."""
+    with victim.source() as source:
+        honest = content_of(source)
+        whole = show(source, 1, 9)
+    row = honest.row(4)
+    victim.replace(honest.with_row(4, (*row[:4], row[4][:-1] + bytes([row[4][-1] ^ 1]))))
+    with victim.source() as source:
+        changed = show(source, 1, 9)
+
+    assert [leaf(*each[1:]).hex() for each in honest.rows[:9]] == [each.leaf for each in whole.events]
+    assert ExitCode.PASSED == whole.exit_code
+    assert (ExitCode.INTEGRITY, [4]) == (changed.exit_code, [each.position for each in changed.findings])
+    assert tuple(each for each in whole.events if each.position != 4) == changed.events
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda tamper: tamper.__name__)
