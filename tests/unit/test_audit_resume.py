@@ -24,6 +24,8 @@ from watchtower.audit.rules import rules_for
 from watchtower.audit.stopping import Interrupted
 from watchtower.audit.verify import Audit, Wish
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 STRETCH = 3
 

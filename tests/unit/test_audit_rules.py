@@ -98,6 +98,8 @@ from watchtower.audit.rules_channel import ChannelRules
 from watchtower.cli import _main
 from watchtower.store.source import SqliteSource
 
+pytestmark = pytest.mark.slow
+
 TOWER = bytes(31) + b"\x07"
 SIGNATURE, RULE = ExitCode.SIGNATURE, ExitCode.RULE
 Change = Callable[[Any], dict[str, object]]

@@ -26,6 +26,8 @@ from watchtower.audit.known import KnownHead
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.source import Commit, Unreadable
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 100
 """Random edits per kind in the long run; a few in the fast gate."""
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from tests.support.exports import long_log
 from watchtower.cli import _main
 
+pytestmark = pytest.mark.slow
+
 BYTES = ("--jobs", 1, "--no-domain-rules")
 """The blocks of these logs are made up: only what bytes and chain show is asked for."""
 

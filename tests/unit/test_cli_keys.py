@@ -16,6 +16,8 @@ from watchtower.keystore import FileKeystore, KeystoreError, WrongPassphrase, re
 from watchtower.new_tower import NewTower, create
 from watchtower.store.create import open_store
 
+pytestmark = pytest.mark.slow
+
 OWN = b"chosen by its owner"
 
 

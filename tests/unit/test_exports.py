@@ -23,6 +23,8 @@ from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.write import OutOfRange, Wish, export
 from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, Unreadable
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = (1, 10**6)
 
 

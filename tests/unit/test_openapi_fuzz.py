@@ -28,6 +28,8 @@ from watchtower.http.openapi import document
 from watchtower.http.routes import Limits
 from watchtower.wire.hexes import to_json
 
+pytestmark = pytest.mark.slow
+
 Tree = dict[str, Any]
 VALID_ID = re.compile(r"[0-9a-f]{4,64}")
 

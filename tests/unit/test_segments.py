@@ -38,6 +38,8 @@ from watchtower.store.segments.cut import close_grown_segment, close_segment
 from watchtower.store.segments.names import segment_archive, segment_file
 from watchtower.store.segments.source import SegmentedSource, open_log_files
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "k" + "0" * 21 + "6", "k" + "z" * 22
 LATER = 1_700_000_100_000_000
 """Microseconds: behind every event of the log."""

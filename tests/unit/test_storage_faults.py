@@ -22,6 +22,8 @@ from watchtower.store.rebuild import digests, open_views, rebuild
 from watchtower.store.verify import verify_log
 from watchtower.store.views import SqliteRows
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "c" + "A" * 22
 OTHER = "c" + "B" * 22
 
