@@ -179,7 +179,8 @@ class World:
         """End of the story: whatever happened in it, an audit finds nothing wrong with what was recorded."""
         recorded = self.store.read_log(0, 1_000_000)
         self.stop()
-        assert [] == ruled(recorded)
+        found = ruled(recorded)
+        assert [] == found, found
 
     # ── channels ──────────────────────────────────────────────────────────────────────────────────────────
 
