@@ -334,6 +334,16 @@ def test_a_lie_that_fits_the_hash_chain_is_named(
     assert (code, kind.TOPIC) in told, found
 
 
+def test_a_spend_that_only_unspent_outputs_proved_has_no_bytes() -> None:
+    """Nobody could hand over its block, so the tower never saw them; its place is still checked."""
+    events = settled()
+    place = place_of(events, SpendConfirmed, 0)
+
+    assert [] == ruled(forged(events, place, raw=None))
+    lied = ruled(forged(events, place, raw=None, **elsewhere(events[place].envelope.payload)))
+    assert (ExitCode.RULE, place + 1) in [(finding.code, finding.position) for finding in lied]
+
+
 def test_an_effect_without_its_intent_is_named() -> None:
     """The broadcast of a penalty whose bytes no event before it holds."""
     events = without(punished(), place_of(punished(), PenaltyPrepared))

@@ -287,6 +287,18 @@ def test_a_closed_segment_is_a_plain_read_only_file(three: Path) -> None:
     connection.close()
 
 
+def test_a_log_of_another_network_gets_no_new_segment(log: Path) -> None:
+    """Its last event could not be taken back; whoever set the wrong network is told at the start."""
+    with open_reader(log) as reader:
+        before = reader.last_id()
+
+    with pytest.raises(StoreCheckFailed, match="the log follows another block chain"):
+        close_grown_segment(log, 0, LATER, chain_hash=bytes(32))
+
+    with open_reader(log) as reader:
+        assert before == reader.last_id()
+
+
 @pytest.mark.slow
 def test_closing_needs_a_stopped_tower_and_no_reader(log: Path) -> None:
     """The lock of the tower, and any other program that has the file open, stop it; nothing is changed."""
@@ -318,7 +330,7 @@ def test_the_start_of_the_service_asks_for_it(log: Path, monkeypatch: pytest.Mon
     """With `store.segment_mb`, and not without."""
     asked = []
     monkeypatch.setattr(
-        "watchtower.store.places.close_grown_segment", lambda path, limit, _: asked.append((path, limit))
+        "watchtower.store.places.close_grown_segment", lambda path, limit, _, *, chain_hash: asked.append((path, limit))
     )
     for megabytes in (0, 3):
         store = StoreSettings(url=f"sqlite:{log}", segment_mb=megabytes)
@@ -561,7 +573,7 @@ def test_fault_P4_a_full_disk_does_not_keep_a_tower_with_a_grown_log_from_starti
     before = log.stat().st_size
     monkeypatch.setattr(
         "watchtower.store.places.close_grown_segment",
-        lambda path, _limit, at: close_grown_segment(path, before - 1, at),
+        lambda path, _limit, at, *, chain_hash: close_grown_segment(path, before - 1, at, chain_hash=chain_hash),
     )
 
     with open_log(Settings(network="regtest", store=StoreSettings(url=f"sqlite:{log}", segment_mb=1))) as store:

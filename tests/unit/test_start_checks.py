@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from tests.support.stores import new_log, note
 from watchtower.store import checks, datastore
 from watchtower.store.create import open_store
 from watchtower.store.errors import StoreCheckFailed
+from watchtower.store.mapper import EnvelopeMapper
 from watchtower.store.postgres import checks as server_checks
 
 
@@ -83,6 +85,20 @@ def test_another_major_version_of_the_library_is_refused(log: Path, monkeypatch:
     monkeypatch.setattr(checks, "version", lambda name: "10.0.0")
 
     assert "library_version" == refused(log)
+
+
+def test_a_compressor_of_the_library_is_refused(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it wrote could not be read as it stands, and no audit would know it."""
+
+    class Compressing(EnvelopeMapper):
+        def __init__(self) -> None:
+            super().__init__()
+            self.compressor = zlib
+
+    monkeypatch.setattr("watchtower.store.log.EnvelopeMapper", Compressing)
+
+    with pytest.raises(StoreCheckFailed, match="library: snapshots, a cipher or a compressor"):
+        open_store(log)
 
 
 def test_a_reader_that_could_write_is_refused(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ def command(context: Context, as_json: bool) -> None:
       watchtower store close-segment
       watchtower store archive-segment 0
     """
+    from domain.chain import chain_hash
     from watchtower.store.segments.cut import close_segment
     from watchtower.store.segments.names import segment_file
     from watchtower.system import SystemClock
@@ -32,7 +33,8 @@ def command(context: Context, as_json: bool) -> None:
     if settings.store_on_server:
         raise click.UsageError("a log on a server has no segments; the server takes care of its files")
     log = Path(settings.event_log_path)
-    opened = close_segment(log, SystemClock().wall_microseconds())
+    followed = chain_hash(settings.network)
+    opened = close_segment(log, SystemClock().wall_microseconds(), chain_hash=followed)
     closed = segment_file(log, opened.segment - 1)
     if as_json:
         emit_json({"segment": opened.segment, "first_position": opened.first_id, "closed": str(closed)})

@@ -21,6 +21,7 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment
 
+from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.mapper import EnvelopeMapper
 from watchtower.store.recorders import Recorder
 
@@ -84,9 +85,10 @@ class Log(Application[str]):
         """`close` ends the connections of the recorder."""
         self._given, self._close = recorder, close
         super().__init__(env=_ENVIRONMENT)
-        assert self.snapshots is None
-        assert self.mapper.cipher is None
-        assert self.mapper.compressor is None
+        if self.snapshots is not None or self.mapper.cipher is not None or self.mapper.compressor is not None:
+            raise StoreCheckFailed(
+                "library", "snapshots, a cipher or a compressor of the library are on; the log has none"
+            )
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory:
         """Our factory, constructed directly instead of by a topic."""

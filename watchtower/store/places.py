@@ -112,7 +112,8 @@ def _close_grown(settings: Settings) -> None:
         return
     limit = settings.store.segment_mb << 20
     try:
-        close_grown_segment(Path(settings.event_log_path), limit, SystemClock().wall_microseconds())
+        now, followed = SystemClock().wall_microseconds(), chain_hash(settings.network)
+        close_grown_segment(Path(settings.event_log_path), limit, now, chain_hash=followed)
     except StoreError as error:
         _log.warning("segment_not_closed", reason=str(error))
 

@@ -26,14 +26,16 @@ SHARE_OF_NEXT = 0.5
 """Free space that has to be there, as a share of the file that is closed: the next one begins with all its streams."""
 
 
-def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpoint) -> SourceMeta:
+def close_segment(
+    path: Path, recorded_at: int, failpoint: Failpoint = no_failpoint, *, chain_hash: bytes | None = None
+) -> SourceMeta:
     """End the file of a log and begin the next; returns the name of the new segment. `recorded_at` in microseconds.
 
-    Raises `StoreError`, `StoreLocked` while a tower runs among them. If this is killed, the log is as before, or the
-    next opening for writing finishes what was begun.
+    With `chain_hash` the log must follow that chain. Raises `StoreError`, `StoreLocked` while a tower runs among them.
+    If this is killed, the log is as before, or the next opening for writing finishes what was begun.
     """
     _require_alone(path)
-    with open_store(path, failpoint=failpoint) as store:
+    with open_store(path, chain_hash=chain_hash, failpoint=failpoint) as store:
         with SqliteSource(path) as source:
             tip = source.last_commit()
         number = store.meta.segment
@@ -47,7 +49,7 @@ def close_segment(path: Path, recorded_at: int, failpoint: Failpoint = no_failpo
         return public_name(store.meta)
 
 
-def close_grown_segment(path: Path, limit: int, recorded_at: int) -> bool:
+def close_grown_segment(path: Path, limit: int, recorded_at: int, *, chain_hash: bytes | None = None) -> bool:
     """Close the segment if its file has more than `limit` bytes and nobody reads it now; True if it was closed.
 
     For the start of the service: what is not possible now is tried at the next one. Raises `StoreError`, `StoreFull`
@@ -58,7 +60,7 @@ def close_grown_segment(path: Path, limit: int, recorded_at: int) -> bool:
     if shutil.disk_usage(path.parent).free < path.stat().st_size * SHARE_OF_NEXT:
         raise StoreFull(f"there is too little space to begin a new segment of {path}")
     try:
-        close_segment(path, recorded_at)
+        close_segment(path, recorded_at, chain_hash=chain_hash)
     except StoreBusy:
         return False
     return True
