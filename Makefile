@@ -104,8 +104,9 @@ lock: $(STAMP) ## Lock all dependencies again (needs uv)
 	uv lock
 	uv export --quiet --no-emit-project --no-header --only-group build -o requirements/build.txt
 	uv export --quiet --no-emit-project --no-header --only-group bench -o requirements/bench.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --generate-hashes requirements/policy.in -o requirements/policy.txt
 	uv export --quiet --no-emit-project --no-header --no-default-groups --extra speed --extra postgres -o requirements/runtime.txt
-	uv export --quiet --no-emit-project --no-header --group dev --extra test --extra speed --extra postgres -o requirements/dev.txt
+	uv export --quiet --no-emit-project --no-header --group dev --group deploy --extra test --extra speed --extra postgres -o requirements/dev.txt
 
 clean: ## Remove the environment, caches and built files
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

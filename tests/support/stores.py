@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from domain.chain import chain_hash
 from domain.events import AlertCleared, AlertKind, Envelope
 from tests.fakes.store import STREAM_KEY
 from watchtower.store.create import create_store
 
-CHAIN_HASH = bytes([7]) * 32
+CHAIN_HASH = chain_hash("regtest")
 
 
 def new_log(directory: Path, name: str = "log.db") -> Path:

@@ -335,7 +335,7 @@ def test_the_start_of_the_service_asks_for_it(log: Path, monkeypatch: pytest.Mon
     for megabytes in (0, 3):
         store = StoreSettings(url=f"sqlite:{log}", segment_mb=megabytes)
         with pytest.raises(StoreCheckFailed, match="another block chain"):
-            open_log(Settings(network="regtest", store=store))
+            open_log(Settings(network="signet", store=store))
 
     assert [(log, 3 << 20)] == asked
 
