@@ -55,6 +55,17 @@ def test_optional_gauges_are_absent_until_they_have_a_value(metrics: Metrics) ->
     assert key not in samples(metrics)
 
 
+def test_optional_gauges_have_labels(metrics: Metrics) -> None:
+    """Each series comes and goes by itself; a label outside the closed list is a mistake."""
+    name = "watchtower_node_estimated_feerate_sats_per_vbyte"
+    metrics.set("node_estimated_feerate_sats_per_vbyte", "2", value=3.5)
+    metrics.set("node_estimated_feerate_sats_per_vbyte", "6", value=1.5)
+    metrics.set("node_estimated_feerate_sats_per_vbyte", "2", value=None)
+    assert {(name, ("6",)): 1.5} == {key: value for key, value in samples(metrics).items() if key[0] == name}
+    with pytest.raises(ValueError, match="no value of the label"):
+        metrics.set("node_estimated_feerate_sats_per_vbyte", "7", value=1)
+
+
 def test_no_created_series(metrics: Metrics) -> None:
     """They double the size for nothing."""
     assert [] == [name for name, _labels in samples(metrics) if name.endswith("_created")]

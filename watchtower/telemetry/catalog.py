@@ -44,7 +44,15 @@ OTHER_REASONS = (
     "behind_receipts",
     "task_stalled",
 )
-TASKS = ("pass", "zmq", "api", "admin")
+TASKS = ("pass", "writer", "reporter", "heads", "node", "canary", "backup", "notifier", "zmq", "api", "admin")
+"""What runs beside each other. Following, answering, the audit of outputs and the projections are all in `pass`."""
+
+RESTARTED_TASKS = ("heads", "node", "canary", "backup", "notifier")
+"""Tasks that go on after an error of their own; the end of any other ends the process."""
+
+QUEUES = ("chain_writes", "http_writes", "notifications")
+FEE_TARGETS = ("1", "2", "3", "6")
+CANARY_STAGES = ("index", "classify", "build", "node")
 CHANNEL_STATES = (
     "proposed",
     "funding_broadcast",
@@ -71,6 +79,7 @@ _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _RPC = (*_HTTP, 10, 30)
 _BLOCK = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ANSWER = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_LAG = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -113,12 +122,24 @@ CATALOG: tuple[Metric, ...] = (
         "Unix time the task last finished a unit of work or an idle heartbeat.",
         task=TASKS,
     ),
+    _row("task_restarts_total", "counter", "Errors after which the task went on.", task=RESTARTED_TASKS),
+    _row("event_loop_lag_seconds", "histogram", "Scheduling delay of a timer of one second.", _LAG),
+    _row("queue_depth", "gauge", "Items waiting.", queue=QUEUES),
     _row("log_messages_total", "counter", "Log records.", level=("warning", "error", "critical")),
     _row("node_up", "gauge", "1 if the last getblockchaininfo poll succeeded."),
     _row("node_blocks", "optional", "Height of the node's active chain tip."),
     _row("node_headers", "optional", "Best known header height of the node."),
     _row("node_initial_block_download", "gauge", "1 while the node reports initialblockdownload."),
+    _row("node_peers", "optional", "P2P connections of the node.", direction=("inbound", "outbound")),
+    _row("node_tip_timestamp_seconds", "optional", "Header time of the node's tip block."),
     _row("node_pruned_height", "gauge", "Lowest height whose block data is still stored; 0 when not pruned."),
+    _row("node_mempool_min_feerate_sats_per_vbyte", "optional", "Least feerate that the node's mempool takes."),
+    _row(
+        "node_estimated_feerate_sats_per_vbyte",
+        "optional",
+        "The node's estimate for a confirmation within so many blocks; absent without one.",
+        target_blocks=FEE_TARGETS,
+    ),
     _row(
         "node_rpc_requests_total",
         "counter",
@@ -152,12 +173,20 @@ CATALOG: tuple[Metric, ...] = (
         "Start of the fetch to durable commit of the block's events.",
         _BLOCK,
     ),
+    _row(
+        "chain_transactions_scanned_total",
+        "counter",
+        "Transactions compared with the watch index; a new one is announced before its block and counts in both.",
+        source=("mempool", "block"),
+    ),
     _row("chain_reorgs_total", "counter", "Reorganizations observed."),
     _row("chain_reorg_depth_blocks", "histogram", "Blocks disconnected per reorganization.", (1, 2, 3, 6, 12, 100)),
     _row("second_node_up", "optional", "1 if the second node answered when it was last asked."),
     _row("audit_runs_total", "counter", "Complete comparisons of all funding outputs with the node."),
     _row("audit_mismatches", "gauge", "Channels whose funding output is not what the log says."),
     _row("audit_last_run_timestamp_seconds", "optional", "Unix time of the last complete comparison."),
+    _row("canary_last_success_timestamp_seconds", "gauge", "Unix time the canary last passed."),
+    _row("canary_failures_total", "counter", "Failures of the canary.", stage=CANARY_STAGES),
     _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
     _row("watched_outpoints", "gauge", "Outpoints in the in-memory watch index."),
     _row("protected_sats", "gauge", "Capacities of channels that are active, frozen, coop_closing or unilateral."),

@@ -24,24 +24,26 @@ class _Optional(Collector):
     """Gauges that have no series while they have no value."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._help = {metric.name: metric.help for metric in metrics}
-        self._values: dict[str, float] = {}
+        self._rows = {metric.name: metric for metric in metrics}
+        self._values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in self._rows}
         self._lock = threading.Lock()
 
-    def set(self, name: str, value: float | None) -> None:
-        if name not in self._help:
-            raise KeyError(name)
+    def set(self, name: str, labels: Sequence[str], value: float | None) -> None:
         with self._lock:
             if value is None:
-                self._values.pop(name, None)
+                self._values[name].pop(tuple(labels), None)
             else:
-                self._values[name] = value
+                self._values[name][tuple(labels)] = value
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         with self._lock:
-            values = dict(self._values)
-        for name, value in values.items():
-            yield GaugeMetricFamily(PREFIX + name, self._help[name], value=value)
+            values = {name: dict(series) for name, series in self._values.items() if series}
+        for name, series in values.items():
+            row = self._rows[name]
+            family = GaugeMetricFamily(PREFIX + name, row.help, labels=[label for label, _values in row.labels])
+            for labels, value in series.items():
+                family.add_metric(labels, value)
+            yield family
 
 
 class Metrics:
@@ -74,9 +76,9 @@ class Metrics:
         (counter.labels(*self._checked(name, labels)) if labels else counter).inc(by)
 
     def set(self, name: str, *labels: str, value: float | None) -> None:
-        """Set a gauge; None removes the series of an optional one."""
+        """Set a gauge; None removes the series of an optional one, that of these labels if it has any."""
         if self._rows[name].kind == "optional":
-            self._optional.set(name, value)
+            self._optional.set(name, self._checked(name, labels), value)
             return
         if value is None:
             raise ValueError(f"{name} always has a value")
@@ -107,7 +109,7 @@ class Metrics:
             self._histograms[metric.name] = Histogram(
                 PREFIX + metric.name, metric.help, names, registry=self.registry, buckets=metric.bounds
             )
-        if metric.labels and metric.name != "build_info":
+        if metric.labels and metric.kind != "optional" and metric.name != "build_info":
             self._create_children(metric)
 
     def _create_children(self, metric: Metric) -> None:
