@@ -16,10 +16,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test crash sim mutants chaos soak bench fees format pages lock clean
+.PHONY: list setup demo check test check-deploy crash sim mutants chaos soak bench fees format pages lock clean
 
 list: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked packages (every other verb does this first)
 
@@ -50,13 +50,20 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m 'not slow' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check ## Everything that CI runs: the fast gate, then the tests on a real node
-	$(BIN)/pytest -q -n $(WORKERS) -m slow $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
+	$(CHECK_DEPLOY)
+
+# The tests that need the programs of a deployment. What is missing is a failure here, not a skip.
+CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m deploy tests/deploy $(PYTEST_ARGS)
+
+check-deploy: $(STAMP) ## Rules, dashboards, pages and everything in deploy/, with the real programs
+	$(CHECK_DEPLOY)
 
 crash: $(STAMP) ## Fail at every named point in every way, kill writers 1,200 times: a quarter of an hour; writes build/crash.json
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -p tests.crash.report tests/crash $(PYTEST_ARGS)

@@ -1,0 +1,119 @@
+"""Programs with which the deployment is checked: from the host's PATH, else a cache, else Debian's archive.
+
+`program("promtool")` gives the file that a test starts. Nothing is installed: what the host lacks is unpacked without
+root into the user's cache, one area per set of packages, downloaded once however many workers ask at the same time.
+Without a program its tests are skipped; STATE_CHANNEL_REQUIRE_NODE=1 turns the skip into a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from watchtower.devnode import debian
+from watchtower.devnode.provision import cache_root, locked
+
+
+class ProgramNotFound(Exception):
+    """The program could not be had; the text says why and what helps."""
+
+
+class Area(msgspec.Struct, frozen=True):
+    """One tree in the cache: its packages, and what has to be mended after unpacking.
+
+    `in_place` as in `debian.Request`. `libraries` is a pattern of libraries outside the directory that the packaged
+    loader searches; they are linked into it.
+    """
+
+    packages: tuple[str, ...]
+    in_place: str | None = None
+    libraries: str | None = None
+
+
+class Program(msgspec.Struct, frozen=True):
+    """Names of the program on a PATH, best first; its area; its file below the area."""
+
+    names: tuple[str, ...]
+    area: str
+    file: str
+
+
+AREAS = {
+    "prometheus": Area(("prometheus",)),
+    "alertmanager": Area(("prometheus-alertmanager",)),
+    "kubernetes": Area(("kubernetes-client",)),
+    "systemd": Area(("systemd",), libraries="usr/lib/*/systemd/libsystemd-*.so"),
+    "chromium": Area(("chromium",), in_place="usr/lib/chromium"),
+}
+PROGRAMS = {
+    "prometheus": Program(("prometheus",), "prometheus", "bin/prometheus"),
+    "promtool": Program(("promtool",), "prometheus", "bin/promtool"),
+    "alertmanager": Program(("alertmanager", "prometheus-alertmanager"), "alertmanager", "bin/prometheus-alertmanager"),
+    "amtool": Program(("amtool",), "alertmanager", "bin/amtool"),
+    "kubectl": Program(("kubectl",), "kubernetes", "bin/kubectl"),
+    "systemd-analyze": Program(("systemd-analyze",), "systemd", "bin/systemd-analyze"),
+    "chromium": Program(("chromium", "chromium-browser"), "chromium", "usr/lib/chromium/chromium"),
+}
+
+
+@functools.cache
+def program(name: str) -> Path:
+    """File of one of `PROGRAMS`; skips the test that asks, or fails it under STATE_CHANNEL_REQUIRE_NODE=1."""
+    try:
+        return find_program(name)
+    except ProgramNotFound as error:
+        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+def find_program(name: str, environment: Mapping[str, str] | None = None) -> Path:
+    """File of one of `PROGRAMS`, downloaded if need be. Raises `ProgramNotFound`."""
+    env = os.environ if environment is None else environment
+    wanted = PROGRAMS[name]
+    for each in wanted.names:
+        if (on_path := shutil.which(each, path=env.get("PATH"))) is not None:
+            return Path(on_path).absolute()
+    try:
+        tree = _tree(wanted.area, env)
+    except (debian.ArchiveError, OSError) as error:
+        raise ProgramNotFound(_ways_out(name, str(error))) from error
+    if not (tree / wanted.file).is_file():
+        raise ProgramNotFound(_ways_out(name, f"Debian's packages in {tree} hold no {wanted.file}"))
+    return tree / wanted.file
+
+
+def _tree(name: str, env: Mapping[str, str]) -> Path:
+    area = AREAS[name]
+    target = cache_root(env) / name / f"debian-{debian.SUITE}-{debian.architecture()}"
+    with locked(target.with_suffix(".lock")):
+        if not (target / debian.MANIFEST).is_file():
+            if env.get("STATE_CHANNEL_OFFLINE", "") not in ("", "0"):
+                raise debian.ArchiveError(f"{target} is empty, and STATE_CHANNEL_OFFLINE forbids the download")
+            mirror = env.get("STATE_CHANNEL_DEBIAN_MIRROR")
+            debian.unpack(debian.Request(area.packages, mirror=mirror, in_place=area.in_place), target)
+        if area.libraries is not None:
+            _link_libraries(target, area.libraries)
+    return target
+
+
+def _link_libraries(tree: Path, pattern: str) -> None:
+    for library in tree.glob(pattern):
+        link = library.parent.parent / library.name
+        if not link.exists():
+            link.symlink_to(library.relative_to(link.parent))
+
+
+def _ways_out(name: str, reason: str) -> str:
+    return (
+        f"no usable {name} was found: {reason}\n"
+        f"Install it so that one of {', '.join(PROGRAMS[name].names)} is on PATH, or allow the download from Debian "
+        "(a Debian-family Linux with network access, STATE_CHANNEL_OFFLINE unset). "
+        "STATE_CHANNEL_REQUIRE_NODE=1 turns the skip of its tests into a failure."
+    )
