@@ -75,12 +75,43 @@ HTTP_CODES = (
     "200 201 202 204 400 401 403 404 405 409 413 415 422 429 500 503 507 other".split()  # noqa: SIM905 - one line reads better
 )
 
+PROJECTIONS = ("channels", "preimages", "chain_tip", "landmarks", "moments", "log_standing", "milestones")
+INCIDENTS = (
+    "funds_lost",
+    "unarmed_breach",
+    "self_breach",
+    "future_state",
+    "unknown_spend",
+    "equivocation",
+    "uneconomical_to_punish",
+    "output_claimed_by_counterparty",
+    "secret_inconsistent",
+    "settlement_unavailable",
+    "unarmed_claim",
+    "penalty_refused",
+    "penalty_skipped",
+    "ladder_too_short",
+)
+"""The kinds of alerts that a channel can raise; all but `unknown`."""
+
+REJECTIONS = (
+    "rate_limit",
+    "body_too_large",
+    "overload",
+    "bad_auth",
+    "forbidden",
+    "replay",
+    "clock_skew",
+    "timeout",
+)
+
 _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _RPC = (*_HTTP, 10, 30)
 _BLOCK = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ANSWER = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _LAG = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_BLOCKS = (0, 1, 2, 3, 6, 12, 24, 48, 72, 144)
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -189,7 +220,18 @@ CATALOG: tuple[Metric, ...] = (
     _row("canary_failures_total", "counter", "Failures of the canary.", stage=CANARY_STAGES),
     _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
     _row("watched_outpoints", "gauge", "Outpoints in the in-memory watch index."),
+    _row(
+        "revoked_states_covered",
+        "gauge",
+        "Revoked states for which a penalty can be built now, over all watched channels.",
+    ),
     _row("protected_sats", "gauge", "Capacities of channels that are active, frozen, coop_closing or unilateral."),
+    _row(
+        "clients",
+        "gauge",
+        "Keys of parties: with a channel that is not resolved, or on the list of those that may register without one.",
+        status=("active", "allowed"),
+    ),
     _row("receipts_signed_total", "counter", "Receipts signed, those of repeated uploads included."),
     _row(
         "state_updates_total",
@@ -209,6 +251,12 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _row("last_state_update_timestamp_seconds", "optional", "Unix time of the last accepted state update."),
     _row(
+        "incident_last_timestamp_seconds",
+        "optional",
+        "Unix time at which the latest incident was recorded; absent while there was none.",
+        kind=INCIDENTS,
+    ),
+    _row(
         "funding_spends_total",
         "counter",
         "Spends of a watched funding outpoint.",
@@ -222,10 +270,34 @@ CATALOG: tuple[Metric, ...] = (
         stage=("detected", "deferred", "broadcast", "confirming", "blocked"),
     ),
     _row(
+        "breaches_resolved_total",
+        "counter",
+        "Final outcomes of channels with a breach.",
+        result=("penalty_confirmed", "honest_close", "counterparty_won", "reorged_out"),
+    ),
+    _row(
+        "breach_detection_delay_seconds",
+        "histogram",
+        "Receipt of the commitment from the node to the durable breach event.",
+        _ANSWER,
+        source=SOURCES,
+    ),
+    _row(
         "breach_response_seconds",
         "histogram",
         "Durable breach event to first acceptance of the penalty by a node.",
         _ANSWER,
+    ),
+    _row(
+        "breach_resolution_blocks",
+        "histogram",
+        "Blocks between the confirmations of commitment and penalty, counted when the penalty is 6 deep.",
+        _BLOCKS,
+    ),
+    _row(
+        "breach_oldest_unanswered_timestamp_seconds",
+        "optional",
+        "Unix time at which the answer clock of the oldest breach without an accepted penalty began.",
     ),
     _row("breach_min_remaining_blocks", "optional", "Smallest deadline minus tip over open, confirmed breaches."),
     _row("breach_at_risk_sats", "gauge", "Contest value of breaches that are not final."),
@@ -244,7 +316,7 @@ CATALOG: tuple[Metric, ...] = (
             "rpc_error",
         ),
     ),
-    _row("penalty_fee_bumps_total", "counter", "Penalties signed again at a higher fee.", method=("resign",)),
+    _row("penalty_fee_bumps_total", "counter", "Penalties signed again at a higher fee.", method=("resign", "ladder")),
     _row(
         "conditional_outputs_total",
         "counter",
@@ -253,6 +325,19 @@ CATALOG: tuple[Metric, ...] = (
     ),
     _row("preimages_learned_total", "counter", "Preimages that became known.", source=("chain", "upload")),
     _row("penalty_unconfirmed", "gauge", "Penalty transactions broadcast and unconfirmed."),
+    _row(
+        "penalty_min_feerate_sats_per_vbyte",
+        "optional",
+        "Lowest feerate among unconfirmed penalties.",
+    ),
+    _row("penalty_max_fee_ratio", "optional", "Highest fee over contest value among unconfirmed penalties."),
+    _row("penalty_fees_paid_sats_total", "counter", "Fees of penalties that are 6 blocks deep."),
+    _row("penalty_recovered_sats_total", "counter", "Value swept by penalties that are 6 blocks deep."),
+    _row(
+        "penalty_lost_sats_total",
+        "counter",
+        "Contest value taken by a revoked settlement, counted at its first confirmation.",
+    ),
     _row("event_store_operation_seconds", "histogram", "Latency of the store.", _STORE, operation=STORE_OPERATIONS),
     _row(
         "event_store_errors_total",
@@ -261,7 +346,20 @@ CATALOG: tuple[Metric, ...] = (
         operation=STORE_OPERATIONS,
         kind=("integrity", "operational", "interface", "other"),
     ),
+    _row(
+        "event_store_events_total",
+        "counter",
+        "Events committed, by what they are about.",
+        aggregate=("channel", "chain", "log"),
+    ),
     _row("event_store_notification_id", "gauge", "Highest committed notification id."),
+    _row("projection_position", "gauge", "Notification id up to which a projection is.", projection=PROJECTIONS),
+    _row(
+        "projection_errors_total",
+        "counter",
+        "Streams that a projection skips since an event could not be applied.",
+        projection=PROJECTIONS,
+    ),
     _row(
         "backup_last_success_timestamp_seconds",
         "optional",
@@ -280,4 +378,14 @@ CATALOG: tuple[Metric, ...] = (
         code=tuple(HTTP_CODES),
     ),
     _row("http_request_duration_seconds", "histogram", "Latency.", _HTTP, route=OPEN),
+    _row("http_requests_in_flight", "gauge", "Requests being served, event streams not counted."),
+    _row("http_rejected_total", "counter", "Requests refused before a handler ran.", reason=REJECTIONS),
+    _row("event_streams", "gauge", "Open event streams."),
+    _row(
+        "notifications_total",
+        "counter",
+        "Messages of the tower itself to people.",
+        transport=("webhook", "ntfy", "email"),
+        outcome=("sent", "failed"),
+    ),
 )
