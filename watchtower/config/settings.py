@@ -84,6 +84,14 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The listener for clients."""
 
     listen: Annotated[str, _about("Address and port of the HTTP API.")] = "127.0.0.1:9815"
+    public_address: Annotated[
+        str,
+        _about(
+            "host:port where clients reach the API, as the status page tells it (an onion address, a name). Default: "
+            "listen.",
+            pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$|^$",
+        ),
+    ] = ""
     token_hash: Annotated[
         str,
         _about(
@@ -137,8 +145,28 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The listener for the operator."""
 
-    listen: Annotated[str, _about("Address and port of /metrics. Keep it on loopback.")] = "127.0.0.1:9816"
-    require_token: Annotated[bool, _about("Show /metrics only to a token with the scope metrics:read.")] = False
+    listen: Annotated[str, _about("Address and port of /metrics and the status page. Keep it on loopback.")] = (
+        "127.0.0.1:9816"
+    )
+    require_token: Annotated[
+        bool,
+        _about("Show /metrics only to a token with the scope metrics:read, the status page only to status:read."),
+    ] = False
+    page: Annotated[
+        Literal["auto", "token", "open", "off"],
+        _about(
+            "Who sees the status page. auto: everybody on loopback, else a token with the scope status:read. open: "
+            "everybody; only behind a proxy that asks who they are."
+        ),
+    ] = "auto"
+    page_names: Annotated[
+        str,
+        _about(
+            "Host names under which the status page is opened, separated by commas; localhost and addresses are always "
+            "taken. *: any name; only behind a proxy that asks who its users are.",
+            pattern=r"^([A-Za-z0-9._*-]+( *, *[A-Za-z0-9._-]+)*)?$",
+        ),
+    ] = ""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DomainError
@@ -57,8 +57,14 @@ def create_app(
     return app
 
 
-def create_admin_app(render: Callable[[], bytes], gate: Gate | None = None) -> Starlette:
-    """The admin listener: `/metrics`. With a gate it needs a token with the scope `metrics:read`."""
+def create_admin_app(
+    render: Callable[[], bytes],
+    gate: Gate | None = None,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """The admin listener: `/metrics`, and `routes`. With a gate `/metrics` needs a token with the scope `metrics:read`."""
 
     async def metrics(request: Request) -> Response:
         if gate is not None:
@@ -66,7 +72,13 @@ def create_admin_app(render: Callable[[], bytes], gate: Gate | None = None) -> S
         return Response(await run_in_threadpool(render), 200, media_type=METRICS_TYPE)
 
     refusals = {DomainError: _problem, WatchtowerError: _problem, HTTPException: _problem}
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])], exception_handlers=refusals)
+    app = Starlette(
+        routes=[Route("/metrics", metrics, methods=["GET"]), *routes],
+        exception_handlers=refusals,
+        middleware=list(middleware),
+    )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _problem(request: Request, error: Exception) -> Response:

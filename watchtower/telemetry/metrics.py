@@ -35,6 +35,10 @@ class _Optional(Collector):
             else:
                 self._values[name][tuple(labels)] = value
 
+    def value(self, name: str, labels: Sequence[str]) -> float | None:
+        with self._lock:
+            return self._values[name].get(tuple(labels))
+
     def collect(self) -> Iterable[GaugeMetricFamily]:
         with self._lock:
             values = {name: dict(series) for name, series in self._values.items() if series}
@@ -84,6 +88,14 @@ class Metrics:
             raise ValueError(f"{name} always has a value")
         gauge = self._gauges[name]
         (gauge.labels(*self._checked(name, labels)) if labels else gauge).set(value)
+
+    def value(self, name: str, *labels: str) -> float | None:
+        """What a counter or gauge stands at; None for an optional one without a series."""
+        if self._rows[name].kind == "optional":
+            return self._optional.value(name, labels)
+        family = self._counters.get(name) or self._gauges[name]
+        (sample,) = next(iter((family.labels(*labels) if labels else family).collect())).samples
+        return float(sample.value)
 
     def observe(self, name: str, *labels: str, value: float) -> None:
         """Add a timing or size to a histogram."""
