@@ -16,6 +16,7 @@ import msgspec
 
 from watchtower.config.fields import PREFIX, Field, all_fields
 from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, StoreSettings, parse_listen
+from watchtower.config.targets import bad_targets, doubtful_targets
 from watchtower.ports import WatchtowerError
 
 RESERVED = frozenset(
@@ -240,6 +241,10 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
         )
     found += _bad_addresses(settings)
     found += _bad_store(settings.store)
+    unusable = bad_targets(settings.notify)
+    found += unusable
+    if not unusable:
+        reading.warnings.extend(doubtful_targets(settings.notify))
     if settings.node.rpc_user and settings.node.rpc_password is None:
         found.append("node.rpc_user is set without node.rpc_password; set both, or neither to use the cookie")
     other = settings.second_node

@@ -221,6 +221,49 @@ class BackupSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep: Annotated[int, _about("Verified backups that are kept; older ones of this tower are removed.", ge=1)] = 7
 
 
+class NotifySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the tower itself tells people what happens."""
+
+    webhook_url: Annotated[Secret | None, _about("Where messages are posted as signed JSON. Empty: nowhere.")] = None
+    webhook_secret: Annotated[
+        Secret | None, _about("Key of the signature of the webhook, at least 16 random characters.")
+    ] = None
+    ntfy_url: Annotated[Secret | None, _about("A topic of an ntfy server: https://host/topic. Empty: none.")] = None
+    ntfy_token: Annotated[Secret | None, _about("Access token for the topic, if it needs one.")] = None
+    smtp_url: Annotated[
+        Secret | None,
+        _about(
+            "Mail server: smtps://user:password@host, smtp+starttls://user:password@host, or smtp://host. Empty: none."
+        ),
+    ] = None
+    mail_from: Annotated[str, _about("Sender of the mails.")] = ""
+    mail_to: Annotated[str, _about("Who gets the mails: addresses, separated by commas.")] = ""
+    ca_path: Annotated[str, _about("PEM file of authorities to trust. Empty: those of the system.")] = ""
+    min_severity: Annotated[Literal["page", "ticket", "info"], _about("What is less urgent than this is not sent.")] = (
+        "ticket"
+    )
+    deadline_blocks: Annotated[
+        int,
+        _about(
+            "Blocks left to answer a breach at which it is told, and at each half again. 0: a quarter of its challenge "
+            "period.",
+            "blocks",
+            ge=0,
+            le=65_535,
+        ),
+    ] = 0
+    grace_seconds: Annotated[
+        float,
+        _about(
+            "So long the node or the database may be away before it is told; ten times as long while it is only "
+            "behind.",
+            "seconds",
+            ge=0,
+            le=3_600,
+        ),
+    ] = 60.0
+
+
 class FeeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a penalty may pay."""
 
@@ -342,6 +385,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: AdminSettings = AdminSettings()
     store: StoreSettings = StoreSettings()
     backup: BackupSettings = BackupSettings()
+    notify: NotifySettings = NotifySettings()
     fees: FeeSettings = FeeSettings()
     policy: PolicySettings = PolicySettings()
     applications: ApplicationSettings = ApplicationSettings()

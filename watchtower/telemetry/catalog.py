@@ -386,6 +386,6 @@ CATALOG: tuple[Metric, ...] = (
         "counter",
         "Messages of the tower itself to people.",
         transport=("webhook", "ntfy", "email"),
-        outcome=("sent", "failed"),
+        outcome=("sent", "failed", "dropped"),
     ),
 )
