@@ -84,12 +84,12 @@ def report(directory: Path) -> Resident:
     return {"before": before, "after": after}
 
 
-def resident_bytes(pid: int | None = None) -> int:
-    """VmRSS of this process or another one (Linux)."""
+def resident_bytes(pid: int | None = None, field: str = "VmRSS") -> int:
+    """Bytes that /proc tells of this process or another one (Linux); `VmHWM` is the most since its program began."""
     for line in Path(f"/proc/{pid or 'self'}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS: this figure needs Linux")
+    raise RuntimeError(f"no {field}: this figure needs Linux")
 
 
 if __name__ == "__main__":
