@@ -21,6 +21,7 @@ import watchtower
 from domain.chain import BlockRef, chain_hash
 from domain.contract.params import ParamsPolicy, profile_for
 from domain.contract.state_rules import StatePolicy
+from domain.events import CHAIN_STREAM
 from projections.catalog import PROJECTIONS
 from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
@@ -41,8 +42,10 @@ from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
-from watchtower.hygiene import require_private
+from watchtower.hygiene import PRIVATE_FILES, require_private
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
+from watchtower.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
+from watchtower.lookouts import Lookouts
 from watchtower.models import LiveModels
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import BitcoindNode
@@ -84,6 +87,7 @@ from watchtower.telemetry.logging import configure
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.reporter import Reporter
+from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
 from watchtower.tower_key import TowerKey, load_tower_key
 from watchtower.watch import Watch
@@ -99,18 +103,6 @@ CLIENTS_IN_FLIGHT = 1
 
 BLOCKS_PER_PASS = 25
 """Full blocks take up to 0.2 s each, fetch and disk included: a pass stays well below the time that a stop allows."""
-
-PRIVATE_FILES = (
-    "events.db",
-    "copy.db",
-    "views.db",
-    "tower.key",
-    "api.token",
-    "access.json",
-    PASSPHRASE_NAME,
-    "config.toml",
-)
-"""Files of the data directory that nobody else may open; the keystore looks after its own."""
 
 UNWRITABLE = ("store_read_only", "store_unreachable")
 """Reasons with which no state is stored."""
@@ -181,6 +173,9 @@ class Parts:
             stale_after=settings.stale_tip_seconds,
             monotonic=time.monotonic,
             wall=time.time,
+        )
+        self.lookouts = Lookouts(
+            node=self._connect_node(LOOKOUTS_IN_FLIGHT), models=self.models, rng=system_random, metrics=metrics
         )
         self.watch = self._build_watch()
         self.reporter = Reporter(self.store, metrics, self._thread_ended)
@@ -296,6 +291,7 @@ class Parts:
             sealer=HeadSealer(self.overflow, source, standing, self.tower_key.sign, clock),
             board=self.board,
             clock=clock,
+            report=TaskReport(self.metrics, "heads"),
         )
 
     def _open_keystore(self) -> Keystore:
@@ -339,6 +335,8 @@ class Parts:
         self._tell_of_damage()
         self.overflow.flush()
         self.doubts.observe(report)
+        follower = self.tower.follower
+        self.lookouts.passed(report, follower.cursor.tip, follower.transactions_scanned)
 
     def _tell_of_damage(self) -> None:
         """Channels that are not served as they should be, in the reason and once each in the log."""
@@ -367,6 +365,9 @@ class Parts:
         )
         cursor = self.tower.follower.load()
         watch.height = cursor.height if cursor is not None else 0
+        if cursor is not None:
+            (last,) = self.store.read_stream(CHAIN_STREAM, after=cursor.version - 1, limit=1)
+            watch.resume(last.payload.recorded_at / 1e6)
         return watch
 
     def _block_found(self) -> None:
@@ -499,6 +500,7 @@ class Parts:
             watched=lambda: self.models.watched_count,
             tip=lambda: self.watch.height,
             deferred=lambda: self.deferred,
+            waiting=self.store.waiting,
             event_log=Path(self.settings.event_log_path),
         )
 

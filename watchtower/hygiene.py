@@ -10,7 +10,7 @@ import ctypes
 import resource
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,24 +65,38 @@ def room_for_connections(wanted: int) -> int:
     return max(LEAST_CONNECTIONS, min(wanted, max(soft, raised) - OWN_FILES))
 
 
-def require_private(directory: Path, names: Iterable[str]) -> None:
-    """Raise `Exposed`, with the command that mends it, unless the directory and these files in it are the owner's.
+PRIVATE_FILES = (
+    "events.db",
+    "copy.db",
+    "views.db",
+    "tower.key",
+    "api.token",
+    "access.json",
+    "keystore.passphrase",
+    "config.toml",
+)
+"""Files of the data directory that nobody else may open; the keystore looks after its own."""
+
+
+def exposed(directory: Path, names: Iterable[str]) -> Iterator[tuple[Path, int, int]]:
+    """Path, mode and wanted mode of everything that others may open, the directory first; raises `Exposed`.
 
     A file that does not exist is no finding: the part that needs it says so.
     """
-    _require(directory, 0o700)
-    for name in names:
-        _require(directory / name, 0o600)
+    for path, wanted in ((directory, 0o700), *((directory / name, 0o600) for name in names)):
+        try:
+            found = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Exposed(
+                f"{path} cannot be looked at ({error.strerror}); it must belong to the user of this program"
+            ) from None
+        if found & 0o077:
+            yield path, found, wanted
 
 
-def _require(path: Path, mode: int) -> None:
-    try:
-        found = stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise Exposed(
-            f"{path} cannot be looked at ({error.strerror}); it must belong to the user of this program"
-        ) from None
-    if found & 0o077:
-        raise Exposed(f"{path} may be opened by others (mode {found:04o}); run: chmod {mode:o} {path}")
+def require_private(directory: Path, names: Iterable[str]) -> None:
+    """Raise `Exposed`, with the command that mends it, unless the directory and these files in it are the owner's."""
+    for path, found, wanted in exposed(directory, names):
+        raise Exposed(f"{path} may be opened by others (mode {found:04o}); run: chmod {wanted:o} {path}")

@@ -21,12 +21,12 @@ import structlog
 
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
-from watchtower.bootstrap import PRIVATE_FILES, connect, listen, open_keystore, share_keystore
+from watchtower.bootstrap import connect, listen, open_keystore, share_keystore
 from watchtower.config import Settings
 from watchtower.http.app import create_admin_app
 from watchtower.http.connection import ConnectionLimits
 from watchtower.http.standby_app import create_standby_app
-from watchtower.hygiene import OPERATOR_CONNECTIONS, require_private
+from watchtower.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
 from watchtower.node.checks import require_network
 from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
 from watchtower.run import address, connection_limits, listener

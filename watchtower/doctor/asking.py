@@ -18,7 +18,7 @@ SECONDS = 3.0
 LARGEST = 4_000_000
 """Bytes of an answer; a page of metrics has less than a tenth of it."""
 
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - asked for, not listened on
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _NOT_HERE = (http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.NOT_FOUND)
 
 
@@ -71,7 +71,7 @@ def ask(settings: Settings, path: str, *, token: str = "", seconds: float = SECO
         try:
             reply = get(place, path, token=token, seconds=seconds)
         except (OSError, http.client.HTTPException) as error:
-            trouble.append(f"{place}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
+            trouble.append(f"{place}: {_words(error)}")
             continue
         if reply.status not in _NOT_HERE:
             break
@@ -89,3 +89,7 @@ def get(place: str, path: str, *, token: str = "", seconds: float = SECONDS) -> 
         return Reply(answer.status, answer.read(LARGEST))
     finally:
         connection.close()
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -43,6 +43,10 @@ class RpcRefused(NodeError):
         self.method, self.code, self.text = method, code, text
 
 
+class MethodForbidden(NodeAuthError):
+    """The node knows the user and does not allow it this method (403, rpcwhitelist)."""
+
+
 class Failure(NamedTuple):
     """The error to raise, the outcome to count, and how often the same call on a new connection may be tried."""
 
@@ -58,7 +62,7 @@ def failure(method: str, error: Exception, status: int, where: str, seconds: flo
         return Failure(NodeAuthError(f"{method}: {text}"), "auth_error", again=1)
     if status == http.client.FORBIDDEN:
         text = "the node does not allow this user the method (403); add it to rpcwhitelist"
-        return Failure(NodeAuthError(f"{method}: {text}"), "auth_error")
+        return Failure(MethodForbidden(f"{method}: {text}"), "auth_error")
     if isinstance(error, JSONRPCException) and error.code not in _MADE_BY_LIBRARY:
         refused = refusal(method, error.error)
         return Failure(refused, "rpc_error")
