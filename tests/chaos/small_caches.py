@@ -29,7 +29,7 @@ if __name__ == "__main__":
     from watchtower.store import datastore, group_commit
     from watchtower.telemetry import reporter
 
-    repository.Channels.__init__.__defaults__ = (MOST,)
+    repository.Channels.__init__.__defaults__ = (MOST, None)
     datastore._SETTINGS = (*datastore._SETTINGS, "PRAGMA cache_size = -512")  # type: ignore[assignment]
     group_commit.KNOWN_STREAMS = reporter.REMEMBERED = MOST
     from watchtower.cli import main

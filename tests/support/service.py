@@ -52,6 +52,7 @@ class ServiceProcess:
     def wait_for(self, event: str, seconds: float = 30.0, **fields: object) -> dict[str, Any]:
         """The next log line of this event with these fields; fails with all lines if it never comes."""
         end = time.monotonic() + seconds
+        line: dict[str, Any] | None = {}
         while (left := end - time.monotonic()) > 0:
             try:
                 line = self._news.get(timeout=left)
@@ -62,7 +63,8 @@ class ServiceProcess:
             self.lines.append(line)
             if line["event"] == event and fields.items() <= line.items():
                 return line
-        raise AssertionError(f"no {event} {fields} within {seconds} s in {json.dumps(self.lines, indent=1)}")
+        ended = f"; it ended with {self.exit_code(5)}: {self.stderr()[-2000:]}" if line is None else ""
+        raise AssertionError(f"no {event} {fields} within {seconds} s in {json.dumps(self.lines, indent=1)}{ended}")
 
     def next_line(self, seconds: float) -> dict[str, Any] | None:
         """The next log line; None if none comes within the time or the process has ended."""
