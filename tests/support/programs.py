@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.support import chromium
 from watchtower.devnode import debian
 from watchtower.devnode.provision import cache_root, locked
 
@@ -28,12 +29,13 @@ class Area(msgspec.Struct, frozen=True):
     """One tree in the cache: its packages, and what has to be mended after unpacking.
 
     `in_place` as in `debian.Request`. `libraries` is a pattern of libraries outside the directory that the packaged
-    loader searches; they are linked into it.
+    loader searches; they are linked into it. `mend` is called with the tree, under its lock.
     """
 
     packages: tuple[str, ...]
     in_place: str | None = None
     libraries: str | None = None
+    mend: Callable[[Path], None] = lambda _tree: None
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ AREAS = {
     "alertmanager": Area(("prometheus-alertmanager",)),
     "kubernetes": Area(("kubernetes-client",)),
     "systemd": Area(("systemd",), libraries="usr/lib/*/systemd/libsystemd-*.so"),
-    "chromium": Area(("chromium",), in_place="usr/lib/chromium"),
+    "chromium": Area(("chromium", "fonts-dejavu-core"), in_place="usr/lib/chromium", mend=chromium.mend),
 }
 PROGRAMS = {
     "prometheus": Program(("prometheus",), "prometheus", "bin/prometheus"),
@@ -58,7 +60,7 @@ PROGRAMS = {
     "amtool": Program(("amtool",), "alertmanager", "bin/amtool"),
     "kubectl": Program(("kubectl",), "kubernetes", "bin/kubectl"),
     "systemd-analyze": Program(("systemd-analyze",), "systemd", "bin/systemd-analyze"),
-    "chromium": Program(("chromium", "chromium-browser"), "chromium", "usr/lib/chromium/chromium"),
+    "chromium": Program(("chromium", "chromium-browser"), "chromium", chromium.START),
 }
 
 
@@ -100,6 +102,7 @@ def _tree(name: str, env: Mapping[str, str]) -> Path:
             debian.unpack(debian.Request(area.packages, mirror=mirror, in_place=area.in_place), target)
         if area.libraries is not None:
             _link_libraries(target, area.libraries)
+        area.mend(target)
     return target
 
 
