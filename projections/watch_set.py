@@ -56,6 +56,12 @@ class WatchSet:
             return ()
         return found if isinstance(found, tuple) else (found,)
 
+    def marked(self, outpoint: bytes) -> bytearray:
+        """A copy of the sieve that lets one more outpoint pass: as if it were watched, for a test of the scanner."""
+        sieve = bytearray(self._sieve)
+        _mark(sieve, outpoint)
+        return sieve
+
     def load(self, rows: Iterable[Row]) -> None:
         """Add rows of the view."""
         for outpoint, stream, _ in rows:
@@ -79,7 +85,7 @@ class WatchSet:
     def _add(self, outpoint: bytes, stream: str) -> None:
         known = self.streams(outpoint)
         # First, so that the scanner, in whatever thread, never finds an outpoint in the set that the sieve holds back.
-        self._sieve[int.from_bytes(outpoint[:4], "little") % SIEVE_SIZE] = 1
+        _mark(self._sieve, outpoint)
         if stream not in known:
             self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
             self._outpoints.add(outpoint)
@@ -91,3 +97,7 @@ class WatchSet:
             self._streams.pop(outpoint, None)
         else:
             self._streams[outpoint] = left[0] if len(left) == 1 else left
+
+
+def _mark(sieve: bytearray, outpoint: bytes) -> None:
+    sieve[int.from_bytes(outpoint[:4], "little") % SIEVE_SIZE] = 1

@@ -24,6 +24,7 @@ from watchtower.ports import Clock, WatchtowerError
 from watchtower.store.places import server_url
 from watchtower.store.reader import LogReader
 from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.tasks import TaskReport
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class BackupTask:
         self._thread = threading.Thread(target=self.run, name="backup", daemon=True)
         self.stopping = threading.Event()
         self._not_before = 0.0
+        self._report = TaskReport(metrics, "backup")
         metrics.set("backup_last_success_timestamp_seconds", value=since)
 
     def start(self) -> None:
@@ -65,12 +67,19 @@ class BackupTask:
 
     def run(self) -> None:
         """The body of the thread."""
-        while not self.stopping.is_set():
-            try:
-                pause = self.turn()
-            except Exception as error:  # noqa: BLE001 - the border of the task: the tower protects without backups
-                pause = self._failed(f"{type(error).__name__}: {error}", error)
-            self.stopping.wait(min(pause, LONGEST_WAIT))
+        with self._report.running():
+            while not self.stopping.is_set():
+                try:
+                    pause = self.turn()
+                except Exception as error:  # noqa: BLE001 - the border of the task: the tower protects without backups
+                    self._report.went_on()
+                    pause = self._failed(f"{type(error).__name__}: {error}", error)
+                self._report.progressed()
+                self.stopping.wait(min(pause, LONGEST_WAIT))
+
+    def got_on(self) -> None:
+        """The backup under way is still being made; it may take long."""
+        self._report.progressed()
 
     def turn(self) -> float:
         """Make a backup if it is time; the seconds until the next look."""
@@ -125,7 +134,7 @@ def open_backups(settings: Settings, store: LogReader, sign: Sign, clock: Clock,
     """The task as the settings say. The passphrase is read when it is needed, as at the start."""
 
     def make(path: Path, made_at: int) -> Manifest:
-        return make_beside(work_of(settings, path, made_at), sign, task.stopping)
+        return make_beside(work_of(settings, path, made_at), sign, task.stopping, task.got_on)
 
     directory = settings.backup.directory
     opened = store.read_stream(LOG_STREAM, limit=1)[0].payload

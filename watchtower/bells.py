@@ -49,12 +49,16 @@ class Bells:
         self._known: set[str] = set()
         self._unpublished = ""
         self._unheard = 0
+        for topic in endpoints:
+            metrics.set("zmq_connected", topic, value=0)
 
     def ring(self, bell: Bell) -> None:
         """Set the wake flag as urgently as the bell asks for."""
         if bell.kind in _MESSAGES:
             self._metrics.count("zmq_messages_total", bell.topic)
             self._metrics.set("zmq_last_message_timestamp_seconds", bell.topic, value=time.time())
+            if bell.topic == "rawtx":
+                self._metrics.count("chain_transactions_scanned_total", "mempool")
         match bell.kind:
             case BellKind.TOUCHED:
                 txid = bytes(bell.txid or b"")

@@ -30,13 +30,16 @@ class Gauges:
         watched: Callable[[], int],
         tip: Callable[[], int],
         deferred: Callable[[], int],
+        waiting: Callable[[], tuple[int, int]],
         event_log: Path,
     ) -> None:
+        """`waiting` are the jobs of the chain and of clients that wait for a commit."""
         self._metrics = metrics
         self._summary = summary
         self._watched = watched
         self._tip = tip
         self._deferred = deferred
+        self._waiting = waiting
         self._event_log = event_log
         self._computed = float("-inf")
 
@@ -46,6 +49,8 @@ class Gauges:
             self._computed = time.monotonic()
             self._set_sums(self._summary())
             self._set_storage()
+        for queue, items in zip(("chain_writes", "http_writes"), self._waiting(), strict=True):
+            self._metrics.set("queue_depth", queue, value=items)
         return self._metrics.render()
 
     def _set_sums(self, found: Summary) -> None:

@@ -19,6 +19,7 @@ from watchtower.coverage import PAGE, Coverage, ReadableLog
 from watchtower.ports import Clock, EventStore, StoreError
 from watchtower.sealing import HeadSealer
 from watchtower.store.log_stream import append_to_log_stream
+from watchtower.telemetry.tasks import TaskReport
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +53,9 @@ class HeadKeeper:
         sealer: HeadSealer,
         board: Board,
         clock: Clock,
+        report: TaskReport,
     ) -> None:
+        self._report = report
         self._store, self._clock, self._board = store, clock, board
         self._continuity, self._coverage, self._sealer = continuity, coverage, sealer
         self._thread = threading.Thread(target=self.run, name="heads", daemon=True)
@@ -67,15 +70,17 @@ class HeadKeeper:
     def run(self) -> None:
         """The body of the thread."""
         seen = -1
-        while not self._stopping.is_set():
-            self._store.wait_beyond(seen, 1.0)
-            seen = self._store.last_id()
-            try:
-                self.turn()
-                self._trouble = ""
-            except Exception as error:  # noqa: BLE001 - the border of the task: the tower protects without it
-                self._tell(error)
-            self._stopping.wait(PAUSE)
+        with self._report.running():
+            while not self._stopping.is_set():
+                self._store.wait_beyond(seen, 1.0)
+                seen = self._store.last_id()
+                try:
+                    self.turn()
+                    self._trouble = ""
+                except Exception as error:  # noqa: BLE001 - the border of the task: the tower protects without it
+                    self._tell(error)
+                self._report.progressed()
+                self._stopping.wait(PAUSE)
 
     def turn(self) -> None:
         """Everything that is due now. Raises `StoreError`."""
@@ -138,6 +143,8 @@ class HeadKeeper:
 
     def _tell(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
+        if not isinstance(error, StoreError):
+            self._report.went_on()
         if reason != self._trouble:
             known = isinstance(error, StoreError)
             _log.error("head_task_failed", reason=reason, exc_info=None if known else error)

@@ -135,7 +135,10 @@ class StoreLocked(StoreError):
 
 
 class ChainInfo(msgspec.Struct, frozen=True):
-    """`network` is ours (mainnet, testnet …); `pruned_height` 0 when not pruned."""
+    """`network` is ours (mainnet, testnet …); `pruned_height` 0 when not pruned.
+
+    `tip_time` is the Unix time in the header of the node's tip, by its miner's clock; 0 where nobody asked for it.
+    """
 
     network: str
     blocks: int
@@ -143,6 +146,7 @@ class ChainInfo(msgspec.Struct, frozen=True):
     best_hash: BlockHash
     initial_block_download: bool
     pruned_height: int
+    tip_time: int = 0
 
 
 class HeaderInfo(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from watchtower.http.connection import HEAD_BYTES, ConnectionLimits, Doorman, pr
 from watchtower.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
+from watchtower.telemetry.tasks import TaskReport
 
 _log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class Process:
         self._stop = asyncio.Event()
         self._failure = ""
         self._ready = False
+        self._reports = {name: TaskReport(parts.metrics, name) for name in ("writer", "zmq", "api", "admin")}
 
     async def serve(self) -> int:
         """Run until a signal or a failure; returns the exit code."""
@@ -119,6 +121,7 @@ class Process:
         ]
         tasks.append(self._guard("zmq", self._parts.doorbell.run()))
         tasks.append(self._guard("ticks", self._ticks()))
+        tasks.append(self._guard("loop-lag", self._measure_lag()))
         tasks.append(self._guard("threads", self._start_threads()))
         addresses = {name: address(self._parts.sockets[name]) for name in servers}
         _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
@@ -129,18 +132,19 @@ class Process:
         self._parts.reporter.start()
         self._parts.heads.start()
         self._parts.backups.start()
+        self._parts.lookouts.start()
         self._parts.watch.start()
-        await self._stop.wait()
+        with self._reports["writer"].running():
+            await self._stop.wait()
 
     def _guard(self, name: str, work: Any) -> asyncio.Task[None]:
         """A task whose end before the stop is a failure of the process."""
-        known = name in ("api", "admin", "zmq")
+        report = self._reports.get(name)
 
         async def guarded() -> None:
-            if known:
-                self._parts.metrics.set("task_up", name, value=1)
             try:
-                await work
+                with report.running() if report is not None else nullcontext():
+                    await work
             except asyncio.CancelledError:
                 self._ended(name, "CancelledError")
                 raise
@@ -148,9 +152,6 @@ class Process:
                 self._ended(name, type(error).__name__, error)
             else:
                 self._ended(name, "it returned")
-            finally:
-                if known:
-                    self._parts.metrics.set("task_up", name, value=0)
 
         return asyncio.get_running_loop().create_task(guarded(), name=name)
 
@@ -166,8 +167,7 @@ class Process:
             self._parts.bells.look()
             self._parts.disk.look()
             self._parts.look_after_store()
-            for task in ("zmq", "api", "admin"):
-                self._parts.metrics.set("task_last_progress_timestamp_seconds", task, value=time.time())
+            self._show_progress()
             if self._parts.store.broken.is_set():
                 # Without this the process would live on until the pass thread next has something to write.
                 _log.critical("task_ended", task="store-writer", reason="the log failed")
@@ -183,6 +183,20 @@ class Process:
             if not stalled:
                 self._supervisor.alive()
             await asyncio.sleep(min(TICK, self._supervisor.watchdog_seconds / 2 or TICK))
+
+    def _show_progress(self) -> None:
+        """Of what lives in this loop, which turns, and of the log's writer unless one commit takes long."""
+        for name, report in self._reports.items():
+            if name != "writer" or self._parts.store.writing_for() < TICK:
+                report.progressed()
+
+    async def _measure_lag(self) -> None:
+        """How late a timer of this loop is: so long a request or a notification waits although nothing is slow."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + TICK
+            await asyncio.sleep(TICK)
+            self._parts.metrics.observe("event_loop_lag_seconds", value=max(0.0, loop.time() - due))
 
     def _stalled(self) -> str:
         """Which thread has made no progress for long, in words; empty if all do.
@@ -227,6 +241,7 @@ class Process:
         await asyncio.to_thread(self._parts.reporter.stop, 2.0)
         await asyncio.to_thread(self._parts.heads.stop, 2.0)
         await asyncio.to_thread(self._parts.backups.stop, 2.0)
+        await asyncio.to_thread(self._parts.lookouts.stop, 2.0)
         serving = [task for task in tasks if task.get_name() in servers]
         await asyncio.wait(serving, timeout=HTTP_SECONDS + 1)
         for task in tasks:

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from watchtower.node_gauges import show_chain
 from watchtower.passes import Pacer, Turn, Wake
 from watchtower.ports import (
     ChainInfo,
@@ -30,6 +31,7 @@ from watchtower.responder.runs import Trouble
 from watchtower.telemetry.catalog import BLOCKING_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import Hints, PassReport
 
 _log = structlog.get_logger(__name__)
@@ -74,6 +76,7 @@ class Watch:
         `block_found` is called when a pass of a tower that watches found blocks: each should have been announced.
         """
         self._thread = threading.Thread(target=self.run, name="pass", daemon=True)
+        self._report = TaskReport(metrics, "pass")
         self.failure: BaseException | None = None
         self.last_progress = time.monotonic()
         self.height = 0
@@ -99,17 +102,21 @@ class Watch:
         """Begin to pass."""
         self._thread.start()
 
+    def resume(self, moved_at: float) -> None:
+        """Say where an earlier run stood, at `height`, and when it moved there last (Unix seconds)."""
+        self._metrics.set("chain_processed_height", value=self.height)
+        self._metrics.set("chain_last_block_processed_timestamp_seconds", value=moved_at)
+
     def run(self) -> None:
         """The body of the thread."""
-        self._metrics.set("task_up", "pass", value=1)
         try:
-            while (turn := self._wake.next_turn(self._pacer)) is not None:
-                self.take_turn(turn)
+            with self._report.running():
+                while (turn := self._wake.next_turn(self._pacer)) is not None:
+                    self.take_turn(turn)
         except BaseException as error:  # noqa: BLE001 - the border of the task: the process ends loudly
             self.failure = error
             _log.critical("task_ended", task="pass", reason=type(error).__name__, exc_info=error)
         finally:
-            self._metrics.set("task_up", "pass", value=0)
             self._on_end()
 
     def stop(self, timeout: float) -> bool:
@@ -133,7 +140,7 @@ class Watch:
             self._passed(report, turn, time.monotonic() - began)
         self.breach_open = self._contested()
         self.last_progress = time.monotonic()
-        self._metrics.set("task_last_progress_timestamp_seconds", "pass", value=time.time())
+        self._report.progressed()
 
     def _be_sure_of_node(self) -> None:
         """After a start or a failure the node may be another one: nothing is done before it is checked."""
@@ -196,11 +203,7 @@ class Watch:
         self._board.progress(caught_up=self.lag <= 1)
 
     def _tell_of_node(self, info: ChainInfo) -> None:
-        self._metrics.set("node_up", value=1)
-        self._metrics.set("node_blocks", value=info.blocks)
-        self._metrics.set("node_headers", value=info.headers)
-        self._metrics.set("node_initial_block_download", value=float(info.initial_block_download))
-        self._metrics.set("node_pruned_height", value=info.pruned_height)
+        show_chain(info, self._metrics)
         if info.initial_block_download or info.headers - info.blocks > 1:
             self._board.set("node_syncing", f"the node has {info.blocks} blocks of {info.headers} headers")
         else:

@@ -43,6 +43,7 @@ from watchtower.store.source import SqliteSource
 from watchtower.store.views import SqliteRows
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.telemetry.tasks import TaskReport
 
 KEY = b"\x07" * 32
 LIVING = [1, 2, 5]
@@ -58,7 +59,8 @@ class Stage:
             self.store.append([recorded.envelope], chain=True)
         self.rows: SqliteRows = open_views(directory / "views.db", self.store)
         self.source = SqliteSource(self.path)
-        self.board = ReadinessBoard(Metrics(build=("0", "0", "regtest", "sqlite")))
+        self.metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
+        self.board = ReadinessBoard(self.metrics)
 
     @property
     def streams(self) -> list[str]:
@@ -83,6 +85,7 @@ class Stage:
             ),
             board=self.board,
             clock=self.clock,
+            report=TaskReport(self.metrics, "heads"),
         )
 
     def accept(self, epoch: int = 1) -> int:

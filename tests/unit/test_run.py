@@ -56,6 +56,7 @@ class FakeParts(SimpleNamespace):
             reporter=threads,
             heads=threads,
             backups=threads,
+            lookouts=threads,
             bells=SimpleNamespace(look=lambda: None),
             look_after_store=lambda: None,
             disk=SimpleNamespace(look=lambda: None),

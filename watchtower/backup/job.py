@@ -97,8 +97,12 @@ def _require_room(work: Work) -> None:
         )
 
 
-def make_beside(work: Work, sign: Sign | None, stopping: Event) -> Manifest:
+def make_beside(
+    work: Work, sign: Sign | None, stopping: Event, got_on: Callable[[], object] = lambda: None
+) -> Manifest:
     """`make_backup` in a process with a low priority; it is ended, and leaves nothing, once `stopping` is set.
+
+    `got_on` is called again and again while that process runs.
 
     Raises `BackupError`, whatever went wrong there.
     """
@@ -109,7 +113,7 @@ def make_beside(work: Work, sign: Sign | None, stopping: Event) -> Manifest:
     theirs.close()
     try:
         ours.send((work, sign is not None))
-        return _converse(ours, sign, stopping)
+        return _converse(ours, sign, stopping, got_on)
     except (OSError, EOFError):
         raise BackupError("the process that makes the backup ended without a result") from None
     finally:
@@ -118,8 +122,9 @@ def make_beside(work: Work, sign: Sign | None, stopping: Event) -> Manifest:
         process.join()
 
 
-def _converse(ours: Connection, sign: Sign | None, stopping: Event) -> Manifest:
+def _converse(ours: Connection, sign: Sign | None, stopping: Event, got_on: Callable[[], object]) -> Manifest:
     while not stopping.is_set():
+        got_on()
         if not ours.poll(POLL_SECONDS):
             continue
         kind, content = ours.recv()

@@ -53,19 +53,22 @@ class Fetch:
         """The block below was gone as well: this one is asked for once."""
         self._missing, self._tries = block, PATIENCE - 1
 
-    def read(self, scan: BlockScan, raw: bytes, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts]:
-        """Header and events of a block; raises `BlockUnparseable` only if the node cannot read it either."""
+    def read(self, scan: BlockScan, raw: bytes, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts, int]:
+        """Header, events and number of transactions of a block.
+
+        Raises `BlockUnparseable` only if the node cannot read it either.
+        """
         self._failpoint("block_parse:before")
         try:
-            header, facts, _ = scan.facts(raw, block, source)
+            header, facts, transactions = scan.facts(raw, block, source)
         except (BlockUnparseable, MalformedInput) as error:
-            header, facts = self._read_decoded(scan, block, source, error)
+            header, facts, transactions = self._read_decoded(scan, block, source, error)
         self._failpoint("block_parse:after")
-        return header, facts
+        return header, facts, transactions
 
     def _read_decoded(
         self, scan: BlockScan, block: BlockRef, source: Source, error: Exception
-    ) -> tuple[BlockHeader, Facts]:
+    ) -> tuple[BlockHeader, Facts, int]:
         try:
             return scan.facts_decoded(self._node.decoded_block(block.hash), block, source)
         except NodeUnavailable:

@@ -73,7 +73,8 @@ class CursorUnknown(NodeError):
 class Follower:
     """Owns the cursor. Called from one thread only.
 
-    `blocks_passed_over` counts blocks of this run that nobody could hand over.
+    `blocks_passed_over` counts blocks of this run that nobody could hand over, `transactions_scanned` those of all
+    blocks that were read.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Follower:
         self._gap = Gap(node, channels, models, conditions)
         self._noted_gone: BlockRef | None = None
         self.blocks_passed_over = 0
+        self.transactions_scanned = 0
 
     @property
     def cursor(self) -> ChainCursor:
@@ -256,7 +258,8 @@ class Follower:
 
     def _read(self, raw: bytes, block: BlockRef, source: Source, now: int) -> tuple[BlockConnected, Facts]:
         scan = BlockScan(self._channels, self._models, self._conditions, now)
-        header, facts = self._fetch.read(scan, raw, block, source)
+        header, facts, transactions = self._fetch.read(scan, raw, block, source)
+        self.transactions_scanned += transactions
         return cursors.connect(self.cursor, header, source, now), facts
 
     def _pass_over(self, block: BlockRef, header: BlockHeader) -> None:

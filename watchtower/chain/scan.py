@@ -42,10 +42,10 @@ class BlockScan:
         scan = scan_block(raw, self._models.watched, scripts, self._follow, self._conditions, self._models.sieve)
         return scan.header, self._facts(scan, block, source), scan.tx_count
 
-    def facts_decoded(self, decoded: DecodedBlock, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts]:
+    def facts_decoded(self, decoded: DecodedBlock, block: BlockRef, source: Source) -> tuple[BlockHeader, Facts, int]:
         """The same of a block that the node has read for us."""
         scan = scan_decoded(decoded, self._models.watched, self._funding_scripts(), self._follow, self._conditions)
-        return scan.header, self._facts(scan, block, source)
+        return scan.header, self._facts(scan, block, source), scan.tx_count
 
     def _funding_scripts(self) -> tuple[bytes, ...]:
         return tuple(dict.fromkeys(p.spk for p in self._models.pending_funding()))

@@ -123,6 +123,7 @@ class BitcoindNode:
                 best_hash=_block_hash(reply["bestblockhash"]),
                 initial_block_download=bool(reply["initialblockdownload"]),
                 pruned_height=_int(reply.get("pruneheight", 0)) if reply["pruned"] else 0,
+                tip_time=_int(reply.get("time", 0)),  # for metrics only: nothing rests on it
             )
 
     def best_hash(self) -> BlockHash:

@@ -108,6 +108,10 @@ class GroupCommit:
             self._wake.notify()
         return job.future
 
+    def waiting(self) -> tuple[int, int]:
+        """Jobs of the chain and of clients that wait for their commit."""
+        return len(self._chain), len(self._clients)
+
     def writing_for(self) -> float:
         """Seconds since the present commit began, 0 while the writer waits for work."""
         since = self._busy_since

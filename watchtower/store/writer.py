@@ -51,6 +51,10 @@ class LogWriter(LogReader):
         """Set when the log failed for good."""
         return self._writer.broken
 
+    def waiting(self) -> tuple[int, int]:
+        """Jobs of the chain and of clients that wait for their commit."""
+        return self._writer.waiting()
+
     def writing_for(self) -> float:
         """Seconds since the present commit began; a minute means that the disk hangs."""
         return self._writer.writing_for()

@@ -146,10 +146,10 @@ CATALOG: tuple[Metric, ...] = (
         "How often the reason began to hold.",
         reason=BLOCKING_REASONS + OTHER_REASONS,
     ),
-    _row("task_up", "gauge", "1 while the task runs.", task=TASKS),
+    _row("task_up", "optional", "1 while the task runs; absent where there is no such task.", task=TASKS),
     _row(
         "task_last_progress_timestamp_seconds",
-        "gauge",
+        "optional",
         "Unix time the task last finished a unit of work or an idle heartbeat.",
         task=TASKS,
     ),
@@ -179,7 +179,12 @@ CATALOG: tuple[Metric, ...] = (
         outcome=("ok", "rpc_error", "transport_error", "timeout", "auth_error"),
     ),
     _row("node_rpc_duration_seconds", "histogram", "Latency of a call.", _RPC, method=RPC_METHODS),
-    _row("zmq_connected", "gauge", "1 while the socket monitor reports a connection.", endpoint=ZMQ_TOPICS),
+    _row(
+        "zmq_connected",
+        "optional",
+        "1 while the socket monitor reports a connection; absent for a topic without an address.",
+        endpoint=ZMQ_TOPICS,
+    ),
     _row("zmq_messages_total", "counter", "Notifications received.", topic=ZMQ_TOPICS),
     _row(
         "zmq_missed_messages_total", "counter", "Notifications proved missing by the sequence number.", topic=ZMQ_TOPICS

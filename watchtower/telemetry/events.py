@@ -22,6 +22,9 @@ SERVICE_EVENTS: dict[str, tuple[str, ...]] = {
     "store_locked_out": ("reason",),
     "store_opened": ("notification_id",),
     "task_ended": ("task", "reason"),
+    "task_restarted": ("task", "reason"),
+    "canary_passed": ("height", "seconds"),
+    "canary_failed": ("stage", "reason"),
 }
 
 NODE_EVENTS: dict[str, tuple[str, ...]] = {

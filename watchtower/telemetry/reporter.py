@@ -31,6 +31,7 @@ from domain.events import (
 )
 from watchtower.telemetry.events import snake_case
 from watchtower.telemetry.metrics import Metrics
+from watchtower.telemetry.tasks import TaskReport
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ class Reporter:
         self._store = store
         self._metrics = metrics
         self._on_end = on_end
+        self._task = TaskReport(metrics, "reporter")
         self._position = store.last_id()
         self._stopping = threading.Event()
         self._answer_clocks: OrderedDict[tuple[str, bytes], int] = OrderedDict()
@@ -93,9 +95,11 @@ class Reporter:
     def run(self) -> None:
         """The body of the thread."""
         try:
-            while not self._stopping.is_set():
-                self._store.wait_beyond(self._position, 0.5)
-                self.catch_up()
+            with self._task.running():
+                while not self._stopping.is_set():
+                    self._store.wait_beyond(self._position, 0.5)
+                    self.catch_up()
+                    self._task.progressed()
         except BaseException as error:  # noqa: BLE001 - the border of the task: the process ends loudly
             self.failure = error
             _log.critical("task_ended", task="reporter", reason=type(error).__name__, exc_info=error)
