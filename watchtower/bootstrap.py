@@ -94,9 +94,6 @@ from watchtower.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
-SHORT_WINDOW = 72
-"""Challenge periods below this need `policy.allow_short_window`: half a day is little time to notice an outage."""
-
 WARN_WINDOW = 144
 CLIENTS_IN_FLIGHT = 1
 """Of the calls to the node that may be under way at once, those of clients; the others belong to the pass thread."""
@@ -570,14 +567,13 @@ def second_node(settings: Settings, stack: ExitStack) -> SecondNode | None:
 
 
 def channel_policy(settings: Settings) -> ChannelPolicy:
-    """What this installation accepts. On regtest blocks cost nothing, so a short window is no risk."""
-    short = settings.policy.allow_short_window or settings.network == "regtest"
+    """What this installation accepts."""
     return ChannelPolicy(
         params=ParamsPolicy(
             chain_hash=chain_hash(settings.network),
             min_capacity=settings.funding_threshold,
             max_capacity=settings.max_value,
-            min_challenge_period=1 if short else SHORT_WINDOW,
+            min_challenge_period=settings.min_challenge_period,
             profile=profile_for(settings.taproot_enabled),
         ),
         confirmations=settings.funding_confirmations,

@@ -22,12 +22,19 @@ from watchtower.store.errors import StoreCheckFailed
 VERBS = (
     "init",
     "run",
+    "doctor",
+    "health",
+    "status",
+    "top",
+    "info",
     "demo",
     "party",
     "channel",
     "htlc",
     "proof",
     "tx",
+    "breach",
+    "events",
     "client",
     "token",
     "keys",
@@ -41,10 +48,18 @@ VERBS = (
 )
 
 
+ALIASES = {"check": "doctor", "simulate": "demo"}
+"""Second names of verbs; lists of commands leave them out."""
+
+
 class _Verbs(LazyGroup):
     """Imports a verb only when it is asked for: `channel list` must not pay for the web server."""
 
     package, verbs = "watchtower.cli.", VERBS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name or second name, or None."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 @click.group(

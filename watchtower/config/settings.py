@@ -26,6 +26,10 @@ COOKIE_FOLDERS: dict[str, str] = {
 """Folder of the network's files below bitcoind's data directory."""
 
 
+SHORT_WINDOW = 72
+"""Challenge periods below this need `policy.allow_short_window`: half a day is little time to notice an outage."""
+
+
 class Secret:
     """A text that must not be shown: `repr` and `str` tell only that it is set."""
 
@@ -396,6 +400,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def funding_confirmations(self) -> int:
         """Depth from which a funding counts: as set, else 3, and 1 where blocks are made by hand."""
         return self.policy.funding_confirmations or (1 if self.network == "regtest" else 3)
+
+    @property
+    def min_challenge_period(self) -> int:
+        """The shortest challenge period that is accepted. On regtest blocks cost nothing: there none is too short."""
+        return 1 if self.policy.allow_short_window or self.network == "regtest" else SHORT_WINDOW
 
     @property
     def stale_tip_seconds(self) -> float | None:
