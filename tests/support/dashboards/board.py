@@ -89,9 +89,14 @@ def _link() -> Document:
 
 
 def _annotations() -> list[Document]:
+    """The window of rates overlaps the one before by a scrape, so no change falls between two windows.
+
+    A restart is told by the age of the process: an outage may have been longer than any window.
+    """
+    breach = "changes(watchtower_breaches_detected_total[$__rate_interval]) > 0"
     return [
-        _annotation("Breach", "red", "changes(watchtower_breaches_detected_total[$__interval]) > 0", "Breach seen"),
-        _annotation("Restart", "blue", "changes(process_start_time_seconds[$__interval]) > 0", "Tower restarted"),
+        _annotation("Breach", "red", breach, "Breach seen"),
+        _annotation("Restart", "blue", "time() - process_start_time_seconds < 60", "Tower restarted"),
     ]
 
 
@@ -133,7 +138,6 @@ def _choice(name: str, label: str, query: str) -> Document:
         "label": label,
         "type": "query",
         "datasource": SOURCE,
-        "definition": query,
         "query": {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
         "allValue": ".+",
         "includeAll": True,

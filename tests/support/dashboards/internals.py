@@ -17,7 +17,8 @@ _STORE = (
         unit="s",
         description="From the order to store events to their durable commit.",
         queries=tuple(
-            q(quantile(share, COMMIT, where=INSERT), name) for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
+            q(quantile(share, COMMIT, where=INSERT), name)
+            for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
         ),
     ),
     Panel(
@@ -32,7 +33,9 @@ _STORE = (
         kind="timeseries",
         unit="cps",
         description="Operations a second that failed. Integrity errors are refused duplicates and races.",
-        queries=(q("sum by (operation, kind) (rate(watchtower_event_store_errors_total[R]))", "{{operation}} {{kind}}"),),
+        queries=(
+            q("sum by (operation, kind) (rate(watchtower_event_store_errors_total[R]))", "{{operation}} {{kind}}"),
+        ),
     ),
     Panel(
         title="Database size",
@@ -106,7 +109,7 @@ _TRUTH = (
         queries=(
             q("sum by (stage) (increase(watchtower_canary_failures_total[1h]))", "canary {{stage}}"),
             q("sum(increase(watchtower_backup_failures_total[1h]))", "backup"),
-            q("sum(watchtower_projection_errors_total)", "read models"),
+            q("sum(increase(watchtower_projection_errors_total[1h]))", "read models"),
         ),
     ),
     Panel(
@@ -206,9 +209,7 @@ _NODE = (
         kind="timeseries",
         unit="reqps",
         description="Calls a second that were not answered with success. A refused transaction counts as rpc_error.",
-        queries=(
-            q('sum by (outcome) (rate(watchtower_node_rpc_requests_total{outcome!="ok"}[R]))', "{{outcome}}"),
-        ),
+        queries=(q('sum by (outcome) (rate(watchtower_node_rpc_requests_total{outcome!="ok"}[R]))', "{{outcome}}"),),
     ),
     Panel(
         title="Peers",
