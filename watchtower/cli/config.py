@@ -7,12 +7,12 @@ import json
 import click
 
 from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
-from watchtower.config import example_toml, shown
+from watchtower.config import example_toml, reference_table, shown
 
 
 @click.group("config", cls=Group)
 def command() -> None:
-    """Show the settings, or print an example file."""
+    """Show and check the settings, or print what there is to set."""
 
 
 @command.command("show")
@@ -37,6 +37,44 @@ def show(context: Context, as_json: bool) -> None:
     for key, value, source in rows:
         # A value in TOML's own form; what is not set has no form there, so its line is a comment.
         click.echo(f"# {key}  # {source}" if value is None else f"{key} = {json.dumps(value)}  # {source}")
+
+
+@command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@config_option
+@pass_context
+def check(context: Context, as_json: bool) -> None:
+    """Check settings, files with secrets and addresses; asks no node. `watchtower doctor` looks at everything.
+
+    Exit code 0: the tower can start with these; 2: a setting cannot be used; 3: a file or an address cannot.
+
+    \b
+    Examples:
+      watchtower config check
+      watchtower --config ./tower/config.toml config check --json
+    """
+    from watchtower.cli.doctor import tell
+    from watchtower.config import ConfigError
+    from watchtower.doctor.case import open_case
+    from watchtower.doctor.configuration import refused
+    from watchtower.doctor.examine import examine_settings
+
+    try:
+        loaded = context.load()
+    except ConfigError as error:
+        tell(context, refused(error), as_json=as_json)
+    tell(context, examine_settings(open_case(loaded, seconds=0)), as_json=as_json)
+
+
+@command.command("reference")
+def reference() -> None:
+    """Print a table of every setting, as in docs/configuration.md.
+
+    \b
+    Example:
+      watchtower config reference
+    """
+    click.echo(reference_table(), nl=False)
 
 
 @command.command("example")

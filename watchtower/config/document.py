@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, get_args
 
 from watchtower.config.fields import Field, all_fields
 from watchtower.config.load import Loaded
@@ -26,6 +26,31 @@ def example_toml() -> str:
             lines.append(f"[{section}]")
         lines.append(_described(field))
     return "\n".join(lines)
+
+
+def reference_table() -> str:
+    """Every key as a table for docs/configuration.md: type, default, meaning and unit."""
+    rows = (f"| `{f.name}` | {_type_of(f)} | {_default_of(f)} | {_meaning(f)} |" for f in all_fields())
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _meaning(field: Field) -> str:
+    return field.description.replace("|", "\\|") + (f" [{field.unit}]" if field.unit else "")
+
+
+def _type_of(field: Field) -> str:
+    if field.secret:
+        return "secret"
+    base = get_args(field.type)[0]
+    if choices := get_args(base):
+        return ", ".join(map(str, choices))
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}[base]
+
+
+def _default_of(field: Field) -> str:
+    if field.default in (None, ""):
+        return ""
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
 
 def _described(field: Field) -> str:

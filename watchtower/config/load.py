@@ -25,6 +25,7 @@ RESERVED = frozenset(
 """Variables with our prefix that other parts read; they are no settings."""
 
 FOLDER = "state-channel-watchtower"
+_SERVICE_HOST = "_SERVICE_HOST"
 
 
 class ConfigError(WatchtowerError):
@@ -167,15 +168,20 @@ def _read_credentials(reading: _Reading, environ: Mapping[str, str]) -> None:
     for field in all_fields() if directory else ():
         path = Path(str(directory)) / field.name
         if path.is_file():
-            reading.take_text(field, _first_line_form(reading, path), str(path), "credential")
+            reading.take_text(field, _first_line_form(reading, path, "the credential"), str(path), "credential")
 
 
-def _first_line_form(reading: _Reading, path: Path) -> str:
+def _first_line_form(reading: _Reading, path: Path, named_by: str) -> str:
     """Text of a one-value file; the trailing newline that editors add is stripped once."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reading.findings.append(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
+    except OSError as error:
+        reading.findings.append(
+            f"{named_by}: {path} cannot be read ({error.strerror}); it has to exist, for the user of the tower"
+        )
+        return ""
+    except UnicodeDecodeError:
+        reading.findings.append(f"{named_by}: {path} cannot be read (not UTF-8 text); write the value alone into it")
         return ""
     return text.removesuffix("\n")
 
@@ -184,16 +190,24 @@ def _read_files(reading: _Reading, environ: Mapping[str, str]) -> None:
     for field in all_fields():
         variable = field.variable + "_FILE"
         if path := environ.get(variable):
-            reading.take_text(field, _first_line_form(reading, Path(path)), variable, variable)
+            reading.take_text(field, _first_line_form(reading, Path(path), variable), variable, variable)
             if environ.get(field.variable):
-                reading.warnings.append(f"{field.variable} and {variable} are both set; the first one is used")
+                reading.warnings.append(
+                    f"{field.variable} and {variable} are both set, and the first one is used; unset one of them"
+                )
 
 
 def _read_environment(reading: _Reading, environ: Mapping[str, str]) -> None:
     known = {name: field for field in all_fields() for name in (field.variable, field.variable_alias) if name}
     allowed = set(known) | {name + "_FILE" for name in known} | RESERVED
+    links = service_links(environ) - allowed
+    if links:
+        reading.warnings.append(
+            f"{len(links)} variables like {min(links)} are those of a Kubernetes service and no settings; "
+            "set enableServiceLinks: false in the pod, or give the service another name"
+        )
     for name in sorted(environ):
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name in links:
             continue
         if name not in allowed:
             reading.findings.append(f"{name} is no setting{_nearest(name, allowed)}")
@@ -202,6 +216,23 @@ def _read_environment(reading: _Reading, environ: Mapping[str, str]) -> None:
     for field in all_fields():
         if field.alias and environ.get(field.variable_alias) and environ.get(field.variable):
             reading.findings.append(f"{field.variable_alias} and {field.variable} are the same setting; keep one")
+
+
+def service_links(environ: Mapping[str, str]) -> set[str]:
+    """Names with our prefix that Kubernetes puts into every pod beside a service called `state-channel-…`.
+
+    Taken for such only if the whole family is there: X_SERVICE_HOST, X_SERVICE_PORT and X_PORT as an address. Anything
+    less is a misspelled setting.
+    """
+    found: set[str] = set()
+    for name in environ:
+        family = name.removesuffix(_SERVICE_HOST)
+        if not name.startswith(PREFIX) or family == name:
+            continue
+        if f"{family}_SERVICE_PORT" in environ and "://" in environ.get(f"{family}_PORT", ""):
+            begins = (f"{family}_SERVICE_", f"{family}_PORT")
+            found |= {each for each in environ if each.startswith(begins)}
+    return found
 
 
 def _derive(reading: _Reading, environ: Mapping[str, str], home: Path) -> None:
@@ -258,9 +289,9 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
         except ValueError as error:
             found.append(f"{name}: {error}")
     if settings.funding_threshold < 20_000 and "funding_threshold" in reading.sources:
-        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee")
+        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee; set 20000 or more")
     if settings.network == "mainnet" and settings.challenge_period < 144:
-        reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet")
+        reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet; set 144 or more")
     return found
 
 

@@ -441,6 +441,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.data_dir}/access.json"
 
     @property
+    def notify_path(self) -> str:
+        """Path of the outbox of notifications, disposable."""
+        return f"{self.data_dir}/notify.db"
+
+    @property
     def keystore_path(self) -> str:
         """Path of the encrypted keystore."""
         return f"{self.data_dir}/keystore"

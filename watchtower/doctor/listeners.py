@@ -94,7 +94,8 @@ def _access(case: Case) -> Iterator[Finding]:
         mend = "run `watchtower client allow KEY`, or `watchtower token create`"
         yield warn("listeners.access", "nobody may use the API: no token, no party", mend)
     else:
-        yield ok("listeners.access", f"{len(table.parties)} parties and {len(table.tokens)} tokens are allowed")
+        tokens = len(table.tokens) + bool(chosen.token_hash)
+        yield ok("listeners.access", f"{len(table.parties)} parties and {tokens} tokens are let in")
 
 
 def _is_local(text: str) -> bool:
