@@ -6,6 +6,7 @@ from projections.chain_tip import ChainTip
 from projections.channels import ChannelViews
 from projections.landmarks import Landmarks, Moments
 from projections.log_standing import LogStandings
+from projections.milestones import Milestones
 from projections.preimages import Preimages
 from projections.tables import Projection, Table
 
@@ -16,6 +17,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     Landmarks(),
     Moments(),
     LogStandings(),
+    Milestones(),
 )
 
 TABLES: dict[str, Table] = {table.name: table for projection in PROJECTIONS for table in projection.tables}

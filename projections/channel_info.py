@@ -80,8 +80,8 @@ TABLE = Table(
     ChannelInfoRow,
     indexes=(
         ("channel_id",),
-        ("status", "capacity"),
-        ("owner_key",),
+        ("status", "capacity", "highest_revoked"),
+        ("owner_key", "resolved"),
         ("funding_height",),
         ("funding_hash",),
     ),

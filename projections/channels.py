@@ -31,7 +31,7 @@ _FUNDING = ("resolved", "registered", "terms", "funding_block", "funding_seen", 
 
 _DERIVED: tuple[tuple[Table, Callable[[str, ChannelFacts], list[Row]], tuple[str, ...]], ...] = (
     (watch_index.TABLE, watch_index.rows, ("spends", *_FUNDING)),
-    (open_breaches.TABLE, open_breaches.rows, _SPENDING),
+    (open_breaches.TABLE, open_breaches.rows, ("alerts", *_SPENDING)),
     (closings.TABLE, closings.rows, ("close_complete", *_SPENDING)),
     (funding_pending.TABLE, funding_pending.rows, _FUNDING),
     (block_index.TABLE, block_index.rows, ("claims", *_SPENDING)),
@@ -54,7 +54,7 @@ class ChannelViews:
     """Folds channel streams; everything else in the log is passed over."""
 
     name: ClassVar[str] = "channels"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     tables: ClassVar[tuple[Table, ...]] = (FACTS, channel_info.TABLE, *(table for table, _, _ in _DERIVED))
 
     def keys(self, recorded: Recorded) -> Sequence[Key]:
@@ -77,8 +77,7 @@ class ChannelViews:
         changes: list[Change] = []
         for stream, facts in new.items():
             changes.append(Change(FACTS.name, (stream,), (stream, encode_facts(facts))))
-            # ChannelInfo shows version and time of the last event: every event changes it.
-            changes += [Change(channel_info.TABLE.name, (stream,), row) for row in channel_info.rows(stream, facts)]
+            changes.append(_info_change(stream, old[stream], facts))
             changes += _derived(stream, old[stream], facts)
         return changes
 
@@ -91,6 +90,13 @@ def is_channel(envelope: Envelope) -> bool:
 def is_channel_stream(stream: str) -> bool:
     """True for the name of a channel's stream; the other names of that length begin with another letter."""
     return len(stream) == STREAM_LENGTH and stream[0] == "c"
+
+
+def _info_change(stream: str, old: ChannelFacts | None, new: ChannelFacts) -> Change:
+    """ChannelInfo shows version and time of the last event: every event changes it. Sums need what it was before."""
+    before = None if old is None else channel_info.rows(stream, old)[0]
+    (row,) = channel_info.rows(stream, new)
+    return Change(channel_info.TABLE.name, (stream,), row, before)
 
 
 def _decode(row: Row | None) -> ChannelFacts | None:

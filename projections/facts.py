@@ -77,7 +77,11 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SpendFacts(msgspec.Struct, frozen=True, array_like=True):
-    """One known spend of the funding outpoint: in the mempool, in a block, or neither any more."""
+    """One known spend of the funding outpoint: in the mempool, in a block, or neither any more.
+
+    `was_mined` stays when the block is gone. `answer_from` (Unix microseconds) is when the clock of our answer to a
+    breach began: with the event that recorded it, or, if nothing was bid on it in the mempool, with its block.
+    """
 
     txid: bytes
     kind: SpendKind
@@ -87,6 +91,8 @@ class SpendFacts(msgspec.Struct, frozen=True, array_like=True):
     block: BlockRef | None
     contest_value: int = 0
     contest_spk: bytes = b""
+    was_mined: bool = False
+    answer_from: int = 0
 
     @property
     def contest(self) -> OutPoint:
@@ -111,7 +117,7 @@ class BidFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EndFacts(msgspec.Struct, frozen=True, array_like=True):
-    """A confirmed spend of a contest output, or of a funding input (`commit_txid` empty)."""
+    """A confirmed spend of a contest output, or of a funding input (`commit_txid` empty); a penalty has a `fee`."""
 
     commit_txid: bytes
     txid: bytes
@@ -119,6 +125,7 @@ class EndFacts(msgspec.Struct, frozen=True, array_like=True):
     is_penalty: bool
     revoked: bool
     value: int
+    fee: int = 0
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, array_like=True):
@@ -144,7 +151,8 @@ class SettlementFacts(msgspec.Struct, frozen=True, array_like=True):
 class ChannelFacts(msgspec.Struct, array_like=True):
     """State of the fold, changed by `folding.advance` only: fields are set, what they hold is never changed.
 
-    `highest_revoked` is the counterparty's; -1 means none, for sequences too.
+    `highest_revoked` is the counterparty's; -1 means none, for sequences too. `counted` are the ends of breaches that
+    stand in sums of money: penalties that were 6 deep, revoked settlements that were in a block. A reorg leaves them.
     """
 
     terms: Terms
@@ -178,6 +186,7 @@ class ChannelFacts(msgspec.Struct, array_like=True):
     soft_final: bytes | None = None
     resolved: ResolvedAs | None = None
     close_complete: bool = False
+    counted: tuple[bytes, ...] = ()
 
     @property
     def present_spend(self) -> SpendFacts | None:
@@ -194,6 +203,10 @@ class ChannelFacts(msgspec.Struct, array_like=True):
     def last_bid(self, commit_txid: bytes) -> BidFacts | None:
         """Our latest penalty for a commitment."""
         return next((b for b in reversed(self.bids) if b.commit_txid == commit_txid), None)
+
+    def standing_bid(self, commit_txid: bytes) -> BidFacts | None:
+        """Our latest penalty for a commitment that a node took."""
+        return next((b for b in reversed(self.bids) if b.commit_txid == commit_txid and b.accepted), None)
 
     def settlement_of(self, commit_txid: bytes) -> SettlementFacts | None:
         """Our latest settlement of a commitment."""

@@ -171,7 +171,11 @@ def _spend_confirmed(facts: ChannelFacts, event: SpendConfirmed) -> Changes:
 
 
 def _with_spend(facts: ChannelFacts, spend: SpendFacts) -> Changes:
-    return {"spends": (*(s for s in facts.spends if s.txid != spend.txid), spend)}
+    known = next((s for s in facts.spends if s.txid == spend.txid), None)
+    was_mined = spend.block is not None or (known is not None and known.was_mined)
+    since = 0 if known is None else known.answer_from
+    spend = msgspec.structs.replace(spend, was_mined=was_mined, answer_from=since)
+    return {"spends": (*(s for s in facts.spends if s is not known), spend)}
 
 
 def _change_spend(facts: ChannelFacts, txid: bytes, **changes: Any) -> Changes:
@@ -187,6 +191,8 @@ def _spend_disconnected(facts: ChannelFacts, event: SpendDisconnected) -> Change
 
 
 def _breach(facts: ChannelFacts, event: BreachDetected) -> Changes:
+    known = next((s for s in facts.spends if s.txid == event.txid), None)
+    began = known is not None and known.answer_from > 0 and facts.last_bid(event.txid) is not None
     return _change_spend(
         facts,
         event.txid,
@@ -195,6 +201,7 @@ def _breach(facts: ChannelFacts, event: BreachDetected) -> Changes:
         sequence=event.sequence,
         contest_value=event.contest_value,
         contest_spk=event.contest_spk,
+        answer_from=known.answer_from if known is not None and began else event.recorded_at,
     )
 
 
@@ -209,7 +216,9 @@ def _penalty_broadcast(facts: ChannelFacts, event: PenaltyBroadcast) -> Changes:
 
 
 def _penalty_confirmed(facts: ChannelFacts, event: PenaltyConfirmed) -> Changes:
-    end = EndFacts(event.commit_txid, event.txid, event.block, is_penalty=True, revoked=True, value=event.swept)
+    end = EndFacts(
+        event.commit_txid, event.txid, event.block, is_penalty=True, revoked=True, value=event.swept, fee=event.fee
+    )
     return {"ends": (*facts.ends, end)}
 
 
@@ -217,7 +226,17 @@ def _settle_confirmed(facts: ChannelFacts, event: SettleConfirmed) -> Changes:
     end = EndFacts(
         event.commit_txid, event.txid, event.block, is_penalty=False, revoked=event.revoked, value=event.value
     )
-    return {"ends": (*(e for e in facts.ends if e.txid != event.txid), end)}
+    ends = (*(e for e in facts.ends if e.txid != event.txid), end)
+    return {"ends": ends, **(_counted(facts, event.txid) if event.revoked else {})}
+
+
+def _soft_final(facts: ChannelFacts, event: SoftFinal) -> Changes:
+    is_penalty = any(end.is_penalty and end.txid == event.txid for end in facts.ends)
+    return {"soft_final": event.txid, **(_counted(facts, event.txid) if is_penalty else {})}
+
+
+def _counted(facts: ChannelFacts, txid: bytes) -> Changes:
+    return {} if txid in facts.counted else {"counted": (*facts.counted, txid)}
 
 
 def _end_disconnected(facts: ChannelFacts, event: PenaltyDisconnected | SettleDisconnected) -> Changes:
@@ -282,7 +301,7 @@ _FOLDS: dict[type[Payload], Callable[[ChannelFacts, Any], Changes]] = {
     SettleDisconnected: _end_disconnected,
     ClaimConfirmed: _claim_confirmed,
     ClaimDisconnected: _claim_disconnected,
-    SoftFinal: lambda _, event: {"soft_final": event.txid},
+    SoftFinal: _soft_final,
     ChannelResolved: lambda _, event: {"resolved": event.outcome},
     AlertRaised: _alert_raised,
     AlertCleared: _alert_cleared,

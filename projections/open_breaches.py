@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.deadlines import deadline
-from domain.events import SpendKind
+from domain.events import AlertKind, SpendKind
 from projections.facts import ChannelFacts, SpendFacts
 from projections.tables import Row, Table, as_row
 
@@ -15,6 +15,9 @@ class OpenBreachRow(msgspec.Struct, frozen=True):
 
     `value` in satoshi, `feerate_kvb` in sat per 1000 vB, `accepted` 1 once a node held the latest bid. With
     `penalty_height` the penalty is in a block, with `lost_height` a settlement of the stale state is.
+
+    `answer_from` (Unix microseconds) is the start of the answer clock. `sent_txid` is the latest bid that a node held,
+    with its fee and feerate. `unarmed` is 1 while no penalty can be built, or none that pays for itself.
     """
 
     stream: str
@@ -37,7 +40,14 @@ class OpenBreachRow(msgspec.Struct, frozen=True):
     penalty_hash: bytes | None
     lost_txid: bytes | None
     lost_height: int | None
+    answer_from: int
+    sent_txid: bytes | None
+    sent_fee: int
+    sent_feerate_kvb: int
+    unarmed: int
 
+
+_UNARMED = frozenset({AlertKind.UNARMED_BREACH, AlertKind.UNECONOMICAL_TO_PUNISH})
 
 TABLE = Table("open_breaches", OpenBreachRow, key=2, indexes=(("deadline", "value"),))
 
@@ -54,6 +64,7 @@ def _row(stream: str, facts: ChannelFacts, breach: SpendFacts) -> Row:
     block, bid, end = breach.block, facts.last_bid(breach.txid), facts.end_of(breach.txid)
     penalty = end if end is not None and end.is_penalty else None
     lost = end if end is not None and not end.is_penalty else None
+    sent = facts.standing_bid(breach.txid)
     row = OpenBreachRow(
         stream=stream,
         commit_txid=breach.txid,
@@ -75,5 +86,10 @@ def _row(stream: str, facts: ChannelFacts, breach: SpendFacts) -> Row:
         penalty_hash=None if penalty is None else penalty.block.hash,
         lost_txid=None if lost is None else lost.txid,
         lost_height=None if lost is None else lost.block.height,
+        answer_from=breach.answer_from,
+        sent_txid=None if sent is None else sent.txid,
+        sent_fee=0 if sent is None else sent.fee,
+        sent_feerate_kvb=0 if sent is None else sent.feerate_kvb,
+        unarmed=not _UNARMED.isdisjoint(facts.alerts),
     )
     return as_row(row)

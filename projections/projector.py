@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from domain.events import Recorded
-from projections.tables import Change, Key, Projection, Row, Selective, Table
+from projections.tables import Change, Key, Projection, Row, Scalar, Selective, Table
 
 PAGE = 1_000
 """Events per transaction; with one event per transaction a rebuild takes twenty times as long."""
@@ -56,6 +56,15 @@ class Rows(Protocol):
 
     def find(self, table: Table, column: str, value: bytes | str | int) -> list[Row]:
         """Rows with this value in an indexed column, in key order."""
+
+    def sums(self, table: Table, by: str, of: Sequence[str]) -> dict[Scalar, tuple[int, ...]]:
+        """Per value of a column the number of rows and the sums of other columns, which an index has to hold."""
+
+    def distinct(self, table: Table, column: str, unless: str) -> int:
+        """How many values a column has among the rows without a value in another one, which an index has to hold."""
+
+    def count(self, table: Table, column: str, value: Scalar, unless: str, limit: int) -> int:
+        """How many of these rows have this value; not counted beyond `limit`."""
 
     def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
         """Keys of the rows whose number in an indexed column is greater, in any order."""
@@ -188,10 +197,15 @@ def fold_singly(
             stuck[stream] = Stuck(stream, recorded.id, type(error).__name__)
             continue
         for change in changes:
-            final[change.table, change.key] = change
+            earlier = final.get((change.table, change.key))
+            final[change.table, change.key] = change if earlier is None else _joined(earlier, change)
             if change.table == base.name:
                 _put(rows, change)
     return list(final.values()), list(stuck.values())
+
+
+def _joined(first: Change, second: Change) -> Change:
+    return msgspec.structs.replace(second, before=first.before)
 
 
 def _put(rows: dict[Key, Row], change: Change) -> None:

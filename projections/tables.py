@@ -42,11 +42,12 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """The row that now stands under a key; None = no row."""
+    """The row that now stands under a key; None = no row. `before` is the one it replaces, where sums need it."""
 
     table: str
     key: Key
     row: Row | None
+    before: Row | None = None
 
 
 class Projection(Protocol):

@@ -24,6 +24,7 @@ from projections.closings import ClosingRow
 from projections.funding_pending import FundingRow
 from projections.projector import Projector, Rows
 from projections.tables import Change, Key, Row, Table
+from projections.totals import Totals, TotalsNow
 from projections.watch_index import Role
 from projections.watch_set import WatchSet
 from watchtower.ports import PendingFunding, StoreError, StoreFull
@@ -80,6 +81,7 @@ class LiveModels:
         self._lock = Lock()
         self._changed: set[str] = set()
         self._watch = WatchSet(self._all(watch_index.TABLE))
+        self._totals = Totals(rows)
         self._closings: dict[str, ClosingRow] = {}
         self._pending: dict[str, FundingRow] = {}
         self._funding_spks: dict[str, bytes] = {}
@@ -103,10 +105,19 @@ class LiveModels:
         """Marks of all watched outpoints."""
         return self._watch.sieve
 
+    def marked(self, outpoint: bytes) -> bytearray:
+        """The sieve with one more outpoint, for the canary; from any thread."""
+        return self._watch.marked(outpoint)
+
     @property
     def watched_count(self) -> int:
         """Number of watched outpoints."""
         return len(self._watch)
+
+    @property
+    def totals(self) -> TotalsNow:
+        """Sums over all channels; may be asked from any thread."""
+        return self._totals.now()
 
     @property
     def position(self) -> int:
@@ -230,6 +241,7 @@ class LiveModels:
     def _apply(self, changes: Iterable[Change]) -> None:
         changes = list(changes)
         self._watch.apply(changes)
+        self._totals.apply(changes)
         for change in changes:
             if change.table == FACTS.name:
                 self._changed.add(str(change.key[0]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from projections.projector import Batch, Stuck
-from projections.tables import Change, Key, Row, Table
+from projections.tables import Change, Key, Row, Scalar, Table
 
 
 class MemoryRows:
@@ -38,6 +38,25 @@ class MemoryRows:
             raise ValueError(f"{table.name} has no column {column}")
         at = table.columns.index(column)
         return [row for row in self._sorted(table) if row[at] == value]
+
+    def sums(self, table: Table, by: str, of: Sequence[str]) -> dict[Scalar, tuple[int, ...]]:
+        """Per value of a column the number of rows and the sums of other columns."""
+        at, columns = table.columns.index(by), [table.columns.index(name) for name in of]
+        found: dict[Scalar, tuple[int, ...]] = {}
+        for row in self._sorted(table):
+            known = found.get(row[at], (0,) * (1 + len(columns)))
+            found[row[at]] = tuple(a + b for a, b in zip(known, (1, *(row[c] for c in columns)), strict=True))  # type: ignore[operator]
+        return found
+
+    def distinct(self, table: Table, column: str, unless: str) -> int:
+        """How many values a column has among the rows without a value in another one."""
+        at, other = table.columns.index(column), table.columns.index(unless)
+        return len({row[at] for row in self._sorted(table) if row[other] is None})
+
+    def count(self, table: Table, column: str, value: Scalar, unless: str, limit: int) -> int:
+        """How many of these rows have this value; not counted beyond `limit`."""
+        other = table.columns.index(unless)
+        return min(limit, sum(row[other] is None for row in self.find(table, column, value)))  # type: ignore[arg-type]
 
     def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
         """Keys of the rows whose number in this column is greater."""

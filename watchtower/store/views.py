@@ -22,7 +22,7 @@ from eventsourcing.persistence import PersistenceError, Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
 from projections.projector import Batch, Stuck
-from projections.tables import Change, Key, Projection, Row, Table
+from projections.tables import Change, Key, Projection, Row, Scalar, Table
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store.datastore import NORMAL, LogDatastore, connect, no_failpoint
 from watchtower.store.errors import store_error
@@ -164,6 +164,25 @@ class SqliteRows:
         query = f"SELECT * FROM {table.name} WHERE {column} = ? ORDER BY {order}"  # noqa: S608
         return self._rows(query, (value,))
 
+    def sums(self, table: Table, by: str, of: Sequence[str]) -> dict[Scalar, tuple[int, ...]]:
+        """Per value of a column the number of rows and the sums of other columns, from an index over all of them."""
+        _require_index(table, by, *of)
+        wanted = ", ".join(("count(*)", *(f"sum({name})" for name in of)))
+        found = self._rows(f"SELECT {by}, {wanted} FROM {table.name} GROUP BY {by}", ())  # noqa: S608
+        return {value: numbers for value, *numbers in found}  # type: ignore[misc]
+
+    def distinct(self, table: Table, column: str, unless: str) -> int:
+        """How many values a column has among the rows without a value in another one, from an index over both."""
+        _require_index(table, column, unless)
+        query = f"SELECT count(DISTINCT {column}) FROM {table.name} WHERE {unless} IS NULL"  # noqa: S608
+        return int(self._rows(query, ())[0][0])  # type: ignore[arg-type]
+
+    def count(self, table: Table, column: str, value: Scalar, unless: str, limit: int) -> int:
+        """How many of these rows have this value; not counted beyond `limit`."""
+        _require_index(table, column, unless)
+        found = f"SELECT 1 FROM {table.name} WHERE {column} = ? AND {unless} IS NULL LIMIT ?"  # noqa: S608
+        return int(self._rows(f"SELECT count(*) FROM ({found})", (value, limit))[0][0])  # type: ignore[arg-type]  # noqa: S608
+
     def keys_above(self, table: Table, column: str, bound: int) -> list[Key]:
         """Keys of the rows whose number in an indexed column is greater, in any order."""
         if column not in table.columns:
@@ -276,6 +295,12 @@ class SqliteBatch:
         """Skip this stream in this projection from now on."""
         row = (projection, *msgspec.structs.astuple(stuck))
         self._cursor.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
+
+
+def _require_index(table: Table, *columns: str) -> None:
+    """What is asked of a whole table must be answered by an index: its rows are a hundred times as large."""
+    if not any(set(index) >= set(columns) for index in table.indexes):
+        raise ValueError(f"{table.name} has no index over {', '.join(columns)}")
 
 
 def _by_table(change: Change) -> str:
