@@ -104,6 +104,7 @@ pages: $(STAMP) ## Write the pages that are made from the program itself
 	$(BIN)/python -m tests.support.commands_page docs/cli.md
 	$(BIN)/python -m tests.support.settings_page docs/configuration.md
 	$(BIN)/python -m tests.support.bitcoin_conf deploy/bitcoind/bitcoin.conf.example
+	$(BIN)/python -m tests.support.prometheus_rule deploy/kustomize/components/monitoring/prometheusrule.yaml
 	$(BIN)/python -m tests.support.scenarios > build/scenarios.md && mv build/scenarios.md docs/scenarios.md
 	$(BIN)/python -m tests.support.fault_table > build/faults.md && mv build/faults.md docs/faults.md
 	$(BIN)/watchtower api openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
