@@ -94,9 +94,13 @@ class AccessFile:
 
     def scopes_of(self, token: str) -> frozenset[Scope] | None:
         """What a token allows, or None if it is not in the file. Takes the same time for every token of a length."""
-        digest, found = sha256(token.encode()).hexdigest(), None
+        return self.scopes_of_digest(sha256(token.encode()).digest())
+
+    def scopes_of_digest(self, digest: bytes) -> frozenset[Scope] | None:
+        """The same for the SHA-256 of a token: who keeps only that can still ask whether it was revoked."""
+        found = None
         for entry in self.table().tokens:
-            if hmac.compare_digest(entry.sha256, digest):
+            if hmac.compare_digest(entry.sha256, digest.hex()):
                 found = frozenset(entry.scopes)
         return found
 

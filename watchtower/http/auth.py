@@ -104,6 +104,16 @@ class Gate:
         """The principal of a bearer token, where parties have no business."""
         return Principal(scopes=self._scopes_of(request.headers.get("authorization", "")))
 
+    def of_digest(self, digest: bytes) -> Principal:
+        """The principal of a token by its SHA-256, as a session remembers it."""
+        is_first = hmac.compare_digest(digest, self._token_sha256)
+        listed = None if self._access is None else self._access.scopes_of_digest(digest)
+        if is_first:
+            return Principal(scopes=ALL_SCOPES)
+        if listed is None:
+            raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
+        return Principal(scopes=listed)
+
     def admit(self, claim: Claim, request: Request, body: bytes) -> Principal:
         """The principal of a claim, once its body has arrived (empty where the address takes none)."""
         if claim.principal is not None:
@@ -163,14 +173,7 @@ class Gate:
     def _scopes_of(self, header: str) -> frozenset[Scope]:
         if not header.lower().startswith(SCHEME) or len(header) > MAX_TOKEN:
             raise EdgeRefusal("unauthorized", HOW)
-        token = header[len(SCHEME) :].strip()
-        is_first = hmac.compare_digest(sha256(token.encode()).digest(), self._token_sha256)
-        listed = None if self._access is None else self._access.scopes_of(token)
-        if is_first:
-            return ALL_SCOPES
-        if listed is None:
-            raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
-        return listed
+        return self.of_digest(sha256(header[len(SCHEME) :].strip().encode()).digest()).scopes
 
 
 def target_of(request: Request) -> bytes:

@@ -46,7 +46,9 @@ class Told(msgspec.Struct, frozen=True):
 class Feed:
     """The log of channel events for any number of readers, each page decoded once."""
 
-    def __init__(self, store: EventStore, channels: Channels) -> None:
+    def __init__(self, store: EventStore, channels: Channels, limit: int = MAX_READERS) -> None:
+        """`limit` is how many may read at once."""
+        self._limit = limit
         self._store = store
         self._channels = channels
         self._mutex = threading.Lock()
@@ -55,6 +57,17 @@ class Feed:
         self._keys: Counter[bytes] = Counter()
         self._strangers = 0
         self._thread: threading.Thread | None = None
+
+    @property
+    def readers(self) -> int:
+        """How many streams are open."""
+        return len(self._readers)
+
+    def rouse(self) -> None:
+        """Wake all readers: there is news that is not in the log. May be called from any thread."""
+        for news, loop in list(self._readers.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(news.set)
 
     def last_id(self) -> int:
         """Position of the newest event."""
@@ -77,7 +90,7 @@ class Feed:
         """Be a reader: the event is set whenever something was stored. Raises `TooBusy` beyond the limits."""
         of_key = key is not None and self._keys[key] >= MAX_PER_KEY
         of_strangers = is_stranger and self._strangers >= MAX_STRANGERS
-        if of_key or of_strangers or len(self._readers) >= MAX_READERS:
+        if of_key or of_strangers or len(self._readers) >= self._limit:
             raise TooBusy("too many event streams are open; close one, or try again")
         news = asyncio.Event()
         self._readers[news] = asyncio.get_running_loop()
@@ -103,9 +116,7 @@ class Feed:
             if not self._store.wait_beyond(position, WAIT):
                 continue
             position = self._store.last_id()
-            for news, loop in list(self._readers.items()):
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(news.set)
+            self.rouse()
 
     def _told(self, row: TimelineRow) -> Told:
         channel = self._channels.load(row.stream)

@@ -62,6 +62,7 @@ class ReadinessBoard:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._listeners: list[Callable[[Readiness], object]] = []
+        self._watchers: list[Callable[[], object]] = []
         self._lock = threading.RLock()
         self._held: dict[str, str] = {}
         self._loaded = False  # index loaded, writer ready
@@ -73,6 +74,10 @@ class ReadinessBoard:
     def listen(self, listener: Callable[[Readiness], object]) -> None:
         """Tell `listener` of every change of the phase, in the thread that causes it."""
         self._listeners.append(listener)
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call `watcher` after every change of phase, reasons or details, in the thread that causes it."""
+        self._watchers.append(watcher)
 
     def set(self, reason: str, detail: str = "") -> None:
         """A reason begins to hold (KeyError for an unknown one). `detail` says what was observed; no secrets."""
@@ -89,6 +94,7 @@ class ReadinessBoard:
                 self._metrics.count("readiness_changes_total", reason)
                 _log.error("readiness_changed", reason=reason, holds=True, detail=detail, hint=SENTENCES[reason])
             self._settle()
+            self._tell()
 
     def clear(self, reason: str) -> None:
         """A reason no longer holds; clearing one that does not hold is nothing."""
@@ -98,6 +104,7 @@ class ReadinessBoard:
             self._metrics.set("not_ready", reason, value=0)
             _log.info("readiness_changed", reason=reason, holds=False)
             self._settle()
+            self._tell()
 
     def loaded(self) -> None:
         """The watch index is loaded and the store can be written."""
@@ -133,6 +140,11 @@ class ReadinessBoard:
         _log.info("phase_changed", phase=phase, reason=",".join(sorted(self._held)))
         for listener in self._listeners:
             listener(self.snapshot())
+        self._tell()
+
+    def _tell(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def _current_phase(self) -> str:
         if self._draining:
