@@ -58,6 +58,8 @@ class BackupTask:
         self._thread = threading.Thread(target=self.run, name="backup", daemon=True)
         self.stopping = threading.Event()
         self._not_before = 0.0
+        self.failure = ""
+        """Why the last backup could not be made; empty if it could."""
         self._report = TaskReport(metrics, "backup")
         metrics.set("backup_last_success_timestamp_seconds", value=since)
 
@@ -121,10 +123,12 @@ class BackupTask:
             seconds=round(time.monotonic() - began, 3),
         )
         shelf.prune(self._keep)
+        self.failure = ""
 
     def _failed(self, reason: str, error: Exception | None) -> float:
         pause = min(RETRY_SECONDS, self._interval)
         self._not_before = self._clock.wall_microseconds() / 1e6 + pause
+        self.failure = reason
         self._metrics.count("backup_failures_total")
         _log.error("backup_failed", reason=reason, exc_info=error)
         return pause

@@ -36,7 +36,7 @@ from watchtower.continuity import Continuity
 from watchtower.coverage import Coverage
 from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
-from watchtower.gauges import Gauges
+from watchtower.gauges import Gauges, open_gauges
 from watchtower.heads import HeadKeeper, standing_of
 from watchtower.http.app import ROUTES, create_admin_app, create_app
 from watchtower.http.auth import Gate
@@ -53,6 +53,7 @@ from watchtower.node.second import SECONDS as SECOND_NODE_SECONDS
 from watchtower.node.second import SecondNode, TwoNodes
 from watchtower.node.transport import CALL_SECONDS, IN_FLIGHT, Observer, RpcRefused
 from watchtower.node.zmq import ZmqDoorbell
+from watchtower.notify.wiring import open_notifier
 from watchtower.outbox import Outbox
 from watchtower.passes import Wake
 from watchtower.ports import (
@@ -78,7 +79,6 @@ from watchtower.store.places import Turn, engine, open_log, open_secrets, open_s
 from watchtower.store.rebuild import open_views, rebuild
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.snapshots import ChannelSnapshots
-from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
 from watchtower.submissions import counted
@@ -87,6 +87,7 @@ from watchtower.telemetry.logging import configure
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.reporter import Reporter
+from watchtower.telemetry.store_meter import StoreMeter
 from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
 from watchtower.tower_key import TowerKey, load_tower_key
@@ -105,7 +106,6 @@ UNWRITABLE = ("store_read_only", "store_unreachable")
 """Reasons with which no state is stored."""
 
 COUNTED_LEVELS = ("warning", "error", "critical")
-STORE_OPERATIONS = {"append": "insert_events", "read_stream": "select_events", "read_log": "select_notifications"}
 
 
 class ListenFailed(WatchtowerError):
@@ -133,7 +133,7 @@ class Parts:
         self._thread_end: Callable[[], object] = lambda: None
         self.board = board or ReadinessBoard(metrics)
         self.wake = Wake()
-        self.deferred = 0
+        self.deferred: frozenset[str] = frozenset()
         self._told_skipped: set[tuple[str, str]] = set()
         self.chain_stored_at = 0.0
         """Monotonic time of the pass thread's last commit."""
@@ -177,6 +177,18 @@ class Parts:
         self.watch = self._build_watch()
         self.reporter = Reporter(self.store, metrics, self._thread_ended)
         self.backups = open_backups(settings, self.store, self.tower_key.sign, SystemClock(), metrics)
+        self.notifier = open_notifier(
+            settings,
+            store=self.store,
+            rows=self.rows,
+            board=self.board,
+            metrics=metrics,
+            tower_id=self.tower_key.tower_id,
+            tip_height=self._tip_height,
+            troubles=self._troubles,
+            took_over=turn is not None,
+        )
+        stack.callback(self.notifier.close)
         endpoints = _endpoints(settings)
         self.bells = Bells(
             endpoints=endpoints,
@@ -200,6 +212,10 @@ class Parts:
             "data_dir": self.settings.data_dir,
         }
 
+    def _troubles(self) -> dict[str, str]:
+        """What people are told of although it is no readiness reason."""
+        return {"backup_failed": self.backups.failure} if self.backups.failure else {}
+
     def on_thread_end(self, callback: Callable[[], object]) -> None:
         """Call this when the pass thread or the reporter ends, in that thread."""
         self._thread_end = callback
@@ -212,12 +228,10 @@ class Parts:
         self._stack.close()
 
     def _open_store(self, turn: Turn | None) -> LogWriter:
-        def observe(operation: str, seconds: float, kind: str) -> None:
-            if operation == "append" and kind == "chain":
-                self.chain_stored_at = time.monotonic()
-            if operation in STORE_OPERATIONS:
-                self.metrics.observe("event_store_operation_seconds", STORE_OPERATIONS[operation], value=seconds)
+        def chain_stored() -> None:
+            self.chain_stored_at = time.monotonic()
 
+        observe = StoreMeter(self.metrics, chain_stored)
         try:
             store = open_log(self.settings, observe=observe, failpoint=self._failpoint, turn=turn)
         except StoreLocked as error:
@@ -328,7 +342,7 @@ class Parts:
         )
 
     def _passed(self, report: PassReport) -> None:
-        self.deferred = report.respond.deferred
+        self.deferred = report.respond.waiting
         self._tell_of_damage()
         self.overflow.flush()
         self.doubts.observe(report)
@@ -490,12 +504,17 @@ class Parts:
         tip = self._tip()
         return self.watch.height if tip is None else tip.height
 
+    def _highest(self) -> int:
+        """The tip that deadlines are counted from: the best header, if the node has one above our cursor."""
+        return max(self.watch.height, int(self.metrics.value("node_headers") or 0))
+
     def _gauges(self) -> Gauges:
-        return Gauges(
+        return open_gauges(
             metrics=self.metrics,
-            summary=lambda: summary(self.rows),
-            watched=lambda: self.models.watched_count,
-            tip=lambda: self.watch.height,
+            models=self.models,
+            rows=self.rows,
+            access=self.access,
+            tip=self._highest,
             deferred=lambda: self.deferred,
             waiting=self.store.waiting,
             event_log=Path(self.settings.event_log_path),

@@ -69,6 +69,7 @@ PRIVATE_FILES = (
     "events.db",
     "copy.db",
     "views.db",
+    "notify.db",
     "tower.key",
     "api.token",
     "access.json",

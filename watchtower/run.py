@@ -46,7 +46,15 @@ START_EXTENSION = 30
 
 
 class _Listener(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process."""
+    """A uvicorn server that leaves signals to the process, and says when it can be reached."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -122,17 +130,20 @@ class Process:
         tasks.append(self._guard("zmq", self._parts.doorbell.run()))
         tasks.append(self._guard("ticks", self._ticks()))
         tasks.append(self._guard("loop-lag", self._measure_lag()))
-        tasks.append(self._guard("threads", self._start_threads()))
+        tasks.append(self._guard("threads", self._start_threads(servers)))
         addresses = {name: address(self._parts.sockets[name]) for name in servers}
         _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
         return tasks
 
-    async def _start_threads(self) -> None:
-        await asyncio.sleep(0)  # the door-bell has subscribed now
+    async def _start_threads(self, servers: dict[str, _Listener]) -> None:
+        """Once the door-bell has subscribed and /metrics can be scraped: what a catch-up counts must be seen to rise."""
+        for server in servers.values():
+            await server.listening.wait()
         self._parts.reporter.start()
         self._parts.heads.start()
         self._parts.backups.start()
         self._parts.lookouts.start()
+        self._parts.notifier.start()
         self._parts.watch.start()
         with self._reports["writer"].running():
             await self._stop.wait()
@@ -242,6 +253,7 @@ class Process:
         await asyncio.to_thread(self._parts.heads.stop, 2.0)
         await asyncio.to_thread(self._parts.backups.stop, 2.0)
         await asyncio.to_thread(self._parts.lookouts.stop, 2.0)
+        await asyncio.to_thread(self._parts.notifier.stop, 2.0)
         serving = [task for task in tasks if task.get_name() in servers]
         await asyncio.wait(serving, timeout=HTTP_SECONDS + 1)
         for task in tasks:

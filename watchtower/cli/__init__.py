@@ -43,6 +43,7 @@ VERBS = (
     "store",
     "audit",
     "replay",
+    "notify",
     "config",
     "version",
 )

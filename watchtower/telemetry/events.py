@@ -51,6 +51,10 @@ EDGE_EVENTS: dict[str, tuple[str, ...]] = {
     "http_request": ("route", "code", "seconds"),
     "http_rejected": ("route", "reason"),
     "event_stream_ended": ("reason",),
+    "notification_failed": ("transport", "reason"),
+    "notification_sent": ("transport", "kind", "id", "seconds"),
+    "notifications_dropped": ("transport", "count", "reason"),
+    "outbox_failed": ("reason",),
     "state_refused": ("channel", "outcome"),
 }
 
