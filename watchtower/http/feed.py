@@ -46,8 +46,8 @@ class Told(msgspec.Struct, frozen=True):
 class Feed:
     """The log of channel events for any number of readers, each page decoded once."""
 
-    def __init__(self, store: EventStore, channels: Channels, limit: int = MAX_READERS) -> None:
-        """`limit` is how many may read at once."""
+    def __init__(self, store: EventStore, channels: Channels, limit: int | None = None) -> None:
+        """`limit` is how many may read at once, `MAX_READERS` unless it is given."""
         self._limit = limit
         self._store = store
         self._channels = channels
@@ -90,7 +90,7 @@ class Feed:
         """Be a reader: the event is set whenever something was stored. Raises `TooBusy` beyond the limits."""
         of_key = key is not None and self._keys[key] >= MAX_PER_KEY
         of_strangers = is_stranger and self._strangers >= MAX_STRANGERS
-        if of_key or of_strangers or len(self._readers) >= self._limit:
+        if of_key or of_strangers or len(self._readers) >= (self._limit or MAX_READERS):
             raise TooBusy("too many event streams are open; close one, or try again")
         news = asyncio.Event()
         self._readers[news] = asyncio.get_running_loop()
