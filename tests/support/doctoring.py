@@ -1,8 +1,8 @@
 """A case for the doctor: a healthy node in memory, a new tower on disk, and whatever is broken about them.
 
-    case = doctored(home, node=SoundNode(forbidden={"submitpackage"}), environ={...})
-    found = findings(rights.look(case))
-    found["rights.methods"].level                     # "fail"
+case = doctored(home, node=SoundNode(forbidden={"submitpackage"}), environ={...})
+found = findings(rights.look(case))
+found["rights.methods"].level                     # "fail"
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ class Answers:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self._known: dict[tuple[object, ...], Any] = {}
+        self._known: dict[tuple[str, str], Any] = {}
 
     def get(self, method: str, *params: object) -> Any:
         """The result; raises the `NodeError` that was raised the first time."""
-        key = (method, *params)
+        key = (method, repr(params))
         if key not in self._known:
             try:
                 self._known[key] = self.ask(method, *params)
