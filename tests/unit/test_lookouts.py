@@ -61,9 +61,9 @@ class Asked:
         self.blocks.release()
         return BLOCK
 
-    def test_accept(self, _raw: bytes) -> Answer:
+    def test_accept(self, raw: bytes) -> Answer:
         """Away."""
-        raise NodeUnavailable("away")
+        raise NodeUnavailable(f"away; {len(raw)} bytes were not judged")
 
 
 class Index:
