@@ -136,7 +136,7 @@ class Process:
         return tasks
 
     async def _start_threads(self, servers: dict[str, _Listener]) -> None:
-        """Once the door-bell has subscribed and /metrics can be scraped: what a catch-up counts must be seen to rise."""
+        """Once the door-bell has subscribed and /metrics can be scraped: a catch-up must be seen in its counters."""
         for server in servers.values():
             await server.listening.wait()
         self._parts.reporter.start()

@@ -57,6 +57,7 @@ class FakeParts(SimpleNamespace):
             heads=threads,
             backups=threads,
             lookouts=threads,
+            notifier=threads,
             bells=SimpleNamespace(look=lambda: None),
             look_after_store=lambda: None,
             disk=SimpleNamespace(look=lambda: None),
@@ -139,6 +140,22 @@ async def test_a_pass_that_does_not_end_is_told_by_the_exit_code(parts: FakePart
     """The stop is not clean then, and the service manager hears of it."""
     parts.watch.stop = lambda _seconds: False
     assert 1 == await served(parts, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.asyncio
+async def test_metrics_can_be_scraped_before_the_first_pass(parts: FakeParts) -> None:
+    """A counter that jumps before its first scrape is invisible: both listeners answer when the pass thread starts."""
+    reached: list[str] = []
+
+    def start() -> None:
+        for name, sock in parts.sockets.items():
+            with socket.create_connection(sock.getsockname(), 1):
+                reached.append(name)
+
+    parts.watch = SimpleNamespace(**{**vars(parts.watch), "start": start})
+    code = await served(parts, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert (0, ["api", "admin"]) == (code, reached)
 
 
 # ── death of a task ──────────────────────────────────────────────────────────────────────────────────────
