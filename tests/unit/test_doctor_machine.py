@@ -10,35 +10,38 @@ from pathlib import Path
 
 import pytest
 
+from domain.chain import chain_hash
 from tests.support.doctoring import NOW, SoundNode, doctored, findings, levels
 from watchtower.backup.shelf import Shelf
 from watchtower.config import ConfigError
 from watchtower.doctor import backups, configuration, disk, keys, listeners, notifications, store
 from watchtower.doctor.examine import GROUPS, examine, examine_settings, guarded
 from watchtower.doctor.finding import Diagnosis, Finding, fail, ok, warn
-from watchtower.new_tower import create
 from watchtower.ports import NodeUnavailable
+from watchtower.store.create import create_store
 from watchtower.store.places import open_log_reader
 
 FREE = {"STATE_CHANNEL_API__LISTEN": "127.0.0.1:0", "STATE_CHANNEL_ADMIN__LISTEN": "127.0.0.1:0"}
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new tower that nobody touches; sealing a keystore takes half a second."""
-    home = tmp_path_factory.mktemp("doctor") / "tower"
-    create(home, home / "config.toml", "regtest", {"node": {"rpc_cookie_path": "/nowhere/.cookie"}})
-    return home
-
-
 @pytest.fixture
-def home(template: Path, tmp_path: Path) -> Path:
-    """A new tower's directory, for one test."""
+def home(tmp_path: Path) -> Path:
+    """The files of a new tower. The keystore is only a file of that name: sealing one takes seconds."""
     found = tmp_path / "tower"
-    shutil.copytree(template, found)
-    found.chmod(0o700)
-    text = (found / "config.toml").read_text().replace(str(template), str(found))
-    (found / "config.toml").write_text(text)
+    found.mkdir(mode=0o700)
+    create_store(
+        found / "events.db",
+        origin="watchtower/regtest/doctor",
+        chain_hash=chain_hash("regtest"),
+        log_id=bytes(16),
+        stream_key=bytes(32),
+        recorded_at=int(NOW * 1e6),
+    )
+    settings = f'network = "regtest"\ndata_dir = "{found}"\n[node]\nrpc_cookie_path = "/nowhere/.cookie"\n'
+    settings += f'[api]\ntoken_hash = "{"00" * 32}"\n'
+    for name, text in {"config.toml": settings, "tower.key": "", "keystore": "", "keystore.passphrase": ""}.items():
+        (found / name).touch(mode=0o600)
+        (found / name).write_text(text)
     return found
 
 
