@@ -38,7 +38,7 @@ from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges, open_gauges
 from watchtower.heads import HeadKeeper, standing_of
-from watchtower.http.app import ROUTES, create_admin_app, create_app
+from watchtower.http.app import METHODS, create_admin_app, create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
@@ -625,7 +625,7 @@ def start(loaded: Loaded, failpoint: Failpoint = no_failpoint) -> Parts:
 def begin(loaded: Loaded) -> Metrics:
     """Logging and metrics."""
     settings = loaded.settings
-    metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, engine(settings)), routes=ROUTES)
+    metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, engine(settings)), routes=METHODS)
 
     def count(level: str) -> None:
         if level in COUNTED_LEVELS:

@@ -17,7 +17,7 @@ BUILD = ("0.1.0", "unknown", "regtest", "sqlite")
 @pytest.fixture
 def metrics() -> Metrics:
     """A fresh registry."""
-    return Metrics(build=BUILD, routes=("/v1/channels",), start=1_700_000_000.0)
+    return Metrics(build=BUILD, routes={"/v1/channels": ("GET", "POST")}, start=1_700_000_000.0)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -83,8 +83,10 @@ def test_unknown_label_values_do_not_grow_the_registry(metrics: Metrics) -> None
     """A path or method from outside becomes `unmatched` or `other`; where there is no such value it is a mistake."""
     before = len(samples(metrics))
     metrics.count("http_requests_total", "BREW", "/wp-admin", "418")
+    metrics.count("http_requests_total", "PUT", "/v1/channels", "405")
     metrics.count("node_rpc_requests_total", "stop", "ok")
     assert 1 == samples(metrics)["watchtower_http_requests_total", ("other", "other", "unmatched")]
+    assert 1 == samples(metrics)["watchtower_http_requests_total", ("405", "other", "unmatched")]
     assert 1 == samples(metrics)["watchtower_node_rpc_requests_total", ("other", "ok")]
     assert before == len(samples(metrics))
     with pytest.raises(ValueError, match="no value of the label"):

@@ -273,7 +273,7 @@ class Scene:
     def __init__(self, clock: FixedClock, stale_after: float | None = 5_400.0, *, alone: bool = False) -> None:
         self.clock = clock
         self.other = ShortNode(100, 100)
-        metrics = Metrics(build=("1", "r", "regtest", "sqlite"), routes=())
+        metrics = Metrics(build=("1", "r", "regtest", "sqlite"), routes={})
         self.board = ReadinessBoard(metrics)
         self.doubts = Doubts(
             board=self.board,

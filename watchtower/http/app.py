@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DomainError
 from watchtower.http.auth import Gate, require_scope
-from watchtower.http.endpoints import PATHS
+from watchtower.http.endpoints import ENDPOINTS, PATHS
 from watchtower.http.openapi import PATH as OPENAPI_PATH
 from watchtower.http.problems import problem_response, route_of
 from watchtower.http.routes import Api, Limits
@@ -29,6 +29,12 @@ Observe = Callable[[str, str, int, float], None]
 """(method, route template, status, seconds) of every answered request."""
 
 ROUTES = (*PATHS, OPENAPI_PATH)
+METHODS: dict[str, tuple[str, ...]] = {
+    **{path: tuple(each.method for each in ENDPOINTS if each.path == path) for path in PATHS},
+    OPENAPI_PATH: ("GET",),
+}
+"""Route template -> the methods that it has."""
+
 """Route templates for metric labels; everything else is `unmatched`."""
 
 

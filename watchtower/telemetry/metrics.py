@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -18,6 +18,9 @@ from prometheus_client.registry import Collector
 from watchtower.telemetry.catalog import CATALOG, OPEN, Metric
 
 PREFIX = "watchtower_"
+REQUESTS = "http_requests_total"
+METHODS = ("GET", "POST", "other")
+NO_ROUTES: Mapping[str, Sequence[str]] = {}
 
 
 class _Optional(Collector):
@@ -54,15 +57,19 @@ class Metrics:
     """Counts, gauges and timings by the names of the catalog (without prefix); safe to call from any thread.
 
     Label values are given in the catalog's order; a value outside its closed list becomes `other` where the list has
-    that, else it is an error of the caller (ValueError).
+    that, else it is an error of the caller (ValueError). A request with a method that its route does not have counts as
+    `unmatched`: so there is a child for each real pair of both, and not for all pairs.
     """
 
-    def __init__(self, *, build: Sequence[str], routes: Sequence[str] = (), start: float | None = None) -> None:
-        """`build`: version, revision, network, event store. `routes`: templates. `start`: Unix time of the start."""
+    def __init__(
+        self, *, build: Sequence[str], routes: Mapping[str, Sequence[str]] = NO_ROUTES, start: float | None = None
+    ) -> None:
+        """`build`: version, revision, network, event store. `routes`: methods by template. `start`: Unix time."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._rows = {metric.name: metric for metric in CATALOG}
-        self._routes = (*routes, "unmatched")
+        self._methods = {**routes, "unmatched": METHODS}
+        self._routes = tuple(self._methods)
         self._optional = _Optional(metric for metric in CATALOG if metric.kind == "optional")
         self.registry.register(self._optional)
         ProcessCollector(registry=self.registry)
@@ -128,7 +135,8 @@ class Metrics:
         values = [self._routes if values is OPEN else values for _label, values in metric.labels]
         family = self._counters.get(metric.name) or self._gauges.get(metric.name) or self._histograms[metric.name]
         for combination in itertools.product(*values):
-            family.labels(*combination)
+            if self._is_pair(metric.name, combination):
+                family.labels(*combination)
 
     def _start_timestamps(self, start: float) -> None:
         """A timestamp of 0 would be an age of half a century and page at once."""
@@ -138,10 +146,15 @@ class Metrics:
                     self.set(metric.name, *combination, value=start)
 
     def _checked(self, name: str, labels: Sequence[str]) -> list[str]:
-        return [
+        checked = [
             self._label(name, label, self._routes if allowed is OPEN else allowed, value)
             for value, (label, allowed) in zip(labels, self._rows[name].labels, strict=True)
         ]
+        return checked if self._is_pair(name, checked) else [checked[0], "unmatched", *checked[2:]]
+
+    def _is_pair(self, name: str, labels: Sequence[str]) -> bool:
+        """Whether the route has the method, for the one metric with both."""
+        return name != REQUESTS or labels[0] in self._methods[labels[1]]
 
     def _label(self, name: str, label: str, allowed: Sequence[str], value: str) -> str:
         if value in allowed:
