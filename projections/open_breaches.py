@@ -93,3 +93,14 @@ def _row(stream: str, facts: ChannelFacts, breach: SpendFacts) -> Row:
         unarmed=not _UNARMED.isdisjoint(facts.alerts),
     )
     return as_row(row)
+
+
+def stage(breach: OpenBreachRow) -> str:
+    """How far the answer to a breach is. Blocked: a bid that no node holds, none that can be made, a settled breach."""
+    if breach.penalty_height is not None:
+        return "confirming"
+    if breach.lost_height is not None:
+        return "blocked"
+    if breach.sent_txid is not None:
+        return "broadcast"
+    return "blocked" if breach.unarmed or breach.bid_no > 0 else "detected"

@@ -83,6 +83,8 @@ from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
 from watchtower.submissions import counted
 from watchtower.system import SystemClock, system_random
+from watchtower.telemetry.commit_times import CommitTimes
+from watchtower.telemetry.contests import Contests
 from watchtower.telemetry.logging import configure
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
@@ -140,7 +142,8 @@ class Parts:
         require_private(Path(settings.data_dir), PRIVATE_FILES)
         self.store = self._open_store(turn)
         self.ahead = AheadMark(Path(settings.views_path))
-        self.overflow = OverflowStore(self.store, self._release_reserve, self.ahead)
+        commits = CommitTimes()
+        self.overflow = OverflowStore(self.store, self._release_reserve, self.ahead, commits.note)
         self.disk = self._look_after_disk()
         self.tower_key = load_tower_key(settings)
         self.rows = self._open_views()
@@ -175,7 +178,14 @@ class Parts:
             node=self._connect_node(LOOKOUTS_IN_FLIGHT), models=self.models, rng=system_random, metrics=metrics
         )
         self.watch = self._build_watch()
-        self.reporter = Reporter(self.store, metrics, self._thread_ended)
+        self.reporter = Reporter(
+            self.store,
+            metrics,
+            self._thread_ended,
+            contests=Contests(metrics, self.models.contested_facts()),
+            known_until=self.models.position,
+            durable_at=commits.of,
+        )
         self.backups = open_backups(settings, self.store, self.tower_key.sign, SystemClock(), metrics)
         self.notifier = open_notifier(
             settings,

@@ -1,20 +1,24 @@
-"""Gauges that are read from the views and the disk when somebody asks for /metrics, so they survive a restart."""
+"""Gauges that are read when somebody asks for /metrics: views, queues, disk."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from projections.open_breaches import OpenBreachRow
-from watchtower.store.summary import Summary
-from watchtower.telemetry.catalog import CHANNEL_STATES
+from projections.channel_info import TABLE as CHANNEL_INFO
+from projections.milestones import TABLE as MILESTONES
+from projections.open_breaches import stage
+from watchtower.access import AccessFile, AccessFileBroken, AccessTable
+from watchtower.models import LiveModels
+from watchtower.money_gauges import MoneyGauges
+from watchtower.store.breach_sums import breach_sums
+from watchtower.store.views import SqliteRows
 from watchtower.telemetry.metrics import Metrics
 
-PROTECTED = ("ACTIVE", "FROZEN", "COOP_CLOSING", "UNILATERAL")
-STAGES = ("detected", "deferred", "broadcast", "confirming", "blocked")
+__all__ = ["AllowedParties", "Gauges", "open_gauges", "stage"]
+
 FRESH = 1.0
 """Seconds for which sums are not computed again, however often somebody scrapes."""
 
@@ -26,19 +30,13 @@ class Gauges:
         self,
         *,
         metrics: Metrics,
-        summary: Callable[[], Summary],
-        watched: Callable[[], int],
-        tip: Callable[[], int],
-        deferred: Callable[[], int],
+        money: MoneyGauges,
         waiting: Callable[[], tuple[int, int]],
         event_log: Path,
     ) -> None:
         """`waiting` are the jobs of the chain and of clients that wait for a commit."""
         self._metrics = metrics
-        self._summary = summary
-        self._watched = watched
-        self._tip = tip
-        self._deferred = deferred
+        self._money = money
         self._waiting = waiting
         self._event_log = event_log
         self._computed = float("-inf")
@@ -47,35 +45,11 @@ class Gauges:
         """The exposition with fresh sums."""
         if time.monotonic() - self._computed > FRESH:
             self._computed = time.monotonic()
-            self._set_sums(self._summary())
+            self._money.refresh()
             self._set_storage()
         for queue, items in zip(("chain_writes", "http_writes"), self._waiting(), strict=True):
             self._metrics.set("queue_depth", queue, value=items)
         return self._metrics.render()
-
-    def _set_sums(self, found: Summary) -> None:
-        put = self._metrics.set
-        by_state = {status.lower(): number for status, number in found.channels.items()}
-        for state in CHANNEL_STATES:
-            put("channels", state, value=by_state.get(state, 0))
-        put("protected_sats", value=sum(found.capacity.get(status, 0) for status in PROTECTED))
-        put("watched_outpoints", value=self._watched())
-        self._set_breaches(found.breaches)
-
-    def _set_breaches(self, breaches: tuple[OpenBreachRow, ...]) -> None:
-        put = self._metrics.set
-        stages = Counter(stage(breach) for breach in breaches)
-        waiting = sum(1 for breach in breaches if stage(breach) == "detected" and breach.height is None)
-        deferred = min(waiting, self._deferred())
-        stages["detected"] -= deferred
-        stages["deferred"] += deferred
-        for name in STAGES:
-            put("breaches_open", name, value=stages[name])
-        undecided = [breach for breach in breaches if breach.penalty_height is None and breach.lost_height is None]
-        left = [breach.deadline - self._tip() for breach in undecided if breach.deadline is not None]
-        put("breach_min_remaining_blocks", value=min(left, default=None))
-        put("breach_at_risk_sats", value=sum(breach.value for breach in breaches))
-        put("penalty_unconfirmed", value=sum(1 for breach in undecided if breach.accepted))
 
     def _set_storage(self) -> None:
         usage = shutil.disk_usage(self._event_log.parent)
@@ -85,12 +59,54 @@ class Gauges:
         self._metrics.set("event_store_size_bytes", value=sum(path.stat().st_size for path in files if path.exists()))
 
 
-def stage(breach: OpenBreachRow) -> str:
-    """How far the answer to a breach is: a bid that no node holds is blocked, a settled breach too."""
-    if breach.penalty_height is not None:
-        return "confirming"
-    if breach.lost_height is not None:
-        return "blocked"
-    if breach.bid_no == 0:
-        return "detected"
-    return "broadcast" if breach.accepted else "blocked"
+class AllowedParties:
+    """How many parties are on the list of those that may register, and have no channel; counted when that changes."""
+
+    def __init__(self, access: AccessFile, rows: SqliteRows, owners: Callable[[], int]) -> None:
+        """`owners` is how many parties have a channel."""
+        self._access = access
+        self._rows = rows
+        self._owners = owners
+        self._counted: tuple[AccessTable, int] | None = None
+        self._number = 0
+
+    def __call__(self) -> int:
+        """The number; of the last file that could be read, for one that cannot is told where it is used."""
+        try:
+            table = self._access.table()
+        except AccessFileBroken:
+            return self._number
+        seen = table, self._owners()
+        if seen != self._counted:
+            self._counted = seen
+            self._number = sum(1 for party in table.parties if not self._has_channel(bytes.fromhex(party.key)))
+        return self._number
+
+    def _has_channel(self, key: bytes) -> bool:
+        return self._rows.count(CHANNEL_INFO, "owner_key", key, "resolved", 1) > 0
+
+
+def open_gauges(
+    *,
+    metrics: Metrics,
+    models: LiveModels,
+    rows: SqliteRows,
+    access: AccessFile,
+    tip: Callable[[], int],
+    deferred: Callable[[], Collection[str]],
+    waiting: Callable[[], tuple[int, int]],
+    event_log: Path,
+) -> Gauges:
+    """The gauges of a tower over its read models."""
+    money = MoneyGauges(
+        metrics=metrics,
+        totals=lambda: models.totals,
+        breaches=lambda: breach_sums(rows),
+        milestones=lambda: [MILESTONES.read(row) for row in rows.page(MILESTONES, None, 100)],
+        allowed=AllowedParties(access, rows, lambda: models.totals.owners),
+        watched=lambda: models.watched_count,
+        tip=tip,
+        deferred=deferred,
+        position=lambda: models.position,
+    )
+    return Gauges(metrics=metrics, money=money, waiting=waiting, event_log=event_log)

@@ -6,7 +6,7 @@ in dictionaries here. `catch_up` is called by the pass thread; `watched` may be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from threading import Lock
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from projections import block_index, chain_tip, closings, funding_pending, preim
 from projections.chain_tip import TipRow
 from projections.channel_info import TABLE as INFO
 from projections.channel_info import ChannelInfoRow
-from projections.channels import FACTS
+from projections.channels import FACTS, decode_facts
 from projections.closings import ClosingRow
+from projections.facts import ChannelFacts
 from projections.funding_pending import FundingRow
 from projections.projector import Projector, Rows
 from projections.tables import Change, Key, Row, Table
@@ -118,6 +119,12 @@ class LiveModels:
     def totals(self) -> TotalsNow:
         """Sums over all channels; may be asked from any thread."""
         return self._totals.now()
+
+    def contested_facts(self) -> Iterator[tuple[str, ChannelFacts]]:
+        """The channels with a spend that are not resolved, as the views know them."""
+        for stream in list(self._closings):
+            for _, encoded in self._rows.find(FACTS, "stream", stream):
+                yield stream, decode_facts(_bytes(encoded))
 
     @property
     def position(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import structlog
@@ -43,7 +42,6 @@ def counted(accept: AcceptState, metrics: Metrics) -> AcceptState:
             _log.warning("state_refused", channel=name, outcome=outcome, reason=str(error))
             raise
         metrics.count("state_updates_total", "duplicate" if accepted.duplicate else "accepted")
-        metrics.set("last_state_update_timestamp_seconds", value=time.time())
         return accepted
 
     return accept_and_count

@@ -141,7 +141,9 @@ class Punisher:
                 refused=case.told is BroadcastOutcome.INSUFFICIENT_FEE,
             )
             case = self._note_standing(case, wanted, view)
-            run.deferred += wanted.fee is None
+            if wanted.fee is None:
+                run.deferred += 1
+                run.waiting.add(case.stream)
             due = self._next(case, wanted, view)
         return None if due is None or _fee_of(due) == case.tried else due
 

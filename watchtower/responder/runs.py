@@ -37,7 +37,8 @@ class Trouble(msgspec.Struct, frozen=True):
 class RespondReport(msgspec.Struct, frozen=True):
     """What one run did: penalties sent and accepted, bids deferred to the block, channels in trouble.
 
-    `settled` and `claimed` count settlements and claims that the node took.
+    `settled` and `claimed` count settlements and claims that the node took. `waiting` names the channels whose breach
+    is left to the block: a bid that would get into the mempool now costs more than it may.
     """
 
     sent: int = 0
@@ -47,6 +48,7 @@ class RespondReport(msgspec.Struct, frozen=True):
     outcomes: tuple[BroadcastOutcome, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     claimed: int = 0
+    waiting: frozenset[str] = frozenset()
 
 
 class View(msgspec.Struct, frozen=True):
@@ -68,6 +70,7 @@ class Run:
         self.sent = self.accepted = self.deferred = self.settled = self.claimed = 0
         self.outcomes: list[BroadcastOutcome] = []
         self.troubles: list[Trouble] = []
+        self.waiting: set[str] = set()
 
     @contextmanager
     def serving(self, *streams: str) -> Iterator[None]:
@@ -102,4 +105,5 @@ class Run:
             tuple(self.outcomes),
             tuple(self.troubles),
             self.claimed,
+            frozenset(self.waiting),
         )

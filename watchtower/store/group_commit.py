@@ -15,7 +15,7 @@ from time import perf_counter
 
 from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreError
+from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreConflict, StoreError, StoreFull
 from watchtower.store.errors import GuardViolation
 from watchtower.store.read_back import Verdict, read_back
 from watchtower.store.recorders import Recorder
@@ -45,7 +45,10 @@ AWAY_PAUSE = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 
 Observe = Callable[[str, float, str], None]
-"""Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads."""
+"""Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads.
+
+An operation that failed is told as `…_failed` with the kind of its failure (`failure_kind`).
+"""
 
 
 class PendingJob:
@@ -349,6 +352,8 @@ class GroupCommit:
         for job in jobs:
             self._known.forget(_last_versions(job.stored))
         answer = self._meanings.store_error(error)
+        if jobs:
+            self._observe("append_failed", 0.0, failure_kind(answer, error))
         if isinstance(answer, StoreBroken):
             self._break(jobs, answer)
             return
@@ -384,6 +389,19 @@ class GroupCommit:
         for job in jobs:
             for event in job.stored:
                 self._versions.pop(str(event.originator_id), None)
+
+
+def failure_kind(meant: StoreError, error: BaseException | None) -> str:
+    """How a failure counts: a conflict with a faster writer, the database, its interface, or anything else."""
+    if isinstance(meant, StoreConflict):
+        return "integrity"
+    if isinstance(meant, StoreBusy | StoreFull | StoreBroken):
+        return "operational"
+    return "interface" if type(error).__name__ in _INTERFACE else "other"
+
+
+_INTERFACE = ("InterfaceError", "ProgrammingError")
+"""Names that all drivers have: a driver that was used wrongly, or cannot be used any more."""
 
 
 def _first_versions(stored: Sequence[StoredEvent]) -> dict[str, int]:

@@ -46,12 +46,15 @@ class OverflowStore:
         store: EventStore,
         release: Callable[[], bool] = nothing_to_release,
         mark: Mark | None = None,
+        committed: Callable[[int], object] = lambda _last_id: None,
     ) -> None:
         """`release` makes space, once (True: it did); it is asked before anything is kept in memory.
 
-        `mark` is set before anybody reads an event that waits, and cleared when none does.
+        `mark` is set before anybody reads an event that waits, and cleared when none does. `committed` is told the
+        last id of each job of the pass thread when it is written.
         """
         self._mark = mark
+        self._committed = committed
         self._reason: type[StoreFull | StoreAway] = StoreFull
         self._store = store
         self._release = release
@@ -82,7 +85,9 @@ class OverflowStore:
         if self._failure is not None or (self._jobs and not self.flush()):
             return self._hold(job)
         try:
-            return self._append_or_make_room(job)
+            last_id = self._append_or_make_room(job)
+            self._committed(last_id)
+            return last_id
         except _PASSING as error:
             self._reason = type(error)
             return self._hold(job)
@@ -114,6 +119,7 @@ class OverflowStore:
                 return False
             if last_id != expected:
                 raise StoreBroken(f"an event that waited got the id {last_id} instead of {expected}; start again")
+            self._committed(last_id)
             with self._turn:
                 self._held = self._held[len(self._jobs[0]) :]
                 self._jobs = self._jobs[1:]

@@ -13,7 +13,7 @@ from typing import Self
 from domain.events import Envelope, Recorded, decode_payload
 from watchtower.ports import Place, StoreError
 from watchtower.store.errors import GuardViolation, is_damaged
-from watchtower.store.group_commit import Observe
+from watchtower.store.group_commit import Observe, failure_kind
 from watchtower.store.log import Log
 from watchtower.store.recorders import LogMeta
 from watchtower.store.streams import stream_id
@@ -140,7 +140,9 @@ class LogReader:
         try:
             yield
         except self._meanings.failures as error:
+            meant = self._meanings.store_error(error)
+            self._observe(f"{operation}_failed", perf_counter() - started, failure_kind(meant, error))
             if stream and is_damaged(error):
                 raise GuardViolation(f"events of {stream} cannot be read; restore the log from a backup") from error
-            raise self._meanings.store_error(error) from error
+            raise meant from error
         self._observe(operation, perf_counter() - started, "")

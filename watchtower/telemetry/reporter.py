@@ -7,7 +7,7 @@ which fields are public is listed here, event by event.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,20 +15,15 @@ import structlog
 
 from domain.chain import display, display_outpoint
 from domain.events import (
+    CHAIN_STREAM,
+    LOG_STREAM,
     BreachDetected,
-    BroadcastOutcome,
     ClaimConfirmed,
     Payload,
-    PenaltyBroadcast,
-    PenaltyPrepared,
-    PenaltyRefused,
     PreimageLearned,
     Recorded,
-    Source,
-    SpendConfirmed,
-    SpendKind,
-    SpendSeen,
 )
+from watchtower.telemetry.contests import Contests
 from watchtower.telemetry.events import snake_case
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.tasks import TaskReport
@@ -36,9 +31,6 @@ from watchtower.telemetry.tasks import TaskReport
 _log = structlog.get_logger(__name__)
 
 PAGE = 500
-REMEMBERED = 10_000
-"""Open answers whose start is kept in memory for the response time."""
-
 _NUMBERS = ("sequence", "fee", "deadline", "height", "remaining", "lock_time", "code", "bid_no")
 _NAMES = ("kind", "source", "outcome", "via", "method", "reason", "side", "mode")
 _LOUD = {
@@ -52,9 +44,8 @@ _LOUD = {
 }
 _QUIET = {"block_connected", "state_offered", "state_proposed", "state_accepted", "state_committed"}
 
-_SOURCES = {Source.CATCH_UP: "catch_up", Source.MEMPOOL: "mempool"}
-_REFUSALS = {BroadcastOutcome.UNKNOWN: "rpc_error", BroadcastOutcome.BELOW_MINIMUM: "insufficient_fee"}
-"""Outcomes whose label is not their own name."""
+_AGGREGATES = {CHAIN_STREAM: "chain", LOG_STREAM: "log"}
+"""Stream -> label; all others are channels."""
 
 
 class LogFollower(Protocol):
@@ -73,7 +64,20 @@ class LogFollower(Protocol):
 class Reporter:
     """Reads the log behind the writers until `stop`."""
 
-    def __init__(self, store: LogFollower, metrics: Metrics, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: LogFollower,
+        metrics: Metrics,
+        on_end: Callable[[], None] = lambda: None,
+        *,
+        contests: Contests | None = None,
+        known_until: int | None = None,
+        durable_at: Callable[[int], float] = lambda _event_id: time.time(),
+    ) -> None:
+        """`contests` knows what was counted up to the event `known_until`; from there to the end nothing is counted.
+
+        `durable_at` is the time (Unix seconds) at which an event was written.
+        """
         self._thread = threading.Thread(target=self.run, name="reporter", daemon=True)
         self.failure: BaseException | None = None
         self._store = store
@@ -82,10 +86,9 @@ class Reporter:
         self._task = TaskReport(metrics, "reporter")
         self._position = store.last_id()
         self._stopping = threading.Event()
-        self._answer_clocks: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        self._breaches: OrderedDict[tuple[str, bytes], None] = OrderedDict()
-        self._spends: OrderedDict[tuple[str, bytes], SpendKind] = OrderedDict()
-        self._bids: OrderedDict[bytes, tuple[str, bytes]] = OrderedDict()
+        self._durable_at = durable_at
+        self._contests = Contests(metrics) if contests is None else contests
+        self._remember(self._position if known_until is None else known_until)
         metrics.set("event_store_notification_id", value=self._position)
 
     def start(self) -> None:
@@ -121,59 +124,33 @@ class Reporter:
             self._position = page[-1].id
             self._metrics.set("event_store_notification_id", value=self._position)
 
+    def _remember(self, position: int) -> None:
+        """What the last process wrote and the read models have not seen yet."""
+        while position < self._position:
+            for recorded in self._store.read_log(position, min(PAGE, self._position - position)):
+                self._contests.remember(recorded.envelope.stream, recorded.envelope.payload)
+                position = recorded.id
+
     def _tell(self, recorded: Recorded) -> None:
         payload = recorded.envelope.payload
-        self._count(recorded.envelope.stream, payload)
+        self._count(recorded)
         name = snake_case(type(payload).__name__)
         level = "critical" if name in _LOUD else "debug" if name in _QUIET else "info"
         facts = public_facts(payload)
         getattr(_log, level)(name, channel=recorded.envelope.stream, notification_id=recorded.id, **facts)
 
-    def _count(self, stream: str, payload: Payload) -> None:
-        count = self._metrics.count
-        if isinstance(payload, SpendSeen | SpendConfirmed):
-            self._count_spend((stream, payload.txid), payload.kind)
-        elif isinstance(payload, BreachDetected):
-            self._count_breach((stream, payload.txid), payload)
-        elif isinstance(payload, PenaltyPrepared):
-            self._remember(self._bids, payload.txid, (stream, payload.commit_txid))
-            if payload.bid_no > 1:
-                count("penalty_fee_bumps_total", "resign")
-        elif isinstance(payload, PenaltyBroadcast):
-            count("penalty_broadcasts_total", payload.outcome.name.lower())
-            self._observe_answer(payload)
-        elif isinstance(payload, PenaltyRefused):
-            count("penalty_broadcasts_total", _REFUSALS.get(payload.outcome, payload.outcome.name.lower()))
-        elif isinstance(payload, ClaimConfirmed):
-            count("conditional_outputs_total", _taker(payload))
-        elif isinstance(payload, PreimageLearned):
-            count("preimages_learned_total", "upload" if payload.txid is None else "chain")
-
-    def _count_spend(self, spend: tuple[str, bytes], kind: SpendKind) -> None:
-        """A spend counts once, whether it was seen in the mempool first or not, and not again after a reorg."""
-        if spend not in self._spends and kind is not SpendKind.UNKNOWN:
-            self._metrics.count("funding_spends_total", kind.name.lower())
-            self._remember(self._spends, spend, kind)
-
-    def _count_breach(self, breach: tuple[str, bytes], payload: BreachDetected) -> None:
-        """A breach counts where it was seen first; its confirmation neither counts again nor starts the clock again."""
-        if breach not in self._breaches:
-            self._metrics.count("breaches_detected_total", _SOURCES.get(payload.source, "block"))
-            self._remember(self._breaches, breach, None)
-            self._remember(self._answer_clocks, breach, payload.recorded_at)
-
-    def _observe_answer(self, payload: PenaltyBroadcast) -> None:
-        """First acceptance of a penalty for this commitment: the answer clock stops."""
-        breach = self._bids.get(payload.txid)
-        started = self._answer_clocks.pop(breach, None) if breach is not None else None
-        if started is not None:
-            self._metrics.observe("breach_response_seconds", value=max(0, payload.recorded_at - started) / 1e6)
-
-    @staticmethod
-    def _remember(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-        kept[key] = value
-        while len(kept) > REMEMBERED:
-            kept.popitem(last=False)
+    def _count(self, recorded: Recorded) -> None:
+        stream, payload = recorded.envelope.stream, recorded.envelope.payload
+        self._metrics.count("event_store_events_total", _AGGREGATES.get(stream, "channel"))
+        match payload:
+            case ClaimConfirmed():
+                self._metrics.count("conditional_outputs_total", _taker(payload))
+            case PreimageLearned():
+                self._metrics.count("preimages_learned_total", "upload" if payload.txid is None else "chain")
+            case BreachDetected():
+                self._contests.tell(stream, payload, self._durable_at(recorded.id))
+            case _:
+                self._contests.tell(stream, payload, 0.0)
 
 
 def _taker(payload: ClaimConfirmed) -> str:
