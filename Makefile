@@ -101,6 +101,7 @@ format: $(STAMP) ## Bring the sources into the one style
 pages: $(STAMP) ## Write the pages that are made from the program itself
 	@mkdir -p build
 	$(BIN)/python -m tests.support.reference docs/reference.md
+	$(BIN)/python -m tests.support.rules_files
 	$(BIN)/python -m tests.support.commands_page docs/cli.md
 	$(BIN)/python -m tests.support.settings_page docs/configuration.md
 	$(BIN)/python -m tests.support.bitcoin_conf deploy/bitcoind/bitcoin.conf.example

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,16 +41,34 @@ class Area(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """Names of the program on a PATH, best first; its area; its file below the area."""
+    """Names of the program on a PATH, best first; its area; its file below the area.
+
+    One on the PATH whose version is below `oldest` is passed over.
+    """
 
     names: tuple[str, ...]
     area: str
     file: str
+    oldest: tuple[int, int] = (0, 0)
+
+
+def _use_own_templates(tree: Path) -> None:
+    """Debian's Alertmanager reads its templates from /usr/share; let it read those that came with it.
+
+    The path in the program becomes a relative one of the same length, and the wrapper starts it in the tree.
+    """
+    program, wrapper = tree / "usr/bin/prometheus-alertmanager", tree / "bin/prometheus-alertmanager"
+    text = wrapper.read_text()
+    if "\ncd " in text:
+        return
+    path = b"/usr/share/prometheus/alertmanager"
+    program.write_bytes(program.read_bytes().replace(path, path[1:] + b"/"))
+    wrapper.write_text(text.replace("\nexec ", '\ncd -- "$here"\nexec '))
 
 
 AREAS = {
     "prometheus": Area(("prometheus",)),
-    "alertmanager": Area(("prometheus-alertmanager",)),
+    "alertmanager": Area(("prometheus-alertmanager",), mend=_use_own_templates),
     "kubernetes": Area(("kubernetes-client",)),
     "systemd": Area(("systemd",), libraries="usr/lib/*/systemd/libsystemd-*.so"),
     "chromium": Area(("chromium", "fonts-dejavu-core"), in_place="usr/lib/chromium", mend=chromium.mend),
@@ -56,8 +76,10 @@ AREAS = {
 PROGRAMS = {
     "prometheus": Program(("prometheus",), "prometheus", "bin/prometheus"),
     "promtool": Program(("promtool",), "prometheus", "bin/promtool"),
-    "alertmanager": Program(("alertmanager", "prometheus-alertmanager"), "alertmanager", "bin/prometheus-alertmanager"),
-    "amtool": Program(("amtool",), "alertmanager", "bin/amtool"),
+    "alertmanager": Program(  # 0.26 brought `url_file`
+        ("alertmanager", "prometheus-alertmanager"), "alertmanager", "bin/prometheus-alertmanager", (0, 26)
+    ),
+    "amtool": Program(("amtool",), "alertmanager", "bin/amtool", (0, 26)),
     "kubectl": Program(("kubectl",), "kubernetes", "bin/kubectl"),
     "systemd-analyze": Program(("systemd-analyze",), "systemd", "bin/systemd-analyze"),
     "chromium": Program(("chromium", "chromium-browser"), "chromium", chromium.START),
@@ -80,7 +102,8 @@ def find_program(name: str, environment: Mapping[str, str] | None = None) -> Pat
     env = os.environ if environment is None else environment
     wanted = PROGRAMS[name]
     for each in wanted.names:
-        if (on_path := shutil.which(each, path=env.get("PATH"))) is not None:
+        on_path = shutil.which(each, path=env.get("PATH"))
+        if on_path is not None and _is_new_enough(on_path, wanted.oldest):
             return Path(on_path).absolute()
     try:
         tree = _tree(wanted.area, env)
@@ -89,6 +112,14 @@ def find_program(name: str, environment: Mapping[str, str] | None = None) -> Pat
     if not (tree / wanted.file).is_file():
         raise ProgramNotFound(_ways_out(name, f"Debian's packages in {tree} hold no {wanted.file}"))
     return tree / wanted.file
+
+
+def _is_new_enough(path: str, oldest: tuple[int, int]) -> bool:
+    if oldest == (0, 0):
+        return True
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    match = re.search(r"version v?(\d+)\.(\d+)", done.stdout + done.stderr)
+    return match is not None and (int(match[1]), int(match[2])) >= oldest
 
 
 def _tree(name: str, env: Mapping[str, str]) -> Path:

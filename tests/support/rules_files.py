@@ -74,7 +74,7 @@ def _alert(alert: Alert) -> Iterator[str]:
 
 def _test_lines(network: Network, cases: tuple[Case, ...]) -> Iterator[str]:
     yield f"{HEAD}rule_files:\n  - ../rules/watchtower.recording.yml\n  - ../rules/{alerts_file(network)}\n"
-    yield "evaluation_interval: 1m\ntests:\n"
+    yield "evaluation_interval: 2m\ntests:\n"
     for case in cases:
         yield f"  - name: {_quoted(case.name)}\n    interval: 30s\n    input_series:\n"
         for name, values in case.series().items():

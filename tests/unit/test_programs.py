@@ -12,10 +12,10 @@ from watchtower.devnode import debian
 from watchtower.devnode.provision import cache_root
 
 
-def executable(path: Path) -> Path:
-    """An executable file at the path."""
+def executable(path: Path, script: str = "") -> Path:
+    """A shell script at the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
+    path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return path
 
@@ -36,8 +36,32 @@ def test_path_comes_first(tmp_path: Path) -> None:
 
 def test_second_name_counts(tmp_path: Path) -> None:
     """Debian calls Alertmanager by another name than its makers do."""
-    own = executable(tmp_path / "bin" / "prometheus-alertmanager")
+    own = executable(tmp_path / "bin" / "prometheus-alertmanager", "echo alertmanager, version 0.26.0")
     assert own == find_program("alertmanager", {"PATH": str(own.parent), "XDG_CACHE_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize("said", ["amtool, version 0.25.0", "what?"])
+def test_old_program_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A program of the host that cannot read our files, or does not tell its version, is not used."""
+    monkeypatch.setattr(debian, "architecture", lambda: "amd64")
+    own = executable(tmp_path / "bin" / "amtool", f"echo '{said}'")
+    env = {"PATH": str(own.parent), "XDG_CACHE_HOME": str(tmp_path), "STATE_CHANNEL_OFFLINE": "1"}
+    with pytest.raises(ProgramNotFound):
+        find_program("amtool", env)
+
+
+def test_alertmanager_reads_the_templates_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The absolute path inside Debian's program becomes a relative one of the same length, once."""
+    monkeypatch.setattr(debian, "architecture", lambda: "amd64")
+    env = {"PATH": "", "XDG_CACHE_HOME": str(tmp_path)}
+    tree = cached(env, "alertmanager")
+    wrapper = executable(tree / "bin" / "prometheus-alertmanager", "here=/tree\nexec loader")
+    inside = tree / "usr" / "bin" / "prometheus-alertmanager"
+    inside.parent.mkdir(parents=True)
+    inside.write_bytes(b"read /usr/share/prometheus/alertmanager/default.tmpl")
+    assert [wrapper, wrapper] == [find_program("alertmanager", env), find_program("alertmanager", env)]
+    assert b"read usr/share/prometheus/alertmanager//default.tmpl" == inside.read_bytes()
+    assert '#!/bin/sh\nhere=/tree\ncd -- "$here"\nexec loader\n' == wrapper.read_text()
 
 
 def test_cache_comes_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
