@@ -1,7 +1,7 @@
 """Chromium out of unpacked Debian packages: what it needs beside the wrapper that every other program starts with.
 
-The packaged loader starts the program, so `/proc/self/exe` is the loader. Chromium looks for its files beside that, so a
-copy of the loader lies there; and it starts its children as `/proc/self/exe --type=…`, so it is told another path for
+The packaged loader starts the program, so `/proc/self/exe` is the loader. Chromium looks for its files beside that:
+a copy of the loader lies there. And it starts its children as `/proc/self/exe --type=…`: it is told another path for
 them, and to do without the zygote, which knows no other path. The host may have no fonts: the packages bring one.
 """
 

@@ -58,11 +58,6 @@ class Feed:
         self._strangers = 0
         self._thread: threading.Thread | None = None
 
-    @property
-    def readers(self) -> int:
-        """How many streams are open."""
-        return len(self._readers)
-
     def rouse(self) -> None:
         """Wake all readers: there is news that is not in the log. May be called from any thread."""
         for news, loop in list(self._readers.items()):

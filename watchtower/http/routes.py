@@ -75,7 +75,7 @@ class Api:
         """One route per address; its methods are the rows of the table with this address."""
         by_path = groupby(sorted(ENDPOINTS, key=lambda endpoint: endpoint.path), key=lambda endpoint: endpoint.path)
         found = [self._route(path, {endpoint.method: endpoint for endpoint in rows}) for path, rows in by_path]
-        return [*found, _openapi_route()]
+        return [*found, openapi_route()]
 
     def _route(self, path: str, rows: dict[str, Endpoint]) -> Route:
         async def answer(request: Request) -> Response:
@@ -192,7 +192,9 @@ def _openapi() -> bytes:
     return to_json(document())
 
 
-def _openapi_route() -> Route:
+def openapi_route() -> Route:
+    """The description of the API, for either listener."""
+
     async def served(request: Request) -> Response:
         del request
         return Response(_openapi(), 200, media_type=JSON)

@@ -1,0 +1,44 @@
+"""From what a page shows to bytes. Every value is escaped, and a name that a template misspells is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from watchtower.web import words
+
+FOLDER = Path(__file__).parent / "templates"
+_FILTERS = (
+    words.ago,
+    words.bytes_size,
+    words.clock,
+    words.count,
+    words.duration,
+    words.machine_time,
+    words.moment,
+    words.sats,
+    words.short,
+    words.words,
+)
+
+
+class Renderer:
+    """The templates, read once. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(FOLDER),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update({each.__name__: each for each in _FILTERS})
+
+    def page(self, template: str, values: Mapping[str, Any]) -> bytes:
+        """A whole page."""
+        return self._environment.get_template(template).render(values).encode()
