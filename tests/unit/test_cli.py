@@ -242,3 +242,25 @@ def test_settings_are_shown_as_toml(made: dict[str, object]) -> None:
     assert 0 == result.exit_code
     assert "taproot_enabled = true  # default" in result.stdout
     assert "None" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "kept", "shown"),
+    [
+        ("RPC_USER", "umbrel", 'rpc_user = "umbrel"', "rpcwhitelist=umbrel:"),
+        ("RPC_COOKIE_PATH", "/node/.cookie", 'rpc_cookie_path = "/node/.cookie"', "rpcwhitelistdefault"),
+    ],
+)
+def test_init_takes_the_credentials_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, kept: str, shown: str
+) -> None:
+    """A node's user or cookie that the environment names is used; no user with an unknown password is made."""
+    monkeypatch.setenv(f"STATE_CHANNEL_NODE__{variable}", value)
+    monkeypatch.setenv("STATE_CHANNEL_NODE__RPC_PASSWORD", "of the node")
+
+    result = cli("init", "--network", "regtest", "--data-dir", str(tmp_path / "tower"), "--json")
+
+    text = (tmp_path / "tower" / "config.toml").read_text()
+    lines = "\n".join(json.loads(result.stdout)["bitcoin_conf"])
+    assert (kept in text, "rpc_password" in text, "rpcauth=" in lines) == (True, False, False)
+    assert (shown in lines) is (variable == "RPC_USER")

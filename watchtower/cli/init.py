@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from watchtower.cli.output import Context, config_option, emit_json, pass_context
+from watchtower.config import Loaded
 
 
 @click.command("init")
@@ -35,10 +36,13 @@ def command(context: Context, data_dir: Path | None, network: str | None, store_
 
     flags = {"network": network, "data_dir": str(data_dir) if data_dir else None, "store.url": store_url}
     # A configuration that exists belongs to another tower: only the environment and the flags speak.
-    settings = load(os.environ, flags=flags, read_file=False).settings
+    loaded = load(os.environ, flags=flags, read_file=False)
+    settings, given = loaded.settings, given_credentials(loaded)
     config_path = _config_path(context, data_dir)
-    made = create(Path(settings.data_dir), config_path, settings.network, store=settings.store)
-    lines = bitcoind_lines(made.rpcauth, made.rpc_user)
+    made = create(
+        Path(settings.data_dir), config_path, settings.network, {"node": given} if given else None, settings.store
+    )
+    lines = bitcoind_lines("" if given else made.rpcauth, made.rpc_user)
     start = _start_command(context, data_dir, config_path)
     if as_json:
         emit_json(
@@ -64,15 +68,29 @@ def command(context: Context, data_dir: Path | None, network: str | None, store_
     )
 
 
+def given_credentials(loaded: Loaded) -> dict[str, str | int | float | bool]:
+    """User or cookie of the node, where the environment names one: then the new tower gets no user of its own.
+
+    Without this an installation that is configured by its environment alone would have a cookie and, in the file, a
+    user that the node does not know; and the user wins.
+    """
+    node = loaded.settings.node
+    named = {"rpc_user": node.rpc_user, "rpc_cookie_path": node.rpc_cookie_path}
+    return {key: value for key, value in named.items() if loaded.sources[f"node.{key}"] != "default"}
+
+
 def bitcoind_lines(rpcauth: str, user: str) -> list[str]:
-    """What bitcoin.conf needs: a user that may do what the tower does and no more, and the notifications."""
+    """What bitcoin.conf needs: a user that may do what the tower does and no more, and the notifications.
+
+    `rpcauth` is empty for a user that is there already, `user` for a cookie.
+    """
     from watchtower.ports import ALLOWED_METHODS
 
+    whitelist = [f"rpcwhitelist={user}:{','.join(ALLOWED_METHODS)}", "rpcwhitelistdefault=0"] if user else []
     return [
         "server=1",
-        rpcauth,
-        f"rpcwhitelist={user}:{','.join(ALLOWED_METHODS)}",
-        "rpcwhitelistdefault=0",
+        *([rpcauth] if rpcauth else []),
+        *whitelist,
         "zmqpubsequence=tcp://127.0.0.1:28332",
         "zmqpubrawtx=tcp://127.0.0.1:28333",
     ]
