@@ -18,6 +18,7 @@ from tests.bench import (
     durable,
     exchanges,
     memory,
+    metrics_render,
     million,
     parts,
     reorg,
@@ -66,6 +67,7 @@ def without_node() -> tuple[Part, ...]:
         Part("durable", durable.NAMES, lambda _scale, _: durable.figures(made, made, once, once)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
+        Part("metrics_render", metrics_render.NAMES, metrics_render.measure),
     )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import time
 
+import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bench.metrics_render import samples as sample_count
+from tests.bench.metrics_render import worst_case
 from watchtower.telemetry.catalog import CATALOG
+from watchtower.telemetry.exposition import NotExposed
 from watchtower.telemetry.metrics import Metrics
 
 BUILD = ("0.1.0", "unknown", "regtest", "sqlite")
@@ -116,6 +120,48 @@ def test_the_process_is_seen(metrics: Metrics) -> None:
     assert 0 < samples(metrics)["process_start_time_seconds", ()] <= time.time()
 
 
-def test_the_exposition_stays_small(metrics: Metrics) -> None:
-    """With every label combination the page stays below 200 kB."""
-    assert 200_000 > len(metrics.render())
+@pytest.fixture
+def full() -> Metrics:
+    """The real routes, and every series that an optional gauge can have."""
+    return worst_case(version='a"b\\c\nd')
+
+
+def test_the_text_is_that_of_the_library(full: Metrics) -> None:
+    """Byte for byte, escapes included, also when values have changed since the text was first put together."""
+    for value in (float("inf"), 1e-9, 1_700_000_000.123456, 0.0):
+        full.set("breach_at_risk_sats", value=value)
+        full.observe("event_loop_lag_seconds", value=value)
+
+        assert lasting(prometheus_client.generate_latest(full.registry)) == lasting(full.render())
+
+
+def lasting(page: bytes) -> list[bytes]:
+    """The lines of a page without what the process has used meanwhile."""
+    return [line for line in page.splitlines() if not line.startswith(b"process_")]
+
+
+def test_an_unknown_kind_of_metric_is_refused(metrics: Metrics) -> None:
+    """Nobody finds out by a panel that stays empty."""
+    prometheus_client.Summary("watchtower_odd", "Odd.", registry=metrics.registry)
+    with pytest.raises(NotExposed, match="watchtower_odd is a summary"):
+        metrics.render()
+
+
+def test_the_exposition_stays_small(full: Metrics) -> None:
+    """With every series that can exist there are at most 1,900 samples in 180 kB."""
+    page = full.render()
+
+    assert (True, True) == (sample_count(page) <= 1_900, len(page) < 180_000)
+
+
+def test_nothing_from_outside_adds_a_series(full: Metrics) -> None:
+    """Hostile methods, addresses and codes, and answers of the node: whoever sends them, the page keeps its length."""
+    before = sample_count(full.render())
+    for number in range(300):
+        full.count("http_requests_total", f"M{number}", f"/{number}", str(number))
+        full.count("http_requests_total", "POST", "/healthz", str(number))
+        full.observe("http_request_duration_seconds", f"/{number}", value=number)
+        full.count("node_rpc_requests_total", f"m{number}", "ok")
+        full.observe("node_rpc_duration_seconds", f"m{number}", value=number)
+
+    assert before == sample_count(full.render())

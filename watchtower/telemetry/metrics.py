@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from watchtower.telemetry.catalog import CATALOG, OPEN, Metric
+from watchtower.telemetry.exposition import Exposition
 
 PREFIX = "watchtower_"
 REQUESTS = "http_requests_total"
@@ -67,6 +68,7 @@ class Metrics:
         """`build`: version, revision, network, event store. `routes`: methods by template. `start`: Unix time."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._exposition = Exposition(self.registry)
         self._rows = {metric.name: metric for metric in CATALOG}
         self._methods = {**routes, "unmatched": METHODS}
         self._routes = tuple(self._methods)
@@ -116,7 +118,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition for /metrics; takes some milliseconds, so call it in a thread."""
-        return prometheus_client.generate_latest(self.registry)
+        return self._exposition.render()
 
     def _create(self, metric: Metric) -> None:
         names = [label for label, _values in metric.labels]
