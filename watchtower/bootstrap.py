@@ -38,10 +38,11 @@ from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges, open_gauges
 from watchtower.heads import HeadKeeper, standing_of
-from watchtower.http.app import METHODS, create_admin_app, create_app
+from watchtower.http.app import METHODS, create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
+from watchtower.http.traffic import Traffic
 from watchtower.hygiene import PRIVATE_FILES, require_private
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
 from watchtower.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
@@ -79,6 +80,7 @@ from watchtower.store.places import Turn, engine, open_log, open_secrets, open_s
 from watchtower.store.rebuild import open_views, rebuild
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.snapshots import ChannelSnapshots
+from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
 from watchtower.submissions import counted
@@ -94,6 +96,8 @@ from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
 from watchtower.tower_key import TowerKey, load_tower_key
 from watchtower.watch import Watch
+from watchtower.web.admin import facts_of, open_admin
+from watchtower.web.sources import Sources
 
 _log = structlog.get_logger(__name__)
 
@@ -163,6 +167,7 @@ class Parts:
             release=self._release_reserve,
             snapshots=snapshots,
         )
+        self._skipped_before = frozenset(self.models.quarantined)
         self.second = second_node(settings, stack)
         self.tower = self._build_tower()
         self.doubts = Doubts(
@@ -210,8 +215,9 @@ class Parts:
         self.doorbell = ZmqDoorbell(endpoints, self.bells.ring, self.tower.is_watched)
         self.access = AccessFile(Path(settings.access_path))
         self.gate = self._build_gate()
+        self.traffic = Traffic(lambda reason: metrics.count("http_rejected_total", reason))
         self.api = self._build_api()
-        self.admin = create_admin_app(self._gauges().render, self.gate if settings.admin.require_token else None)
+        self.admin = self._build_admin()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -366,6 +372,8 @@ class Parts:
             _log.critical(
                 "projection_failed", projection=projection, channel=stream, reason=skipped[projection, stream]
             )
+            if (projection, stream) not in self._skipped_before:
+                self.metrics.count("projection_errors_total", projection)
         self._told_skipped = set(skipped)
         lost = self.store.damaged | {stream for _, stream in skipped}
         if lost:
@@ -450,6 +458,41 @@ class Parts:
             gate=self.gate,
             limits=limits(self.settings),
             observe=observe,
+            traffic=self.traffic,
+        )
+
+    def _build_admin(self) -> ASGIApp:
+        """The status page reads over connections of its own, as everything in a worker thread does."""
+        canary = self.metrics.value("canary_last_success_timestamp_seconds")
+        facts = facts_of(
+            self.settings,
+            listening=self.sockets["api"].getsockname()[:2],
+            topics=tuple(_endpoints(self.settings)),
+            started=canary or 0.0,
+            build=(watchtower.__version__, revision(), self.tower_key.tower_id.hex(), engine(self.settings)),
+        )
+        sources = Sources(
+            facts=facts,
+            readiness=self.board.snapshot,
+            tip=self._tip_height,
+            lag=lambda: self.watch.lag,
+            stream_of=self.channels.stream_of,
+            store=self.overflow,
+            rows=self.rows,
+            sums=lambda: summary(self.rows),
+            metrics=self.metrics,
+            access=self.access,
+            clock=SystemClock(),
+        )
+        return open_admin(
+            self.settings,
+            sources,
+            render=self._gauges().render,
+            gate=self.gate,
+            board=self.board,
+            channels=self.channels,
+            standing=self._standing,
+            traffic=self.traffic,
         )
 
     def _sign_receipts(self) -> ReceiptSigner:
@@ -527,6 +570,7 @@ class Parts:
             tip=self._highest,
             deferred=lambda: self.deferred,
             waiting=self.store.waiting,
+            traffic=self.traffic,
             event_log=Path(self.settings.event_log_path),
         )
 

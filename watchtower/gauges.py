@@ -11,6 +11,7 @@ from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.milestones import TABLE as MILESTONES
 from projections.open_breaches import stage
 from watchtower.access import AccessFile, AccessFileBroken, AccessTable
+from watchtower.http.traffic import Traffic
 from watchtower.models import LiveModels
 from watchtower.money_gauges import MoneyGauges
 from watchtower.store.breach_sums import breach_sums
@@ -32,9 +33,11 @@ class Gauges:
         metrics: Metrics,
         money: MoneyGauges,
         waiting: Callable[[], tuple[int, int]],
+        traffic: Traffic,
         event_log: Path,
     ) -> None:
         """`waiting` are the jobs of the chain and of clients that wait for a commit."""
+        self._traffic = traffic
         self._metrics = metrics
         self._money = money
         self._waiting = waiting
@@ -49,6 +52,8 @@ class Gauges:
             self._set_storage()
         for queue, items in zip(("chain_writes", "http_writes"), self._waiting(), strict=True):
             self._metrics.set("queue_depth", queue, value=items)
+        self._metrics.set("http_requests_in_flight", value=self._traffic.in_flight)
+        self._metrics.set("event_streams", value=self._traffic.streams)
         return self._metrics.render()
 
     def _set_storage(self) -> None:
@@ -95,6 +100,7 @@ def open_gauges(
     tip: Callable[[], int],
     deferred: Callable[[], Collection[str]],
     waiting: Callable[[], tuple[int, int]],
+    traffic: Traffic,
     event_log: Path,
 ) -> Gauges:
     """The gauges of a tower over its read models."""
@@ -109,4 +115,4 @@ def open_gauges(
         deferred=deferred,
         position=lambda: models.position,
     )
-    return Gauges(metrics=metrics, money=money, waiting=waiting, event_log=event_log)
+    return Gauges(metrics=metrics, money=money, waiting=waiting, traffic=traffic, event_log=event_log)

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -61,15 +61,18 @@ class _Listener(uvicorn.Server):
         yield
 
 
-def listener(app: Any, limits: ConnectionLimits, *, behind_proxy: bool = False) -> _Listener:
+def listener(
+    app: Any, limits: ConnectionLimits, *, behind_proxy: bool = False, refused: Callable[[], object] = lambda: None
+) -> _Listener:
     """A server for an ASGI app with limits for its connections; nothing of uvicorn's own logging.
 
-    Only `behind_proxy` believes what a request from this host says about its sender.
+    Only `behind_proxy` believes what a request from this host says about its sender. `refused` is called for each
+    connection beyond the limits.
     """
     return _Listener(
         uvicorn.Config(
             app,
-            http=protocol(Doorman(limits)),
+            http=protocol(Doorman(limits, refused=refused)),
             proxy_headers=behind_proxy,
             log_config=None,
             access_log=False,
@@ -115,6 +118,7 @@ class Process:
                 self._parts.api,
                 connection_limits(self._parts.settings),
                 behind_proxy=self._parts.settings.api.trust_forwarded_for,
+                refused=self._parts.traffic.overloaded,
             ),
             "admin": listener(self._parts.admin, ConnectionLimits(total=OPERATOR_CONNECTIONS)),
         }

@@ -21,6 +21,7 @@ from watchtower.http.openapi import PATH as OPENAPI_PATH
 from watchtower.http.problems import problem_response, route_of
 from watchtower.http.routes import Api, Limits
 from watchtower.http.services import Services
+from watchtower.http.traffic import Traffic
 from watchtower.ports import WatchtowerError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,13 +30,13 @@ Observe = Callable[[str, str, int, float], None]
 """(method, route template, status, seconds) of every answered request."""
 
 ROUTES = (*PATHS, OPENAPI_PATH)
+"""Route templates for metric labels; everything else is `unmatched`."""
+
 METHODS: dict[str, tuple[str, ...]] = {
     **{path: tuple(each.method for each in ENDPOINTS if each.path == path) for path in PATHS},
     OPENAPI_PATH: ("GET",),
 }
 """Route template -> the methods that it has."""
-
-"""Route templates for metric labels; everything else is `unmatched`."""
 
 
 def unobserved(method: str, route: str, status: int, seconds: float) -> None:
@@ -44,19 +45,30 @@ def unobserved(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def create_app(
-    services: Services, *, gate: Gate, limits: Limits | None = None, observe: Observe = unobserved
+    services: Services,
+    *,
+    gate: Gate,
+    limits: Limits | None = None,
+    observe: Observe = unobserved,
+    traffic: Traffic | None = None,
 ) -> Starlette:
-    """The client API behind a gate."""
+    """The client API behind a gate; `traffic` is told what goes on."""
     api = Api(services, gate, limits or Limits())
+    traffic = traffic or Traffic()
+
+    async def problem(request: Request, error: Exception) -> Response:
+        traffic.refused(error)
+        return problem_response(error, request)
+
     app = Starlette(
         routes=api.routes(),
         exception_handlers={
-            DomainError: _problem,
-            WatchtowerError: _problem,
-            HTTPException: _problem,
-            Exception: _problem,
+            DomainError: problem,
+            WatchtowerError: problem,
+            HTTPException: problem,
+            Exception: problem,
         },
-        middleware=[Middleware(_Edge, observe=observe)],
+        middleware=[Middleware(_Edge, observe=observe, traffic=traffic)],
     )
     # A redirect to the address without the slash would be built from the Host header, which anybody chooses.
     app.router.redirect_slashes = False
@@ -94,22 +106,26 @@ async def _problem(request: Request, error: Exception) -> Response:
 class _Edge:
     """Measures every request and sets the headers that every answer carries."""
 
-    def __init__(self, app: ASGIApp, observe: Observe) -> None:
+    def __init__(self, app: ASGIApp, observe: Observe, traffic: Traffic) -> None:
         self._app = app
         self._observe = observe
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started, status, first_byte = time.perf_counter(), 500, 0.0
+        self._traffic.began()
 
         async def watched(message: Message) -> None:
             nonlocal status, first_byte
             if message["type"] == "http.response.start":
                 status = message["status"]
                 is_stream = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
-                first_byte = time.perf_counter() - started if is_stream else 0.0
+                if is_stream:
+                    first_byte = time.perf_counter() - started
+                    self._traffic.became_stream()
                 message["headers"] = [
                     *message["headers"],
                     (b"cache-control", b"no-store"),
@@ -121,5 +137,6 @@ class _Edge:
             await self._app(scope, receive, watched)
         finally:
             # A stream lasts as long as its reader wants: what counts is how soon it begins.
+            self._traffic.ended(is_stream=first_byte > 0)
             seconds = first_byte or time.perf_counter() - started
             self._observe(scope["method"], route_of(Request(scope)), status, seconds)

@@ -20,7 +20,7 @@ from domain.errors import MalformedInput
 from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, Scope
 from watchtower.http.nonces import Nonces, TooBusy
 from watchtower.http.principal import Principal
-from watchtower.http.problems import ClockSkew, EdgeRefusal
+from watchtower.http.problems import ClockSkew, EdgeRefusal, Replayed
 from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, body_digest, read_headers
 
 SCHEME = "bearer "
@@ -136,7 +136,7 @@ class Gate:
             )
         # Only good signatures are remembered, so that nobody can use up a stranger's nonces.
         if not self._is_new(headers.key, headers.nonce):
-            raise EdgeRefusal("unauthorized", "this signed request was received before; sign it again")
+            raise Replayed
         return Principal(key=headers.key, scopes=PARTY_SCOPES)
 
     def note_owner(self, key: bytes) -> None:

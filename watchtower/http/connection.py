@@ -50,10 +50,19 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doorman:
-    """Counts connections of one listener. `group` tells which addresses count together, None for no limit."""
+    """Counts connections of one listener. `group` tells which addresses count together, None for no limit.
 
-    def __init__(self, limits: ConnectionLimits, group: Callable[[str], bytes | None] = group_of) -> None:
+    `refused` is called for each connection beyond the limits.
+    """
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        group: Callable[[str], bytes | None] = group_of,
+        refused: Callable[[], object] = lambda: None,
+    ) -> None:
         self.limits = limits
+        self.refused = refused
         self._group = group
         self._count = 0
         self._groups: Counter[bytes] = Counter()
@@ -99,6 +108,8 @@ class _Timed:
         self._group, used = self.doorman.enter(self.client[0] if self.client else "")
         self._entered = True
         self.arm()
+        if used > 1:
+            self.doorman.refused()
         if used > HARD_LIMIT:
             self.transport.abort()
         elif used > 1:

@@ -117,6 +117,13 @@ class EdgeRefusal(DomainError):
         self.name = slug
 
 
+class Replayed(EdgeRefusal):
+    """A signed request that was received before."""
+
+    def __init__(self) -> None:
+        super().__init__("unauthorized", "this signed request was received before; sign it again")
+
+
 class ClockSkew(EdgeRefusal):
     """The time in a signature is too far from the tower's; `now` in Unix seconds is told, so that it can be mended."""
 
