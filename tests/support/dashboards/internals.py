@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tests.support.dashboards.board import Row, dashboard
-from tests.support.dashboards.panel import GREEN, RED, YELLOW, Document, Panel, q, quantile
+from tests.support.dashboards.panel import GREEN, ORANGE, RED, YELLOW, Document, Panel, q, quantile
 
 COMMIT = "watchtower_event_store_operation_seconds"
 INSERT = '{operation="insert_events"}'
 LIVE = "funding_broadcast|active|frozen|coop_closing|unilateral"
-PAIR = (12, 8)
+HALF = (12, 8)
 
 _STORE = (
     Panel(
@@ -33,9 +33,7 @@ _STORE = (
         kind="timeseries",
         unit="cps",
         description="Operations a second that failed. Integrity errors are refused duplicates and races.",
-        queries=(
-            q("sum by (operation, kind) (rate(watchtower_event_store_errors_total[R]))", "{{operation}} {{kind}}"),
-        ),
+        queries=(q("sum by (kind) (rate(watchtower_event_store_errors_total[R]))", "{{kind}}"),),
     ),
     Panel(
         title="Database size",
@@ -67,7 +65,7 @@ _STORE = (
             q("watchtower_watched_outpoints", "outpoints"),
             q(f'sum by (job, instance) (watchtower_channels{{status=~"{LIVE}"}})', "live channels"),
         ),
-        size=PAIR,
+        size=HALF,
         stepped=True,
     ),
     Panel(
@@ -76,7 +74,7 @@ _STORE = (
         unit="short",
         description="Revoked states that the tower could punish now.",
         queries=(q("watchtower_revoked_states_covered", "{{instance}}"),),
-        size=PAIR,
+        size=HALF,
         stepped=True,
     ),
 )
@@ -120,13 +118,7 @@ _TRUTH = (
         queries=(q("watchtower_second_node_up", "{{instance}}"),),
         stepped=True,
         colors=((".*", GREEN),),
-    ),
-    Panel(
-        title="Receipts signed",
-        kind="timeseries",
-        unit="cps",
-        description="Receipts a second; they are signed only after the commit of what they promise.",
-        queries=(q("sum(rate(watchtower_receipts_signed_total[R]))", "receipts"),),
+        size=HALF,
     ),
     Panel(
         title="Changes of readiness",
@@ -135,6 +127,8 @@ _TRUTH = (
         description="How often each reason not to be ready began in the last hour.",
         queries=(q("sum by (reason) (increase(watchtower_readiness_changes_total[1h])) > 0", "{{reason}}"),),
         colors=((".*(unreachable|unavailable|unparseable|wrong_chain|damaged|mismatch|read_only)", RED),),
+        size=HALF,
+        long_legend=True,
     ),
 )
 
@@ -173,7 +167,7 @@ _TASKS = (
         unit="cps",
         description="Log lines a second from warning upwards.",
         queries=(q("sum by (level) (rate(watchtower_log_messages_total[R]))", "{{level}}"),),
-        colors=(("^warning$", YELLOW), ("^(error|critical)$", RED)),
+        colors=(("^warning$", YELLOW), ("^error$", ORANGE), ("^critical$", RED)),
     ),
     Panel(
         title="Notifications",
@@ -196,6 +190,8 @@ _NODE = (
         unit="reqps",
         description="Calls a second by method.",
         queries=(q("sum by (method) (rate(watchtower_node_rpc_requests_total[R])) > 0", "{{method}}"),),
+        size=HALF,
+        long_legend=True,
     ),
     Panel(
         title="RPC p99",
@@ -203,6 +199,8 @@ _NODE = (
         unit="s",
         description="The slowest hundredth of the calls of each method.",
         queries=(q(quantile(0.99, "watchtower_node_rpc_duration_seconds", by="method, le") + " >= 0", "{{method}}"),),
+        size=HALF,
+        long_legend=True,
     ),
     Panel(
         title="RPC failures",
@@ -225,13 +223,6 @@ _NODE = (
         unit="none",
         description="Complete comparisons with the node in the last hour, by their cause.",
         queries=(q("sum by (reason) (increase(watchtower_zmq_resyncs_total[1h]))", "{{reason}}"),),
-    ),
-    Panel(
-        title="API rejections",
-        kind="timeseries",
-        unit="reqps",
-        description="Requests a second that were refused before anything was done for them.",
-        queries=(q("sum by (reason) (rate(watchtower_http_rejected_total[R]))", "{{reason}}"),),
     ),
 )
 
@@ -270,7 +261,7 @@ def internals() -> Document:
             Row("Event store", _STORE),
             Row("Proofs", _TRUTH),
             Row("Tasks", _TASKS),
-            Row("bitcoind and API", _NODE),
+            Row("bitcoind", _NODE),
             Row("Runtime", _RUNTIME),
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.dashboards.board import Row, dashboard
-from tests.support.dashboards.panel import BLUE, GREEN, RED, YELLOW, Document, Panel, q, quantile
+from tests.support.dashboards.panel import BLUE, GREEN, ORANGE, RED, YELLOW, Document, Panel, q, quantile
 
 UPLOAD = "/v1/channels/{id}/states"
 RESPONSE = "watchtower_breach_response_seconds"
@@ -12,6 +12,7 @@ REQUESTS = "watchtower_http_requests_total"
 FIRST = (3, 4)
 SECOND = (4, 5)
 WIDE = (12, 5)
+HALF = (12, 8)
 FIFTH = (5, 5)
 
 _PROTECTED = (
@@ -165,6 +166,7 @@ _CHAIN = (
         ),
         stepped=True,
         decimals=0,
+        from_zero=False,
     ),
     Panel(
         title="Block processing time",
@@ -225,7 +227,13 @@ _BREACHES = (
         queries=(q("sum by (stage) (watchtower_breaches_open)", "{{stage}}"),),
         stacked=True,
         stepped=True,
-        colors=(("^blocked$", RED), ("^confirming$", GREEN)),
+        colors=(
+            ("^blocked$", RED),
+            ("^confirming$", GREEN),
+            ("^broadcast$", BLUE),
+            ("^detected$", YELLOW),
+            ("^deferred$", ORANGE),
+        ),
     ),
     Panel(
         title="Response time",
@@ -293,7 +301,15 @@ _BREACHES = (
         unit="none",
         description="How channels ended in the last day, as the classifier saw it.",
         queries=(q("sum by (kind) (increase(watchtower_funding_spends_total[24h]))", "{{kind}}"),),
-        colors=(("^breach$", RED),),
+        colors=(
+            ("^breach$", RED),
+            ("^coop$", GREEN),
+            ("^own_close$", BLUE),
+            ("^peer_close$", "light-blue"),
+            ("^self_breach$", "purple"),
+            ("^future_state$", ORANGE),
+            ("^unknown_spend$", YELLOW),
+        ),
     ),
     Panel(
         title="Conditional outputs (24 h)",
@@ -339,11 +355,28 @@ _CLIENTS = (
         queries=(q(f"sum by (code) (rate({REQUESTS}[R])) > 0", "{{code}}"),),
     ),
     Panel(
+        title="API rejections",
+        kind="timeseries",
+        unit="reqps",
+        description="Requests a second that were refused before anything was done for them.",
+        queries=(q("sum by (reason) (rate(watchtower_http_rejected_total[R]))", "{{reason}}"),),
+    ),
+    Panel(
+        title="Receipts signed",
+        kind="timeseries",
+        unit="cps",
+        description="Receipts a second; they are signed only after the commit of what they promise.",
+        queries=(q("sum(rate(watchtower_receipts_signed_total[R]))", "receipts"),),
+        size=HALF,
+    ),
+    Panel(
         title="API p99 latency",
         kind="timeseries",
         unit="s",
         description="The slowest hundredth of the requests of each route in five minutes.",
-        queries=(q(f"job_route:{HTTP}:p99_5m", "{{route}}"),),
+        queries=(q(f"job_route:{HTTP}:p99_5m >= 0", "{{route}}"),),
+        size=HALF,
+        long_legend=True,
     ),
 )
 

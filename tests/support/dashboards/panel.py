@@ -19,7 +19,10 @@ MATCHERS = 'job=~"$job",instance=~"$instance"'
 OF_ALERTS = 'job=~"$job|",instance=~"$instance|"'
 """An alert over an absent series or a sum has neither label; it must be counted all the same."""
 
-RED, YELLOW, GREEN, BLUE = "red", "yellow", "green", "blue"
+RED, ORANGE, YELLOW, GREEN, BLUE = "red", "orange", "yellow", "green", "blue"
+
+_SOFT_MAX = {"none": 1, "cps": 0.1, "reqps": 0.1}
+"""So that an axis over nothing but zeros does not end at 100."""
 
 _SELECTOR = re.compile(r"\b((?:\w+:)?watchtower_\w+(?::\w+)?|process_\w+|ALERTS)\b(\{)?")
 _STRINGS = re.compile(r'("[^"]*")')
@@ -36,6 +39,7 @@ class Panel(msgspec.Struct, frozen=True):
     """A row of the table. `steps` are thresholds: the first color, then (from, color) pairs.
 
     `colors` fixes the color of series by a pattern of their names; `empty` is shown instead of a number that is absent.
+    `from_zero` is False where only differences matter; a `long_legend` stands at the side.
     """
 
     title: str
@@ -52,6 +56,8 @@ class Panel(msgspec.Struct, frozen=True):
     stacked: bool = False
     decimals: int | None = None
     stepped: bool = False
+    from_zero: bool = True
+    long_legend: bool = False
 
 
 def q(expr: str, legend: str = "") -> Query:
@@ -98,6 +104,8 @@ def _options(panel: Panel) -> Document:
     made = dict(_OPTIONS[panel.kind])
     if panel.kind == "stat" and any(each.legend for each in panel.queries):
         made["textMode"] = "value_and_name"
+    if panel.long_legend:
+        made["legend"] = _LEGEND | {"placement": "right"}
     return made
 
 
@@ -142,16 +150,20 @@ def _custom(panel: Panel) -> Document:
         return {"hideFrom": {"legend": False, "tooltip": False, "viz": False}}
     if panel.kind == "state-timeline":
         return {"fillOpacity": 80, "lineWidth": 0}
-    return {
+    made: Document = {
         "drawStyle": "line",
         "lineInterpolation": "stepAfter" if panel.stepped else "linear",
         "lineWidth": 2 if not panel.stacked else 1,
         "fillOpacity": 60 if panel.stacked else 10,
         "showPoints": "never",
         "spanNulls": False,
-        "axisSoftMin": 0,
         "stacking": {"group": "A", "mode": "normal" if panel.stacked else "none"},
     }
+    if panel.from_zero:
+        made["axisSoftMin"] = 0
+    if panel.unit in _SOFT_MAX:
+        made["axisSoftMax"] = _SOFT_MAX[panel.unit]
+    return made
 
 
 def _yes_no() -> Document:
@@ -174,7 +186,7 @@ def _fixed(pattern: str, color: str) -> Document:
 _LEGEND = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
 _OPTIONS: dict[Kind, Document] = {
     "stat": {
-        "colorMode": "background",
+        "colorMode": "background_solid",
         "graphMode": "none",
         "justifyMode": "center",
         "orientation": "auto",
