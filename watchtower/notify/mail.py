@@ -27,7 +27,9 @@ class Mail:
 
     transport: Transport = "email"
 
-    def __init__(self, server: SmtpAddress, sender: str, recipients: tuple[str, ...], context: ssl.SSLContext) -> None:
+    def __init__(
+        self, server: SmtpAddress, sender: str, recipients: tuple[str, ...], context: ssl.SSLContext | None
+    ) -> None:
         self._server, self._sender, self._recipients, self._context = server, sender, recipients, context
 
     def send(self, message: Message, body: bytes) -> None:
@@ -45,6 +47,7 @@ class Mail:
 
     def _deliver(self, client: smtplib.SMTP, held: list[socket.socket], mail: EmailMessage) -> None:
         server = self._server
+        assert self._context is not None or server.encryption == "none"  # smtplib would trust anybody
         client.sock = connect(server.host, server.port, self._context if server.encryption == "tls" else None, held)
         client._host = server.host  # type: ignore[attr-defined] # the name that STARTTLS checks the certificate for
         try:

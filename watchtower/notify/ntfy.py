@@ -23,7 +23,7 @@ class Ntfy:
 
     transport: Transport = "ntfy"
 
-    def __init__(self, address: HttpAddress, token: Secret | None, context: ssl.SSLContext) -> None:
+    def __init__(self, address: HttpAddress, token: Secret | None, context: ssl.SSLContext | None) -> None:
         self._address, self._token, self._context = address, token, context
 
     def send(self, message: Message, body: bytes) -> None:

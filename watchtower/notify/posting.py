@@ -17,16 +17,17 @@ _ABOUT_MESSAGE = (400, 413, 415, 422)
 """Answers about this message; another one may be taken."""
 
 
-def post(address: HttpAddress, context: ssl.SSLContext, headers: Mapping[str, str], body: bytes) -> None:
+def post(address: HttpAddress, context: ssl.SSLContext | None, headers: Mapping[str, str], body: bytes) -> None:
     """Send; returns if the answer is 2xx, else raises `SendFailed`."""
+    assert context is not None or not address.tls  # never open what was to be encrypted
     connection = http.client.HTTPConnection(address.host, address.port)
     held: list[socket.socket] = []
     try:
         with sending(held):
             connection.sock = connect(address.host, address.port, context if address.tls else None, held)
             connection.request("POST", address.path, body, {"Host": _host(address), **headers})
-            answer = connection.getresponse()
-            status, wait = answer.status, answer.getheader("Retry-After", "")
+            with connection.getresponse() as answer:
+                status, wait = answer.status, answer.getheader("Retry-After", "")
     finally:
         connection.close()
         for sock in held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
 
@@ -16,17 +15,17 @@ from watchtower.notify.webhook import Webhook
 
 def make_targets(settings: NotifySettings, now: Callable[[], float] = time.time) -> list[Target]:
     """One per configured way, none without settings. Raises `SendFailed` if the authorities cannot be read."""
-    chosen = (settings.webhook_url, settings.ntfy_url, settings.smtp_url)
-    if all(value is None for value in chosen):
-        return []
-    context: ssl.SSLContext = trust(settings.ca_path)
+    hook, topic, server = settings.webhook_url, settings.ntfy_url, settings.smtp_url
+    http = [http_address(url.reveal()) for url in (hook, topic) if url is not None]
+    mail = None if server is None else smtp_address(server.reveal())
+    # Reading the authorities of the system takes a tenth of a second, so it is done once and only if it is needed.
+    encrypted = any(address.tls for address in http) or (mail is not None and mail.encryption != "none")
+    context = trust(settings.ca_path) if encrypted else None
     targets: list[Target] = []
-    if settings.webhook_url is not None and settings.webhook_secret is not None:
-        address = http_address(settings.webhook_url.reveal())
-        targets.append(Webhook(address, settings.webhook_secret, context, now))
-    if settings.ntfy_url is not None:
-        targets.append(Ntfy(http_address(settings.ntfy_url.reveal()), settings.ntfy_token, context))
-    if settings.smtp_url is not None:
-        server = smtp_address(settings.smtp_url.reveal())
-        targets.append(Mail(server, settings.mail_from, recipients(settings), context))
+    if hook is not None and settings.webhook_secret is not None:
+        targets.append(Webhook(http[0], settings.webhook_secret, context, now))
+    if topic is not None:
+        targets.append(Ntfy(http[-1], settings.ntfy_token, context))
+    if mail is not None:
+        targets.append(Mail(mail, settings.mail_from, recipients(settings), context))
     return targets

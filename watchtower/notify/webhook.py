@@ -25,7 +25,9 @@ class Webhook:
 
     transport: Transport = "webhook"
 
-    def __init__(self, address: HttpAddress, secret: Secret, context: ssl.SSLContext, now: Callable[[], float]) -> None:
+    def __init__(
+        self, address: HttpAddress, secret: Secret, context: ssl.SSLContext | None, now: Callable[[], float]
+    ) -> None:
         self._address, self._secret, self._context, self._now = address, secret, context, now
 
     def send(self, message: Message, body: bytes) -> None:
