@@ -56,6 +56,10 @@ class Gauges:
         self._metrics.set("event_streams", value=self._traffic.streams)
         return self._metrics.render()
 
+    def forget(self) -> None:
+        """Compute all of them with the next look, however fresh they are."""
+        self._computed = float("-inf")
+
     def _set_storage(self) -> None:
         usage = shutil.disk_usage(self._event_log.parent)
         self._metrics.set("storage_available_bytes", value=usage.free)
