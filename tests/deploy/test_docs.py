@@ -23,7 +23,7 @@ from watchtower.telemetry.catalog import BLOCKING_REASONS, CATALOG, OTHER_REASON
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for path in chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("deploy/*.md"), ROOT.glob("grafana/*.md"))
+    for path in chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("deploy/**/*.md"), ROOT.glob("grafana/*.md"))
 )
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)]*)?\)")
