@@ -21,7 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from watchtower.ports import StoreError
-from watchtower.store.errors import store_error
+from watchtower.store.errors import primary_code, store_error
 
 APPLICATION_ID = 0x57544E54
 """`PRAGMA application_id` of the file: "WTNT"."""
@@ -37,6 +37,9 @@ _TABLES = (
     "CREATE TABLE targets (name TEXT PRIMARY KEY, cut INTEGER NOT NULL, dropped INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE deliveries (number INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT, id TEXT, body BLOB, tries INT)",
 )
+
+_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+"""Answers that mean: the disk takes nothing."""
 
 Result = TypeVar("Result")
 
@@ -210,13 +213,14 @@ class NoticeStore:
         with self._lock:
             try:
                 return work(self._connection)
-            except sqlite3.OperationalError as error:
-                if self._in_memory:
+            except sqlite3.Error as error:
+                if self._in_memory or primary_code(error) not in _DISK:
                     raise store_error(error) from error
                 self._go_to_memory(error)
+            try:
+                return work(self._connection)
             except sqlite3.Error as error:
                 raise store_error(error) from error
-            return work(self._connection)
 
     def _go_to_memory(self, error: sqlite3.Error) -> None:
         """The disk takes nothing: a copy in memory goes on, with all that can still be read."""
