@@ -29,7 +29,7 @@ def sparkline(values: Sequence[float], label: str) -> Markup:
     return Markup(  # noqa: S704 - numbers of our own; the label is escaped
         f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}"><polygon class="spark-area" points="{area}"/>'
-        f'<polyline class="spark-line" points="{line}"/><circle class="spark-dot" cx="{last_x}" cy="{last_y}" r="2.5"/>'
+        f'<polyline class="spark-line" points="{line}"/><path class="spark-dot" d="M{last_x} {last_y}h0"/>'
         "</svg>"
     )
 
@@ -39,8 +39,8 @@ def bar(part: float, whole: float, tone: str) -> Markup:
     share = min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
     return Markup(  # noqa: S704 - numbers of our own; the tone is escaped
         f'<svg class="bar tone-{escape(tone)}" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="bar-back" width="100" height="6" rx="3"/>'
-        f'<rect class="bar-part" width="{share * 100:.1f}" height="6" rx="3"/></svg>'
+        f'<rect class="bar-back" width="100" height="6"/>'
+        f'<rect class="bar-part" width="{share * 100:.1f}" height="6"/></svg>'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,23 @@ _FILTERS = (
 
 
 class Renderer:
-    """The templates, read once. Safe for many threads."""
-
-    def __init__(self) -> None:
-        self._environment = Environment(
-            loader=FileSystemLoader(FOLDER),
-            autoescape=True,
-            undefined=StrictUndefined,
-            auto_reload=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters.update({each.__name__: each for each in _FILTERS})
+    """The templates. Safe for many threads."""
 
     def page(self, template: str, values: Mapping[str, Any]) -> bytes:
         """A whole page."""
-        return self._environment.get_template(template).render(values).encode()
+        return _environment().get_template(template).render(values).encode()
+
+
+@cache
+def _environment() -> Environment:
+    """One for the process: each template is read and compiled once."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update({each.__name__: each for each in _FILTERS})
+    return made

@@ -91,7 +91,7 @@ def _answering(danger: Danger, told: tuple[str, ...]) -> Verdict:
         "A breach is being answered." if danger.unanswered == 1 else f"{danger.unanswered} breaches are answered."
     )
     is_urgent = danger.blocked > 0 or (danger.blocks_left is not None and danger.blocks_left < NEAR)
-    return Verdict("bad" if is_urgent else "watch", "Answering", headline, (*_in_danger(danger), *told))
+    return Verdict("bad" if is_urgent else "watch", "Defending", headline, (*_in_danger(danger), *told))
 
 
 def _in_danger(danger: Danger) -> tuple[str, ...]:
