@@ -17,7 +17,6 @@ from watchtower.cli.output import Context, LazyGroup, printable
 from watchtower.config import ConfigError
 from watchtower.party.faults import CallFailed
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
-from watchtower.store.errors import StoreCheckFailed
 
 VERBS = (
     "init",
@@ -102,6 +101,8 @@ def main() -> None:
 
 
 def _exit_code(error: WatchtowerError | DomainError) -> int:
+    from watchtower.store.errors import StoreCheckFailed  # the event library: not for a command that goes well
+
     if isinstance(error, UnknownPoint):
         return 2
     if isinstance(error, StoreLocked | StoreCheckFailed):
