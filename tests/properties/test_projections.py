@@ -14,8 +14,10 @@ from projections.catalog import PROJECTIONS, TABLES
 from projections.channels import FACTS
 from projections.facts import ChannelFacts
 from projections.folding import evolve
+from projections.milestones import Milestones
 from projections.projector import Projector
 from projections.tables import Key, Row
+from projections.totals import Totals
 from projections.watch_index import TABLE as WATCH_INDEX
 from projections.watch_set import WatchSet
 from tests.fakes.rows import MemoryRows
@@ -140,3 +142,31 @@ def test_the_database_holds_the_same_rows(first: list[int], second: list[int]) -
         rows.close()
 
     assert {name: expected.page(table, None, 10_000) for name, table in TABLES.items()} == found
+
+
+@given(STEPS, STEPS, st.integers(1, 7))
+def test_sums_follow_the_changes(first: list[int], second: list[int], page: int) -> None:
+    """Sums that are kept page by page equal those of all rows, for two channels of one owner or of two."""
+    log = ListLog(interleaved(History().play(first).events, History(OTHER_STREAM).play(second).events))
+    rows = MemoryRows()
+    totals = Totals(rows)
+    for changes in Projector(log, rows, PROJECTIONS, page).catch_up():
+        totals.apply(changes)
+
+    now, all_rows = totals.now(), Totals(rows).now()
+    assert all_rows.channels == {status: number for status, number in now.channels.items() if number}
+    assert all_rows.capacity == {status: value for status, value in now.capacity.items() if value}
+    assert (all_rows.revoked_states, all_rows.owners) == (now.revoked_states, now.owners)
+
+
+@given(STEPS, st.data())
+def test_milestones_of_parts_are_those_of_the_whole(steps: list[int], data: st.DataObject) -> None:
+    """However the log is parted, and in which order the parts come: the latest of each kind."""
+    events = [(number, event.payload) for number, event in enumerate(History().play(steps).events, start=1)]
+    cut = data.draw(st.integers(0, len(events)))
+    fold = Milestones()
+    first, second = fold.part(events[:cut]), fold.part(events[cut:])
+
+    merged = first | second | {key: fold.merge(second[key], first[key]) for key in first.keys() & second.keys()}
+
+    assert fold.part(events) == merged

@@ -31,11 +31,16 @@ class Measured:
     def __init__(self, directory: Path, world: SmallWorld | None = None) -> None:
         self.directory = directory
         self.world = SmallWorld() if world is None else world
-        new_views_file(directory / "views.db", bytes(16), PROJECTIONS).close()
+        self.views(directory).close()
         self.deferred: set[str] = set()
         self.restart()
         self.world.open()
         self.follow()
+
+    @staticmethod
+    def views(directory: Path) -> SqliteRows:
+        """An empty file of views."""
+        return new_views_file(directory / "views.db", bytes(16), PROJECTIONS)
 
     def restart(self) -> None:
         """New counters and new read models; the log and the file of the views are those of before."""

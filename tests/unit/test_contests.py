@@ -33,7 +33,14 @@ LATER = BlockRef(height=9, hash=BlockHash(b"\x04" * 32))
 SWEPT = PenaltyConfirmed(recorded_at=700_000_000, commit_txid=COMMIT, txid=PENALTY, block=LATER, fee=111, swept=889)
 FINAL = SoftFinal(recorded_at=800_000_000, txid=PENALTY, block=LATER, depth=6)
 LOSS = SettleConfirmed(
-    recorded_at=0, commit_txid=COMMIT, txid=b"\x05" * 32, side=Side.B, sequence=3, revoked=True, value=1_000, block=LATER
+    recorded_at=0,
+    commit_txid=COMMIT,
+    txid=b"\x05" * 32,
+    side=Side.B,
+    sequence=3,
+    revoked=True,
+    value=1_000,
+    block=LATER,
 )
 UNDONE = SpendDisconnected(recorded_at=0, txid=COMMIT, block=BLOCK)
 
@@ -167,6 +174,7 @@ def commitment(scene: Measured, sequence: int) -> bytes:
     return scene.world.pool.commitments[sequence]
 
 
+@pytest.mark.slow
 def test_a_restart_counts_no_breach_again(tmp_path: Path) -> None:
     """Seen and answered before, in a block after it: the new process counts neither breach, spend nor answer."""
     scene = Measured(tmp_path)
@@ -192,6 +200,7 @@ COUNTED = (
 )
 
 
+@pytest.mark.slow
 def test_an_answer_after_a_restart_is_timed_from_the_breach(tmp_path: Path) -> None:
     """The process ended between breach and answer: the next one observes the whole time."""
     scene = Measured(tmp_path)
@@ -233,6 +242,7 @@ def test_money_counts_once_over_restart_and_deep_reorg(tmp_path: Path) -> None:
     assert [0, 0] == [scene.of("penalty_recovered_sats_total"), scene.of("penalty_fees_paid_sats_total")]
 
 
+@pytest.mark.slow
 def test_events_are_counted_by_what_they_are_about(tmp_path: Path) -> None:
     """A block with a breach is one event of the chain and several of the channel, none of the log itself."""
     scene = Measured(tmp_path)
