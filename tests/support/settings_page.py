@@ -1,4 +1,4 @@
-"""The table of docs/configuration.md, made from the settings: python -m tests.support.settings_page docs/configuration.md.
+"""The table of docs/configuration.md, made from the settings: python -m tests.support.settings_page FILE.
 
 Everything around the table is written by people and stays as it is.
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.settings_page import with_table
 from watchtower.config import ConfigError, Secret, example_toml, load, shown
 from watchtower.config.fields import all_fields
 
@@ -102,6 +103,58 @@ def test_reserved_variables_are_no_settings(home: Path) -> None:
     """The variables of the test run and the node download do not stop the service."""
     environ = {f"STATE_CHANNEL_{name}": "1" for name in ("PROFILE", "REQUIRE_NODE", "OFFLINE", "DEBIAN_MIRROR")}
     assert "mainnet" == load(environ, home=home).settings.network
+
+
+LINKS = {
+    "STATE_CHANNEL_TOWER_SERVICE_HOST": "10.0.0.7",
+    "STATE_CHANNEL_TOWER_SERVICE_PORT": "9815",
+    "STATE_CHANNEL_TOWER_SERVICE_PORT_API": "9815",
+    "STATE_CHANNEL_TOWER_PORT": "tcp://10.0.0.7:9815",
+    "STATE_CHANNEL_TOWER_PORT_9815_TCP_ADDR": "10.0.0.7",
+}
+"""What Kubernetes puts into every pod beside a service called state-channel-tower."""
+
+
+def test_variables_of_a_kubernetes_service_do_not_stop_the_tower(home: Path) -> None:
+    """Somebody else may make such a service; it is said how to be rid of them."""
+    loaded = load(LINKS, home=home)
+
+    assert "mainnet" == loaded.settings.network
+    assert ["5 variables like STATE_CHANNEL_TOWER_PORT are those of a Kubernetes service"] == [
+        warning.partition(" and no settings")[0] for warning in loaded.warnings
+    ]
+    assert "enableServiceLinks: false" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize("missing", ["SERVICE_HOST", "SERVICE_PORT", "PORT"])
+def test_half_a_service_is_a_misspelled_setting(home: Path, missing: str) -> None:
+    """Only the whole family is taken for what it is."""
+    environ = {name: value for name, value in LINKS.items() if name != f"STATE_CHANNEL_TOWER_{missing}"}
+
+    assert "is no setting" in findings(environ, home)
+
+
+def test_both_forms_of_a_variable_are_told(home: Path) -> None:
+    """X wins over X_FILE, and that is said."""
+    (home / "network").write_text("signet\n")
+    loaded = load({"STATE_CHANNEL_NETWORK": "regtest", "STATE_CHANNEL_NETWORK_FILE": str(home / "network")}, home=home)
+
+    assert "regtest" == loaded.settings.network
+    assert "STATE_CHANNEL_NETWORK and STATE_CHANNEL_NETWORK_FILE are both set" in loaded.warnings[0]
+
+
+def test_a_file_with_a_secret_that_cannot_be_read_is_named(home: Path) -> None:
+    """With the variable that names it, and what is wrong."""
+    (home / "binary").write_bytes(b"\xff\xfe")
+    environ = {
+        "STATE_CHANNEL_NODE__RPC_PASSWORD_FILE": str(home / "nowhere"),
+        "STATE_CHANNEL_KEYSTORE__PASSPHRASE_FILE": str(home / "binary"),
+    }
+    text = findings(environ, home)
+
+    assert f"STATE_CHANNEL_NODE__RPC_PASSWORD_FILE: {home}/nowhere cannot be read (No such file or directory)" in text
+    assert "STATE_CHANNEL_KEYSTORE__PASSPHRASE_FILE" in text
+    assert "not UTF-8 text" in text
 
 
 def test_all_mistakes_are_reported_at_once(home: Path) -> None:
@@ -211,6 +264,12 @@ def test_network_decides_ports_and_depth(home: Path) -> None:
 def test_the_example_file_is_the_generated_one() -> None:
     """The checked-in example has not drifted from the settings."""
     assert example_toml() == Path("deploy/watchtower.toml.example").read_text()
+
+
+def test_the_table_of_settings_is_the_generated_one() -> None:
+    """After a change: make pages."""
+    page = Path("docs/configuration.md").read_text()
+    assert page == with_table(page), test_the_table_of_settings_is_the_generated_one.__doc__
 
 
 def test_the_example_file_with_every_key_set_is_loaded(home: Path) -> None:
