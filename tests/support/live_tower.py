@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,11 +55,12 @@ class Refused(Exception):
 class LiveTower:
     """The running process, its node and its files; `pairs` are the channels that were opened through it.
 
-    The tower protects side B of each channel; side A is the one that cheats.
+    The tower protects side B of each channel; side A cheats. `second` is its second node, if it has one.
     """
 
-    def __init__(self, node: RegtestNode, made: NewTower) -> None:
+    def __init__(self, node: RegtestNode, made: NewTower, second: RegtestNode | None = None) -> None:
         self.node = node
+        self.second = second
         self.made = made
         self.token = made.token_path.read_text().strip()
         self.pairs: list[Pair] = []
@@ -171,6 +173,16 @@ class LiveTower:
 
     # ── the process ──────────────────────────────────────────────────────────────────────────────────────
 
+    def outage(self, seconds: float) -> None:
+        """The node is away for at least this time; returns when the tower has noticed both ends of it."""
+        self.node.stop()
+        self.process.wait_for("phase_changed", phase="degraded", seconds=60.0)
+        time.sleep(seconds)
+        self.node.launch()
+        if self.second is not None:
+            self.second.connect(self.node)
+        self.process.wait_for("phase_changed", phase="watching", seconds=60.0)
+
     def restart(self) -> None:
         """Kill the tower and start it again; returns when it watches. Its ports change."""
         self.process.kill()
@@ -223,6 +235,24 @@ def bitcoind() -> Found:
         pytest.skip(str(error))
 
 
+def _start_second(directory: Path, first: RegtestNode) -> RegtestNode:
+    """A node without a wallet that has the chain of the first from it."""
+    directory.mkdir(parents=True)
+    second = RegtestNode(directory, binary=first.binary)
+    second.begin(with_wallet=False)
+    try:
+        second.connect(first)
+        second.sync_to(first)
+    except BaseException:
+        second.close()
+        raise
+    return second
+
+
+def _named_second(second: RegtestNode) -> dict[str, str]:
+    return {"rpc_url": second.rpc_url, "rpc_cookie_path": str(second.cookie_path)}
+
+
 @contextlib.contextmanager
 def live_tower(
     directory: Path,
@@ -231,21 +261,31 @@ def live_tower(
     prepared: Path | None = None,
     settings: Changes | None = None,
     node_options: Sequence[str] = (),
+    with_second_node: bool = False,
 ) -> Iterator[LiveTower]:
     """A node with a funded wallet and a tower that watches it, both with files below `directory`.
 
     `settings` change or extend the tower's configuration by section; `prepared` is from `RegtestNode.make_prepared`.
+    `with_second_node` gives the tower another node, which is a peer of the first.
     """
     with contextlib.ExitStack() as stack:
         node = RegtestNode.start(
-            directory / "node", binary=binary or bitcoind(), prepared=prepared, extra_args=node_options
+            directory / "node",
+            binary=binary or bitcoind(),
+            prepared=prepared,
+            extra_args=node_options,
+            listen=with_second_node,
         )
         stack.callback(node.close)
         chosen: dict[str, dict[str, Any]] = {name: dict(values) for name, values in settings_for(node).items()}
+        second = _start_second(directory / "second", node) if with_second_node else None
+        if second is not None:
+            stack.callback(second.close)
+            chosen["second_node"] = _named_second(second)
         for section, values in (settings or {}).items():
             chosen.setdefault(section, {}).update(values)
         made = create(directory / "tower", directory / "tower" / "config.toml", "regtest", chosen)
-        live = LiveTower(node, made)
+        live = LiveTower(node, made, second)
         stack.callback(lambda: live.process.close())
         live.wait_watching()
         yield live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -59,10 +60,14 @@ def queries(board: Document) -> Iterator[tuple[str, str]]:
 
 def rule_expressions(folder: Path = RULES) -> Iterator[tuple[str, str]]:
     """(name of the record or alert, expression) of all rule files."""
-    for path in sorted(folder.glob("*.y*ml")):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            for rule in group["rules"]:
-                yield rule.get("record") or rule["alert"], rule["expr"]
+    yield from _rules(folder)
+
+
+@functools.cache
+def _rules(folder: Path) -> tuple[tuple[str, str], ...]:
+    files = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.y*ml"))]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    return tuple((rule.get("record") or rule["alert"], rule["expr"]) for rule in rules)
 
 
 def recorded(folder: Path = RULES) -> set[str]:

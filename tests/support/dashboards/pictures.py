@@ -113,7 +113,7 @@ def main() -> int:
     for each, board in zip(answers, dashboards(), strict=True):
         each["board"] = board
     for path in draw(answers, chosen.target):
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
     return 0
 
 

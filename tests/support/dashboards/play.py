@@ -19,6 +19,9 @@ REGTEST = "watchtower.alerts.regtest.yml"
 JOB = "state-channel-watchtower"
 SOFT_FINAL = 6
 CHANNELS = 7
+OUTAGE_SECONDS = 2.5
+"""Long enough for scrapes to see it."""
+
 LAST_LOOK_SECONDS = 6.0
 """What happened last is in a few scrapes after this time, and rules have read it."""
 
@@ -33,7 +36,7 @@ def watched_tower(directory: Path, alerts: str = MAINNET) -> Iterator[tuple[Live
     (port,) = free_ports(1)  # fixed, so that a restarted tower is the same target
     settings = {"admin": {"listen": f"127.0.0.1:{port}"}}
     with (
-        live_tower(directory, settings=settings) as live,
+        live_tower(directory, settings=settings, with_second_node=True) as live,
         Prometheus(directory / "prometheus", {JOB: f"127.0.0.1:{port}"}, rules=rules) as prometheus,
     ):
         prometheus.wait_scraped()
@@ -87,11 +90,7 @@ def _reorganization(live: LiveTower) -> None:
 
 
 def _outage(live: LiveTower) -> None:
-    live.node.stop()
-    live.process.wait_for("phase_changed", phase="degraded", seconds=60.0)
-    time.sleep(2.5)  # scrapes see it
-    live.node.launch()
-    live.process.wait_for("phase_changed", phase="watching", seconds=60.0)
+    live.outage(OUTAGE_SECONDS)
 
 
 def _restart(live: LiveTower) -> None:
