@@ -246,7 +246,7 @@ def _ages(network: Network) -> tuple[Alert, ...]:
             network.canary_stale,
             "WatchtowerCanaryStale",
             "page",
-            "",
+            "2m",  # a standby that takes over sings within a minute; until then its stamp is that of its start
             f"time() - watchtower_canary_last_success_timestamp_seconds > {network.canary_stale} {STANDING_BY}",
             "Canary has not passed for {{ $value | humanizeDuration }}: detection is unproven",
         ),
