@@ -176,13 +176,15 @@ class Notifier:
         assert self._store is not None
         self._store.set_targets(target.transport for target in targets)
         self._couriers = [Courier(target, self._store, self._world.sender, self._metrics) for target in targets]
+        if self._story is None:
+            self._load(self._store)
 
     def _open(self) -> None:
         if self._begin_anew:
             remove(self._path)
             self._begin_anew = False
         self._store = NoticeStore(self._path, self._world.log_id, self._world.log.last_id())
-        self._load(self._store)
+        self._story = None
 
     def _forget(self) -> None:
         """Nobody is told: what was kept would be told as news when there is a target again."""
