@@ -78,6 +78,9 @@ def breach_rows(seen: Overview) -> list[tuple[object, ...]]:
     ]
 
 
+BACKUP = "backup_last_success_timestamp_seconds"
+
+
 def rows(seen: Overview) -> list[tuple[str, object]]:
     """What is said in any case; what the metrics do not tell is a dash."""
     breaches = seen.total("breaches_open")
@@ -93,7 +96,7 @@ def rows(seen: Overview) -> list[tuple[str, object]]:
         ("open breaches", _number(breaches)),
         ("sat at risk", _number(seen.value("breach_at_risk_sats"))),
         ("free disk", _mebibytes(seen.value("storage_available_bytes"))),
-        ("last backup", _ago(seen.age("backup_last_success_timestamp_seconds"))),
+        ("last backup", "makes none" if not seen.makes_backups else _ago(seen.age(BACKUP))),
     ]
 
 

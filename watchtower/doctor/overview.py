@@ -38,7 +38,10 @@ class BreachLine(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """One look. `samples` is empty while the metrics cannot be read; times are Unix seconds."""
+    """One look. `samples` is empty while the metrics cannot be read; times are Unix seconds.
+
+    Without `makes_backups` the metric of the last backup holds the beginning of the log.
+    """
 
     at: float
     phase: str
@@ -47,6 +50,7 @@ class Overview(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
     samples: Samples
     breaches: tuple[BreachLine, ...]
+    makes_backups: bool = True
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, None if there is none."""
@@ -73,6 +77,11 @@ class Overview(msgspec.Struct, frozen=True):
         return None if found is None else int(found)
 
     @property
+    def last_backup(self) -> float | None:
+        """Unix time of the last verified backup; None if the tower makes none."""
+        return self.value("backup_last_success_timestamp_seconds") if self.makes_backups else None
+
+    @property
     def lag(self) -> int | None:
         """Blocks behind the node."""
         node, own = self.value("node_blocks"), self.height
@@ -92,7 +101,7 @@ class Overview(msgspec.Struct, frozen=True):
             "node_up": None if (up := self.value("node_up")) is None else bool(up),
             "node_blocks": _whole(self.value("node_blocks")),
             "canary_last_success": _whole(self.value("canary_last_success_timestamp_seconds")),
-            "backup_last_success": _whole(self.value("backup_last_success_timestamp_seconds")),
+            "backup_last_success": _whole(self.last_backup),
             "channels": {name: int(number) for name, number in self.by_label("channels").items()},
             "protected_sats": _whole(self.value("protected_sats")),
             "at_risk_sats": _whole(self.value("breach_at_risk_sats")),
@@ -118,6 +127,7 @@ def overview(settings: Settings, now: float, *, token: str | None = None) -> Ove
         reasons=tuple(str(reason["name"] if isinstance(reason, dict) else reason) for reason in ready["reasons"]),
         samples=samples,
         breaches=open_now(settings, None if found is None else int(found)),
+        makes_backups=bool(settings.backup.directory),
     )
 
 
