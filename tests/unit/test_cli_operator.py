@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -477,6 +478,7 @@ def test_a_tower_without_breaches_lists_none(home: Path) -> None:
     assert "no breaches" in cli(home, "breach", "list").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [("abcd", "0 breaches begin with abcd"), ("ab", "at least 4 characters")])
 def test_a_breach_that_is_not_there(home: Path, name: str, words: str) -> None:
     """The way to find it is said."""
@@ -494,3 +496,17 @@ def test_the_log_as_lines(home: Path) -> None:
     assert {"id", "stream", "channel", "version", "recorded_at", "height", "kind", "text", "txid"} == set(line)
     assert "" == cli(home, "events", "tail", "--from", "2", "--no-follow").stdout
     assert 2 == cli(home, "events", "tail", "--from", "0").exit_code
+
+
+@pytest.mark.slow
+def test_a_health_check_costs_a_third_of_a_second_at_most(home: Path) -> None:
+    """Processor time of the best of three runs, which a busy machine does not lengthen."""
+    command = [sys.executable, "-m", "watchtower", "--config", str(home / "config.toml"), "health"]
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    assert 0.3 > min(times)
