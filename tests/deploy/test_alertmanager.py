@@ -57,10 +57,11 @@ def test_pages_about_money_are_never_inhibited() -> None:
         for alert in alerts()
         if NEVER_SILENT.match(alert.name) and alert.severity == "page"
     ]
+    rules = configuration()["inhibit_rules"]
     silenced = [
         page["alertname"]
         for page in pages
-        for rule in configuration()["inhibit_rules"]
+        for rule in rules
         if all(matches(matcher, page) for matcher in rule["target_matchers"])
     ]
     assert 8 == len(pages)
