@@ -101,8 +101,9 @@ async def test_the_first_line_answers_in_words(tower: PageBench, visitor: httpx.
     assert parts["verdict"].startswith(
         "Am I protected? Yes. 1 channel with 1,000,000 sat is protected: every block and the mempool are watched."
     )
-    assert "Phase watching Block 200 Behind the node nothing Detection last proved not since the start" in (
-        parts["verdict"]
+    assert (
+        "Phase watching Block 200 Behind the node nothing Detection last proved not since the start"
+        in (parts["verdict"])
     )
 
 
@@ -233,7 +234,7 @@ async def test_a_breach_in_the_mempool(tower: PageBench, visitor: httpx.AsyncCli
 
     assert parts["verdict"].startswith("Am I protected? Defending. A breach is being answered.")
     assert "not in a block yet Seen and stored. The penalty is being prepared" in parts["breaches"]
-    assert "revoked state 1 by B, in the mempool" in parts["breaches"]
+    assert "Revoked state 1, by B Seen in the mempool" in parts["breaches"]
 
 
 @pytest.mark.asyncio
@@ -256,17 +257,15 @@ async def test_the_countdown_of_a_breach(tower: PageBench, scene: Scene) -> None
         page = texts((await visitor.get(f"/channels/{_id(scene)}/breaches/{display(stale.txid)}")).text)["breach"]
 
     assert f"{DEADLINE - 205} blocks left about 23 hours at ten minutes a block" in breaches
-    assert f"Deadline block {DEADLINE} Published revoked state 1 by B, in block 200" in breaches
+    assert f"Deadline block {DEADLINE} Revoked state 1, by B Seen in block 200" in breaches
     assert "The penalty is in the mempool and waits for a block." in breaches
-    assert "Bid number 1: 1,110 sat fee, 10.0 sat/vB" in breaches
+    assert "Fee of the penalty 1,110 sat Feerate 10.0 sat/vB, bid 1" in breaches
     assert f"Commitment {display(stale.txid)} Penalty {display(penalty.txid)}" in breaches
     assert f"{DEADLINE - 205} blocks left" in page
 
 
 @pytest.mark.asyncio
-async def test_a_deadline_that_passed_is_called_so(
-    tower: PageBench, visitor: httpx.AsyncClient, scene: Scene
-) -> None:
+async def test_a_deadline_that_passed_is_called_so(tower: PageBench, visitor: httpx.AsyncClient, scene: Scene) -> None:
     """There is nothing left to count, and the danger is said aloud."""
     scene.mined(scene.commitment(Side.B, 1), block(200))
     stored(tower, scene)
@@ -294,9 +293,7 @@ async def test_an_answered_breach_is_guarded(tower: PageBench, visitor: httpx.As
 
 
 @pytest.mark.asyncio
-async def test_a_lost_channel_is_never_a_plain_yes(
-    tower: PageBench, visitor: httpx.AsyncClient, scene: Scene
-) -> None:
+async def test_a_lost_channel_is_never_a_plain_yes(tower: PageBench, visitor: httpx.AsyncClient, scene: Scene) -> None:
     """What went wrong stays on the page."""
     stale = scene.commitment(Side.B, 1)
     scene.mined(stale, block(200))
@@ -362,8 +359,9 @@ async def test_a_channel_has_its_page(visitor: httpx.AsyncClient, scene: Scene) 
     parts = texts((await visitor.get(f"/channels/{_id(scene)}")).text)
 
     assert "active The tower watches it." in parts["channel"]
-    assert "Last state 3 Final up to 3 Revoked up to 2 Balance of A 597,000 sat Balance of B 403,000 sat" in (
-        parts["channel"]
+    assert (
+        "Last state 3 Final up to 3 Revoked up to 2 Balance of A 597,000 sat Balance of B 403,000 sat"
+        in (parts["channel"])
     )
     assert f"Funded in block {FUNDED_AT}" in parts["channel"]
     assert "State 3 complete: A 597,000 sat, B 403,000 sat" in parts["history"]

@@ -35,16 +35,16 @@ _PLACE = re.compile(r"([0-9]{1,16})\.([0-9]{1,16})")
 
 _STATUS: dict[str, tuple[Tone, str]] = {
     ChannelStatus.PROPOSED: ("calm", "being opened"),
-    ChannelStatus.FUNDING_BROADCAST: ("calm", "waits for its funding"),
+    ChannelStatus.FUNDING_BROADCAST: ("calm", "waits for funding"),
     ChannelStatus.ACTIVE: ("good", "active"),
     ChannelStatus.FROZEN: ("watch", "frozen"),
-    ChannelStatus.COOP_CLOSING: ("calm", "closing together"),
-    ChannelStatus.UNILATERAL: ("watch", "closing, can be contested"),
+    ChannelStatus.COOP_CLOSING: ("calm", "cooperative close"),
+    ChannelStatus.UNILATERAL: ("watch", "unilateral close"),
     ChannelStatus.SETTLED: ("calm", "settled"),
     ChannelStatus.PUNISHED: ("good", "breach punished"),
-    ChannelStatus.LOST: ("bad", "lost to a revoked state"),
+    ChannelStatus.LOST: ("bad", "lost"),
     ChannelStatus.DOUBLE_SPENT: ("bad", "funding double-spent"),
-    ChannelStatus.UNKNOWN_SPEND: ("bad", "spent in an unknown way"),
+    ChannelStatus.UNKNOWN_SPEND: ("bad", "unknown spend"),
     ChannelStatus.RESOLVED: ("calm", "over"),
 }
 

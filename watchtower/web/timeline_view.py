@@ -13,7 +13,7 @@ from watchtower.web.sources import Sources
 from watchtower.web.verdict import Tone
 from watchtower.web.words import txid_text
 
-SHOWN = 12
+SHOWN = 10
 PAGE, PAGES = 400, 5
 """Events of the log that are looked at. A tower without updates stores little but blocks: two weeks of them."""
 

@@ -87,9 +87,8 @@ def _watching(
 
 
 def _answering(danger: Danger, told: tuple[str, ...]) -> Verdict:
-    headline = (
-        "A breach is being answered." if danger.unanswered == 1 else f"{danger.unanswered} breaches are answered."
-    )
+    one = danger.unanswered == 1
+    headline = "A breach is being answered." if one else f"{danger.unanswered} breaches are being answered."
     is_urgent = danger.blocked > 0 or (danger.blocks_left is not None and danger.blocks_left < NEAR)
     return Verdict("bad" if is_urgent else "watch", "Defending", headline, (*_in_danger(danger), *told))
 

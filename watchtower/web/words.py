@@ -36,8 +36,11 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long something is past."""
-    return "just now" if seconds < 2 else f"{duration(seconds)} ago"
+    """How long something is past, in its largest unit."""
+    if seconds < 2:
+        return "just now"
+    size, name = next(unit for unit in _UNITS if seconds >= unit[0])
+    return f"{count(int(seconds // size), name)} ago"
 
 
 def moment(seconds: float) -> str:
@@ -76,7 +79,7 @@ def hex_text(value: bytes) -> str:
 
 def short(text: str) -> str:
     """Beginning and end of a long id."""
-    return text if len(text) <= 20 else f"{text[:10]}…{text[-6:]}"
+    return text if len(text) <= 20 else f"{text[:8]}…{text[-4:]}"
 
 
 def words(name: str) -> str:

@@ -22,6 +22,7 @@
       const next = fresh.querySelector(`[data-live="${old.dataset.live}"]`);
       if (!next || old.outerHTML === next.outerHTML || old.contains(document.activeElement)) continue;
       const imported = document.importNode(next, true);
+      for (const name of old.getAttributeNames()) if (!imported.hasAttribute(name)) old.removeAttribute(name);
       for (const name of imported.getAttributeNames()) old.setAttribute(name, imported.getAttribute(name));
       old.replaceChildren(...imported.childNodes);
     }
