@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,12 +15,18 @@ class CommitTimes:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
+        self._lock = threading.Lock()
         self._commits: deque[tuple[int, float]] = deque(maxlen=KEPT)
 
     def note(self, last_id: int) -> None:
         """Everything up to this event is durable now."""
-        self._commits.append((last_id, self._now()))
+        with self._lock:
+            self._commits.append((last_id, self._now()))
 
     def of(self, event_id: int) -> float:
         """Unix time at which an event became durable; now if its commit was not noted."""
-        return next((at for last_id, at in tuple(self._commits) if last_id >= event_id), self._now())
+        with self._lock:
+            for last_id, at in self._commits:
+                if last_id >= event_id:
+                    return at
+        return self._now()
