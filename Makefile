@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+POLICY := .venv-policy/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := domain projections watchtower examples tests
 FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/simulation tests/typing tests/deploy
@@ -16,7 +17,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test check-deploy crash sim mutants chaos soak bench fees format pages lock clean
+.PHONY: list setup demo check test check-deploy container-smoke crash sim mutants chaos soak bench fees format pages lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +53,7 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 
-test: check ## Everything that CI runs: the fast gate, then the tests on a real node
+test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests on a real node
 	$(BIN)/pytest -q -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
@@ -62,7 +63,16 @@ test: check ## Everything that CI runs: the fast gate, then the tests on a real 
 # The tests that need the programs of a deployment. What is missing is a failure here, not a skip.
 CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m deploy tests/deploy $(PYTEST_ARGS)
 
-check-deploy: $(STAMP) ## Rules, dashboards, pages and everything in deploy/, with the real programs
+# Its pins would change those of everything else.
+$(POLICY): $(STAMP) requirements/policy.txt
+	$(BIN)/python -m venv .venv-policy
+	.venv-policy/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/policy.txt
+	@touch $@
+
+container-smoke: $(STAMP) ## Build the image and run it, closed, beside a regtest node (as root); writes build/container.json
+	$(BIN)/python -m tests.deploy.container_smoke
+
+check-deploy: $(STAMP) $(POLICY) ## Rules, dashboards, pages and everything in deploy/, with the real programs
 	$(CHECK_DEPLOY)
 
 crash: $(STAMP) ## Fail at every named point in every way, kill writers 1,200 times: a quarter of an hour; writes build/crash.json
@@ -120,5 +130,5 @@ lock: $(STAMP) ## Lock all dependencies again (needs uv)
 	uv export --quiet --no-emit-project --no-header --group dev --group deploy --extra test --extra speed --extra postgres -o requirements/dev.txt
 
 clean: ## Remove the environment, caches and built files
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-policy build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

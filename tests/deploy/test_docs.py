@@ -23,11 +23,13 @@ from watchtower.telemetry.catalog import BLOCKING_REASONS, CATALOG, OTHER_REASON
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for path in chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("deploy/**/*.md"), ROOT.glob("grafana/*.md"))
+    for path in chain(
+        ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("deploy/**/*.md"), ROOT.glob("grafana/*.md")
+    )
 )
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)]*)?\)")
-VERBS = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+VERBS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def text_of(page: str) -> str:
@@ -70,7 +72,7 @@ def test_commands_exist(page: Path) -> None:
     blocks = FENCE.findall(page.read_text())
     inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
     code = "\n".join([*inline, *(body for language, body in blocks if language in ("", "sh", "text"))])
-    makes = re.findall(r"^(?:[A-Z]+=\S+ )?make ([a-z]+)", code, re.MULTILINE)
+    makes = re.findall(r"^(?:[A-Z]+=\S+ )?make ([a-z-]+)", code, re.MULTILINE)
     commands = re.findall(r"^(?:\S*/)?watchtower ((?:--config \S+ )?[a-z].*)$", code, re.MULTILINE)
 
     assert [] == [verb for verb in makes if verb not in VERBS]
