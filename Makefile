@@ -118,6 +118,7 @@ pages: $(STAMP) ## Write the pages that are made from the program itself
 	$(BIN)/python -m tests.support.prometheus_rule deploy/kustomize/components/monitoring/prometheusrule.yaml
 	$(BIN)/python -m tests.support.scenarios > build/scenarios.md && mv build/scenarios.md docs/scenarios.md
 	$(BIN)/python -m tests.support.fault_table > build/faults.md && mv build/faults.md docs/faults.md
+	$(BIN)/python -m tests.support.notification_page > build/notification.json && mv build/notification.json docs/notification.schema.json
 	$(BIN)/watchtower api openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
 	$(BIN)/watchtower config example > build/example && mv build/example deploy/watchtower.toml.example
 

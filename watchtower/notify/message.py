@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from watchtower.notify.notice import RANKS, Notice, Severity, blocks, notice_id, sats
+from watchtower.notify.notice import RANKS, Notice, Severity, Status, blocks, notice_id, sats
 
 FORMAT = "watchtower-notification/1"
 LISTED = 20
@@ -33,7 +33,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     created_at: int
     severity: Severity
-    status: str
+    status: Status
     kind: str
     title: str
     text: str

@@ -283,7 +283,7 @@ class Notifier:
                 at=int(self._wall()),
                 title=title + (f": {count:,} breaches open" if count else ""),
                 text=_at_stake(story) or "No breach waits for its penalty.",
-                runbook_url=runbook_url("WatchtowerBreachOpen"),
+                runbook_url=runbook_url("WatchtowerTookOver" if world.took_over else "WatchtowerBreachOpen"),
             )
         ]
 

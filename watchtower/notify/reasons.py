@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from watchtower.notify.notice import Notice, Severity, notice_id
+from watchtower.notify.notice import Notice, Severity, Status, notice_id
 from watchtower.telemetry.runbook import runbook_url
 
 _PREFIX = "reason/"
@@ -51,12 +51,12 @@ CONDITIONS: dict[str, Condition] = {
     "store_read_only": Condition(
         "page", 0, "Log cannot be written", "Log can be written", "WatchtowerNotReadyCritical"
     ),
-    "store_unreachable": Condition("page", 1, "Database is away", "Database is back", "WatchtowerEventStoreErrors"),
+    "store_unreachable": Condition("page", 1, "Database is away", "Database is back", "WatchtowerStoreUnreachable"),
     "disk_low": Condition("page", 0, "Disk is nearly full", "Disk has space", "WatchtowerStorageCritical"),
     "log_damaged": Condition("page", 0, "Log is damaged", "Log is whole", "WatchtowerNotReadyCritical"),
     "behind_receipts": Condition("page", 0, "Log is an old copy", "Log is complete", "WatchtowerNotReadyCritical"),
     "task_stalled": Condition("page", 0, "A task hangs", "The task goes on", "WatchtowerTaskStalled"),
-    "backup_failed": Condition("ticket", 0, "Backup failed", "Backups work again", "WatchtowerBackupStale"),
+    "backup_failed": Condition("ticket", 0, "Backup failed", "Backups work again", "WatchtowerBackupFailing"),
     "notifications_failed": Condition(
         "ticket", 0, "Notifications fail", "Notifications work again", "WatchtowerNotificationsFailing"
     ),
@@ -65,6 +65,12 @@ CONDITIONS: dict[str, Condition] = {
 
 OTHER = Condition("page", 1, "Not ready", "Ready again", "WatchtowerNotReadyCritical")
 """For reasons that came later than this table."""
+
+_KINDS: dict[tuple[str, Status], str] = {
+    ("node_unreachable", "begins"): "node_lost",
+    ("node_unreachable", "ends"): "node_back",
+}
+"""Kinds with a name of their own; all others are called like the reason."""
 
 QUIET = frozenset({"standby"})
 
@@ -129,14 +135,13 @@ class Reasons:
         return self._notice(name, condition, began, "ends", now, condition.over, text)
 
     def _notice(
-        self, name: str, condition: Condition, began: int, status: str, now: float, title: str, text: str
+        self, name: str, condition: Condition, began: int, status: Status, now: float, title: str, text: str
     ) -> Notice:
-        kinds = {"node_unreachable": {"begins": "node_lost", "ends": "node_back"}}
         return Notice(
             id=notice_id(self._log_id, "reason", name, began, status),
-            kind=kinds.get(name, {}).get(status, name),
+            kind=_KINDS.get((name, status), name),
             severity=condition.severity,
-            status="begins" if status == "begins" else "ends",
+            status=status,
             at=int(now),
             title=title,
             text=text,

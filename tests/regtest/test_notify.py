@@ -1,0 +1,51 @@
+"""A real tower on a real node tells people what happens to a real breach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.live_tower import Changes, live_tower
+from tests.support.receivers import HttpReceiver, receiving
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def notify(http: HttpReceiver) -> Changes:
+    """Settings with a webhook; a lost node is told at once."""
+    url = f"http://127.0.0.1:{http.port}/"
+    return {"notify": {"webhook_url": url, "webhook_secret": KEY, "grace_seconds": 0.0}}
+
+
+def kinds(posts: list[Any]) -> list[str]:
+    """Kinds of the messages that arrived, in their order."""
+    return [post.document["kind"] for post in posts]
+
+
+def test_a_breach_is_told_to_its_end_over_a_kill_and_a_lost_node(tmp_path: Path, prepared_chain: Path) -> None:
+    """Seen, sent, confirmed and final, once each and in order, although tower and receiver fail; then the node."""
+    with (
+        receiving(HttpReceiver()) as http,
+        live_tower(tmp_path, prepared=prepared_chain, settings=notify(http)) as live,
+    ):
+        (pair,) = live.open_channels(1, updates=2)
+        http.statuses = [503] * 1_000  # the receiver fails while the breach is seen and answered
+        live.breach(pair)
+        first = http.tries.wait(1)[0]
+        live.process.kill()
+        http.statuses = []
+        live.restart()
+        seen = http.posts.wait(2)[0]
+        live.mine(1)
+        http.posts.wait(3)
+        live.mine(99)
+        breach = http.posts.wait(4)
+        live.node.stop()
+        http.posts.wait_for(lambda posts: "node_lost" in kinds(posts))
+        live.node.restart()
+        posts = http.posts.wait_for(lambda posts: "node_back" in kinds(posts))
+
+    assert ["breach_seen", "penalty_sent", "penalty_confirmed", "penalty_final"] == kinds(breach)
+    assert first.body == seen.body
+    assert ("page", "regtest", False) == tuple(seen.document[name] for name in ("severity", "network", "act"))
+    assert ["node_lost", "node_back"] == [kind for kind in kinds(posts) if kind in ("node_lost", "node_back")]
