@@ -47,10 +47,15 @@ def listeners(settings: Settings) -> tuple[str, ...]:
     found = []
     for text in (settings.admin.listen, settings.api.listen):
         host, port = parse_listen(text)
-        host = _ANYWHERE.get(host, host)
         if port:
-            found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            found.append(place_of(host, port))
     return tuple(found)
+
+
+def place_of(host: str, port: int) -> str:
+    """`host:port` to ask at, for an address that is listened on."""
+    host = _ANYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def token_of(settings: Settings) -> str:

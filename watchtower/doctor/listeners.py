@@ -9,12 +9,11 @@ from collections.abc import Iterator
 
 from watchtower.access import AccessFile, AccessFileBroken
 from watchtower.config import parse_listen
-from watchtower.doctor.asking import get
+from watchtower.doctor.asking import get, place_of
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, fail, ok, warn
 
 ANSWER_SECONDS = 2.0
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def look(case: Case) -> Iterator[Finding]:
@@ -44,8 +43,7 @@ def _port(name: str, text: str) -> Finding:
 
 
 def _is_tower(host: str, port: int) -> bool:
-    place = _ANYWHERE.get(host, host)
-    place = f"[{place}]:{port}" if ":" in place else f"{place}:{port}"
+    place = place_of(host, port)
     for path, word in (("/healthz", b'"alive"'), ("/metrics", b"watchtower_build_info")):
         try:
             reply = get(place, path, seconds=ANSWER_SECONDS)

@@ -9,6 +9,7 @@ from domain.chain import GENESIS_DISPLAY
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, fail, ok, warn
 from watchtower.node.failures import MethodForbidden
+from watchtower.node.rpc import network_name
 from watchtower.ports import NodeAuthError, NodeError, NodeWarmingUp
 
 OLDEST_VERSION = 280_000
@@ -16,7 +17,6 @@ FEW_PEERS = 4
 LAG = 1
 """Blocks behind its headers that are no finding: the node is just taking one."""
 
-_NETWORKS = {"main": "mainnet", "test": "testnet"}
 USUAL_RELAY_FEE = 0.00001
 """BTC per 1000 vB, one satoshi per vB: what commitments with a static fee reckon with."""
 
@@ -73,7 +73,7 @@ def _right_credentials(case: Case) -> str:
 
 def _network(case: Case, chain: dict[str, Any]) -> Finding:
     wanted = case.settings.network
-    found = _NETWORKS.get(chain["chain"], chain["chain"])
+    found = network_name(chain["chain"])
     mend = "set network to that of the node, or node.rpc_url to another node; a tower's log belongs to one network"
     if found != wanted:
         return fail("node.network", f"the node follows {found}, the tower is set to {wanted}", mend)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, ok, warn
+from watchtower.node.rpc import network_name
 from watchtower.ports import NodeError
 
 APART = 2
 """Blocks between the two nodes from which one of them is stuck."""
-
-_NETWORKS = {"main": "mainnet", "test": "testnet"}
 
 
 def look(case: Case) -> Iterator[Finding]:
@@ -29,7 +28,7 @@ def look(case: Case) -> Iterator[Finding]:
     except NodeError as error:
         yield warn("second_node.reachable", str(error), "start it, or mend second_node.rpc_url and its credentials")
         return
-    found = _NETWORKS.get(chain["chain"], chain["chain"])
+    found = network_name(chain["chain"])
     if found != case.settings.network:
         what = f"it follows {found}, the tower is set to {case.settings.network}"
         yield warn("second_node.network", what, "set second_node.rpc_url to a node of the right network")

@@ -60,6 +60,13 @@ INVALID_PARAMETER = -8
 _MISC = -1
 
 _NETWORKS = {"main": "mainnet", "test": "testnet"}
+
+
+def network_name(chain: str) -> str:
+    """Our name of a network that bitcoind calls `chain`."""
+    return _NETWORKS.get(chain, chain)
+
+
 _SAT_PER_BTC = 100_000_000
 
 
@@ -117,7 +124,7 @@ class BitcoindNode:
         reply = self._call("getblockchaininfo")
         with _decoding("getblockchaininfo"):
             return ChainInfo(
-                network=_NETWORKS.get(reply["chain"], reply["chain"]),
+                network=network_name(reply["chain"]),
                 blocks=_int(reply["blocks"]),
                 headers=_int(reply["headers"]),
                 best_hash=_block_hash(reply["bestblockhash"]),
