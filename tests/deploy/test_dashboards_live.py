@@ -35,7 +35,7 @@ def test_every_query_shows_what_really_happened(tmp_path: Path) -> None:
     began = time.time()
     with watched_tower(tmp_path) as (live, prometheus):
         play(live)
-        prometheus.wait_evaluated()
+        prometheus.wait_seen()
         window = Window(began, time.time())
         _assert_complete(prometheus, window)
         _assert_broken_ones_are_found(prometheus, window)

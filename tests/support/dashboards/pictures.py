@@ -47,7 +47,7 @@ def collect(pause: float = PAUSE_SECONDS) -> list[Answers]:
     with tempfile.TemporaryDirectory() as place, watched_tower(Path(place), alerts=REGTEST) as (live, prometheus):
         began = time.time()
         play(live, pause)
-        prometheus.wait_evaluated()
+        prometheus.wait_seen()
         ended = time.time()
         assert prometheus.query(f"{PREFIX}node_up")
         return [_answers(board, prometheus, began, ended) for board in dashboards()]

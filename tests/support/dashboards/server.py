@@ -1,6 +1,6 @@
 """A real Prometheus for tests: scrapes what it is told every second, evaluates rules every two, answers queries.
 
-with Prometheus(tmp_path, {"state-channel-watchtower": "127.0.0.1:9816"}) as prometheus:
+with Prometheus(tmp_path, {"watchtower": "127.0.0.1:9816"}) as prometheus:
     prometheus.wait_scraped()
     prometheus.query("watchtower_node_up")
 """
@@ -27,6 +27,7 @@ STOP_SECONDS = 10.0
 SCRAPE_SECONDS = 1
 RULE_SECONDS = 2
 LOOK_AGAIN_SECONDS = 0.1
+ENOUGH_SCRAPES = 3
 
 Series = dict[str, Any]
 """`metric` (labels) and `value` or `values`, as Prometheus answers."""
@@ -123,9 +124,17 @@ class Prometheus:
         """Until every target was scraped once."""
         self.wait(lambda: {"1"} == {each["value"][1] for each in self.query("up")}, seconds)
 
-    def wait_evaluated(self, seconds: float = 30.0) -> None:
-        """Until every rule was evaluated once."""
+    def wait_seen(self, seconds: float = 60.0) -> None:
+        """Until what is true now was scraped often enough for a rate, and all rules have read it."""
+        moment = time.time()
+        self.wait(lambda: self._oldest("up") > moment + ENOUGH_SCRAPES * SCRAPE_SECONDS, seconds)
+        self.wait(lambda: self._oldest('{__name__=~"instance.*:.+"}') > moment + RULE_SECONDS, seconds)
         self.wait(lambda: all(rule["health"] != "unknown" for rule in self.rules()), seconds)
+
+    def _oldest(self, selector: str) -> float:
+        """Unix time of the sample that is oldest among the newest of each series; 0 without any."""
+        found = self.query(f"min(timestamp({selector}))")
+        return float(found[0]["value"][1]) if found else 0.0
 
     def wait(self, predicate: Callable[[], object], seconds: float) -> None:
         """Until true; Prometheus tells nobody what it scraped, so it is asked again and again."""
