@@ -179,6 +179,18 @@ def test_only_the_newest_are_kept(scene: Scene) -> None:
     assert sorted([*others, *(f"tower-00010203-{day}.backup" for day in days)]) == scene.names
 
 
+def test_a_failure_is_there_to_be_told_until_a_backup_works(scene: Scene) -> None:
+    """Whoever tells people asks for it."""
+    scene.error = BackupError("the disk is full")
+    pause = scene.task.turn()
+    failed = scene.task.failure
+    scene.clock.forward(pause)
+    scene.error = None
+    scene.task.turn()
+
+    assert ("the disk is full", "") == (failed, scene.task.failure)
+
+
 def test_a_failure_is_counted_and_tried_again_soon(scene: Scene) -> None:
     """Nothing is pruned, the age goes on, and the next try comes after a quarter of an hour."""
     scene.task.turn()

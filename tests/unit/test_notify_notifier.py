@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -411,6 +412,29 @@ def test_an_error_of_its_own_ends_a_turn_not_the_task(
 
     assert TOLD == kinds(posts)
     assert 1 == scene.value("watchtower_task_restarts_total", task="notifier")
+
+
+def test_a_damaged_outbox_is_replaced(scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telling goes on at the end of the log."""
+    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    scene.start(hook(http))
+    with sqlite3.connect(scene.path) as other:
+        other.execute("DROP TABLE facts")
+    other.close()
+    scene.record(connected(H))
+    until(lambda: 1 == scene.value("watchtower_task_restarts_total", task="notifier"))
+    scene.record(*LIFE)
+
+    assert TOLD == kinds(http.posts.wait(4))
+
+
+def test_an_outbox_that_cannot_be_removed_is_no_reason_not_to_start(scene: Scene) -> None:
+    """It is told, and the tower watches."""
+    scene.path.mkdir()
+    with capture_logs() as logs:
+        scene.start(NotifySettings())
+
+    assert ["outbox_failed"] == [line["event"] for line in logs]
 
 
 def test_waiting_messages_are_a_metric(scene: Scene, http: HttpReceiver) -> None:

@@ -25,6 +25,7 @@ from watchtower.notify.reasons import Held, Reasons
 from watchtower.notify.sending import SendFailed, Target
 from watchtower.notify.story import Story
 from watchtower.notify.targets import make_targets
+from watchtower.ports import StoreError
 from watchtower.recurring import RecurringTask
 from watchtower.store.notices import Entry, NoticeStore, remove
 from watchtower.telemetry.metrics import Metrics
@@ -151,6 +152,9 @@ class Notifier:
                 return LOOK_SECONDS
             try:
                 self._tell(self._store)
+            except StoreError:
+                self._open_again()
+                raise
             except BaseException:
                 self._story = None  # what is in memory may be ahead of what is stored
                 raise
@@ -181,7 +185,7 @@ class Notifier:
 
     def _open(self) -> None:
         if self._begin_anew:
-            remove(self._path)
+            self._remove()
             self._begin_anew = False
         self._store = NoticeStore(self._path, self._world.log_id, self._world.log.last_id())
         self._story = None
@@ -191,7 +195,21 @@ class Notifier:
         if self._store is not None:
             self._store.close()
             self._store = None
-        remove(self._path)
+        self._remove()
+
+    def _remove(self) -> None:
+        try:
+            remove(self._path)
+        except StoreError as error:  # no reason not to watch
+            _log.error("outbox_failed", path=self._path.name, reason=str(error))
+
+    def _open_again(self) -> None:
+        """The outbox cannot be used as it is: from its file, or from a new one at the end of the log."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self._take_targets(self._targets(self._chosen))
+        self._start_threads()
 
     def _start_threads(self) -> None:
         if self._couriers and self._task is None:

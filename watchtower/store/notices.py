@@ -184,13 +184,12 @@ class NoticeStore:
             self._connection.close()
 
     def _made(self, log_id: bytes, position: int) -> sqlite3.Connection:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         try:
+            remove(self.path)
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             connection = _connect(self.path)
             _fill(connection, log_id, position)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, StoreError) as error:
             connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             _fill(connection, log_id, position)
             self._in_memory, self.trouble = True, str(error)
@@ -252,6 +251,8 @@ def _opened(path: Path, log_id: bytes, end: int) -> sqlite3.Connection | None:
         known = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         known = known and connection.execute("PRAGMA user_version").fetchone()[0] == LAYOUT
         row = connection.execute("SELECT log_id, position FROM standing").fetchone() if known else None
+        for table in ("facts", "notices", "targets", "deliveries"):
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names of this module
     except sqlite3.Error:
         row = None
     if row is not None and row[0] == log_id and row[1] <= end:
