@@ -17,7 +17,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test check-deploy container-smoke crash sim mutants chaos soak bench fees format pages lock clean
+.PHONY: list setup demo check test check-deploy container-smoke crash sim mutants chaos soak bench fees format pages pictures lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +121,10 @@ pages: $(STAMP) ## Write the pages that are made from the program itself
 	$(BIN)/python -m tests.support.notification_page > build/notification.json && mv build/notification.json docs/notification.schema.json
 	$(BIN)/watchtower api openapi > build/openapi.json && mv build/openapi.json docs/openapi.json
 	$(BIN)/watchtower config example > build/example && mv build/example deploy/watchtower.toml.example
+	$(BIN)/python -m tests.support.dashboards grafana/dashboards
+
+pictures: $(STAMP) ## Draw the dashboards from a real run into docs/pictures (needs Node.js 20, npm and Chromium)
+	$(BIN)/python -m tests.support.dashboards.pictures docs/pictures
 
 lock: $(STAMP) ## Lock all dependencies again (needs uv)
 	uv lock

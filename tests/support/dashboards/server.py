@@ -128,7 +128,7 @@ class Prometheus:
         """Until what is true now was scraped often enough for a rate, and all rules have read it."""
         moment = time.time()
         self.wait(lambda: self._oldest("up") > moment + ENOUGH_SCRAPES * SCRAPE_SECONDS, seconds)
-        self.wait(lambda: self._oldest('{__name__=~"instance.*:.+"}') > moment + RULE_SECONDS, seconds)
+        self.wait(lambda: self._oldest("instance:watchtower_fresh:bool") > moment + RULE_SECONDS, seconds)
         self.wait(lambda: all(rule["health"] != "unknown" for rule in self.rules()), seconds)
 
     def _oldest(self, selector: str) -> float:
