@@ -36,7 +36,8 @@ class Request(msgspec.Struct, frozen=True):
     """What to unpack: Debian package names; `mirror` overrides the archive's address.
 
     `in_place` is a pattern of one more directory whose programs are started where they lie: a program like
-    PostgreSQL looks for its own files from there.
+    PostgreSQL looks for its own files from there. `wrapped` false leaves all programs as they are: the caller lays the
+    tree below the /usr of a host of the same suite.
     """
 
     packages: tuple[str, ...]
@@ -44,6 +45,7 @@ class Request(msgspec.Struct, frozen=True):
     mirror: str | None = None
     keyring: Path | None = None
     in_place: str | None = None
+    wrapped: bool = True
 
 
 def architecture() -> str:
@@ -80,7 +82,8 @@ def unpack(request: Request, target: Path) -> None:
         debs = _download(request, arch, work)
         for deb in debs:
             _run(["dpkg-deb", "-x", str(deb), str(tree)], dict(os.environ))
-        _wrap_programs(tree, arch)
+        if request.wrapped:
+            _wrap_programs(tree, arch)
         if request.in_place is not None:
             wrap_in_place(tree, request.in_place, arch)
         _write_manifest(tree, request, arch, debs)
