@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import time
 
+import httpx
 import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.metrics_render import samples as sample_count
 from tests.bench.metrics_render import worst_case
+from watchtower.http.app import create_admin_app
 from watchtower.telemetry.catalog import CATALOG
 from watchtower.telemetry.exposition import NotExposed
 from watchtower.telemetry.metrics import Metrics
@@ -152,6 +156,23 @@ def test_the_exposition_stays_small(full: Metrics) -> None:
     page = full.render()
 
     assert (True, True) == (sample_count(page) <= 1_900, len(page) < 180_000)
+
+
+@pytest.mark.asyncio
+async def test_a_scrape_does_not_hold_the_loop() -> None:
+    """The page is written in a thread: meanwhile the loop does what the page waits for here."""
+    freed = threading.Event()
+
+    def render() -> bytes:
+        return b"free" if freed.wait(10) else b"held"
+
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(create_admin_app(render)), base_url="http://tower")
+    scrape = asyncio.create_task(client.get("/metrics"))
+    await asyncio.sleep(0.01)
+    freed.set()
+
+    assert "free" == (await scrape).text
+    await client.aclose()
 
 
 def test_nothing_from_outside_adds_a_series(full: Metrics) -> None:

@@ -33,7 +33,7 @@ class Exposition:
                 raise NotExposed(f"{family.name} is a {family.type}")
             name = family.name + "_total" * (family.type == "counter")
             lines.append(f"# HELP {name} {_escaped(family.documentation)}\n# TYPE {name} {family.type}\n")
-            lines += [f"{self._begin(sample)}{floatToGoString(sample.value)}\n" for sample in family.samples]
+            lines += [self._begin(sample) + _number(sample.value) for sample in family.samples]
         return "".join(lines).encode()
 
     def _begin(self, sample: Sample) -> str:
@@ -51,3 +51,8 @@ def _escaped(text: str) -> str:
 
 def _quoted(value: str) -> str:
     return _escaped(value).replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text + "\n"
