@@ -63,6 +63,7 @@ class Gap:
         self._conditions = conditions
         self._proof: Proof | None = None
         self._later: dict[bytes, frozenset[OutPoint]] = {}
+        self._witnesses: dict[OutPoint, tuple[int, bytes]] = {}
         self._wanted: frozenset[OutPoint] = frozenset()
 
     def facts(self, block: BlockRef, now: int) -> Facts:
@@ -173,23 +174,51 @@ class Gap:
     def _explain_later(self, proof: Proof, block: BlockRef) -> None:
         """Look for the open spends in blocks above that can be read; raises `BlockNotAvailable` while one is open."""
         if not proof.open <= self._wanted:
-            self._later, self._wanted = {}, proof.open
-        left, read, asked = set(proof.open), 0, 0
-        for height in range(block.height + 1, proof.height + 1):
-            block_hash = self._node.hash_at(height)
-            if block_hash is None:
-                raise NodeError("the chain became shorter during a search; try again")
-            if block_hash not in self._later:
-                if read == LATER_BLOCKS or asked == LATER_QUESTIONS:
-                    break
-                asked += 1
-                read += self._read(block_hash)
-            left -= self._later[block_hash]
+            self._later, self._witnesses, self._wanted = {}, {}, proof.open
+        left = self._unwitnessed(proof.open, block)
+        if left:
+            left = self._search(left, range(block.height + 1, proof.height + 1))
         if left:
             raise BlockNotAvailable(
                 f"block {display(block.hash)} at height {block.height} cannot be had, and {len(left)} watched outputs "
                 "are gone without a known spender; give the node the block back, or set second_node.rpc_url"
             )
+
+    def _unwitnessed(self, outpoints: frozenset[OutPoint], block: BlockRef) -> set[OutPoint]:
+        """Those without a known spend in a block above that is still in the chain.
+
+        Asked for each missing block: one question for each block that answered before, however long the gap is.
+        """
+        claimed = {self._witnesses[point] for point in outpoints if point in self._witnesses}
+        holds = {
+            (height, seen)
+            for height, seen in claimed
+            if height > block.height and self._node.hash_at(height) == seen  # None above a tip that is lower now
+        }
+        return {point for point in outpoints if self._witnesses.get(point) not in holds}
+
+    def _search(self, left: set[OutPoint], heights: range) -> set[OutPoint]:
+        """Read blocks upwards until all spends are found, or this pass has asked enough; returns what is not found."""
+        read, asked = 0, 0
+        for height in heights:
+            block_hash = self._at(height)
+            if block_hash not in self._later:
+                if read == LATER_BLOCKS or asked == LATER_QUESTIONS:
+                    break
+                asked += 1
+                read += self._read(block_hash)
+            found = left & self._later[block_hash]
+            self._witnesses.update(dict.fromkeys(found, (height, block_hash)))
+            left = left - found
+            if not left:
+                break
+        return left
+
+    def _at(self, height: int) -> BlockHash:
+        found = self._node.hash_at(height)
+        if found is None:
+            raise NodeError("the chain became shorter during a search; try again")
+        return found
 
     def _read(self, block_hash: bytes) -> int:
         """Note what a block spends; returns 1 if it could be read."""
