@@ -123,7 +123,8 @@ pages: $(STAMP) ## Write the pages that are made from the program itself
 	$(BIN)/watchtower config example > build/example && mv build/example deploy/watchtower.toml.example
 	$(BIN)/python -m tests.support.dashboards grafana/dashboards
 
-pictures: $(STAMP) ## Draw the dashboards from a real run into docs/pictures (needs Node.js 20, npm and Chromium)
+pictures: $(STAMP) ## Draw status page and dashboards of a real run into docs/pictures (needs Node.js 20, npm and Chromium)
+	$(BIN)/python -m tests.support.status_pictures docs/pictures
 	$(BIN)/python -m tests.support.dashboards.pictures docs/pictures
 
 lock: $(STAMP) ## Lock all dependencies again (needs uv)

@@ -18,10 +18,12 @@ from tests.bench import (
     memory,
     metrics_render,
     million,
+    notifications,
     reorg,
     replaying,
     restart,
     scanning,
+    status_page,
     storm,
     updates,
 )
@@ -54,7 +56,9 @@ PARTS = (
     Part("durable", durable.NAMES, durable.measure),
     Part("exchange", exchanges.NAMES, exchanges.measure),
     Part("api", api.NAMES, api.measure),
+    Part("status_page", status_page.NAMES, status_page.measure),
     Part("metrics_render", metrics_render.NAMES, metrics_render.measure),
+    Part("notifications", notifications.NAMES, notifications.measure),
 )
 
 GOALS: Mapping[str, tuple[str, float]] = {
@@ -77,7 +81,10 @@ GOALS: Mapping[str, tuple[str, float]] = {
     "start_1m_channels_seconds": ("at most", 15.0),
     "memory_bytes_per_channel": ("at most", 700),
     "breach_to_penalty_1m_p99_ms": ("at most", 50.0),
+    "status_page_fresh_sums_ms": ("at most", 100.0),
+    "status_page_search_ms": ("at most", 100.0),
     "metrics_render_ms": ("at most", 20.0),
+    "notification_max_ms": ("at most", 1_000.0),
 }
 """What the project promises; shown beside the figure. Nothing fails here: machines differ."""
 
