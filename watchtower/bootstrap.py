@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import structlog
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 import watchtower
@@ -68,6 +69,7 @@ from watchtower.ports import (
     WrongChain,
 )
 from watchtower.receipts import Epochs, ReceiptSigner
+from watchtower.reload import Changes
 from watchtower.repository import Channels
 from watchtower.revision import revision
 from watchtower.sealing import HeadSealer
@@ -87,7 +89,7 @@ from watchtower.submissions import counted
 from watchtower.system import SystemClock, system_random
 from watchtower.telemetry.commit_times import CommitTimes
 from watchtower.telemetry.contests import Contests
-from watchtower.telemetry.logging import configure
+from watchtower.telemetry.logging import LogControl, configure
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.reporter import Reporter
@@ -421,7 +423,7 @@ class Parts:
         if doubt is not None:
             raise WrongChain(str(doubt)) if isinstance(doubt, WrongChain) else NodeUnavailable(str(doubt))
 
-    def _build_api(self) -> ASGIApp:
+    def _build_api(self) -> Starlette:
         def observe(method: str, route: str, status: int, seconds: float) -> None:
             self.metrics.count("http_requests_total", method, route, str(status))
             self.metrics.observe("http_request_duration_seconds", route, value=seconds)
@@ -436,6 +438,7 @@ class Parts:
             channels=self.channels,
             views=self.rows,
             policy=channel_policy(self.settings),
+            quota=lambda: channel_policy(self.settings),
             tip_height=self._tip_height,
             announce=lambda _stream: self.wake.ring(),
             require_node=self._require_node,
@@ -494,6 +497,16 @@ class Parts:
             standing=self._standing,
             traffic=self.traffic,
         )
+
+    def prepare(self, changes: Changes) -> None:
+        """Tell people in the new way; raises `ConfigError` and changes nothing if that is not possible."""
+        if changes.notify:
+            self.notifier.reload(changes.settings.notify)
+
+    def adopt(self, changes: Changes) -> None:
+        """Let clients use as much as the new settings say; from the event loop's thread."""
+        self.settings = changes.settings
+        self.api.state.api.use(limits(changes.settings))
 
     def _sign_receipts(self) -> ReceiptSigner:
         return ReceiptSigner(
@@ -673,11 +686,11 @@ def limits(settings: Settings) -> Limits:
 
 def start(loaded: Loaded, failpoint: Failpoint = no_failpoint) -> Parts:
     """Logging first, then everything else; raises a typed error that says what to do."""
-    return open_parts(loaded.settings, begin(loaded), failpoint)
+    return open_parts(loaded.settings, begin(loaded)[0], failpoint)
 
 
-def begin(loaded: Loaded) -> Metrics:
-    """Logging and metrics."""
+def begin(loaded: Loaded) -> tuple[Metrics, LogControl]:
+    """Metrics and logging."""
     settings = loaded.settings
     metrics = Metrics(build=(watchtower.__version__, revision(), settings.network, engine(settings)), routes=METHODS)
 
@@ -685,11 +698,11 @@ def begin(loaded: Loaded) -> Metrics:
         if level in COUNTED_LEVELS:
             metrics.count("log_messages_total", level)
 
-    configure(settings.log.level, settings.log.format, count=count)
+    control = configure(settings.log.level, settings.log.format, count=count)
     _log.info("config_loaded", path=loaded.path or "defaults and environment")
     for warning in loaded.warnings:
         _log.warning("config_questioned", reason=warning)
-    return metrics
+    return metrics, control
 
 
 def open_parts(

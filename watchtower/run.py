@@ -23,6 +23,7 @@ from watchtower.bootstrap import Parts
 from watchtower.config import Settings
 from watchtower.http.connection import HEAD_BYTES, ConnectionLimits, Doorman, protocol
 from watchtower.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
+from watchtower.reload import Changes, Reload
 from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
 from watchtower.telemetry.tasks import TaskReport
@@ -48,8 +49,9 @@ START_EXTENSION = 30
 class _Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to the process, and says when it can be reached."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, doorman: Doorman) -> None:
         super().__init__(config)
+        self.doorman = doorman
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -69,10 +71,11 @@ def listener(
     Only `behind_proxy` believes what a request from this host says about its sender. `refused` is called for each
     connection beyond the limits.
     """
+    doorman = Doorman(limits, refused=refused)
     return _Listener(
         uvicorn.Config(
             app,
-            http=protocol(Doorman(limits, refused=refused)),
+            http=protocol(doorman),
             proxy_headers=behind_proxy,
             log_config=None,
             access_log=False,
@@ -80,7 +83,8 @@ def listener(
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=HTTP_SECONDS,
-        )
+        ),
+        doorman,
     )
 
 
@@ -98,9 +102,11 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
 class Process:
     """One run of the service from open parts to closed parts."""
 
-    def __init__(self, parts: Parts, supervisor: Supervisor) -> None:
+    def __init__(self, parts: Parts, supervisor: Supervisor, reload: Reload | None = None) -> None:
+        """Without `reload` SIGHUP is not taken."""
         self._parts = parts
         self._supervisor = supervisor
+        self._reload = reload
         self._stop = asyncio.Event()
         self._failure = ""
         self._ready = False
@@ -135,6 +141,8 @@ class Process:
         tasks.append(self._guard("ticks", self._ticks()))
         tasks.append(self._guard("loop-lag", self._measure_lag()))
         tasks.append(self._guard("threads", self._start_threads(servers)))
+        if self._reload is not None:
+            tasks.append(self._guard("reload", self._take_reloads(self._reload, servers["api"].doorman)))
         addresses = {name: address(self._parts.sockets[name]) for name in servers}
         _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
         return tasks
@@ -151,6 +159,15 @@ class Process:
         self._parts.watch.start()
         with self._reports["writer"].running():
             await self._stop.wait()
+
+    async def _take_reloads(self, reload: Reload, doorman: Doorman) -> None:
+        """Log level and notification targets at once, connections and requests from the next one on."""
+
+        def adopt(changes: Changes) -> None:
+            self._parts.adopt(changes)
+            doorman.limits = connection_limits(changes.settings)
+
+        await reload.serve(self._supervisor, is_ready=lambda: self._ready, prepare=self._parts.prepare, adopt=adopt)
 
     def _guard(self, name: str, work: Any) -> asyncio.Task[None]:
         """A task whose end before the stop is a failure of the process."""
@@ -274,14 +291,14 @@ def address(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def run(parts: Parts) -> int:
-    """Run the service in this thread; returns the exit code."""
+def run(parts: Parts, reload: Reload | None = None) -> int:
+    """Run the service in this thread; returns the exit code. `reload` takes SIGHUP."""
     supervisor = Supervisor(os.environ)
     if not forbid_core_dumps():
         _log.warning("config_questioned", reason="this system cannot make the process undumpable; core files are off")
 
     async def main() -> int:
-        return await Process(parts, supervisor).serve()
+        return await Process(parts, supervisor, reload).serve()
 
     # A shorter switch interval: the pass thread must not wait 5 ms for the event loop's thread.
     sys.setswitchinterval(0.001)

@@ -29,6 +29,7 @@ from watchtower.http.standby_app import create_standby_app
 from watchtower.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
 from watchtower.node.checks import require_network
 from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
+from watchtower.reload import Reload
 from watchtower.run import address, connection_limits, listener
 from watchtower.store.ahead import AheadMark
 from watchtower.store.places import Turn, open_standby
@@ -194,13 +195,18 @@ class Standby:
                 self.board.clear(reason)
 
 
-def stand_by(settings: Settings, metrics: Metrics) -> tuple[Ended, ReadinessBoard]:
-    """Follow until it is this tower's turn, a signal comes (code 0) or something fails (code 1)."""
+def stand_by(settings: Settings, metrics: Metrics, reload: Reload | None = None) -> tuple[Ended, ReadinessBoard]:
+    """Follow until it is this tower's turn, a signal comes (code 0) or something fails (code 1).
+
+    `reload` takes SIGHUP: the log's level at once, everything else when this tower leads.
+    """
     began = time.monotonic()
     with ExitStack() as stack:
-        standby = Standby(settings, metrics, stack)
+        supervisor = Supervisor(os.environ)
+        with supervisor.opening():
+            standby = Standby(settings, metrics, stack)
         try:
-            ended = asyncio.run(_serve(standby, Supervisor(os.environ)))
+            ended = asyncio.run(_serve(standby, supervisor, reload))
         except BaseException:
             _give_up(standby.turn)
             raise
@@ -220,7 +226,7 @@ def _give_up(turn: Turn | None) -> None:
         turn[1].close()
 
 
-async def _serve(standby: Standby, supervisor: Supervisor) -> Ended:
+async def _serve(standby: Standby, supervisor: Supervisor, reload: Reload | None) -> Ended:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     signals: list[str] = []
 
@@ -237,6 +243,7 @@ async def _serve(standby: Standby, supervisor: Supervisor) -> Ended:
     tasks = [
         loop.create_task(server.serve(sockets=[standby.sockets[name]]), name=name) for name, server in servers.items()
     ]
+    reloads = None if reload is None else loop.create_task(reload.serve(supervisor, is_ready=lambda: True))
     addresses = {name: address(standby.sockets[name]) for name in servers}
     _log.info("service_started", **addresses, pid=os.getpid(), reason="standby")
     standby.start(lambda: loop.call_soon_threadsafe(over.set))
@@ -248,6 +255,8 @@ async def _serve(standby: Standby, supervisor: Supervisor) -> Ended:
         await _or_timeout(over, min(TICK, supervisor.watchdog_seconds / 2 or TICK), tasks)
     for server in servers.values():
         server.should_exit = True
+    if reloads is not None:
+        reloads.cancel()
     await asyncio.wait(tasks, timeout=3)
     if signals:
         _log.info("service_stopping", reason=signals[0])

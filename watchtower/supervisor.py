@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+OPENING_LIMIT = 3_600.0
+"""Seconds for which more time is asked while the parts open; what takes longer hangs."""
 
 
 class Supervisor:
@@ -31,6 +37,30 @@ class Supervisor:
     def waiting(self, seconds: int) -> None:
         """Starting takes longer, and that is in order: give `seconds` more."""
         self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000}")
+
+    @contextmanager
+    def opening(self, seconds: int = 30) -> Iterator[None]:
+        """Ask for more time while the block runs: read models of a large log take longer than any fixed limit."""
+        over = threading.Event()
+
+        def ask() -> None:
+            end = time.monotonic() + OPENING_LIMIT
+            while time.monotonic() < end:
+                self.waiting(seconds)
+                if over.wait(seconds / 2):
+                    return
+
+        thread = threading.Thread(target=ask, name="opening", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` says that it is over. The time tells the manager which request."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""

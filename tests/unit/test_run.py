@@ -20,6 +20,7 @@ from domain.events import AlertCleared, AlertKind, Envelope, envelopes
 from watchtower import run
 from watchtower.bootstrap import Parts, open_parts
 from watchtower.config import Settings, load
+from watchtower.http.traffic import Traffic
 from watchtower.new_tower import create
 from watchtower.run import Process
 from watchtower.supervisor import Supervisor
@@ -68,6 +69,7 @@ class FakeParts(SimpleNamespace):
             sockets={name: self._bound() for name in ("api", "admin")},
             facts={"version": "0", "network": "regtest"},
             api=self._app,
+            traffic=Traffic(),
             admin=self._app,
             closed=0,
         )

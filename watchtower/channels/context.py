@@ -146,6 +146,7 @@ class Context(msgspec.Struct, frozen=True):
     call every funding output unknown. `may_register` tells whether a party (x-only auth key) may register channels.
     `receipts` signs what was stored; without it answers carry no receipt. `rollbacks` knows whether the log is an older
     copy. Whoever verifies a state holds one of the `lanes`.
+    `quota` is the policy whose limits count for a registration, if they can change while the tower runs.
     """
 
     store: EventStore
@@ -164,6 +165,7 @@ class Context(msgspec.Struct, frozen=True):
     applications: Applications = msgspec.field(default_factory=Applications)
     failpoint: Failpoint = nothing_fails
     receipts: ReceiptSigner | None = None
+    quota: Callable[[], ChannelPolicy] | None = None
     rollbacks: Rollbacks = msgspec.field(default_factory=NoRollback)
     lanes: Semaphore = msgspec.field(default_factory=lanes)
 

@@ -20,7 +20,7 @@ def check_room(context: Context, params: ChannelParams) -> None:
     Registrations that were stored are counted at once. Those that are decided at the same moment are not, so a burst
     can exceed a limit by as many as are on their way.
     """
-    limits = context.policy
+    limits = context.policy if context.quota is None else context.quota()
     if not limits.max_channels and not limits.max_total_capacity:
         return
     count, capacity = _taken(context)

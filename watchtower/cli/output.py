@@ -31,8 +31,8 @@ class Context:
     def load(self, **flags: str | None) -> Loaded:
         """The settings; flags are dotted keys with `__` for the dot. Raises `ConfigError`."""
         named = {name.replace("__", "."): text for name, text in flags.items()}
-        if self.verbose:
-            named.setdefault("log.level", "debug")
+        if self.verbose and not named.get("log.level"):
+            named["log.level"] = "debug"
         return load(os.environ, config_path=self.config_path, flags=named)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

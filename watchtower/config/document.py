@@ -29,9 +29,12 @@ def example_toml() -> str:
 
 
 def reference_table() -> str:
-    """Every key as a table for docs/configuration.md: type, default, meaning and unit."""
-    rows = (f"| `{f.name}` | {_type_of(f)} | {_default_of(f)} | {_meaning(f)} |" for f in all_fields())
-    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
+    """Every key as a table for docs/configuration.md: type, default, meaning and unit, and whether SIGHUP reads it."""
+    rows = (
+        f"| `{f.name}` | {_type_of(f)} | {_default_of(f)} | {_meaning(f)} | {'yes' if f.reloadable else ''} |"
+        for f in all_fields()
+    )
+    return "\n".join(["| key | type | default | meaning | SIGHUP |", "|---|---|---|---|---|", *rows, ""])
 
 
 def _meaning(field: Field) -> str:
@@ -57,7 +60,8 @@ def _described(field: Field) -> str:
     unit = f" [{field.unit}]" if field.unit else ""
     text = textwrap.fill(field.description + unit, 110, initial_indent="# ", subsequent_indent="# ")
     alias = f"\n# Also known as {field.alias}." if field.alias else ""
-    return f"{text}{alias}\n#{field.key} = {_literal(field.default)}\n"
+    again = "\n# Read again at SIGHUP." if field.reloadable else ""
+    return f"{text}{alias}{again}\n#{field.key} = {_literal(field.default)}\n"
 
 
 def _literal(value: Any) -> str:

@@ -11,6 +11,20 @@ from watchtower.config.settings import Secret, Settings
 
 PREFIX = "STATE_CHANNEL_"
 
+RELOADABLE = frozenset(
+    {
+        "log.level",
+        "api.max_connections",
+        "api.max_connections_per_ip",
+        "api.max_requests_per_ip",
+        "api.max_requests_per_key",
+        "api.max_bytes_per_key",
+        "policy.max_channels",
+        "policy.max_total_capacity",
+    }
+)
+"""Keys that SIGHUP reads again, beside those of `[notify]`: how much is told, to whom, and how much one may use."""
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -44,6 +58,15 @@ class Field(msgspec.Struct, frozen=True):
     def variable_alias(self) -> str:
         """Second name of the variable, or nothing."""
         return PREFIX + self.alias.upper() if self.alias else ""
+
+    @property
+    def reloadable(self) -> bool:
+        """Whether SIGHUP takes a new value over; any other needs a restart."""
+        return self.section == "notify" or self.name in RELOADABLE
+
+    def value_in(self, settings: Settings) -> Any:
+        """The value that it has there."""
+        return getattr(getattr(settings, self.section) if self.section else settings, self.key)
 
     def from_text(self, text: str) -> Any:
         """Value of a variable, file or flag; raises ValueError in words."""

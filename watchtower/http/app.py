@@ -52,7 +52,7 @@ def create_app(
     observe: Observe = unobserved,
     traffic: Traffic | None = None,
 ) -> Starlette:
-    """The client API behind a gate; `traffic` is told what goes on."""
+    """The client API behind a gate; `traffic` is told what goes on. `state.api` of the app is the `Api`."""
     api = Api(services, gate, limits or Limits())
     traffic = traffic or Traffic()
 
@@ -72,6 +72,7 @@ def create_app(
     )
     # A redirect to the address without the slash would be built from the Host header, which anybody chooses.
     app.router.redirect_slashes = False
+    app.state.api = api
     return app
 
 

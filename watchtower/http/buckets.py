@@ -35,11 +35,16 @@ class Buckets:
     """
 
     def __init__(self, rate: float, capacity: int = CAPACITY, *, burst: float = BURST, unit: str = "requests") -> None:
-        self._rate = rate
-        self._size = max(1.0, rate * burst)
+        self._burst = burst
+        self.refill(rate)
         self._unit = unit
         self._capacity = capacity
         self._levels: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def refill(self, rate: float) -> None:
+        """Refill all buckets with `rate` units a second from now on; one that holds too much is full."""
+        self._rate = rate
+        self._size = max(1.0, rate * self._burst)
 
     def take(self, name: bytes, now: float, amount: float = 1.0) -> None:
         """Take an amount from a bucket, or raise `RateLimited`. `now` in monotonic seconds.

@@ -71,6 +71,13 @@ class Api:
         self._keys = Buckets(limits.per_key)
         self._bytes = Buckets(limits.bytes_per_key, burst=BYTES_BURST, unit="bytes")
 
+    def use(self, limits: Limits) -> None:
+        """Other limits for the requests that come now; from the event loop's thread."""
+        self._limits = limits
+        self._addresses.refill(limits.per_address)
+        self._keys.refill(limits.per_key)
+        self._bytes.refill(limits.bytes_per_key)
+
     def routes(self) -> list[Route]:
         """One route per address; its methods are the rows of the table with this address."""
         by_path = groupby(sorted(ENDPOINTS, key=lambda endpoint: endpoint.path), key=lambda endpoint: endpoint.path)
