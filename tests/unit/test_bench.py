@@ -20,6 +20,7 @@ from tests.bench import (
     memory,
     metrics_render,
     million,
+    notifications,
     parts,
     reorg,
     replaying,
@@ -68,6 +69,7 @@ def without_node() -> tuple[Part, ...]:
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
         Part("metrics_render", metrics_render.NAMES, metrics_render.measure),
+        Part("notifications", notifications.NAMES, lambda _scale, directory: notifications.measure(TINY, directory)),
     )
 
 

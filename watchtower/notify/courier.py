@@ -15,7 +15,7 @@ import structlog
 
 from watchtower.notify.message import Sender, compose, decode, encode
 from watchtower.notify.notice import Notice
-from watchtower.notify.sending import SendFailed, Target
+from watchtower.notify.sending import SEND_SECONDS, SendFailed, Target
 from watchtower.ports import StoreError
 from watchtower.store.notices import Delivery, NoticeStore
 from watchtower.telemetry.metrics import Metrics
@@ -68,11 +68,13 @@ class Courier:
         sender: Sender,
         metrics: Metrics,
         *,
+        before: Courier | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`before` had the same target until now and was told to stop: what it is sending is not sent twice."""
         self.name = target.transport
         self._target, self._store, self._sender, self._metrics = target, store, sender, metrics
-        self._monotonic = monotonic
+        self._before, self._monotonic = before, monotonic
         self._bucket = Bucket(monotonic)
         self._thread = threading.Thread(target=self.run, name=f"courier-{self.name}", daemon=True)
         self._bell, self._stopping = threading.Event(), threading.Event()
@@ -110,6 +112,9 @@ class Courier:
 
     def run(self) -> None:
         """The body of the thread."""
+        if self._before is not None:
+            self._before.join(SEND_SECONDS)
+            self._before = None
         while not self._stopping.is_set():
             try:
                 pause = self.turn()

@@ -169,6 +169,7 @@ class Notifier:
             raise ConfigError([str(error)]) from None
 
     def _take_targets(self, targets: Sequence[Target]) -> None:
+        before = {courier.name: courier for courier in self._couriers}
         for courier in self._couriers:
             courier.stop()
         self._couriers = []
@@ -179,7 +180,10 @@ class Notifier:
             self._open()
         assert self._store is not None
         self._store.set_targets(target.transport for target in targets)
-        self._couriers = [Courier(target, self._store, self._world.sender, self._metrics) for target in targets]
+        self._couriers = [
+            Courier(target, self._store, self._world.sender, self._metrics, before=before.get(target.transport))
+            for target in targets
+        ]
         if self._story is None:
             self._load(self._store)
 
