@@ -422,9 +422,9 @@ def test_fault_C12_rescan_finds_what_was_missed(node: RegtestNode, tmp_path: Pat
     read = fetch.read
 
     def reads_nothing(scan: Any, raw: bytes, block: Any, source: Any) -> Any:
-        header, facts = read(scan, raw, block, source)
+        header, facts, seen = read(scan, raw, block, source)
         facts._new.clear()
-        return header, facts
+        return header, facts, seen
 
     fetch.read = reads_nothing  # type: ignore[method-assign]
     node.generate_block([pair.commitment(Side.A, 1)])

@@ -413,10 +413,10 @@ def scan_over(world: SmallWorld, height: int) -> None:
     read = fetch.read
 
     def reads_nothing(scan: Any, raw: bytes, block: Any, source: Any) -> Any:
-        header, facts = read(scan, raw, block, source)
+        header, facts, seen = read(scan, raw, block, source)
         if block.height == height:
             facts._new.clear()
-        return header, facts
+        return header, facts, seen
 
     fetch.read = reads_nothing  # type: ignore[method-assign]
 
