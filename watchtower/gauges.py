@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import structlog
+
 from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.milestones import TABLE as MILESTONES
 from projections.open_breaches import stage
@@ -14,9 +16,12 @@ from watchtower.access import AccessFile, AccessFileBroken, AccessTable
 from watchtower.http.traffic import Traffic
 from watchtower.models import LiveModels
 from watchtower.money_gauges import MoneyGauges
+from watchtower.ports import StoreError
 from watchtower.store.breach_sums import breach_sums
 from watchtower.store.views import SqliteRows
 from watchtower.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
 
 __all__ = ["AllowedParties", "Gauges", "open_gauges", "stage"]
 
@@ -48,13 +53,21 @@ class Gauges:
         """The exposition with fresh sums."""
         if time.monotonic() - self._computed > FRESH:
             self._computed = time.monotonic()
-            self._money.refresh()
+            self._refresh_money()
             self._set_storage()
         for queue, items in zip(("chain_writes", "http_writes"), self._waiting(), strict=True):
             self._metrics.set("queue_depth", queue, value=items)
         self._metrics.set("http_requests_in_flight", value=self._traffic.in_flight)
         self._metrics.set("event_streams", value=self._traffic.streams)
         return self._metrics.render()
+
+    def _refresh_money(self) -> None:
+        """What cannot be read keeps its last values, and says so: the other metrics are needed the more then."""
+        try:
+            self._money.refresh()
+        except StoreError as error:
+            self._metrics.count("event_store_errors_total", "select_events", "operational")
+            _log.error("gauges_failed", reason=str(error))
 
     def forget(self) -> None:
         """Compute all of them with the next look, however fresh they are."""

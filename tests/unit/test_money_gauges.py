@@ -265,3 +265,18 @@ def test_what_is_asked_of_all_rows_needs_an_index(tmp_path: Path) -> None:
     rows = Measured.views(tmp_path)
     with pytest.raises(ValueError, match="no index over side"):
         rows.sums(TABLE, "side", ())
+
+
+@pytest.mark.slow
+def test_metrics_are_shown_although_the_views_cannot_be_read(tmp_path: Path) -> None:
+    """The sums keep their last values, the failure is counted, and everything else is told as ever."""
+    scene = Measured(tmp_path)
+    before = scene.of("channels", "active")
+    with scene.rows.datastore.raw(commit=True) as connection:
+        connection.execute(f"DROP TABLE {TABLE.name}")
+
+    found = scene.found
+
+    assert (1, 1) == (before, found["watchtower_channels", ("active",)])
+    assert 1 == found["watchtower_event_store_errors_total", ("operational", "select_events")]
+    assert 0 < found["watchtower_storage_size_bytes", ()]

@@ -46,8 +46,8 @@ class BreachSums(msgspec.Struct, frozen=True):
 
 
 def breach_sums(rows: SqliteRows) -> BreachSums:
-    """Read everything in one transaction."""
-    with rows.datastore.raw() as connection:
+    """Read everything in one transaction. Fails with `StoreError` kinds."""
+    with rows.reading() as connection:
         connection.execute("BEGIN")
         try:
             stages = connection.execute(_STAGES).fetchall()

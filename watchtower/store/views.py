@@ -144,11 +144,11 @@ class SqliteRows:
     def quarantined(self, projection: str) -> dict[str, Stuck]:
         """Streams that a projection skips."""
         query = "SELECT stream, id, error FROM quarantine WHERE projection = ?"
-        with self._reading() as connection:
+        with self.reading() as connection:
             return {row[0]: Stuck(*row) for row in connection.execute(query, (projection,))}
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for reading; what the database cannot do is a `StoreError`, as for writing."""
         try:
             with self.datastore.raw() as connection:
@@ -213,7 +213,7 @@ class SqliteRows:
 
     def _rows(self, query: str, values: Sequence[object]) -> list[Row]:
         """Plain tuples from the database; the library's kind of row would be made first and thrown away."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             cursor = connection.cursor()
             cursor.row_factory = None
             return cursor.execute(query, values).fetchall()
