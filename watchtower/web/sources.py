@@ -22,7 +22,8 @@ T = TypeVar("T")
 SUMS_SECONDS = 1.0
 """Sums over all channels are not taken again within this time, however many pages are open."""
 
-OWNERS_SECONDS = 10.0
+OWNERS_SECONDS = 30.0
+"""Counting clients reads an index from end to end."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
