@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 from tests.support.programs import program
+from tests.support.receivers import HttpReceiver
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 SECRETS = "/etc/alertmanager/secrets"
@@ -63,10 +64,16 @@ class Inbox:
 class Alertmanager:
     """One process with our configuration; each receiver posts to `inbox` under its own name."""
 
-    def __init__(self, directory: Path, inbox: Inbox) -> None:
-        """Start it; returns when it listens."""
+    def __init__(self, directory: Path, inbox: Inbox | HttpReceiver, group_interval: str = "") -> None:
+        """Start it; returns when it listens.
+
+        `group_interval` (as Alertmanager writes durations) takes the place of the minute after which it tells what
+        became of an alert; how soon the first message leaves stays as it is.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
         config = directory / "alertmanager.yml"
-        config.write_text(CONFIG.read_text().replace(SECRETS, str(directory)))
+        text = CONFIG.read_text().replace(SECRETS, str(directory))
+        config.write_text(re.sub(r"(group_interval: ).*", rf"\g<1>{group_interval}", text) if group_interval else text)
         for receiver in RECEIVERS:
             (directory / f"{receiver}-url").write_text(f"{inbox.url}/{receiver}\n")
         options = [

@@ -1,4 +1,4 @@
-"""A real Prometheus for tests: scrapes what it is told every second, evaluates rules every two, answers queries.
+"""A real Prometheus for tests, with deploy/prometheus/prometheus.yml: other addresses, and in seconds what takes minutes.
 
 with Prometheus(tmp_path, {"watchtower": "127.0.0.1:9816"}) as prometheus:
     prometheus.wait_scraped()
@@ -22,6 +22,7 @@ import yaml
 from tests.support.programs import program
 from watchtower.devnode.launch import free_ports
 
+CONFIG = Path(__file__).parents[3] / "deploy" / "prometheus" / "prometheus.yml"
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 SCRAPE_SECONDS = 1
@@ -47,14 +48,18 @@ class Prometheus:
         *,
         rules: Sequence[Path] = (),
         alertmanager: str = "",
+        sooner: Mapping[str, str] | None = None,
     ) -> None:
-        """`targets` are addresses by job name; `rules` are files whose groups are evaluated faster than they say."""
+        """`targets` are addresses by job name; `rules` are files whose groups are evaluated faster than they say.
+
+        `alertmanager` is an address. `sooner` gives alerts by name another `for`, as Prometheus writes durations.
+        """
         (port,) = free_ports(1)
         directory.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{port}"
         self._log = directory / "prometheus.log"
         config = directory / "prometheus.yml"
-        copies = [_hastened(path, directory) for path in rules]
+        copies = [_hastened(path, directory, sooner or {}) for path in rules]
         config.write_text(yaml.safe_dump(_configuration(targets, copies, alertmanager)))
         options = [f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
         options += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1d"]
@@ -104,6 +109,10 @@ class Prometheus:
         """Values of a label among the series of a selector."""
         found = self.ask("series", {"match[]": selector})
         return sorted({each[label] for each in found if label in each})
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire."""
+        return {each["metric"]["alertname"] for each in self.query('ALERTS{alertstate="firing"}')}
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules with `name`, `query`, `health`, `lastError`, and for alerts `state` and `alerts`."""
@@ -158,23 +167,24 @@ class Prometheus:
 
 
 def _configuration(targets: Mapping[str, str], rules: Sequence[Path], alertmanager: str) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "evaluation_interval": f"{RULE_SECONDS}s"},
-        "rule_files": [str(path) for path in rules],
-        "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in targets.items()
-        ],
-    }
-    if alertmanager:
-        made["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
+    """The repository's configuration with these addresses and rules; nothing is alerted without an `alertmanager`."""
+    made: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    made["global"] |= {"scrape_interval": f"{SCRAPE_SECONDS}s", "evaluation_interval": f"{RULE_SECONDS}s"}
+    made["rule_files"] = [str(path) for path in rules]
+    for job in made["scrape_configs"]:
+        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+    made["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
     return made
 
 
-def _hastened(path: Path, directory: Path) -> Path:
+def _hastened(path: Path, directory: Path, sooner: Mapping[str, str]) -> Path:
     """A copy of a rule file whose groups have no interval of their own."""
     document = yaml.safe_load(path.read_text())
     for group in document["groups"]:
         group.pop("interval", None)
+        for rule in group["rules"]:
+            if rule.get("alert") in sooner:
+                rule["for"] = sooner[rule["alert"]]
     copy = directory / path.name
     copy.write_text(yaml.safe_dump(document, sort_keys=False))
     return copy

@@ -1,0 +1,194 @@
+"""The rehearsal: a real breach, and everything that an operator would see and hear of it, from first page to last."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from domain.chain import display
+from domain.units import Side
+from tests.support.dashboards.server import RULE_SECONDS, SCRAPE_SECONDS
+from tests.support.live_tower import CHALLENGE_PERIOD
+from tests.support.parties import Pair
+from tests.support.rehearsal import Stage, rehearsal
+from watchtower.telemetry.runbook import RUNBOOK
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+HEARTBEAT = "WatchtowerDeadMansSwitch"
+BREACH = "WatchtowerBreachOpen"
+NODE = "WatchtowerNodeUnreachable"
+CONSEQUENCES = {"WatchtowerNotWatching"}
+PROTECTED = "Am I protected? Yes."
+
+Latencies = dict[str, float]
+"""Seconds from the cause to what is named."""
+
+
+def test_a_breach_is_seen_told_and_answered(tmp_path: Path) -> None:
+    """Healthy, breach in the mempool, its block, the penalty to its end, the node away and back."""
+    began = time.monotonic()
+    with rehearsal(tmp_path) as stage:
+        pair, _other = stage.live.open_channels(2)
+        healthy(stage)
+        latencies = breach_in_the_mempool(stage, pair)
+        countdown(stage, pair)
+        penalty_to_its_end(stage, pair)
+        latencies |= node_away_and_back(stage)
+        nothing_else_was_said(stage)
+    keep(latencies, time.monotonic() - began)
+
+
+# ── the story ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def healthy(stage: Stage) -> None:
+    """Only the dead man's switch fires, and its sign of life arrives; the page says yes."""
+    stage.prometheus.wait_seen()
+    stage.wait_firing(HEARTBEAT)
+    stage.alert("heartbeat", HEARTBEAT)
+    stage.wait_page(PROTECTED, "2 channels with 2,000,000 sat are protected")
+
+    assert (set(), set()) == (stage.alerts("page"), stage.alerts("ticket"))
+    assert ("Yes", ("0", "none open")) == (stage.widget()["Protected"][0], stage.widget()["Breaches"])
+
+
+def breach_in_the_mempool(stage: Stage, pair: Pair) -> Latencies:
+    """Log, own notification, Prometheus and Alertmanager tell it; no block is needed for any of them."""
+    sent = time.time()
+    txid = stage.live.breach(pair)
+    seen, answered = stage.logged("breach_detected"), stage.logged("penalty_broadcast")
+    told, page = stage.told("breach_seen"), stage.alert("page", BREACH)
+    stage.wait_firing(HEARTBEAT, BREACH)
+    stage.wait_page("Am I protected? Defending.", "not in a block yet", display(txid))
+
+    assert told.at - seen < 1.0
+    assert (display(txid), "page") == (told.body["txid"], told.body["severity"])
+    assert [] == stage.unsigned()
+    notes = page.body["annotations"]
+    assert ("1 breach(es) in progress", "page") == (notes["summary"], page.body["labels"]["severity"])
+    assert [] == dead_links(notes["runbook_url"], told.body["runbook_url"])
+    return {
+        "breach sent -> event logged": seen - sent,
+        "breach sent -> penalty broadcast": answered - sent,
+        "breach sent -> own notification": told.at - sent,
+        "event logged -> own notification": told.at - seen,
+        "breach sent -> alert fires": moment(page.body["startsAt"]) - sent,
+        "breach sent -> page at the webhook": page.at - sent,
+    }
+
+
+def countdown(stage: Stage, pair: Pair) -> None:
+    """A block with the commitment alone: the clock runs, and page, widget and commands say the same."""
+    stage.live.node.generate_block([pair.commitment(Side.A, 1)])
+    stage.live.wait_height()
+    stage.wait_page("Defending.", f"{CHALLENGE_PERIOD - 1} blocks left")
+    stage.live.node.generate_block()
+    stage.live.wait_height()
+    stage.wait_page("Defending.", f"{CHALLENGE_PERIOD - 2} blocks left")
+
+    listed, status = stage.ask("breach", "list"), stage.ask("status")
+    names = ("channel", "commit_txid", "value", "deadline", "blocks_left", "answer", "fee")
+    other = ("channel", "txid", "value", "deadline", "left", "stage", "fee")
+    assert [[each[name] for name in names] for each in listed["breaches"]] == [
+        [each[name] for name in other] for each in status["breaches"]
+    ]
+    assert [(CHALLENGE_PERIOD - 2, "broadcast")] == [
+        (each["blocks_left"], each["answer"]) for each in listed["breaches"]
+    ]
+    assert ("Defending", ("1", f"{CHALLENGE_PERIOD - 2} blocks left")) == (
+        stage.widget()["Protected"][0],
+        stage.widget()["Breaches"],
+    )
+
+
+def penalty_to_its_end(stage: Stage, pair: Pair) -> None:
+    """One block ends the alert, 100 end the story; each is told."""
+    stage.live.mine(1)
+    stage.told("penalty_confirmed")
+    stage.alert("page", BREACH, "resolved")
+    stage.wait_firing(HEARTBEAT)
+    stage.wait_page(PROTECTED, "The penalty is in a block, 1 of 100 deep.")
+    stage.live.mine(5)
+    stage.wait_page("The penalty is in a block, 6 of 100 deep.")
+    stage.live.mine(94)
+    stage.told("penalty_final")
+    stage.live.wait_status(pair, "PUNISHED")
+    stage.wait_page(PROTECTED, "1 channel with 1,000,000 sat is protected")
+
+    assert ("0", "none open") == stage.widget()["Breaches"]
+    assert [("punished", None)] == [
+        (each["answer"], each["blocks_left"]) for each in stage.ask("breach", "list", "--all")["breaches"]
+    ]
+
+
+def node_away_and_back(stage: Stage) -> Latencies:
+    """One page for its cause, none for what follows from it; then all is well again."""
+    node = stage.live.node
+    node.rpc("gettxoutsetinfo")  # writes the newest blocks down: no peer could give them back after the kill
+    node.kill()
+    killed = time.time()
+    lost, page = stage.told("node_lost"), stage.alert("page", NODE)
+    stage.prometheus.wait(lambda: CONSEQUENCES <= suppressed(stage), 60)
+    stage.wait_page("Am I protected? No.")
+
+    node.launch()
+    returned = time.time()
+    back, over = stage.told("node_back"), stage.alert("page", NODE, "resolved")
+    stage.wait_firing(HEARTBEAT)
+    stage.wait_page(PROTECTED)
+
+    assert [] == dead_links(page.body["annotations"]["runbook_url"], lost.body["runbook_url"])
+    assert ["page", "page"] == [each.body["severity"] for each in (lost, back)]
+    return {
+        "node killed -> own notification": lost.at - killed,
+        "node killed -> page at the webhook": page.at - killed,
+        "node back -> own notification": back.at - returned,
+        "node back -> end of the page at the webhook": over.at - returned,
+    }
+
+
+def nothing_else_was_said(stage: Stage) -> None:
+    """Two pages in all, no ticket, and every message of the tower was signed."""
+    assert ({BREACH, NODE}, set()) == (stage.alerts("page"), stage.alerts("ticket"))
+    assert [] == stage.unsigned()
+
+
+# ── what it is measured by ───────────────────────────────────────────────────────────────────────────────────
+
+
+def dead_links(*urls: str) -> list[str]:
+    """Those that are not the address of a section which the runbook has."""
+    lines = (ROOT / "docs" / "runbook.md").read_text().splitlines()
+    sections = {f"{RUNBOOK}#{line.lstrip('# ').lower()}" for line in lines if line.startswith("### ")}
+    return [url for url in urls if url not in sections]
+
+
+def moment(text: str) -> float:
+    """Unix time of a time as Alertmanager writes it."""
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def suppressed(stage: Stage) -> set[str]:
+    """Alerts that Alertmanager has and does not deliver."""
+    return {name for name, state in stage.alertmanager.states().items() if state == "suppressed"}
+
+
+def keep(latencies: Latencies, seconds: float) -> None:
+    """Print the table, and write it to build/rehearsal.json."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    kept = {
+        "scrape_seconds": SCRAPE_SECONDS,
+        "rule_seconds": RULE_SECONDS,
+        "latency_seconds": {name: round(value, 3) for name, value in latencies.items()},
+        "rehearsal_seconds": round(seconds, 1),
+    }
+    (ROOT / "build" / "rehearsal.json").write_text(json.dumps(kept, indent=1) + "\n")
+    lines = [f"{name:45} {value * 1000:8.0f} ms" for name, value in latencies.items()]
+    sys.stdout.write("\n".join([*lines, f"the rehearsal took {seconds:.0f} s"]) + "\n")
