@@ -114,6 +114,7 @@ pages: $(STAMP) ## Write the pages that are made from the program itself
 	$(BIN)/python -m tests.support.rules_files
 	$(BIN)/python -m tests.support.commands_page docs/cli.md
 	$(BIN)/python -m tests.support.settings_page docs/configuration.md
+	$(BIN)/python -m tests.support.logs_page docs/logs.md
 	$(BIN)/python -m tests.support.bitcoin_conf deploy/bitcoind/bitcoin.conf.example
 	$(BIN)/python -m tests.support.prometheus_rule deploy/kustomize/components/monitoring/prometheusrule.yaml
 	$(BIN)/python -m tests.support.scenarios > build/scenarios.md && mv build/scenarios.md docs/scenarios.md

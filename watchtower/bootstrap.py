@@ -292,7 +292,13 @@ class Parts:
 
     def _open_views(self) -> SqliteRows:
         self.ahead.discard_views()
-        rows = open_views(Path(self.settings.views_path), self.store, failpoint=self._failpoint)
+        path = Path(self.settings.views_path)
+
+        def rebuilt(seconds: float) -> None:
+            position = self.store.last_id()
+            _log.info("projection_rebuilt", path=path.name, notification_id=position, seconds=round(seconds, 3))
+
+        rows = open_views(path, self.store, failpoint=self._failpoint, rebuilt=rebuilt)
         self._stack.callback(rows.close)
         return rows
 
@@ -337,6 +343,7 @@ class Parts:
         def observe(method: str, outcome: str, seconds: float) -> None:
             self.metrics.count("node_rpc_requests_total", method, outcome)
             self.metrics.observe("node_rpc_duration_seconds", method, value=seconds)
+            _log.debug("rpc_answered", method=method, outcome=outcome, seconds=round(seconds, 6))
 
         node = connect(self.settings.node, observe, in_flight=in_flight)
         self._stack.callback(node.close)

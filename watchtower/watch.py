@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from watchtower.node_gauges import show_chain
 from watchtower.passes import Pacer, Turn, Wake
@@ -93,6 +94,7 @@ class Watch:
         self._pacer = Pacer(min(poll_seconds, BREACH_IDLE))
         self._on_end = on_end
         self._block_found = block_found
+        self._turns = 0
         self._node_known = False
         self._node_asked = False
         self._core_started = False
@@ -127,8 +129,19 @@ class Watch:
         return not self._thread.is_alive()
 
     def take_turn(self, turn: Turn) -> None:
-        """One turn with everything around it; raises only what must end the process."""
+        """One turn with everything around it; raises only what must end the process.
+
+        Lines of the log from inside carry the number of the turn and the height at its beginning.
+        """
         began = time.monotonic()
+        self._turns += 1
+        with bound_contextvars(turn=self._turns, height=self.height):
+            self._take_turn(turn, began)
+        self.breach_open = self._contested()
+        self.last_progress = time.monotonic()
+        self._report.progressed()
+
+    def _take_turn(self, turn: Turn, began: float) -> None:
         try:
             self._be_sure_of_node()
             report = self._pass(turn)
@@ -138,9 +151,6 @@ class Watch:
             self._failed(error)
         else:
             self._passed(report, turn, time.monotonic() - began)
-        self.breach_open = self._contested()
-        self.last_progress = time.monotonic()
-        self._report.progressed()
 
     def _be_sure_of_node(self) -> None:
         """After a start or a failure the node may be another one: nothing is done before it is checked."""
@@ -200,6 +210,8 @@ class Watch:
         self._node_asked = True
         self._tell_of_node(info)
         self.lag = max(0, info.blocks - report.height)
+        if self.lag > 1:
+            _log.info("catch_up_progressed", height=report.height, target=info.blocks)
         self._board.progress(caught_up=self.lag <= 1)
 
     def _tell_of_node(self, info: ChainInfo) -> None:
@@ -242,6 +254,8 @@ class Watch:
             for other in BLOCKING_REASONS:
                 if other != reason:
                     self._board.clear(other)
+        if isinstance(error, StoreError):
+            _log.error("commit_failed", reason=f"{error.slug}: {error}")
         delay = self._pacer.failed(
             time.monotonic(),
             warming_up=isinstance(error, NodeWarmingUp),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.receivers import Receiver
+from tests.support.receivers import HttpReceiver, receiving
 from tests.support.service import Run
+from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower
 
 
@@ -67,8 +68,24 @@ def test_a_wrong_file_changes_nothing(tower: NewTower, run: Run) -> None:
     assert 0 == service.terminate()
 
 
+def test_a_new_target_is_told_what_happens_next(node: RegtestNode, tower: NewTower, run: Run) -> None:
+    """A tower that told nobody tells the new topic that its node is lost; the topic's address is not logged."""
+    service = run(tower.config_path)
+    service.wait_watching()
+    with receiving(HttpReceiver()) as http:
+        changed(tower.config_path, "notify", f'ntfy_url = "http://127.0.0.1:{http.port}/topic51"\ngrace_seconds = 0.0')
+        service.process.send_signal(signal.SIGHUP)
+        told = service.wait_for("config_reloaded")
+        node.stop()
+        posts = http.posts.wait(1, seconds=30)
+        assert 0 == service.terminate()
+    assert {"notify.ntfy_url", "notify.grace_seconds"} == set(told["changed"])
+    assert "/topic51" == posts[0].path
+    assert [] == [line for line in service.lines if "topic51" in str(line)]
+
+
 def test_a_quota_counts_from_the_next_request(tower: NewTower, run: Run) -> None:
-    """A party's quota of channels, and a request after it, in one life of the process."""
+    """With one connection allowed from now on, the second one is told that the service is too busy."""
     service = run(tower.config_path)
     service.wait_watching()
     changed(tower.config_path, "api", "max_connections = 1")

@@ -38,10 +38,12 @@ def command(context: Context, /, standby: bool, **flags: str | None) -> None:
     from watchtower.reload import Reload
     from watchtower.run import run
     from watchtower.supervisor import Supervisor
+    from watchtower.telemetry.logging import log_unforeseen
 
     chosen = {NAMES[name]: text for name, text in flags.items()} | {"store__standby": "true" if standby else None}
     loaded = context.load(**chosen)
     metrics, control = begin(loaded)
+    log_unforeseen()
     reload = Reload(loaded, lambda: context.load(**chosen), control)
     reload.listen()
     opening = Supervisor(os.environ).opening

@@ -31,10 +31,10 @@ def example_toml() -> str:
 def reference_table() -> str:
     """Every key as a table for docs/configuration.md: type, default, meaning and unit, and whether SIGHUP reads it."""
     rows = (
-        f"| `{f.name}` | {_type_of(f)} | {_default_of(f)} | {_meaning(f)} | {'yes' if f.reloadable else ''} |"
+        f"| `{f.name}` | {_type_of(f)} | {_default_of(f)} | {'yes' if f.reloadable else ''} | {_meaning(f)} |"
         for f in all_fields()
     )
-    return "\n".join(["| key | type | default | meaning | SIGHUP |", "|---|---|---|---|---|", *rows, ""])
+    return "\n".join(["| key | type | default | SIGHUP | meaning |", "|---|---|---|---|---|", *rows, ""])
 
 
 def _meaning(field: Field) -> str:

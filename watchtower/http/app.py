@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from secrets import token_hex
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -13,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from domain.errors import DomainError
 from watchtower.http.auth import Gate, require_scope
 from watchtower.http.endpoints import ENDPOINTS, PATHS
 from watchtower.http.openapi import PATH as OPENAPI_PATH
-from watchtower.http.problems import problem_response, route_of
+from watchtower.http.problems import REQUEST_HEADER, REQUEST_ID, problem_response, route_of
 from watchtower.http.routes import Api, Limits
 from watchtower.http.services import Services
 from watchtower.http.traffic import Traffic
@@ -116,6 +118,13 @@ class _Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # Ours, never the client's: lines of two requests must not be joined because somebody wants it so.
+        request_id = scope[REQUEST_ID] = token_hex(8)
+        with bound_contextvars(request_id=request_id):
+            await self._measured(scope, receive, send)
+
+    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_header = (REQUEST_HEADER.lower().encode(), scope[REQUEST_ID].encode())
         started, status, first_byte = time.perf_counter(), 500, 0.0
         self._traffic.began()
 
@@ -129,6 +138,7 @@ class _Edge:
                     self._traffic.became_stream()
                 message["headers"] = [
                     *message["headers"],
+                    request_header,
                     (b"cache-control", b"no-store"),
                     (b"x-content-type-options", b"nosniff"),
                 ]

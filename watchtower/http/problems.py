@@ -31,6 +31,12 @@ PROBLEM_TYPE = "application/problem+json"
 URN = "urn:state-channel:"
 RETRY_SECONDS = "2"
 
+REQUEST_ID = "watchtower.request_id"
+"""Where the scope of a request has its name, 16 hexadecimal digits."""
+
+REQUEST_HEADER = "X-Request-Id"
+"""Header of every answer of the API with that name: what a client quotes, and the operator finds in the log."""
+
 TITLES: dict[str, str] = {
     "malformed": "The request cannot be read",
     "invalid-params": "The channel constants must not be used",
@@ -135,16 +141,26 @@ class ClockSkew(EdgeRefusal):
 def problem_response(error: Exception, request: Request | None = None) -> Response:
     """The problem document of an error."""
     slug, status, detail = describe(error)
+    request_id = None if request is None else request.scope.get(REQUEST_ID)
     if status == 500:
-        _log.error("http_rejected", route=route_of(request), reason=type(error).__name__, exc_info=error)
+        # This comes from outside of the application: neither its context nor its headers are there any more.
+        name = {} if request_id is None else {"request_id": request_id}
+        _log.error("http_rejected", route=route_of(request), reason=type(error).__name__, exc_info=error, **name)
     problem = Problem(
         type=URN + slug,
         title=TITLES.get(slug, "The service cannot answer now"),
         status=status,
         detail=detail,
         time=error.now if isinstance(error, ClockSkew) else None,
+        request_id=request_id,
     )
-    return Response(to_json(problem), status, _headers(error, status), PROBLEM_TYPE)
+    outside = {REQUEST_HEADER: request_id} if request_id is not None and _is_unforeseen(error) else {}
+    return Response(to_json(problem), status, _headers(error, status) | outside, PROBLEM_TYPE)
+
+
+def _is_unforeseen(error: Exception) -> bool:
+    """Whether Starlette answers outside of the application's own layers, because no handler of a kind fits."""
+    return not isinstance(error, DomainError | WatchtowerError | HTTPException)
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:

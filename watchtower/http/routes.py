@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from domain.errors import MalformedInput
 from watchtower.http.auth import Claim, Gate, require_scope
@@ -106,7 +107,8 @@ class Api:
         position = _last_event_id(request) if endpoint.is_stream else None
         named = request.path_params
         call = Call(str(named.get("id", "")), query, body, position, principal, str(named.get("number", "")))
-        result = await run_in_threadpool(self._run, endpoint, call)
+        with bound_contextvars(**({"channel": call.name} if endpoint.names_channel else {})):
+            result = await run_in_threadpool(self._run, endpoint, call)
         if principal.key is not None and endpoint.names_channel:
             self._gate.note_owner(principal.key)
         if isinstance(result, Subscription):

@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 import msgspec
+from structlog.contextvars import bound_contextvars
 
 from domain.chain import OutPoint, Txid
 from domain.errors import DomainError
@@ -78,8 +79,10 @@ class Run:
 
         Only what concerns all of them passes: a node that cannot be asked, a log that is broken.
         """
+        about = {"channel": streams[0]} if len(streams) == 1 else {}
         try:
-            yield
+            with bound_contextvars(**about):
+                yield
         except (NodeUnavailable, StoreBroken):
             raise
         except (DomainError, WatchtowerError) as error:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,15 +55,21 @@ def open_views(
     log: LogReader,
     projections: Sequence[Projection] = PROJECTIONS,
     failpoint: Failpoint = no_failpoint,
+    rebuilt: Callable[[float], object] = lambda _seconds: None,
 ) -> SqliteRows:
-    """The views of a log for writing; rebuilt first if the file is missing, foreign, damaged or of another version."""
+    """The views of a log for writing; rebuilt first if the file is missing, foreign, damaged or of another version.
+
+    `rebuilt` is told how many seconds that took.
+    """
     if path.exists():
         rows = SqliteRows(path, failpoint=failpoint)
         known = log.last_id() if log.known_until is None else min(log.known_until, log.last_id())
         if rows.fits(log.meta.log_id, projections, known):
             return rows
         rows.close()
+    began = time.monotonic()
     rebuild(path, log, projections, failpoint=failpoint)
+    rebuilt(time.monotonic() - began)
     return SqliteRows(path, failpoint=failpoint)
 
 

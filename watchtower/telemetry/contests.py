@@ -84,6 +84,15 @@ class Contests:
         finally:
             self._silent = False
 
+    def breach_of(self, stream: str, payload: Payload) -> bytes | None:
+        """Txid of the revoked commitment that an event of this channel is about; None if it is about no breach."""
+        contest = self._contests.get(stream)
+        if contest is None:
+            return None
+        txid = getattr(payload, "txid", None)
+        named = (getattr(payload, "commit_txid", None), contest.bids.get(txid) if txid else None, txid)
+        return next((one for one in named if one in contest.spends and contest.spends[one].is_breach), None)
+
     def tell(self, stream: str, payload: Payload, durable_at: float) -> None:
         """Count one event of a channel, which is durable since `durable_at` (Unix seconds)."""
         match payload:

@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
+from types import TracebackType
 from typing import Any, TextIO, cast
 
 import structlog
@@ -86,6 +88,25 @@ def configure(
     )
     _redirect_standard_library(target, before, after)
     return control
+
+
+def log_unforeseen() -> None:
+    """Errors that end a thread or the process go the way of all lines, too: what Python prints is not redacted."""
+    log = structlog.get_logger(__name__)
+
+    def of_thread(found: threading.ExceptHookArgs) -> None:
+        name = found.thread.name if found.thread is not None else "?"
+        if found.exc_type is not SystemExit:
+            log.critical("task_ended", task=name, reason=found.exc_type.__name__, exc_info=found.exc_value)
+
+    def of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("service_failed", reason=kind.__name__, exc_info=error)
+
+    threading.excepthook = of_thread
+    sys.excepthook = of_process
 
 
 def _before(control: LogControl, count: Callable[[str], None] | None, *, console: bool) -> list[Processor]:

@@ -24,7 +24,7 @@ from domain.events import (
     Recorded,
 )
 from watchtower.telemetry.contests import Contests
-from watchtower.telemetry.events import snake_case
+from watchtower.telemetry.events import level_of, snake_case
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.tasks import TaskReport
 
@@ -33,16 +33,6 @@ _log = structlog.get_logger(__name__)
 PAGE = 500
 _NUMBERS = ("sequence", "fee", "deadline", "height", "remaining", "lock_time", "code", "bid_no")
 _NAMES = ("kind", "source", "outcome", "via", "method", "reason", "side", "mode")
-_LOUD = {
-    "alert_raised",
-    "audit_mismatch",
-    "block_unavailable",
-    "breach_detected",
-    "channel_frozen",
-    "equivocation_found",
-    "funding_double_spent",
-}
-_QUIET = {"block_connected", "state_offered", "state_proposed", "state_accepted", "state_committed"}
 
 _AGGREGATES = {CHAIN_STREAM: "chain", LOG_STREAM: "log"}
 """Stream -> label; all others are channels."""
@@ -132,12 +122,13 @@ class Reporter:
                 position = recorded.id
 
     def _tell(self, recorded: Recorded) -> None:
-        payload = recorded.envelope.payload
+        stream, payload = recorded.envelope.stream, recorded.envelope.payload
+        before = self._contests.breach_of(stream, payload)  # the end of a channel is forgotten when it is counted
         self._count(recorded)
+        breach = before or self._contests.breach_of(stream, payload)
         name = snake_case(type(payload).__name__)
-        level = "critical" if name in _LOUD else "debug" if name in _QUIET else "info"
-        facts = public_facts(payload)
-        getattr(_log, level)(name, channel=recorded.envelope.stream, notification_id=recorded.id, **facts)
+        facts = public_facts(payload) | ({} if breach is None else {"breach_id": display(breach)})
+        getattr(_log, level_of(payload))(name, channel=stream, notification_id=recorded.id, **facts)
 
     def _count(self, recorded: Recorded) -> None:
         stream, payload = recorded.envelope.stream, recorded.envelope.payload

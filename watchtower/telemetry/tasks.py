@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from structlog.contextvars import bound_contextvars
+
 from watchtower.telemetry.metrics import Metrics
 
 
@@ -23,11 +25,12 @@ class TaskReport:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The task is up until the block ends, whatever ends it."""
+        """The task is up until the block ends, whatever ends it. Lines of the log from inside name it."""
         self._metrics.set("task_up", self.name, value=1)
         self.progressed()
         try:
-            yield
+            with bound_contextvars(task=self.name):
+                yield
         finally:
             self._metrics.set("task_up", self.name, value=0)
 

@@ -296,7 +296,8 @@ class ReadyBody(msgspec.Struct, frozen=True, kw_only=True):
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457 problem document; `type` is `urn:state-channel:<slug>`.
 
-    `time` is the tower's clock in Unix seconds, told where the clocks differ too much.
+    `time` is the tower's clock in Unix seconds, told where the clocks differ too much. `request_id` is the name of the
+    request in the tower's log.
     """
 
     type: str
@@ -304,3 +305,4 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     detail: str | None = None
     time: int | None = None
+    request_id: str | None = None
