@@ -14,6 +14,7 @@ from projections.totals import Totals
 from tests.support.measured import Measured
 from tests.support.small_world import SWEEP
 from watchtower.access import AccessFile
+from watchtower.ports import StoreError
 from watchtower.store.breach_sums import breach_sums
 from watchtower.store.views import SqliteRows
 from watchtower.telemetry.catalog import PROJECTIONS
@@ -280,3 +281,26 @@ def test_metrics_are_shown_although_the_views_cannot_be_read(tmp_path: Path) -> 
     assert (1, 1) == (before, found["watchtower_channels", ("active",)])
     assert 1 == found["watchtower_event_store_errors_total", ("operational", "select_events")]
     assert 0 < found["watchtower_storage_size_bytes", ()]
+
+
+@pytest.mark.slow
+def test_sums_that_cannot_be_read_keep_no_breach_from_being_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registration and its breach are known although the database counts no owners; later all sums are made anew."""
+
+    def fails(*_args: object) -> int:
+        raise StoreError("disk I/O error")
+
+    monkeypatch.setattr(SqliteRows, "count", fails)
+    scene = Measured(tmp_path)
+    scene.world.cheat(2)
+    scene.look()
+    contested = scene.models.contested()
+    monkeypatch.undo()
+
+    scene.mine(1)
+
+    assert [scene.world.stream] == contested
+    assert {"PUNISHED": 1} == {status: number for status, number in scene.models.totals.channels.items() if number}
+    assert 1 == scene.of("clients", "active")
