@@ -44,20 +44,26 @@ class NodeGauges:
         """Ask and tell; the seconds until the next time."""
         try:
             show_chain(self._node.chain_info(), self._metrics)
-            self._show_peers(self._node.version())
-            self._show_fees(self._node.fee_market(tuple(map(int, FEE_TARGETS))))
         except NodeUnavailable:
             self._metrics.set("node_up", value=0)
+            return LOOK_SECONDS
         except NodeError as error:
-            _log.warning("rpc_failed", method="any", reason=str(error))
+            _log.warning("rpc_failed", method="getblockchaininfo", reason=str(error))
+        for show in (self._show_peers, self._show_fees):
+            try:
+                show()
+            except NodeError as error:  # a right that is missing, or one slow answer, is no node that is away
+                _log.warning("rpc_failed", method="any", reason=str(error))
         return LOOK_SECONDS
 
-    def _show_peers(self, version: NodeVersion) -> None:
+    def _show_peers(self) -> None:
+        version = self._node.version()
         self._metrics.set("node_peers", "inbound", value=version.inbound)
         self._metrics.set("node_peers", "outbound", value=version.outbound)
 
-    def _show_fees(self, market: Market) -> None:
+    def _show_fees(self) -> None:
         """An estimate that the node no longer gives is no series: an old one would mislead."""
+        market = self._node.fee_market(tuple(map(int, FEE_TARGETS)))
         self._metrics.set("node_mempool_min_feerate_sats_per_vbyte", value=market.minimum)
         known = {str(target): rate for target, rate in market.estimates}
         for target in FEE_TARGETS:

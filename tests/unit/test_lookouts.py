@@ -18,7 +18,7 @@ from watchtower.chain.facts import FollowReport
 from watchtower.lookouts import Lookouts
 from watchtower.node.rpc import NodeVersion
 from watchtower.node_gauges import LOOK_SECONDS, NodeGauges
-from watchtower.ports import Answer, ChainInfo, NodeError, NodeUnavailable, StoreError
+from watchtower.ports import Answer, ChainInfo, NodeAuthError, NodeError, NodeUnavailable, StoreError
 from watchtower.recurring import RecurringTask
 from watchtower.responder.runs import RespondReport
 from watchtower.telemetry.metrics import Metrics
@@ -225,6 +225,22 @@ def test_an_answer_of_another_shape_is_told(metrics: Metrics) -> None:
     with capture_logs() as logs:
         NodeGauges(node, metrics).turn()
 
+    assert ["rpc_failed"] == [line["event"] for line in logs]
+
+
+def test_a_right_that_is_missing_is_no_node_that_is_away(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers cannot be asked for: the node is up all the same, and its feerates are shown."""
+    node = Asked()
+
+    def forbidden() -> NodeVersion:
+        raise NodeAuthError("getnetworkinfo is not in rpcwhitelist")
+
+    monkeypatch.setattr(node, "version", forbidden)
+    with capture_logs() as logs:
+        NodeGauges(node, metrics).turn()
+
+    assert 1 == value(metrics, "node_up")
+    assert 4.0 == value(metrics, "node_estimated_feerate_sats_per_vbyte", target_blocks="6")
     assert ["rpc_failed"] == [line["event"] for line in logs]
 
 
