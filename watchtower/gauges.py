@@ -54,7 +54,7 @@ class Gauges:
         if time.monotonic() - self._computed > FRESH:
             self._computed = time.monotonic()
             self._refresh_money()
-            self._set_storage()
+            self._refresh_storage()
         for queue, items in zip(("chain_writes", "http_writes"), self._waiting(), strict=True):
             self._metrics.set("queue_depth", queue, value=items)
         self._metrics.set("http_requests_in_flight", value=self._traffic.in_flight)
@@ -72,6 +72,13 @@ class Gauges:
     def forget(self) -> None:
         """Compute all of them with the next look, however fresh they are."""
         self._computed = float("-inf")
+
+    def _refresh_storage(self) -> None:
+        """A disk that fails must not look like a tower that is gone."""
+        try:
+            self._set_storage()
+        except OSError as error:
+            _log.error("gauges_failed", reason=str(error))
 
     def _set_storage(self) -> None:
         usage = shutil.disk_usage(self._event_log.parent)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from domain.events import AlertRaised, BreachDetected, PenaltyPrepared, StateUpdated
 from projections.open_breaches import TABLE, OpenBreachRow, stage
@@ -304,3 +307,19 @@ def test_sums_that_cannot_be_read_keep_no_breach_from_being_answered(
     assert [scene.world.stream] == contested
     assert {"PUNISHED": 1} == {status: number for status, number in scene.models.totals.channels.items() if number}
     assert 1 == scene.of("clients", "active")
+
+
+@pytest.mark.slow
+def test_metrics_are_shown_although_the_disk_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape that fails would page as a tower that is gone, while it answers breaches from memory."""
+    scene = Measured(tmp_path)
+
+    def fails(_path: Path) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", fails)
+    with capture_logs() as logs:
+        found = scene.found
+
+    assert 1 == found["watchtower_channels", ("active",)]
+    assert ["gauges_failed"] == [line["event"] for line in logs]
