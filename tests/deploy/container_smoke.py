@@ -93,7 +93,7 @@ class Figures:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Note the seconds of a step."""
-        print(f"{name} …", file=sys.stderr)
+        sys.stderr.write(f"{name} …\n")
         begun = time.monotonic()
         yield
         self.values[f"{name}_seconds"] = round(time.monotonic() - begun, 1)
@@ -102,14 +102,19 @@ class Figures:
         """To build/container.json, and on the screen."""
         (ROOT / "build").mkdir(exist_ok=True)
         (ROOT / "build" / "container.json").write_text(json.dumps(self.values, indent=1) + "\n")
-        print(json.dumps(self.values, indent=1))
+        sys.stdout.write(json.dumps(self.values, indent=1) + "\n")
 
 
 def build(tools: Tools, work: Path, figures: Figures) -> None:
     """The base from Debian's packages, then the image with the project's Dockerfile."""
     with figures.timed("base"):
-        options = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
-        tools.run("mmdebstrap", *options, SUITE, str(work / "base.tar"), debian.host_archive())
+        base = cache_root(os.environ) / "containers" / f"base-{SUITE}.tar"
+        if not base.is_file():
+            options = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
+            tools.run("mmdebstrap", *options, SUITE, str(work / "new.tar"), debian.host_archive())
+            base.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(work / "new.tar", base)
+        shutil.copy(base, work / "base.tar")
         (work / "Base").write_text("FROM scratch\nADD base.tar /\n")
         tools.run("buildah", "bud", "--isolation", "chroot", "-f", str(work / "Base"), "-t", BASE, str(work))
     (work / "pip.conf").write_text(f"[global]\ncert = {AUTHORITIES}\n")
@@ -120,7 +125,7 @@ def build(tools: Tools, work: Path, figures: Figures) -> None:
         words += ["-f", "deploy/container/Dockerfile", "--ignorefile", "deploy/container/Dockerfile.dockerignore"]
         tools.run("buildah", "bud", *words, "-t", IMAGE, ".")
     (shown,) = json.loads(tools.podman("image", "inspect", IMAGE).stdout)
-    assert ["CMD", "watchtower", "health"] == shown["HealthCheck"]["Test"]
+    assert ["CMD", "watchtower", "health"] == shown["Healthcheck"]["Test"]
     assert "10001:10001" == shown["User"]
     figures.values["image_mb"] = round(shown["Size"] / 1e6)
 
