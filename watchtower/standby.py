@@ -139,6 +139,8 @@ class Standby:
             pass
         self._keystore.follow()
         self.metrics.set("event_store_notification_id", value=self._projector.position)
+        for projection in PROJECTIONS:
+            self.metrics.set("projection_position", projection.name, value=self._projector.position)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

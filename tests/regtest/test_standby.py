@@ -14,6 +14,7 @@ from domain.chain import display, make_outpoint
 from domain.events import PenaltyPrepared
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.regtest.test_metrics_node import exposed, values
 from tests.regtest.test_service_faults import ask, protected
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import migrated
@@ -24,6 +25,7 @@ from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create
 from watchtower.store.postgres.event_store import open_server_reader
+from watchtower.telemetry.catalog import PROJECTIONS
 
 STANDBY = {"STATE_CHANNEL_STORE__STANDBY": "true"}
 TAKEOVER_SECONDS = 30.0
@@ -87,6 +89,13 @@ def soon(holds: Callable[[], bool]) -> bool:
     return False
 
 
+def shows_the_end(service: ServiceProcess) -> bool:
+    """Whether its read models say that they are at the end of its log; else it would alarm as long as it stands by."""
+    shown = exposed(service)
+    (last,) = (sample.value for sample in shown["event_store_notification_id"].samples)
+    return last > 0 and dict.fromkeys(PROJECTIONS, last) == values(shown["projection_position"], "projection")
+
+
 def test_fault_takeover_with_a_breach_in_the_middle(
     node: RegtestNode, first: NewTower, run: Run, tmp_path: Path, log_url: str
 ) -> None:
@@ -99,7 +108,7 @@ def test_fault_takeover_with_a_breach_in_the_middle(
     twin, environ = twin_of(first, tmp_path / "twin")
     standby = standing_by(run, twin, environ)
     pair = protected(node, leader, first)
-    before = standby.ready()
+    before, follows = standby.ready(), soon(lambda: shows_the_end(standby))
     stale = pair.commitment(Side.A, 1)
 
     leader.kill()
@@ -112,6 +121,7 @@ def test_fault_takeover_with_a_breach_in_the_middle(
 
     assert (False, False) == (before["ready"], before["watching"])
     assert any(reason.startswith("standby: ") for reason in before["reasons"])
+    assert follows
     assert display(penalty) == confirmed
     assert seconds < TAKEOVER_SECONDS
     assert [1, 2] == terms(log_url)

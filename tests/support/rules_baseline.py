@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from tests.support.rules import JOB
 from watchtower.telemetry import catalog
 from watchtower.telemetry.catalog import BLOCKING_REASONS, OTHER_REASONS, PHASES
+from watchtower.telemetry.metrics import PREFIX, Metrics
 
 INSTANCE = "tower:9816"
 ALWAYS, NEVER, RENEWED = "1x150", "0x150", "0+30x150"
@@ -109,6 +110,26 @@ _HISTOGRAMS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("watchtower_event_store_operation_seconds", "0.05", {"operation": "insert_events"}),
     ("watchtower_http_request_duration_seconds", "0.05", {"route": "/v1/channels/{id}/states"}),
 )
+
+
+def standing_by(instance: str) -> dict[str, str]:
+    """The gauges of a tower that follows another one: what each is at the start, and the little that a standby sets."""
+    metrics = Metrics(build=("0", "0", "mainnet", "postgresql"), start=-9_500.0)
+    made = {
+        series(sample.name, instance, **sample.labels): f"{sample.value:.0f}x150"
+        for family in metrics.registry.collect()
+        if family.type == "gauge" and family.name.startswith(PREFIX) and family.name != f"{PREFIX}build_info"
+        for sample in family.samples
+    }
+    positions = {name: BUSY for name in made if f"{PREFIX}projection_position" in name}
+    return {
+        **made,
+        **positions,
+        series("up", instance): ALWAYS,
+        series("watchtower_not_ready", instance, reason="standby"): ALWAYS,
+        series("watchtower_event_store_notification_id", instance): BUSY,
+    }
+
 
 ABSENT = (
     "watchtower_breach_min_remaining_blocks",

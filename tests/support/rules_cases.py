@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tests.support.rules import MAINNET, RECORDINGS, REGTEST, Network
-from tests.support.rules_baseline import ALWAYS, INSTANCE, NEVER, healthy, series
+from tests.support.rules_baseline import ALWAYS, INSTANCE, NEVER, healthy, series, standing_by
 from tests.support.rules_groups import alerts
 from tests.support.rules_promql import read_by
 
@@ -156,14 +156,8 @@ def _tower() -> tuple[Case, ...]:
 
 
 def _standby() -> tuple[Case, ...]:
-    waiting = {
-        **{name: values for name, values in healthy(OTHER).items() if _metric(name) in ("up", "watchtower_not_ready")},
-        **_reason("standby", OTHER),
-        series("watchtower_phase", OTHER, phase="watching"): NEVER,
-        series("watchtower_node_up", OTHER): NEVER,
-        series("watchtower_canary_last_success_timestamp_seconds", OTHER): "-9500x150",
-        series("watchtower_task_last_progress_timestamp_seconds", OTHER, task="pass"): NEVER,
-    }
+    known = frozenset[str]().union(*_READ.values())
+    waiting = {name: values for name, values in standing_by(OTHER).items() if _metric(name) in known}
     lead = {series("watchtower_phase", phase="watching"): NEVER}
     return (
         Case("a standby beside the tower that leads", (), waiting, whole=True),
