@@ -23,10 +23,12 @@ class WatchSet:
         self._streams: dict[bytes, str | tuple[str, ...]] = {}
         self._outpoints: set[bytes] = set()
         self._sieve = bytearray(SIEVE_SIZE)
+        self._rows = 0
         self.load(rows)
 
     def __len__(self) -> int:
-        return len(self._streams)
+        """Rows of the view: an outpoint counts once for each of its channels."""
+        return self._rows
 
     def __contains__(self, outpoint: object) -> bool:
         return outpoint in self._outpoints
@@ -89,9 +91,12 @@ class WatchSet:
         if stream not in known:
             self._streams[outpoint] = tuple(sorted((*known, stream))) if known else stream
             self._outpoints.add(outpoint)
+            self._rows += 1
 
     def _remove(self, outpoint: bytes, stream: str) -> None:
-        left = tuple(known for known in self.streams(outpoint) if known != stream)
+        known = self.streams(outpoint)
+        left = tuple(each for each in known if each != stream)
+        self._rows -= len(known) - len(left)
         if not left:
             self._outpoints.discard(outpoint)
             self._streams.pop(outpoint, None)

@@ -117,7 +117,7 @@ class LiveModels:
 
     @property
     def watched_count(self) -> int:
-        """Number of watched outpoints."""
+        """Number of watched outpoints, once for each channel that watches them."""
         return len(self._watch)
 
     @property

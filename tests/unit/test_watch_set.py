@@ -27,15 +27,18 @@ def test_it_is_filled_from_rows() -> None:
 
 
 def test_a_shared_outpoint_has_several_channels() -> None:
-    """An input of a transaction that funds two channels is watched until both let go of it."""
+    """An input of a transaction that funds two channels is watched until both let go of it.
+
+    It counts for both: an alert compares the count with that of the channels.
+    """
     watch = WatchSet([(COIN, "c2", 3)])
     watch.apply([added(COIN, "c1"), added(COIN, "c2")])
-    assert ("c1", "c2") == watch.streams(COIN)
+    assert (("c1", "c2"), 2) == (watch.streams(COIN), len(watch))
 
     watch.apply([removed(COIN, "c2")])
-    assert ("c1",) == watch.streams(COIN)
+    assert (("c1",), 1) == (watch.streams(COIN), len(watch))
     watch.apply([removed(COIN, "c1"), removed(COIN, "c1")])
-    assert COIN not in watch
+    assert (False, 0) == (COIN in watch, len(watch))
 
 
 def test_changes_of_other_tables_are_passed_over() -> None:
