@@ -38,6 +38,11 @@ def matches(matcher: str, alert: dict[str, str]) -> bool:
     return re.fullmatch(pattern, alert.get(name, "")) is not None
 
 
+def seconds(duration: str) -> int:
+    """Of a duration as Prometheus writes it."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
 def test_inhibitions_name_alerts_that_exist() -> None:
     """A misspelt name would inhibit nothing, silently."""
     texts = [matcher for rule in configuration()["inhibit_rules"] for each in rule.values() for matcher in each]
@@ -71,6 +76,15 @@ def test_pages_about_money_are_never_inhibited() -> None:
 def test_inhibition_stays_within_one_tower() -> None:
     """A node that is down silences alerts of its own tower only."""
     assert [["job", "instance"]] * 7 == [rule["equal"] for rule in configuration()["inhibit_rules"]]
+
+
+def test_the_lost_node_silences_until_its_followers_have_ended() -> None:
+    """After its return each is scraped, evaluated and told once more: the source must not end before that."""
+    prometheus = yaml.safe_load((CONFIG.parents[1] / "prometheus" / "prometheus.yml").read_text())["global"]
+    pages = next(route for route in configuration()["route"]["routes"] if route["receiver"] == "page")
+    waits = (prometheus["scrape_interval"], prometheus["evaluation_interval"], pages["group_interval"])
+    lost = next(alert for alert in alerts() if alert.name == "WatchtowerNodeUnreachable")
+    assert seconds(lost.lingering) > sum(seconds(each) for each in waits)
 
 
 def test_addresses_come_from_files() -> None:

@@ -30,7 +30,10 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One alert. `lasting` is how long the expression has to hold ("" for not at all)."""
+    """One alert. `lasting` is how long the expression has to hold ("" for not at all).
+
+    `lingering` is how long the alert outlives its expression: what it inhibits has to end before it does.
+    """
 
     name: str
     severity: Severity
@@ -38,6 +41,7 @@ class Alert(msgspec.Struct, frozen=True):
     expression: str
     summary: str
     description: str = ""
+    lingering: str = ""
 
     @property
     def runbook(self) -> str:

@@ -65,6 +65,8 @@ def _alert(alert: Alert) -> Iterator[str]:
     yield f"      - alert: {alert.name}\n        expr: {_expression(alert.expression, ' ' * 10)}"
     if alert.lasting:
         yield f"        for: {alert.lasting}\n"
+    if alert.lingering:
+        yield f"        keep_firing_for: {alert.lingering}\n"
     yield f"        labels:\n          severity: {alert.severity}\n        annotations:\n"
     yield f"          summary: {_quoted(alert.summary)}\n"
     if alert.description:

@@ -155,6 +155,7 @@ NODE = (
         f"watchtower_node_up == 0 {STANDING_BY}",
         "bitcoind RPC is unreachable",
         "The tower sees neither blocks nor mempool and cannot send penalties. Blocks go on, deadlines too.",
+        lingering="2m",
     ),
     Alert(
         "WatchtowerNodeNotSynced",
