@@ -91,7 +91,7 @@ def rows(seen: Overview) -> list[tuple[str, object]]:
         ("blocks behind", _number(seen.lag)),
         ("node", _node(seen)),
         ("canary", _ago(seen.age("canary_last_success_timestamp_seconds"))),
-        ("channels under watch", _number(seen.value("watched_outpoints"))),
+        ("watched outpoints", _number(seen.value("watched_outpoints"))),
         ("protected sat", _number(seen.value("protected_sats"))),
         ("open breaches", _number(breaches)),
         ("sat at risk", _number(seen.value("breach_at_risk_sats"))),
