@@ -61,7 +61,7 @@ test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests 
 	$(CHECK_DEPLOY)
 
 # The tests that need the programs of a deployment. What is missing is a failure here, not a skip.
-CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m deploy tests/deploy $(PYTEST_ARGS)
+CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m deploy tests/deploy $(PYTEST_ARGS)
 
 # Its pins would change those of everything else.
 $(POLICY): $(STAMP) requirements/policy.txt

@@ -119,11 +119,11 @@ def penalty_to_its_end(stage: Stage, pair: Pair) -> None:
     stage.wait_page("The penalty is in a block, 6 of 100 deep.")
     stage.live.mine(94)
     stage.told("penalty_final")
-    stage.live.wait_status(pair, "PUNISHED")
+    stage.live.wait_status(pair, "RESOLVED")
     stage.wait_page(PROTECTED, "1 channel with 1,000,000 sat is protected")
 
     assert ("0", "none open") == stage.widget()["Breaches"]
-    assert [("punished", None)] == [
+    assert [("resolved", None)] == [
         (each["answer"], each["blocks_left"]) for each in stage.ask("breach", "list", "--all")["breaches"]
     ]
 

@@ -1,4 +1,4 @@
-"""A real Prometheus for tests, with deploy/prometheus/prometheus.yml: other addresses, and in seconds what takes minutes.
+"""A real Prometheus for tests: deploy/prometheus/prometheus.yml with other addresses, by the second.
 
 with Prometheus(tmp_path, {"watchtower": "127.0.0.1:9816"}) as prometheus:
     prometheus.wait_scraped()
@@ -48,11 +48,11 @@ class Prometheus:
         *,
         rules: Sequence[Path] = (),
         alertmanager: str = "",
-        sooner: Mapping[str, str] | None = None,
+        sooner: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """`targets` are addresses by job name; `rules` are files whose groups are evaluated faster than they say.
 
-        `alertmanager` is an address. `sooner` gives alerts by name another `for`, as Prometheus writes durations.
+        `alertmanager` is an address. `sooner` gives alerts by name another `for` or `keep_firing_for`.
         """
         (port,) = free_ports(1)
         directory.mkdir(parents=True, exist_ok=True)
@@ -177,14 +177,13 @@ def _configuration(targets: Mapping[str, str], rules: Sequence[Path], alertmanag
     return made
 
 
-def _hastened(path: Path, directory: Path, sooner: Mapping[str, str]) -> Path:
+def _hastened(path: Path, directory: Path, sooner: Mapping[str, Mapping[str, str]]) -> Path:
     """A copy of a rule file whose groups have no interval of their own."""
     document = yaml.safe_load(path.read_text())
     for group in document["groups"]:
         group.pop("interval", None)
         for rule in group["rules"]:
-            if rule.get("alert") in sooner:
-                rule["for"] = sooner[rule["alert"]]
+            rule.update(sooner.get(rule.get("alert"), {}))
     copy = directory / path.name
     copy.write_text(yaml.safe_dump(document, sort_keys=False))
     return copy
