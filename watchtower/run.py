@@ -210,11 +210,16 @@ class Process:
                 self._parts.board.set("task_stalled", stalled)
             else:
                 self._parts.board.clear("task_stalled")
-            if not self._ready:
-                self._supervisor.waiting(START_EXTENSION)
             if not stalled:
-                self._supervisor.alive()
+                self._tell_manager()
             await asyncio.sleep(min(TICK, self._supervisor.watchdog_seconds / 2 or TICK))
+
+    def _tell_manager(self) -> None:
+        """That all goes on: at the start it takes as long as it takes, also while the node is away."""
+        self._supervisor.alive()
+        if not self._ready:
+            self._supervisor.waiting(START_EXTENSION)
+            self._tell_status(self._parts.board.snapshot())
 
     def _show_progress(self) -> None:
         """Of what lives in this loop, which turns, and of the log's writer unless one commit takes long."""
@@ -244,11 +249,16 @@ class Process:
         return ""
 
     def _phase_changed(self, state: Readiness) -> None:
-        names = ", ".join(reason.name for reason in state.reasons)
-        self._supervisor.status(f"{state.phase} at height {self._parts.watch.height}" + (f": {names}" if names else ""))
+        self._tell_status(state)
         if state.watching and not self._ready:
             self._ready = True
             self._supervisor.ready()
+
+    def _tell_status(self, state: Readiness) -> None:
+        height, lag = self._parts.watch.height, self._parts.watch.lag
+        names = ", ".join(reason.name for reason in state.reasons)
+        place = f"{height} of {height + lag}" if lag else str(height)
+        self._supervisor.status(f"{state.phase} at height {place}" + (f": {names}" if names else ""))
 
     def _asked_to_stop(self, name: str) -> None:
         self._stop.set()

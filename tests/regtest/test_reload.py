@@ -97,6 +97,7 @@ def test_a_quota_counts_from_the_next_request(tower: NewTower, run: Run) -> None
         httpx.Client(base_url=url, headers=headers, timeout=20) as http,
         http.stream("GET", "/v1/events?after=0") as stream,
     ):
-        next(stream.iter_lines())
+        lines = stream.iter_lines()
+        next(lines)  # the connection stays as long as the lines do
         assert 503 == httpx.get(f"{url}/healthz", timeout=20).status_code
     assert 0 == service.terminate()

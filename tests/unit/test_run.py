@@ -47,7 +47,7 @@ class FakeParts(SimpleNamespace):
     def __init__(self) -> None:
         metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
         threads = SimpleNamespace(
-            start=lambda: None, stop=lambda _seconds: True, last_progress=time.monotonic(), height=7
+            start=lambda: None, stop=lambda _seconds: True, last_progress=time.monotonic(), height=7, lag=None
         )
         super().__init__(
             metrics=metrics,

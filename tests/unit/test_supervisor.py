@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,28 @@ def test_messages_reach_the_socket(door: tuple[str, socket.socket]) -> None:
     manager.stopping()
     got = [listening.recv(200).decode() for _ in range(5)]
     assert ["READY=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=watching at height 7", "WATCHDOG=1", "STOPPING=1"] == got
+
+
+def test_a_reload_says_when_it_began(door: tuple[str, socket.socket]) -> None:
+    """The monotonic time in microseconds, by which the manager knows which of its requests is meant."""
+    path, listening = door
+    before = time.monotonic_ns() // 1000
+    Supervisor({"NOTIFY_SOCKET": path}).reloading()
+    word, _, at = listening.recv(200).decode().partition("\nMONOTONIC_USEC=")
+    assert "RELOADING=1" == word
+    assert before <= int(at) <= time.monotonic_ns() // 1000
+
+
+@pytest.mark.slow
+def test_a_long_opening_asks_for_more_time_until_it_is_over(door: tuple[str, socket.socket]) -> None:
+    """At once and again and again; behind the block nothing more."""
+    path, listening = door
+    with Supervisor({"NOTIFY_SOCKET": path}).opening(seconds=1):
+        asked = [listening.recv(200).decode() for _ in range(2)]
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(200)
+    assert ["EXTEND_TIMEOUT_USEC=1000000"] * 2 == asked
 
 
 def test_an_abstract_address() -> None:
