@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.dashboards.files import dashboards, panels
+from tests.support.dashboards.promql import EVERYTHING, substituted
 from tests.support.programs import program
+from tests.support.rules_baseline import healthy, standing_by
 from tests.support.rules_files import DIRECTORY
 
 pytestmark = pytest.mark.deploy
@@ -50,3 +54,25 @@ def test_wrong_expectation_is_found(tmp_path: Path) -> None:
     path.write_text(f"{head}\ntests:\n  - {expectation}\n")
     done = promtool("test", "rules", str(path))
     assert (1, True) == (done.returncode, "exp: {} 9E+00" in done.stdout + done.stderr)
+
+
+def test_a_standby_turns_no_light_of_the_overview_red(tmp_path: Path) -> None:
+    """Beside a healthy tower that leads, one that stands by since hours neither watches nor sings: that is in order."""
+    lights = {panel["title"]: panel["targets"][0]["expr"] for panel in panels(dashboards()[0])}
+    expected = {"Watching": 1, "Node reachable": 1, "Canary age": 0}
+    fed = healthy() | standing_by("standby:9816")
+    asked = [
+        {
+            "expr": substituted(lights[title], EVERYTHING),
+            "eval_time": "24m",
+            "exp_samples": [{"labels": "{}", "value": value}],
+        }
+        for title, value in expected.items()
+    ]
+    series = [{"series": name, "values": values} for name, values in fed.items()]
+    path = tmp_path / "overview.yml"
+    path.write_text(json.dumps({"tests": [{"interval": "30s", "input_series": series, "promql_expr_test": asked}]}))
+
+    done = promtool("test", "rules", str(path))
+
+    assert 0 == done.returncode, done.stdout + done.stderr

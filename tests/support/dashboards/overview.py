@@ -14,14 +14,16 @@ SECOND = (4, 5)
 WIDE = (12, 5)
 HALF = (12, 8)
 FIFTH = (5, 5)
+LEADING = 'unless on (job, instance) watchtower_not_ready{reason="standby"} == 1'
+"""A tower that stands by does not watch, asks no node and sings no canary, and need not."""
 
 _PROTECTED = (
     Panel(
         title="Watching",
         kind="stat",
         unit="none",
-        description="YES while every selected tower reads blocks at its node's tip and nothing stands in its way.",
-        queries=(q('min(watchtower_phase{phase="watching"})'),),
+        description="YES while every tower but a standby reads blocks at its node's tip and nothing is in its way.",
+        queries=(q(f'min(watchtower_phase{{phase="watching"}} {LEADING})'),),
         base=RED,
         steps=((1, GREEN),),
         yes_no=True,
@@ -31,8 +33,8 @@ _PROTECTED = (
         title="Node reachable",
         kind="stat",
         unit="none",
-        description="Whether the last question to every bitcoind was answered.",
-        queries=(q("min(watchtower_node_up)"),),
+        description="Whether the last question to every bitcoind was answered, but those of standbys.",
+        queries=(q(f"min(watchtower_node_up {LEADING})"),),
         base=RED,
         steps=((1, GREEN),),
         yes_no=True,
@@ -85,7 +87,7 @@ _PROTECTED = (
         kind="stat",
         unit="s",
         description="Time since a made-up breach last went the whole way to the node's verdict.",
-        queries=(q("max(time() - watchtower_canary_last_success_timestamp_seconds)"),),
+        queries=(q(f"max(time() - (watchtower_canary_last_success_timestamp_seconds {LEADING}))"),),
         base=GREEN,
         steps=((5400, YELLOW), (9000, RED)),
         size=FIRST,
