@@ -17,6 +17,7 @@ from projections.totals import Totals
 from tests.support.measured import Measured
 from tests.support.small_world import SWEEP
 from watchtower.access import AccessFile
+from watchtower.doctor.overview import stage_of
 from watchtower.ports import StoreError
 from watchtower.store.breach_sums import breach_sums
 from watchtower.store.views import SqliteRows
@@ -208,6 +209,13 @@ def test_the_database_sees_the_stage_that_the_program_sees(tmp_path: Path, name:
     rows = Measured.views(tmp_path)
     put(rows, CASES[name])
     assert {stage(CASES[name]): 1} == breach_sums(rows).stages
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_list_of_breaches_says_what_the_metrics_say(name: str) -> None:
+    """Who was woken by `blocked` must not read that the penalty is being made. Only a settled breach is told apart."""
+    expected = {"lost": "lost"}.get(name, stage(CASES[name]))
+    assert expected == stage_of(CASES[name])
 
 
 def test_sums_are_those_of_undecided_breaches(tmp_path: Path) -> None:

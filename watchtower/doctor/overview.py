@@ -185,14 +185,8 @@ def breach_line(row: OpenBreachRow, tip: int | None) -> BreachLine:
 
 
 def stage_of(row: OpenBreachRow) -> str:
-    """How far the answer is, in one word."""
-    if row.penalty_height is not None:
-        return "confirming"
-    if row.lost_height is not None:
-        return "lost"
-    if row.bid_no == 0:
-        return "detected"
-    return "broadcast" if row.accepted else "refused"
+    """How far the answer is, in the words of the metric; a breach that was settled is `lost`."""
+    return "lost" if row.lost_height is not None and row.penalty_height is None else open_breaches.stage(row)
 
 
 def _whole(value: float | None) -> int | None:
