@@ -224,7 +224,7 @@ CATALOG: tuple[Metric, ...] = (
     _row("canary_last_success_timestamp_seconds", "gauge", "Unix time the canary last passed."),
     _row("canary_failures_total", "counter", "Failures of the canary.", stage=CANARY_STAGES),
     _row("channels", "gauge", "Channels by protocol state.", status=CHANNEL_STATES),
-    _row("watched_outpoints", "gauge", "Rows of the in-memory watch index: each outpoint once per channel that watches it."),
+    _row("watched_outpoints", "gauge", "Watched outpoints in memory, each once per channel that watches it."),
     _row(
         "revoked_states_covered",
         "gauge",
