@@ -15,6 +15,12 @@ def notice(number: int, kind: str = "breach_seen", severity: Severity = "page", 
     return Notice(id=f"{number:032x}", kind=kind, severity=severity, at=1_000 + number, **fields)  # type: ignore[arg-type]
 
 
+TICKET, INFO = (
+    Notice(id="t", kind="k", severity="ticket", at=1, title="", text=""),
+    Notice(id="i", kind="k", severity="info", at=1, title="", text=""),
+)
+
+
 def the_digest(notices: list[Notice], dropped: int = 0) -> Message:
     """All in one."""
     (message,) = compose(SENDER, notices, dropped, 0)
@@ -63,6 +69,15 @@ def test_ends_are_counted_as_such() -> None:
 
     assert "3 messages: Title 3" == message.title
     assert "2 x breach seen (2 of them over)" in message.text
+
+
+def test_that_something_is_over_wakes_nobody() -> None:
+    """Alone it is an end; beside things to look at it is one of them."""
+    over = [notice(1, status="ends"), notice(2, status="ends")]
+    told = [(message.severity, message.status) for message in (the_digest(over), the_digest([*over, TICKET, INFO]))]
+
+    assert [("page", "ends"), ("ticket", "event")] == told
+    assert "page" == the_digest([*over, notice(3)]).severity
 
 
 def test_what_was_dropped_is_said() -> None:

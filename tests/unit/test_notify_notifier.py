@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,39 @@ def test_a_damaged_outbox_is_replaced(scene: Scene, http: HttpReceiver, monkeypa
     until(lambda: 1 == scene.value("watchtower_task_restarts_total", task="notifier"))
     scene.record(*LIFE)
 
+    assert TOLD == kinds(http.posts.wait(4))
+
+
+def test_an_outbox_that_is_locked_for_a_while_loses_nothing(
+    scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another program does with the file must not end telling for the rest of the run."""
+    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.store.notices.BUSY_SECONDS", 0.01)
+    scene.start(hook(http))
+    with closing(sqlite3.connect(scene.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        scene.record(*LIFE)
+        until(lambda: 2 <= scene.value("watchtower_task_restarts_total", task="notifier"))
+
+    assert TOLD == kinds(http.posts.wait(4))
+
+
+def test_a_start_with_a_locked_outbox_is_a_start(
+    scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tower watches, and tells as soon as it can."""
+    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.store.notices.BUSY_SECONDS", 0.01)
+    scene.start(hook(http))
+    scene.stop()
+    with closing(sqlite3.connect(scene.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with capture_logs() as logs:
+            scene.start(hook(http))
+        scene.record(*LIFE)
+
+    assert "outbox_failed" in [line["event"] for line in logs]
     assert TOLD == kinds(http.posts.wait(4))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from watchtower.ports import StoreError
+from watchtower.ports import StoreBusy, StoreError
 from watchtower.store import notices
 from watchtower.store.notices import Delivery, Entry, NoticeStore, remove
 
@@ -176,6 +176,51 @@ def test_a_damaged_file_is_an_error_of_the_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such table"):
         store.facts()
     store.close()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE])
+def test_a_start_on_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """SQLite needs room beside the file even to read it; what waits there is told all the same."""
+    store = opened(tmp_path)
+    store.set_targets(["webhook"])
+    store.record(8, {"fact": b"x"}, [entry(1)])
+    store.close()
+
+    def full(_path: Path) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(notices, "_connect", full)
+        again = opened(tmp_path, position=20)
+    kept = (again.is_new, again.position(), again.facts(), again.waiting("webhook")[2], again.trouble)
+    again.record(9, {}, [entry(2)])
+    again.close()
+    later = opened(tmp_path, position=20)
+
+    assert (False, 8, {"fact": b"x"}, [b"1"], "disk I/O error") == kept
+    assert (9, [b"1", b"2"]) == (later.position(), later.waiting("webhook")[2])
+    later.close()
+
+
+def test_a_file_that_is_locked_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program looks at it: that is no reason to forget what waits."""
+    monkeypatch.setattr(notices, "BUSY_SECONDS", 0.01)
+    store = opened(tmp_path)
+    store.record(8, {}, [entry(1)])
+    store.close()
+    other = sqlite3.connect(tmp_path / "notify.db", isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(StoreBusy):
+        opened(tmp_path, position=20)
+    other.close()
+    again = opened(tmp_path, position=20)
+
+    assert (False, 8) == (again.is_new, again.position())
+    again.close()
 
 
 def test_removing_leaves_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 300.0
 """Seconds until the next try, doubled each time, half of it by chance, so that towers do not come all at once."""
 
 MESSAGE_TRIES = 10
-"""Refusals of a message as such after which it is given up; about an hour. Everything else is tried for ever."""
+"""Refusals of a message as such after which it is given up; five to nine minutes, in which what came behind it waits.
+Everything else is tried for ever."""
 
 
 class Bucket:

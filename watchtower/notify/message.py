@@ -73,14 +73,15 @@ def single(sender: Sender, notice: Notice) -> Message:
 def digest(sender: Sender, notices: Sequence[Notice], dropped: int = 0) -> Message:
     """One message about many things; `notices` are in the order of the log and not empty."""
     worst = max(notices, key=lambda notice: (notice.status != "ends", RANKS[notice.severity], notice.act))
+    over = all(notice.status == "ends" for notice in notices)
     listed = sorted(notices, key=lambda notice: (-RANKS[notice.severity], not notice.act))[:LISTED]
     return Message(
         id=notice_id("digest", *(notice.id for notice in notices)),
         tower=sender.tower,
         network=sender.network,
         created_at=notices[-1].at,
-        severity=max((notice.severity for notice in notices), key=RANKS.__getitem__),
-        status="event",
+        severity=max((notice.severity if over else _urgency(notice) for notice in notices), key=RANKS.__getitem__),
+        status="ends" if over else "event",
         kind="digest",
         title=f"{len(notices):,} messages: {worst.title}",
         text=_digest_text(notices, dropped),
@@ -127,6 +128,11 @@ def encode(message: Message) -> bytes:
 def decode(body: bytes) -> Message:
     """Read `encode` back."""
     return msgspec.json.decode(body, type=Message)
+
+
+def _urgency(notice: Notice) -> Severity:
+    """That something is over wakes nobody, whatever is told beside it."""
+    return "ticket" if notice.status == "ends" and notice.severity == "page" else notice.severity
 
 
 def _digest_text(notices: Sequence[Notice], dropped: int) -> str:

@@ -103,7 +103,8 @@ class Notifier:
         self._file_retry_at = 0.0
         self._told_trouble = ""
         self._begin_anew = world.took_over
-        self._take_targets(self._targets(chosen))
+        self._is_shut = False
+        self._use(self._targets(chosen))
 
     def start(self) -> None:
         """Begin to follow, and to deliver what an earlier run left."""
@@ -119,7 +120,7 @@ class Notifier:
         targets = self._targets(chosen)
         with self._lock:
             self._chosen = chosen
-            self._take_targets(targets)
+            self._use(targets)
             if self._story is not None and self._reasons is not None:
                 self._story.deadline_blocks, self._reasons.grace = chosen.deadline_blocks, chosen.grace_seconds
             if self._running:
@@ -148,6 +149,8 @@ class Notifier:
         """Wait for news, tell it; seconds until the next turn."""
         self._world.log.wait_beyond(self._position, LOOK_SECONDS)
         with self._lock:
+            if self._is_shut:
+                self._open_again()
             if self._store is None or not self._couriers:
                 return LOOK_SECONDS
             try:
@@ -167,6 +170,15 @@ class Notifier:
             return self._make(chosen)
         except SendFailed as error:
             raise ConfigError([str(error)]) from None
+
+    def _use(self, targets: Sequence[Target]) -> None:
+        """An outbox that is locked or broken keeps nobody from watching: the task tries again."""
+        try:
+            self._take_targets(targets)
+            self._is_shut = False
+        except StoreError as error:
+            self._is_shut = True
+            _log.error("outbox_failed", path=self._path.name, reason=str(error))
 
     def _take_targets(self, targets: Sequence[Target]) -> None:
         before = {courier.name: courier for courier in self._couriers}
@@ -209,14 +221,16 @@ class Notifier:
 
     def _open_again(self) -> None:
         """The outbox cannot be used as it is: from its file, or from a new one at the end of the log."""
+        self._is_shut = True
         if self._store is not None:
             self._store.close()
             self._store = None
         self._take_targets(self._targets(self._chosen))
+        self._is_shut = False
         self._start_threads()
 
     def _start_threads(self) -> None:
-        if self._couriers and self._task is None:
+        if (self._couriers or self._is_shut) and self._task is None:
             self._task = RecurringTask("notifier", self.turn, self._metrics)
             self._task.start()
         for courier in self._couriers:

@@ -30,6 +30,9 @@ LAYOUT = 1
 QUEUE_MAX = 10_000
 """Notices that wait; the least urgent and oldest give way, and are counted. About 8 MB."""
 
+BUSY_SECONDS = 5.0
+"""How long another program may have the file locked."""
+
 _TABLES = (
     "CREATE TABLE standing (only_row INTEGER PRIMARY KEY, log_id BLOB NOT NULL, position INTEGER NOT NULL)",
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -40,6 +43,9 @@ _TABLES = (
 
 _DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 """Answers that mean: the disk takes nothing."""
+
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Answers that mean: another program has the file for now."""
 
 Result = TypeVar("Result")
 
@@ -67,7 +73,8 @@ class NoticeStore:
     def __init__(self, path: Path, log_id: bytes, position: int) -> None:
         """Open the file, or make one that stands at `position` (the end of the log) if there is none of this log.
 
-        `is_new` tells which. A file that stands behind the end of the log belongs to events that are gone.
+        `is_new` tells which. A file that stands behind the end of the log belongs to events that are gone. Raises
+        `StoreError`, and leaves the file as it is, while another program has locked it.
         """
         self.path = path
         self.is_new = False
@@ -75,7 +82,10 @@ class NoticeStore:
         self._in_memory = False
         self.trouble = ""
         """Why the file cannot be written; empty while it can."""
-        connection = _opened(path, log_id, position)
+        try:
+            connection = _opened(path, log_id, position)
+        except sqlite3.Error as error:
+            connection = self._read_only(error, log_id, position)
         if connection is None:
             self.is_new, connection = True, self._made(log_id, position)
         self._connection = connection
@@ -183,6 +193,28 @@ class NoticeStore:
         with self._lock:
             self._connection.close()
 
+    def _read_only(self, error: sqlite3.Error, log_id: bytes, position: int) -> sqlite3.Connection | None:
+        """What the file holds, in memory, while the disk takes nothing: what waits in it is not to be lost."""
+        if primary_code(error) in _LOCKED:
+            raise store_error(error) from error
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            file = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                # Without this SQLite needs room beside the file even to read it.
+                file.execute("PRAGMA locking_mode = EXCLUSIVE")
+                file.execute("SELECT * FROM standing").fetchone()  # takes the lock: `backup` would wait for ever
+                file.backup(memory)
+            finally:
+                file.close()
+            if _is_of(memory, log_id, position):
+                self._in_memory, self.trouble = True, str(error)
+                return memory
+        except sqlite3.Error:
+            pass  # it cannot be read either: another one is made, as for a file that is no outbox
+        memory.close()
+        return None
+
     def _made(self, log_id: bytes, position: int) -> sqlite3.Connection:
         try:
             remove(self.path)
@@ -234,32 +266,47 @@ class NoticeStore:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA journal_size_limit = 1048576")
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_size_limit = 1048576")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
 def _opened(path: Path, log_id: bytes, end: int) -> sqlite3.Connection | None:
-    """The file, if it is there and of this log; None if another one has to be made."""
+    """The file, if it is there and of this log; None if another one has to be made. Fails with `sqlite3.Error` if the
+    disk or another program is in the way: that says nothing about the file."""
     if not path.is_file():
         return None
     connection = None
     try:
         connection = _connect(path)
-        known = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-        known = known and connection.execute("PRAGMA user_version").fetchone()[0] == LAYOUT
-        row = connection.execute("SELECT log_id, position FROM standing").fetchone() if known else None
-        for table in ("facts", "notices", "targets", "deliveries"):
-            connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names of this module
-    except sqlite3.Error:
-        row = None
-    if row is not None and row[0] == log_id and row[1] <= end:
-        return connection
+        if _is_of(connection, log_id, end):
+            return connection
+    except sqlite3.Error as error:
+        if primary_code(error) in (*_DISK, *_LOCKED):
+            if connection is not None:
+                connection.close()
+            raise
     if connection is not None:
         connection.close()
     return None
+
+
+def _is_of(db: sqlite3.Connection, log_id: bytes, end: int) -> bool:
+    """Whether it is an outbox of this log with all its tables, at a place that the log has."""
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return False
+    if db.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+        return False
+    for table in ("facts", "notices", "targets", "deliveries"):
+        db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names of this module
+    row = db.execute("SELECT log_id, position FROM standing").fetchone()
+    return row is not None and row[0] == log_id and row[1] <= end
 
 
 def _fill(db: sqlite3.Connection, log_id: bytes, position: int) -> None:
