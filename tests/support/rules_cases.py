@@ -184,6 +184,7 @@ def _node() -> tuple[Case, ...]:
     peers = {series("watchtower_node_peers", direction=direction): NEVER for direction in ("inbound", "outbound")}
     return (
         _alert("NodeUnreachable", _one("node_up", NEVER)),
+        Case("a node that answers only some questions", ("WatchtowerNodeUnreachable",), _reason("node_unreachable")),
         _alert("NodeNotSynced", {blocks: "800000x150", headers: "800010x150"}),
         Case("a node in its first download", ("WatchtowerNodeNotSynced",), _one("node_initial_block_download", ALWAYS)),
         _alert("NodeIsolated", peers, "NodeFewPeers", minutes=LATER),

@@ -152,7 +152,10 @@ NODE = (
         "WatchtowerNodeUnreachable",
         "page",
         "3m",
-        f"watchtower_node_up == 0 {STANDING_BY}",
+        # A node that answers one question and fails at another: one poll sets `node_up`, the next pass takes it back.
+        "(watchtower_node_up == 0"
+        ' or max by (job, instance) (watchtower_not_ready{reason="node_unreachable"}) == 1)'
+        f" {STANDING_BY}",
         "bitcoind RPC is unreachable",
         "The tower sees neither blocks nor mempool and cannot send penalties. Blocks go on, deadlines too.",
         lingering="2m",
