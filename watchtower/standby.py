@@ -18,12 +18,15 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from starlette.applications import Starlette
 
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
+from watchtower.access import AccessFile
 from watchtower.bootstrap import connect, listen, open_keystore, share_keystore
 from watchtower.config import Settings
 from watchtower.http.app import create_admin_app
+from watchtower.http.auth import Gate
 from watchtower.http.connection import ConnectionLimits
 from watchtower.http.standby_app import create_standby_app
 from watchtower.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
@@ -223,6 +226,12 @@ def stand_by(settings: Settings, metrics: Metrics, reload: Reload | None = None)
     return ended, standby.board
 
 
+def admin_app(settings: Settings, render: Callable[[], bytes]) -> Starlette:
+    """`/metrics` of a tower that stands by, shown to whom the tower that leads would show it."""
+    token, access = bytes.fromhex(settings.api.token_hash), AccessFile(Path(settings.access_path))
+    return create_admin_app(render, Gate(token, access) if settings.admin.require_token else None)
+
+
 def _give_up(turn: Turn | None) -> None:
     if turn is not None:
         turn[1].close()
@@ -240,7 +249,9 @@ async def _serve(standby: Standby, supervisor: Supervisor, reload: Reload | None
         loop.add_signal_handler(number, asked, signal.Signals(number).name)
     servers = {
         "api": listener(create_standby_app(standby.ready), connection_limits(standby.settings)),
-        "admin": listener(create_admin_app(standby.metrics.render), ConnectionLimits(total=OPERATOR_CONNECTIONS)),
+        "admin": listener(
+            admin_app(standby.settings, standby.metrics.render), ConnectionLimits(total=OPERATOR_CONNECTIONS)
+        ),
     }
     tasks = [
         loop.create_task(server.serve(sockets=[standby.sockets[name]]), name=name) for name, server in servers.items()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
+
 import httpx
 import pytest
 
+from watchtower.config.settings import AdminSettings, ApiSettings, Settings
 from watchtower.http.standby_app import create_standby_app
+from watchtower.standby import admin_app
 from watchtower.wire.api import ReadyBody
 
 READY = ReadyBody(ready=False, watching=False, phase="starting", reasons=("standby: Another tower leads.",))
@@ -31,3 +36,24 @@ async def test_it_is_alive_and_not_ready(method: str, path: str, status: int, pa
     assert status == answer.status_code
     assert part in answer.text
     assert (status == 503 and path != "/readyz") == ("retry-after" in answer.headers)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("require_token", "token", "status"), [(False, "", 200), (True, "", 401), (True, "no", 401), (True, "yes", 200)]
+)
+async def test_its_metrics_are_as_private_as_those_of_the_tower_that_leads(
+    tmp_path: Path, require_token: bool, token: str, status: int
+) -> None:
+    """`admin.require_token` holds while a tower stands by, too."""
+    settings = Settings(
+        network="regtest",
+        data_dir=str(tmp_path),
+        api=ApiSettings(token_hash=sha256(b"yes").hexdigest()),
+        admin=AdminSettings(require_token=require_token),
+    )
+    transport = httpx.ASGITransport(app=admin_app(settings, lambda: b"watchtower_phase 1\n"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://standby") as http:
+        answer = await http.get("/metrics", headers={"authorization": f"Bearer {token}"} if token else {})
+
+    assert status == answer.status_code
