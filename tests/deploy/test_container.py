@@ -36,7 +36,7 @@ def test_hadolint_finds_planted_mistakes() -> None:
 
 
 def test_policies_of_images_hold_and_find_planted_mistakes(tmp_path: Path) -> None:
-    """Both Dockerfiles, with one rule left out that cannot see what it asks for; beside them a careless image of root."""
+    """Both Dockerfiles, without one rule that cannot see what it asks for; beside them a careless image of root."""
     texts = {path.parent.name: path.read_text() for path in DOCKERFILES}
     texts["planted"] = "FROM debian:12\nEXPOSE 22\nUSER root\n"
     for name, text in texts.items():

@@ -76,6 +76,15 @@ class Stage:
         """Names of all alerts that this receiver ever heard of."""
         return {each["labels"]["alertname"] for post in list(self.inbox.posts.all) for each in _alerts(post, receiver)}
 
+    def diary(self) -> list[str]:
+        """What Alertmanager delivered, with the seconds since its first message: for the report of a failure."""
+        posts = [post for post in self.inbox.posts.all if post.path != "/tower"]
+        return [
+            f"{post.at - posts[0].at:.1f} {post.path} {each['labels']['alertname']} {each['status']}"
+            for post in posts
+            for each in post.document["alerts"]
+        ]
+
     def unsigned(self) -> list[str]:
         """Ids of the tower's messages whose signature is wrong, by the recipe of docs/notifications.md."""
         posts = [post for post in self.inbox.posts.all if post.path == "/tower"]

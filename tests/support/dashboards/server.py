@@ -63,6 +63,8 @@ class Prometheus:
         config.write_text(yaml.safe_dump(_configuration(targets, copies, alertmanager)))
         options = [f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
         options += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1d"]
+        # An alert that fires before Alertmanager is known to the sender is lost, and sent again after a minute.
+        options.append(f"--rules.alert.resend-delay={RULE_SECONDS}s")
         self._command = [str(program("prometheus")), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
