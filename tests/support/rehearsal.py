@@ -34,8 +34,8 @@ from tests.support.receivers import HttpReceiver, Post, receiving
 from watchtower.devnode.launch import free_ports
 
 SOONER = {
-    "WatchtowerNodeUnreachable": {"for": "2s", "keep_firing_for": "6s"},
-    "WatchtowerNotWatching": {"for": "6s"},
+    "WatchtowerNodeUnreachable": {"for": "2s", "keep_firing_for": "12s"},
+    "WatchtowerNotWatching": {"for": "10s"},
 }
 """Of the alerts that are waited for; in deploy/ they are 3, 2 and 15 minutes. Their order stays."""
 
