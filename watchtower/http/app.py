@@ -85,7 +85,7 @@ def create_admin_app(
     routes: Sequence[BaseRoute] = (),
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """The admin listener: `/metrics`, and `routes`. With a gate `/metrics` needs a token with the scope `metrics:read`."""
+    """The admin listener: `/metrics`, and `routes`. With a gate `/metrics` needs a token of scope `metrics:read`."""
 
     async def metrics(request: Request) -> Response:
         if gate is not None:
