@@ -304,3 +304,15 @@ def test_how_long_no_block_may_come(home: Path, network: str, minutes: str, seco
     environ = {"STATE_CHANNEL_NETWORK": network, "STATE_CHANNEL_NODE__STALE_TIP_MINUTES": minutes}
 
     assert seconds == load(environ, home=home).settings.stale_tip_seconds
+
+
+def test_a_file_that_is_closed_to_this_user_says_who_may_read_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's own directory is closed: no traceback, and no quiet going on with defaults."""
+
+    def closed(_path: Path, **_options: bool) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", closed)
+
+    with pytest.raises(ConfigError, match=r"/etc/.*config\.toml is closed to this user; run this as the tower's user"):
+        load({}, home=home)

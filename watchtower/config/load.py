@@ -6,6 +6,7 @@ All findings are reported at once, one line each, so that a new operator repairs
 from __future__ import annotations
 
 import difflib
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ RESERVED = frozenset(
 """Variables with our prefix that other parts read; they are no settings."""
 
 FOLDER = "state-channel-watchtower"
+AS_THE_TOWER = (
+    "run this as the tower's user, as in `runuser -u watchtower -- watchtower status`, or name another --config"
+)
 _SERVICE_HOST = "_SERVICE_HOST"
 
 
@@ -121,12 +125,22 @@ def _config_path(environ: Mapping[str, str], given: str | None, home: Path) -> P
     named = given or environ.get(PREFIX + "CONFIG")
     if named:
         path = Path(named)
-        if not path.is_file():
+        if not _is_there(path):
             raise ConfigError([f"there is no configuration file {path}; make one with `watchtower init`"])
         return path
     own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     candidates = (Path("/etc") / FOLDER / "config.toml", own / FOLDER / "config.toml")
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_there(path)), None)
+
+
+def _is_there(path: Path) -> bool:
+    """False if there is no such file. One in a directory that is closed to this user is neither there nor away."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        raise ConfigError([f"{path} is closed to this user; {AS_THE_TOWER}"]) from None
+    except OSError:
+        return False
 
 
 def _read_toml(reading: _Reading, path: Path) -> None:
@@ -134,6 +148,8 @@ def _read_toml(reading: _Reading, path: Path) -> None:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path} is not TOML: {error}"]) from None
+    except PermissionError:
+        raise ConfigError([f"{path} is closed to this user; {AS_THE_TOWER}"]) from None
     except OSError as error:
         raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
     flat: dict[str, Any] = {}
@@ -289,7 +305,7 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
         except ValueError as error:
             found.append(f"{name}: {error}")
     if settings.funding_threshold < 20_000 and "funding_threshold" in reading.sources:
-        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee; set 20000 or more")
+        reading.warnings.append("funding_threshold is below 20000: a penalty may cost more than it saves; set 20000")
     if settings.network == "mainnet" and settings.challenge_period < 144:
         reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet; set 144 or more")
     return found
