@@ -19,6 +19,7 @@ from typing import ClassVar, Literal, get_args
 
 import msgspec
 
+from watchtower.hygiene import give_to_owner
 from watchtower.ports import WatchtowerError
 
 Scope = Literal["metrics:read", "status:read", "channels:read", "channels:write", "admin:write"]
@@ -154,6 +155,7 @@ class AccessFile:
         except OSError as error:
             raise AccessFileBroken(f"{self._path.parent}: {error.strerror}; use the tower's data directory") from None
         try:
+            give_to_owner(descriptor, self._path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._seen = None
             yield self.table()
@@ -167,6 +169,7 @@ class AccessFile:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n")
                 file.flush()
+                give_to_owner(file.fileno(), self._path.parent)
                 os.fsync(file.fileno())
             fresh.replace(self._path)
         except OSError as error:

@@ -7,6 +7,7 @@ wipe. Whoever may read this process's memory reads its keys.
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import stat
 import sys
@@ -95,6 +96,17 @@ def exposed(directory: Path, names: Iterable[str]) -> Iterator[tuple[Path, int, 
             ) from None
         if found & 0o077:
             yield path, found, wanted
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """Give a file that root made the owner of the directory in which it lies.
+
+    Commands that root gave would otherwise leave files that the service, which has a user of its own, cannot open: a
+    list of tokens of root's shuts everybody out. Raises OSError.
+    """
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def require_private(directory: Path, names: Iterable[str]) -> None:

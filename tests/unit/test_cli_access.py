@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,17 @@ def test_the_document_is_printed(config: str) -> None:
     result = cli(config, "api", "openapi")
 
     assert json.loads(json.dumps(document())) == json.loads(result.stdout)
+
+
+def test_a_list_that_root_changes_stays_the_towers(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock and the new file belong to who owns the data directory: the service can still open both."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _descriptor, user, group: given.append((user, group)))
+    owner = tmp_path.stat()
+
+    told(config, "client", "allow", KEY)
+
+    assert [(owner.st_uid, owner.st_gid)] * 2 == given

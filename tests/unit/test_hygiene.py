@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from watchtower.hygiene import Exposed, require_private
+from watchtower.hygiene import Exposed, give_to_owner, require_private
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +74,18 @@ def test_fault_P16_connections_leave_files_for_the_tower(limits: tuple[int, int]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=True)
 
     assert room == int(done.stdout)
+
+
+@pytest.mark.parametrize(("user", "expected"), [(0, 1), (1000, 0)])
+def test_a_file_of_roots_gets_the_owner_of_its_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, user: int, expected: int
+) -> None:
+    """Root's commands leave nothing that the service cannot open; other users may give nothing away."""
+    given: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "fchown", lambda *arguments: given.append(arguments))
+    owner = directory.stat()
+
+    give_to_owner(7, directory)
+
+    assert [(7, owner.st_uid, owner.st_gid)] * expected == given

@@ -6,6 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from watchtower.hygiene import give_to_owner
 from watchtower.keystore.errors import KeystoreError, KeystoreLocked, KeystoreMissing
 
 
@@ -52,6 +53,7 @@ def replace_file(path: Path, content: bytes) -> int:
     descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, content)
+        give_to_owner(descriptor, path.parent)
         os.fsync(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         beside.replace(path)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
+from watchtower.hygiene import give_to_owner
 from watchtower.ports import StoreError
 from watchtower.store.source import LogSource, commit_holding
 
@@ -118,6 +119,7 @@ def write_high_water(path: Path, mark: HighWater) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(mark.encode())
             file.flush()
+            give_to_owner(file.fileno(), path.parent)
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
