@@ -420,12 +420,13 @@ def test_the_doctor_of_a_wrong_configuration(home: Path) -> None:
 
 
 def test_checking_the_settings_asks_nobody(home: Path) -> None:
-    """No node is needed; an open file is found."""
+    """No node is needed, and the sum does not speak for it; an open file is found."""
     well = cli(home, "config", "check")
     (home / "tower.key").chmod(0o644)
     ill = cli(home, "config", "check", "--json")
 
     assert (0, 3) == (well.exit_code, ill.exit_code)
+    assert "0 failures: the settings can be used; `watchtower doctor` looks at node" in well.stdout
     assert "keys.permissions" in {
         each["check"] for each in json.loads(ill.stdout)["findings"] if each["level"] == "fail"
     }

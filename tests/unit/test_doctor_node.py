@@ -253,7 +253,7 @@ def test_a_topic_that_is_not_published_is_told_with_its_line(home: Path) -> None
     found = listened(doctored(home, node=asked), heard(sequence=1, rawtx=0))
 
     assert "warn" == found["zmq.published"].level
-    assert f"zmqpubrawtx={ENDPOINT}" in found["zmq.published"].mend
+    assert f"each on a line of its own, `zmqpubrawtx={ENDPOINT}`; restart" in found["zmq.published"].mend
 
 
 def test_a_port_with_other_topics_is_told(home: Path) -> None:

@@ -53,7 +53,7 @@ def check(context: Context, as_json: bool) -> None:
       watchtower config check
       watchtower --config ./tower/config.toml config check --json
     """
-    from watchtower.cli.doctor import tell
+    from watchtower.cli.doctor import VERDICTS, tell
     from watchtower.config import ConfigError
     from watchtower.doctor.case import open_case
     from watchtower.doctor.configuration import refused
@@ -63,7 +63,8 @@ def check(context: Context, as_json: bool) -> None:
         loaded = context.load()
     except ConfigError as error:
         tell(context, refused(error), as_json=as_json)
-    tell(context, examine_settings(open_case(loaded, seconds=0)), as_json=as_json)
+    verdicts = VERDICTS | {0: "the settings can be used; `watchtower doctor` looks at node, disk and log as well"}
+    tell(context, examine_settings(open_case(loaded, seconds=0)), as_json=as_json, verdicts=verdicts)
 
 
 @command.command("reference")

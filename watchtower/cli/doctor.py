@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -52,7 +52,18 @@ def command(context: Context, seconds: float, as_json: bool) -> None:
     tell(context, examine(open_case(loaded, seconds=seconds)), as_json=as_json)
 
 
-def tell(context: Context, findings: Iterable[Finding], *, as_json: bool) -> NoReturn:
+VERDICTS = {
+    0: "nothing keeps this tower from watching",
+    2: "the configuration cannot be used",
+    3: "something keeps this tower from watching",
+    4: "the node or the database server cannot be reached",
+}
+"""What an exit code of the doctor means."""
+
+
+def tell(
+    context: Context, findings: Iterable[Finding], *, as_json: bool, verdicts: Mapping[int, str] = VERDICTS
+) -> NoReturn:
     """Every finding as soon as it is known, then the sum; ends the program with the exit code."""
     from watchtower.doctor.finding import Diagnosis
 
@@ -69,7 +80,7 @@ def tell(context: Context, findings: Iterable[Finding], *, as_json: bool) -> NoR
     if as_json:
         emit_json(diagnosis.document())
     else:
-        click.echo("\n" + _sum(diagnosis))
+        click.echo("\n" + _sum(diagnosis, verdicts))
     sys.exit(diagnosis.exit_code)
 
 
@@ -81,13 +92,7 @@ def _tell_one(context: Context, finding: Finding) -> None:
         click.echo(f"        -> {printable(finding.mend)}")
 
 
-def _sum(diagnosis: Diagnosis) -> str:
+def _sum(diagnosis: Diagnosis, verdicts: Mapping[int, str]) -> str:
     levels = [finding.level for finding in diagnosis.findings]
     counted = f"{levels.count('ok')} well, {levels.count('warn')} warnings, {levels.count('fail')} failures"
-    verdict = {
-        0: "nothing keeps this tower from watching",
-        2: "the configuration cannot be used",
-        3: "something keeps this tower from watching",
-        4: "the node or the database server cannot be reached",
-    }[diagnosis.exit_code]
-    return f"{counted}: {verdict}"
+    return f"{counted}: {verdicts[diagnosis.exit_code]}"

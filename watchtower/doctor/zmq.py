@@ -40,14 +40,21 @@ def _published(case: Case, published: list[dict[str, Any]]) -> Iterator[Finding]
         require_topics(known, case.endpoints)
     except ZmqTopicMissing as error:
         what, _, lines = str(error).partition("; add to bitcoin.conf")
-        mend = f"add to bitcoin.conf{lines}" if lines else "set node.zmq_* to the addresses of `getzmqnotifications`"
-        yield warn("zmq.published", what, " ".join(mend.split()))
+        yield warn("zmq.published", what, _mend(lines))
     else:
         yield ok("zmq.published", f"{' and '.join(REQUIRED_TOPICS)} are published where the tower listens")
     small = [each.type for each in known if each.hwm < LEAST_HWM]
     if small:
         mend = " ".join(f"{'zmq' + name}hwm={LEAST_HWM}" for name in small)
         yield warn("zmq.hwm", f"the node holds few messages for {', '.join(small)}", f"set in bitcoin.conf: {mend}")
+
+
+def _mend(lines: str) -> str:
+    """One sentence; bitcoind would take two settings on one line for one long address."""
+    wanted = [f"`{each}`" for each in lines.split() if each.startswith("zmqpub")]
+    if not wanted:
+        return "set node.zmq_* to the addresses of `getzmqnotifications`"
+    return f"add to bitcoin.conf, each on a line of its own, {' and '.join(wanted)}; restart bitcoind"
 
 
 def _delivered(case: Case, heard: Heard, before: int | None) -> Iterator[Finding]:
@@ -69,6 +76,7 @@ def _delivered(case: Case, heard: Heard, before: int | None) -> Iterator[Finding
         what = f"the mempool changed {after - before} times in {seconds}, and no message came of {' and '.join(silent)}"
         yield warn("zmq.delivered", what, mend)
         return
-    quiet = "; the node had nothing to tell" if before == after else ""
+    is_quiet = before is not None and before == after
+    quiet = "; the node had nothing to tell" if is_quiet else ""
     what = f"connected, but {' and '.join(silent)} not seen in {seconds}{quiet}"
-    yield ok("zmq.delivered", what) if before == after else warn("zmq.delivered", what, "listen longer: --seconds 60")
+    yield ok("zmq.delivered", what) if is_quiet else warn("zmq.delivered", what, "listen longer: --seconds 60")
