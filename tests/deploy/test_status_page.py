@@ -12,7 +12,7 @@ from domain.chain import display
 from tests.support.browser import PHONE, WIDE, Watched, chromium, cut
 from tests.support.live_tower import LiveTower, live_tower
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(240), pytest.mark.xdist_group("status page")]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(240)]
 
 SECONDS = 20_000.0
 """Patience of one expectation in milliseconds; a change shows within two seconds."""
