@@ -138,6 +138,18 @@ async def test_scenario_D16_receipt_verification_rejects(tower: Bench, kind: str
 
 
 @pytest.mark.asyncio
+async def test_a_registration_of_somebody_else_is_explained(tower: Bench) -> None:
+    """Two parties that share one tower: the second one gets the receipt of the first, and is told why."""
+    pair = open_pair()
+    tower.fund(pair)
+    meddler = Meddler(tower.transport())
+    meddler.change = changed(upload_sha256=bytes(32))
+    async with client_of(tower, pair, meddler) as client:
+        with pytest.raises(ReceiptOfAnotherUpload, match="each needs a tower of its own"):
+            await client.synchronize(pair.channel_id)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["no signature", "signed by a stranger", "another upload"])
 async def test_scenario_D16_a_registration_needs_its_receipt(tower: Bench, kind: str) -> None:
     """Without it state 0 is not final; the next try asks the tower for the receipt of what is there."""

@@ -140,7 +140,11 @@ def _verified(signed: SignedReceipt, expected: Expected) -> LogReceipt:
         wanted = "the registration" if expected.seq == REGISTRATION_SEQ else f"state {expected.seq}"
         raise ReceiptOfAnotherUpload(f"the receipt is about {receipt.what}, {wanted} was uploaded")
     if receipt.upload_sha256 != expected.upload_sha256:
-        raise ReceiptOfAnotherUpload(f"the receipt of {receipt.what} names another upload than the one that was sent")
+        hint = "; the other party may have registered it here first: each needs a tower of its own"
+        raise ReceiptOfAnotherUpload(
+            f"the receipt of {receipt.what} names another upload than the one that was sent"
+            f"{hint if expected.seq == REGISTRATION_SEQ else ''}"
+        )
     return receipt
 
 
