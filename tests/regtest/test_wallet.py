@@ -67,6 +67,15 @@ def test_a_legacy_coin_never_funds_a_channel(node: RegtestNode, wallet: Bitcoind
     assert prepared.txid == Transaction.parse(wallet.sign(prepared)).txid
 
 
+def test_a_wallet_of_legacy_coins_says_where_to_send_them(node: RegtestNode, wallet: BitcoindWallet) -> None:
+    """Money is there, but of a kind that cannot fund a channel: the refusal names an address that helps."""
+    node.rpc("sendall", [node.rpc("getnewaddress", "", "legacy")], None, "unset", 5)
+    node.mine(1)
+
+    with pytest.raises(WalletError, match="send enough to an address of `getnewaddress '' bech32`"):
+        wallet.prepare(SPK, 200 * ONE, 5)
+
+
 def test_a_transaction_that_pays_less_is_refused(node: RegtestNode, wallet: BitcoindWallet) -> None:
     """The amount, the script and the kind of the coins are checked whatever the wallet says."""
     prepared = wallet.prepare(SPK, ONE, 5)

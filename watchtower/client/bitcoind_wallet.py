@@ -148,7 +148,8 @@ class BitcoindWallet:
             except WalletError as error:
                 refusal = error  # not enough for the fee: one coin more
         raise WalletError(
-            f"native segwit coins of {total} sat do not pay for {output.value} sat and the fee: {refusal}"
+            f"native segwit coins of {total} sat do not pay for {output.value} sat and the fee: {refusal}; send enough "
+            "to an address of `getnewaddress '' bech32` of this wallet"
         )
 
     def _native_coins(self) -> list[tuple[OutPoint, int]]:
