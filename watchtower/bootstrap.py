@@ -98,7 +98,7 @@ from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
 from watchtower.tower_key import TowerKey, load_tower_key
 from watchtower.watch import Watch
-from watchtower.web.admin import facts_of, open_admin
+from watchtower.web.admin import facts_of, open_admin, quotas_of
 from watchtower.web.sources import Sources
 
 _log = structlog.get_logger(__name__)
@@ -483,6 +483,8 @@ class Parts:
         )
         sources = Sources(
             facts=facts,
+            quotas=lambda: quotas_of(self.settings),
+            known_until=lambda: self.models.position,
             readiness=self.board.snapshot,
             tip=self._tip_height,
             lag=lambda: self.watch.lag,

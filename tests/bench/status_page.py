@@ -39,7 +39,7 @@ from watchtower.store.views import SqliteRows
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import Readiness
 from watchtower.web import home_view
-from watchtower.web.admin import facts_of
+from watchtower.web.admin import facts_of, quotas_of
 from watchtower.web.guard import Visitors
 from watchtower.web.routes import StatusPage
 from watchtower.web.sessions import Sessions
@@ -111,6 +111,8 @@ def _sources(directory: Path, log: LogReader, rows: SqliteRows) -> Sources:
     )
     return Sources(
         facts=facts,
+        quotas=lambda: quotas_of(settings),
+        known_until=log.last_id,
         readiness=lambda: Readiness("watching", watching=True, reasons=()),
         tip=lambda: 200,
         lag=lambda: 0,

@@ -136,6 +136,19 @@ def test_a_page_whose_tower_is_gone_says_so(live: LiveTower, browser: Browser) -
         expect(state).to_have_text("Live.", timeout=SECONDS)
 
 
+def test_a_page_without_a_stream_is_no_page_without_a_tower(live: LiveTower, browser: Browser) -> None:
+    """The ninth page gets none, and a browser does not ask again by itself: what it shows is true all the same."""
+    with browser.new_context(viewport=WIDE) as context:  # type: ignore[arg-type]
+        context.route("**/events*", lambda route: route.fulfill(status=503, body="{}"))
+        page = Watched(context).open(live.admin_url)
+        state = page.locator("#live-state")
+        expect(state).to_have_text("Live.", timeout=SECONDS)
+
+        context.unroute("**/events*")
+        live.mine(1)
+        expect(page.locator("[data-live=verdict]")).to_contain_text(f"{live.node.height():,}", timeout=SECONDS)
+
+
 def test_print_has_the_answer_and_no_controls(live: LiveTower, watched: Watched) -> None:
     """On paper there is nothing to click."""
     page = watched.open(live.admin_url)

@@ -10,13 +10,14 @@ import httpx
 from msgspec.structs import replace
 from starlette.applications import Starlette
 
+from projections.catalog import PROJECTIONS
 from tests.support.towers import TIP, TOWER_ID, Bench
 from watchtower.config.settings import AdminSettings, ApiSettings, Settings
 from watchtower.http.traffic import Traffic
 from watchtower.store.summary import summary
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
-from watchtower.web.admin import facts_of, open_admin
+from watchtower.web.admin import facts_of, open_admin, quotas_of
 from watchtower.web.sources import Sources
 
 START = 1_000.0
@@ -47,6 +48,8 @@ class PageBench:
         )
         self.sources = Sources(
             facts=facts,
+            quotas=lambda: quotas_of(self.settings),
+            known_until=lambda: min(self.bench.rows.position(each.name) for each in PROJECTIONS),
             readiness=self.board.snapshot,
             tip=lambda: self.tip,
             lag=lambda: self.lag,

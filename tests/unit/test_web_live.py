@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,6 +139,23 @@ async def test_the_page_knows_where_it_stands(tower: PageBench) -> None:
         page: httpx.Response = await visitor.get("/")
 
     assert f'data-position="{tower.bench.store.last_id()}"' in page.text
+
+
+@pytest.mark.asyncio
+async def test_a_page_that_was_drawn_too_early_says_so(tower: PageBench) -> None:
+    """The log grows before the read models do, and sums are a second old: then the page is asked for once more."""
+    before = tower.bench.store.last_id()
+    tower.bench.store.append(_more(tower))
+
+    async with tower.visitor() as visitor:
+        behind: httpx.Response = await visitor.get("/")
+        tower.bench.catch_up()
+        with_old_sums: httpx.Response = await visitor.get("/")
+    async with tower.visitor() as visitor:
+        complete: httpx.Response = await visitor.get("/")
+
+    told = [re.findall(r'data-position="(\d+)"', page.text) for page in (behind, with_old_sums, complete)]
+    assert [[str(before)], [str(before)], [str(tower.bench.store.last_id())]] == told
 
 
 def _more(tower: PageBench) -> list[Envelope]:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from jinja2 import UndefinedError
+from msgspec.structs import replace
 
 from domain.chain import display
 from domain.events import BroadcastOutcome, Via
@@ -195,11 +196,14 @@ async def test_clients_and_limits(tower: PageBench, scene: Scene) -> None:
     """Who has channels, with the operator's note, and how much of the limits is used."""
     key = scene.params.keys_a.auth
     tower.bench.access.allow(key, "Alice's shop", 1)
-    tower.changed(max_channels=50)
+    tower.settings = replace(tower.settings, policy=replace(tower.settings.policy, max_channels=50))
 
     async with tower.visitor() as visitor:
         clients = (await home(visitor))["clients"]
+        tower.settings = replace(tower.settings, policy=replace(tower.settings.policy, max_channels=70))
+        reloaded = (await home(visitor))["clients"]
 
+    assert "Channels 1 of 70" in reloaded
     assert "Clients with channels 1 May register 1 on the list Channels 1 of 50" in clients
     assert f"{short(key.hex())} Alice's shop 1" in clients
 

@@ -24,7 +24,7 @@ from watchtower.web.guard import Guard, Visitors, is_loopback
 from watchtower.web.live import STREAMS
 from watchtower.web.routes import JSON, StatusPage
 from watchtower.web.sessions import Sessions
-from watchtower.web.sources import Facts, Sources
+from watchtower.web.sources import Facts, Quotas, Sources
 from watchtower.wire.api import AliveBody, ReadyBody
 from watchtower.wire.hexes import to_json
 
@@ -91,12 +91,19 @@ def facts_of(
         address=public_address(settings, listening),
         topics=topics,
         registration=settings.policy.registration,
-        max_channels=settings.policy.max_channels,
-        max_total_capacity=settings.policy.max_total_capacity,
-        per_key=settings.api.max_requests_per_key,
         backup_hours=settings.backup.interval_hours if settings.backup.directory else 0.0,
         event_log=Path(settings.event_log_path),
         started=started,
+    )
+
+
+def quotas_of(settings: Settings) -> Quotas:
+    """What clients may use with these settings."""
+    policy = settings.policy
+    return Quotas(
+        max_channels=policy.max_channels,
+        max_total_capacity=policy.max_total_capacity,
+        per_key=settings.api.max_requests_per_key,
     )
 
 

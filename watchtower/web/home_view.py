@@ -56,6 +56,7 @@ class Clients(msgspec.Struct, frozen=True):
     max_channels: int
     capacity: int
     max_capacity: int
+    per_key: float
 
 
 class Storage(msgspec.Struct, frozen=True):
@@ -100,11 +101,19 @@ class HomeViews:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self.sums = Kept(sources.sums, SUMS_SECONDS)
+        self._sums = Kept(lambda: (sources.known_until(), sources.sums()), SUMS_SECONDS)
         self._owners = Kept(lambda: owners(sources.rows, CLIENTS_SHOWN), OWNERS_SECONDS)
         facts = sources.facts
         self._uri = f"{facts.tower_id}@{facts.address}"
         self._qr = qr_code(self._uri, "QR code of the tower's address")
+
+    def sums(self) -> Summary:
+        """Sums over all channels, at most a second old."""
+        return self._sums()[1]
+
+    def known_until(self) -> int:
+        """Position of the log that a page which is drawn from now on shows at least."""
+        return min(self._sums()[0], self._sources.known_until())
 
     def verdict(self) -> Verdict:
         """The answer alone."""
@@ -140,7 +149,7 @@ class HomeViews:
 
     def _clients(self, sums: Summary) -> Clients:
         total, top = self._owners()
-        facts = self._sources.facts
+        quotas = self._sources.quotas()
         try:
             notes: dict[str, str] | None = {entry.key: entry.note for entry in self._sources.access.table().parties}
         except AccessFileBroken:
@@ -150,9 +159,10 @@ class HomeViews:
             allowed=None if notes is None else len(notes),
             top=tuple(Client(each.key.hex(), each.channels, (notes or {}).get(each.key.hex(), "")) for each in top),
             channels=sum(sums.channels.get(status, 0) for status in PROTECTED),
-            max_channels=facts.max_channels,
+            max_channels=quotas.max_channels,
             capacity=sum(sums.capacity.get(status, 0) for status in PROTECTED),
-            max_capacity=facts.max_total_capacity,
+            max_capacity=quotas.max_total_capacity,
+            per_key=quotas.per_key,
         )
 
     def _storage(self, position: int) -> Storage:

@@ -83,41 +83,44 @@ class StatusPage:
         return answer
 
     def _home(self, _request: Request) -> Response:
-        return self._page("home.html", home=self._views.home())
+        position = self._views.known_until()
+        return self._page("home.html", position, home=self._views.home())
 
     def _channels(self, request: Request) -> Response:
-        asked = request.query_params
+        asked, position = request.query_params, self._views.known_until()
         found = list_channels(
             self._sources, asked.get("search", ""), asked.get("status", "").upper(), asked.get("after", "")
         )
-        return self._page("channels.html", found=found, statuses=statuses(), search=found.search)
+        return self._page("channels.html", position, found=found, statuses=statuses(), search=found.search)
 
     def _channel(self, request: Request) -> Response:
+        position = self._views.known_until()
         info = find_channel(self._sources, request.path_params["id"])
         if info is None:
-            return self._page("missing.html", 404, what="channel")
+            return self._page("missing.html", position, 404, what="channel")
         open_ones = [each for each in self._views.sums().breaches if each.stream == info.stream]
         breaches = tuple(txid_text(each.commit_txid) for each in open_ones)
         shown = channel_page(self._sources, info, _number(request.query_params.get("before", "")), breaches)
-        return self._page("channel.html", page=shown)
+        return self._page("channel.html", position, page=shown)
 
     def _breach(self, request: Request) -> Response:
-        sources = self._sources
+        sources, position = self._sources, self._views.known_until()
         info = find_channel(sources, request.path_params["id"])
         txid = _txid(request.path_params["txid"])
         row = None if info is None or txid is None else breach_of(sources.rows, info.stream, txid)
         if info is None or row is None:
-            return self._page("missing.html", 404, what="open breach")
+            return self._page("missing.html", position, 404, what="open breach")
         shown = breach_view(row, info, sources.tip(), sources.facts.network)
         history = channel_page(sources, info, None, ()).history
-        return self._page("breach.html", breach=shown, history=history, spk=row.spk.hex())
+        return self._page("breach.html", position, breach=shown, history=history, spk=row.spk.hex())
 
-    def _page(self, template: str, status: int = 200, **values: object) -> Response:
+    def _page(self, template: str, position: int, status: int = 200, **values: object) -> Response:
+        """`position` is one that was taken before the `values`: what came since is not promised to be on the page."""
         sources = self._sources
         common = {
             "facts": sources.facts,
             "now": sources.now(),
-            "position": sources.store.last_id(),
+            "position": position,
             "verdict": self._views.verdict(),
             "height": sources.tip(),
             "has_session": self._visitors.asks,

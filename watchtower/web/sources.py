@@ -29,8 +29,8 @@ OWNERS_SECONDS = 30.0
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What does not change while the tower runs.
 
-    `tower_id` in hexadecimal; `address` is host:port for clients; `topics` are the ZMQ topics with an address. Limits
-    of 0 are none; `per_key` in requests per second. `backup_hours` is the interval, 0 if the tower makes no backups.
+    `tower_id` in hexadecimal; `address` is host:port for clients; `topics` are the ZMQ topics with an address.
+    `backup_hours` is the interval, 0 if the tower makes no backups.
     """
 
     version: str
@@ -41,18 +41,28 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     topics: tuple[str, ...]
     registration: str
-    max_channels: int
-    max_total_capacity: int
-    per_key: float
     backup_hours: float
     event_log: Path
     started: float
 
 
+class Quotas(msgspec.Struct, frozen=True, kw_only=True):
+    """How much clients may use; SIGHUP changes it. Limits of 0 are none; `per_key` in requests per second."""
+
+    max_channels: int
+    max_total_capacity: int
+    per_key: float
+
+
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """The tower, as far as the page asks. `tip` is the height of its cursor, `lag` blocks behind the node."""
+    """The tower, as far as the page asks. `tip` is the height of its cursor, `lag` blocks behind the node.
+
+    `known_until` is the position of the log up to which `rows` and `sums` answer.
+    """
 
     facts: Facts
+    quotas: Callable[[], Quotas]
+    known_until: Callable[[], int]
     readiness: Callable[[], Readiness]
     tip: Callable[[], int]
     lag: Callable[[], int | None]

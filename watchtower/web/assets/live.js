@@ -5,7 +5,9 @@
   const state = document.getElementById("live-state");
   const PAUSE = 1000; // milliseconds between two drawings at least
   const PATIENCE = 10000;
+  const AGAIN = 15000; // milliseconds until a stream that was refused is asked for again
   let due = false;
+  let told = 0; // the newest position of the log that the tower spoke of
   let drawing = false;
   let last = 0;
   let timer = 0;
@@ -39,6 +41,8 @@
       if (!answer.ok) throw new Error(String(answer.status));
       replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
       say("live", "Live.");
+      // Drawn while the read models were still behind: what woke us may not be on it yet.
+      due ||= Number(document.body.dataset.position) < told;
     } catch {
       lost();
     } finally {
@@ -57,10 +61,32 @@
       say("lost", `The tower does not answer since ${clock()}. What you see is older than that.`);
   };
 
-  const source = new EventSource("/events?after=" + encodeURIComponent(document.body.dataset.position));
-  source.addEventListener("hello", () => say("live", "Live."));
-  source.addEventListener("changed", ask);
-  source.addEventListener("beat", ask);
-  source.addEventListener("error", lost);
-  document.addEventListener("visibilitychange", () => { if (due && !document.hidden) ask(); });
+  let source = null;
+  const hear = (event) => { told = JSON.parse(event.data).position; };
+  const close = () => { source?.close(); source = null; };
+  const connect = () => {
+    if (source || document.hidden) return;
+    source = new EventSource("/events?after=" + encodeURIComponent(document.body.dataset.position));
+    source.addEventListener("hello", (event) => {
+      hear(event);
+      // What the tower says about itself is in no log: after an absence all of it may be different.
+      if (document.documentElement.dataset.state === "lost") ask();
+      else say("live", "Live.");
+    });
+    source.addEventListener("changed", (event) => { hear(event); ask(); });
+    source.addEventListener("beat", (event) => { hear(event); ask(); });
+    source.addEventListener("error", () => {
+      ask(); // the drawing finds out whether the tower is gone, the session over, or only the stream refused
+      if (source.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(connect, AGAIN);
+    });
+  };
+  // A page that nobody sees holds no stream: a browser has six connections to a host, and the tower eight streams.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return close();
+    connect();
+    ask();
+  });
+  connect();
 })();
