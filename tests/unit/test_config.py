@@ -252,6 +252,15 @@ def test_a_secret_is_never_shown(home: Path) -> None:
     assert "canary-51" == loaded.settings.node.rpc_password.reveal()  # type: ignore[union-attr]
 
 
+def test_a_token_in_the_place_of_its_hash_is_not_repeated(home: Path) -> None:
+    """People put it there by mistake, and the finding goes to the service's log."""
+    with pytest.raises(ConfigError) as refused:
+        load({"STATE_CHANNEL_API__TOKEN_HASH": "wt_canary-52"}, home=home)
+
+    assert "API__TOKEN_HASH: the value is refused" in str(refused.value)
+    assert "canary-52" not in str(refused.value)
+
+
 def test_network_decides_ports_and_depth(home: Path) -> None:
     """Defaults that depend on the network are those of bitcoind."""
     settings = load({"STATE_CHANNEL_NETWORK": "regtest"}, home=home).settings

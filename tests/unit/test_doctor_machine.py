@@ -9,17 +9,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
 from domain.chain import chain_hash
+from projections import open_breaches
+from projections.catalog import PROJECTIONS
+from projections.open_breaches import OpenBreachRow
 from tests.support.doctoring import NOW, SoundNode, doctored, findings, levels
 from watchtower.backup.shelf import Shelf
-from watchtower.config import ConfigError
-from watchtower.doctor import backups, configuration, disk, keys, listeners, notifications, store
+from watchtower.config import ConfigError, Settings
+from watchtower.doctor import backups, configuration, disk, keys, listeners, notifications, overview, store
 from watchtower.doctor.examine import GROUPS, examine, examine_settings, guarded
 from watchtower.doctor.finding import Diagnosis, Finding, fail, ok, warn
 from watchtower.ports import NodeUnavailable
 from watchtower.store.create import create_store
 from watchtower.store.places import open_log_reader
+from watchtower.store.views import SqliteRows
 
 FREE = {"STATE_CHANNEL_API__LISTEN": "127.0.0.1:0", "STATE_CHANNEL_ADMIN__LISTEN": "127.0.0.1:0"}
 
@@ -157,6 +162,15 @@ EXPOSURES: dict[str, tuple[Mapping[str, str], str, str]] = {
         {"STATE_CHANNEL_ADMIN__LISTEN": "[::]:0", "STATE_CHANNEL_ADMIN__REQUIRE_TOKEN": "true"},
         "listeners.admin_exposed",
         "warn",
+    ),
+    "the page for all": (
+        {
+            "STATE_CHANNEL_ADMIN__LISTEN": "0.0.0.0:0",
+            "STATE_CHANNEL_ADMIN__REQUIRE_TOKEN": "true",
+            "STATE_CHANNEL_ADMIN__PAGE": "open",
+        },
+        "listeners.admin_exposed",
+        "fail",
     ),
     "API for all": ({"STATE_CHANNEL_API__LISTEN": "0.0.0.0:0"}, "listeners.api_exposed", "warn"),
     "API at a name": ({"STATE_CHANNEL_API__LISTEN": "tower.example:0"}, "listeners.api_exposed", "warn"),
@@ -422,6 +436,18 @@ def test_nobody_to_tell_is_told(home: Path) -> None:
     assert "canary88" not in repr(found)
 
 
+def test_targets_with_which_no_tower_starts_are_a_failure(home: Path) -> None:
+    """`watchtower run` would end with the same words."""
+    hook = {
+        "STATE_CHANNEL_NOTIFY__WEBHOOK_URL": "https://hook.example/canary88",
+        "STATE_CHANNEL_NOTIFY__WEBHOOK_SECRET": "0123456789abcdef",
+        "STATE_CHANNEL_NOTIFY__CA_PATH": str(home / "gone.pem"),
+    }
+    (found,) = notifications.look(doctored(home, environ=hook))
+
+    assert ("fail", True) == (found.level, "notify.ca_path" in found.what)
+
+
 def test_settings_that_are_allowed_but_unwise_are_told(home: Path) -> None:
     """With what to do about each."""
     environ = {"STATE_CHANNEL_FUNDING_THRESHOLD": "10000"}
@@ -481,3 +507,30 @@ def test_checking_settings_asks_no_node(home: Path) -> None:
 
     assert {"ok"} == set(found.values())
     assert [] == asked.asked
+
+
+# ── what `status` and `top` show ─────────────────────────────────────────────────────────────────────────
+
+
+def test_the_most_urgent_breaches_are_those_that_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and whatever their channels are called; one that is answered is no emergency."""
+    monkeypatch.setattr(overview, "BREACHES", 2)
+    rows = SqliteRows(tmp_path / "views.db")
+    rows.create(bytes(16), PROJECTIONS)
+    deadlines = {"ca": (300, None), "cb": (290, None), "cc": (None, None), "cd": (250, 200), "ce": (260, None)}
+    marks = ", ".join("?" * len(open_breaches.TABLE.columns))
+    stored = [astuple(_breach(stream, *found)) for stream, found in deadlines.items()]
+    rows.replace(f"INSERT INTO open_breaches VALUES ({marks})", stored)
+    rows.close()
+
+    found = overview.open_now(Settings(network="regtest", data_dir=str(tmp_path)), 200)
+
+    assert [("ce", 60), ("cb", 90)] == [(each.channel, each.left) for each in found]
+
+
+def _breach(stream: str, deadline: int | None, penalty_height: int | None) -> OpenBreachRow:
+    fields: dict[str, object] = dict.fromkeys(open_breaches.TABLE.columns, 0)
+    ids = dict.fromkeys(("commit_txid", "contest", "spk"), bytes(32))
+    absent = dict.fromkeys(("lost_txid", "lost_height"))
+    own = {"stream": stream, "deadline": deadline, "penalty_height": penalty_height}
+    return OpenBreachRow(**(fields | ids | absent | own))  # type: ignore[arg-type]

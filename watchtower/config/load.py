@@ -25,6 +25,9 @@ RESERVED = frozenset(
 )
 """Variables with our prefix that other parts read; they are no settings."""
 
+TAKEN_FOR_SECRETS = frozenset({"api.token_hash"})
+"""Settings that are none themselves, and into which people put the secret that they stand for."""
+
 FOLDER = "state-channel-watchtower"
 AS_THE_TOWER = (
     "run this as the tower's user, as in `runuser -u watchtower -- watchtower status`, or name another --config"
@@ -69,7 +72,7 @@ class _Reading:
         try:
             self.values[field.name] = field.from_text(text)
         except ValueError as error:
-            shown = "the value" if field.secret else repr(text)
+            shown = "the value" if field.secret or field.name in TAKEN_FOR_SECRETS else repr(text)
             self.findings.append(f"{label}: {shown} is refused, it {error}")
             return
         self.sources[field.name] = source
@@ -305,7 +308,7 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
         except ValueError as error:
             found.append(f"{name}: {error}")
     if settings.funding_threshold < 20_000 and "funding_threshold" in reading.sources:
-        reading.warnings.append("funding_threshold is below 20000: a penalty may cost more than it saves; set 20000")
+        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee; set 20000 or more")
     if settings.network == "mainnet" and settings.challenge_period < 144:
         reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet; set 144 or more")
     return found

@@ -58,11 +58,15 @@ def _admin(case: Case) -> Finding:
     chosen = case.settings.admin
     if _is_local(chosen.listen):
         return ok("listeners.admin_exposed", f"admin.listen {chosen.listen} is for this machine only")
+    if chosen.page == "open":
+        what = f"admin.listen {chosen.listen} shows channels and breaches to everybody who can reach it"
+        mend = 'set admin.page to "auto", or let a proxy that asks who they are be the only one to reach it'
+        return fail("listeners.admin_exposed", what, mend)
     if chosen.require_token:
         what = f"admin.listen {chosen.listen} can be reached from elsewhere, with a token and without encryption"
         return warn("listeners.admin_exposed", what, "set admin.listen to 127.0.0.1:9816 and use a tunnel or a proxy")
     mend = "set admin.listen to 127.0.0.1:9816, or at least admin.require_token = true"
-    what = f"admin.listen {chosen.listen} shows channels and metrics to everybody who can reach it"
+    what = f"admin.listen {chosen.listen} shows metrics, with sums of money, to everybody who can reach it"
     return fail("listeners.admin_exposed", what, mend)
 
 

@@ -16,10 +16,13 @@ from watchtower.config import Settings
 from watchtower.doctor.asking import TowerAway, ask, token_of
 from watchtower.ports import StoreError
 from watchtower.store.rebuild import open_views_reader
+from watchtower.store.views import SqliteRows
 
 PREFIX = "watchtower_"
 BREACHES = 50
-"""Open breaches that are shown; more than that at once are counted."""
+"""Open breaches that are shown, the most urgent ones; more than that at once are counted."""
+
+PAGE = 5_000
 
 Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 """Per metric without prefix: sorted labels to value."""
@@ -154,20 +157,34 @@ def read_samples(text: str) -> Samples:
 
 
 def open_now(settings: Settings, tip: int | None) -> tuple[BreachLine, ...]:
-    """The open breaches of the views, the nearest deadline first; none if the views cannot be read here."""
+    """The most urgent open breaches of the views; none if the views cannot be read here."""
     path = Path(settings.views_path)
     try:
         if not path.exists():
             return ()
         rows = open_views_reader(path)
         try:
-            page = rows.page(open_breaches.TABLE, None, BREACHES)
+            page = _all_open(rows)
         finally:
             rows.close()
     except (StoreError, OSError):
         return ()
-    found = [breach_line(OpenBreachRow(*row), tip) for row in page]  # type: ignore[arg-type]
-    return tuple(sorted(found, key=lambda breach: (breach.left is None, breach.left or 0)))
+    # Those that nothing in a block decides yet first: answered ones must not push one in danger off the list.
+    urgent = sorted(page, key=lambda row: (_is_decided(row), row.deadline is None, row.deadline or 0, -row.value))
+    return tuple(breach_line(row, tip) for row in urgent[:BREACHES])
+
+
+def _all_open(rows: SqliteRows) -> list[OpenBreachRow]:
+    found: list[OpenBreachRow] = []
+    after = None
+    while page := rows.page(open_breaches.TABLE, after, PAGE):
+        found += [OpenBreachRow(*row) for row in page]  # type: ignore[arg-type]
+        after = open_breaches.TABLE.key_of(page[-1])
+    return found
+
+
+def _is_decided(row: OpenBreachRow) -> bool:
+    return row.penalty_height is not None or row.lost_height is not None
 
 
 def breach_line(row: OpenBreachRow, tip: int | None) -> BreachLine:

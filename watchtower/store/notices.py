@@ -278,8 +278,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _opened(path: Path, log_id: bytes, end: int) -> sqlite3.Connection | None:
-    """The file, if it is there and of this log; None if another one has to be made. Fails with `sqlite3.Error` if the
-    disk or another program is in the way: that says nothing about the file."""
+    """The file, if it is there and of this log; None if another one has to be made.
+
+    Fails with `sqlite3.Error` if the disk or another program is in the way: that says nothing about the file.
+    """
     if not path.is_file():
         return None
     connection = None
