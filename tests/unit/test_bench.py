@@ -26,6 +26,7 @@ from tests.bench import (
     replaying,
     restart,
     scanning,
+    status_page,
     storm,
     updates,
 )
@@ -68,6 +69,7 @@ def without_node() -> tuple[Part, ...]:
         Part("durable", durable.NAMES, lambda _scale, _: durable.figures(made, made, once, once)),
         Part("exchange", exchanges.NAMES, lambda _scale, directory: exchanges.measure(TINY, directory)),
         Part("api", api.NAMES, lambda _scale, directory: api.measure(TINY, directory)),
+        Part("status_page", status_page.NAMES, status_page.measure),
         Part("metrics_render", metrics_render.NAMES, metrics_render.measure),
         Part("notifications", notifications.NAMES, lambda _scale, directory: notifications.measure(TINY, directory)),
     )

@@ -515,6 +515,7 @@ def test_checking_settings_asks_no_node(home: Path) -> None:
 def test_the_most_urgent_breaches_are_those_that_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, and whatever their channels are called; one that is answered is no emergency."""
     monkeypatch.setattr(overview, "BREACHES", 2)
+    (tmp_path / "views.db").touch()
     rows = SqliteRows(tmp_path / "views.db")
     rows.create(bytes(16), PROJECTIONS)
     deadlines = {"ca": (300, None), "cb": (290, None), "cc": (None, None), "cd": (250, 200), "ce": (260, None)}

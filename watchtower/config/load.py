@@ -308,7 +308,8 @@ def _contradictions(settings: Settings, reading: _Reading) -> list[str]:
         except ValueError as error:
             found.append(f"{name}: {error}")
     if settings.funding_threshold < 20_000 and "funding_threshold" in reading.sources:
-        reading.warnings.append("funding_threshold is below 20000: a penalty may not be worth its fee; set 20000 or more")
+        doubt = "funding_threshold is below 20000: a penalty may cost more than it saves; set 20000 or more"
+        reading.warnings.append(doubt)
     if settings.network == "mainnet" and settings.challenge_period < 144:
         reading.warnings.append("challenge_period is below 144 blocks (one day) on mainnet; set 144 or more")
     return found
