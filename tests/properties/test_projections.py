@@ -124,8 +124,10 @@ def test_the_watch_set_follows_its_view(first: list[int], second: list[int]) -> 
 
     loaded = WatchSet(rows.page(WATCH_INDEX, None, 1_000))
 
-    outpoints = {key[0] for key in rows.tables.get(WATCH_INDEX.name, {})}
-    assert len(outpoints) == len(followed) == len(loaded)
+    watched = rows.tables.get(WATCH_INDEX.name, {})
+    outpoints = {key[0] for key in watched}
+    assert len(watched) == len(followed) == len(loaded)
+    assert outpoints == followed.outpoints == loaded.outpoints
     assert all(followed.streams(outpoint) == loaded.streams(outpoint) for outpoint in outpoints)
 
 
