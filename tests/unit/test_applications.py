@@ -23,6 +23,8 @@ from watchtower.client.opening import Terms
 from watchtower.wire.hexes import to_json
 from watchtower.worker import WorkerBusy, WorkerUnavailable
 
+pytestmark = pytest.mark.slow
+
 COUNTER = "tests.support.validators:Counter"
 
 

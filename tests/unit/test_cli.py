@@ -21,6 +21,8 @@ from watchtower.config import load
 from watchtower.keystore import FileKeystore, read_passphrase
 from watchtower.store.create import open_store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SIX = {
     "STATE_CHANNEL_NETWORK": "regtest",

@@ -21,6 +21,8 @@ from watchtower.cli import _main
 from watchtower.client import ChannelInfo, ChannelState, FundingStatus
 from watchtower.party.faults import CallFailed, Fault
 
+pytestmark = pytest.mark.slow
+
 REGTEST = {"STATE_CHANNEL_NETWORK": "regtest"}
 
 

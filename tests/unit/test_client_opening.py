@@ -29,7 +29,7 @@ from watchtower.client import (
 )
 from watchtower.client.errors import NotConnected, TowerUnreachable
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
 PROFILES = {True: TAPROOT, False: SEGWIT}
 

@@ -24,6 +24,8 @@ from watchtower.receipts import ReceiptSigner
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.wire.restores import ConfirmationRequest
 
+pytestmark = pytest.mark.slow
+
 REGTEST = StateChannelConfig(network="regtest")
 UPDATES = 3
 

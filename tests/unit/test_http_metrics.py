@@ -24,6 +24,8 @@ from watchtower.http.traffic import Traffic
 from watchtower.telemetry.catalog import REJECTIONS
 from watchtower.telemetry.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 JSON = {"Content-Type": "application/json"}
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"

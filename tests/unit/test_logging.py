@@ -264,6 +264,7 @@ def logged_places() -> list[Logged]:
     ]
 
 
+@pytest.mark.slow
 def test_every_logged_name_is_in_the_table() -> None:
     """The table is the interface: the sources log no other constant name, and no name is there for nothing."""
     names = {each.name for each in logged_places()} | {"node_lost", "node_wrong_chain"}  # chosen by a condition
@@ -271,12 +272,14 @@ def test_every_logged_name_is_in_the_table() -> None:
     assert (set(), set()) == (names - own, own - names)
 
 
+@pytest.mark.slow
 def test_every_logged_level_is_in_the_table() -> None:
     """An operator filters by level: the table says which ones a name can have."""
     wrong = [each for each in logged_places() if each.level not in ALL_EVENTS[each.name].levels]
     assert [] == wrong
 
 
+@pytest.mark.slow
 def test_every_logged_line_has_the_fields_of_the_table() -> None:
     """Structured lines give at least what the table promises; what a `**` adds is not seen here."""
     structured = [each for each in logged_places() if each.fields and each.name not in PARTY_EVENTS]

@@ -11,6 +11,8 @@ import pytest
 from tests.support.party_process import PartyProcess
 from watchtower.devnode.launch import free_ports
 
+pytestmark = pytest.mark.slow
+
 STEP = 1_000
 
 

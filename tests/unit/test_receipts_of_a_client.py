@@ -45,6 +45,8 @@ from watchtower.client.types import LogState
 from watchtower.receipt_files import read_receipts
 from watchtower.tower_key import TowerKey
 
+pytestmark = pytest.mark.slow
+
 REGTEST = StateChannelConfig(network="regtest")
 STRANGER = TowerKey(bytes(31) + b"\x09")
 Change = Callable[[SignedReceipt], SignedReceipt | None]

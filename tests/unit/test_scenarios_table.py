@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.scenarios import NOT_HERE, ROOT, plays
 
+pytestmark = pytest.mark.slow
+
 LINK = re.compile(r"^\| ([A-Z]\d\d) \| \[(\w+)\]\(\.\./([\w/]+\.py)\) \|", re.MULTILINE)
 CATALOGUE = [
     f"{family}{number:02}"

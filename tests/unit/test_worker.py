@@ -14,6 +14,8 @@ import pytest
 
 from watchtower.worker import MAX_FRAME, WAITING, Worker, WorkerBusy, WorkerFailed, WorkerSlow, WorkerUnavailable
 
+pytestmark = pytest.mark.slow
+
 ECHO = "tests.support.answerers:echo"
 
 
