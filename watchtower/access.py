@@ -90,7 +90,8 @@ class AccessFile:
         except FileNotFoundError:
             self._table, self._seen = AccessTable(), None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise AccessFileBroken(f"{self._path} cannot be read ({error}); repair it or restore a copy") from None
+            mend = "give it to the tower's user (chown), repair it, or restore a copy"
+            raise AccessFileBroken(f"{self._path} cannot be read ({error}); {mend}") from None
         return self._table
 
     def scopes_of(self, token: str) -> frozenset[Scope] | None:

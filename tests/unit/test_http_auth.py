@@ -15,6 +15,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
+from structlog.testing import capture_logs
 
 from domain.contract import keys
 from domain.errors import MalformedInput
@@ -109,13 +110,22 @@ async def test_a_revoked_token_ends_at_once(tower: Bench) -> None:
 
 @pytest.mark.asyncio
 async def test_a_damaged_file_lets_nobody_in(tower: Bench) -> None:
-    """A file that cannot be read is the operator's to repair, not a reason to open."""
+    """A file that cannot be read is the operator's to repair, not a reason to open; the log says so, once."""
+    token, _ = tower.access.create_token("one", ("status:read",), 7)
     tower.access._path.write_text('{"tokens": [{"name": 1}]}')
-    async with tower.http() as http:
-        answer = await http.get("/v1/info")
+    with capture_logs() as logs:
+        async with tower.http() as http:
+            owner = await http.get("/v1/info")
+            http.headers["Authorization"] = f"Bearer {token}"
+            answers = [await http.get("/v1/info") for _ in range(2)]
 
-    assert (503, "access-file") == slug_of(answer)
-    assert str(tower.access._path) not in answer.text
+    assert 200 == owner.status_code  # his token is in the configuration
+    assert [(503, "access-file")] * 2 == [slug_of(answer) for answer in answers]
+    assert str(tower.access._path) not in answers[0].text
+    said = [line for line in logs if line["event"] == "access_list_unreadable"]
+    assert [(str(tower.access._path), "error")] == [
+        (line["reason"].partition(" ")[0], line["log_level"]) for line in said
+    ]
 
 
 def test_the_file_keeps_hashes_only(tmp_path: Path) -> None:

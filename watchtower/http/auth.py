@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
+import structlog
 from starlette.requests import Request
 
 from domain.contract import keys
@@ -22,6 +23,8 @@ from watchtower.http.nonces import Nonces, TooBusy
 from watchtower.http.principal import Principal
 from watchtower.http.problems import ClockSkew, EdgeRefusal, Replayed
 from watchtower.wire.signed_request import SignedHeaders, UnsignedRequest, body_digest, read_headers
+
+_log = structlog.get_logger(__name__)
 
 SCHEME = "bearer "
 MAX_TOKEN = 512
@@ -76,6 +79,7 @@ class Gate:
         self._nonces = Nonces(2 * skew + 1)
         self._strangers = Nonces(2 * skew + 1, STRANGERS)
         self._owners: OrderedDict[bytes, None] = OrderedDict()
+        self._told = ""
 
     def claim(self, request: Request) -> Claim:
         """Look at the headers: a token is checked at once, a signature's time and form."""
@@ -106,13 +110,24 @@ class Gate:
 
     def of_digest(self, digest: bytes) -> Principal:
         """The principal of a token by its SHA-256, as a session remembers it."""
-        is_first = hmac.compare_digest(digest, self._token_sha256)
-        listed = None if self._access is None else self._access.scopes_of_digest(digest)
-        if is_first:
-            return Principal(scopes=ALL_SCOPES)
+        if hmac.compare_digest(digest, self._token_sha256):
+            return Principal(scopes=ALL_SCOPES)  # in the configuration: it is good although the list may be unreadable
+        listed = None if self._access is None else self._listed(self._access, digest)
         if listed is None:
             raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
         return Principal(scopes=listed)
+
+    def _listed(self, access: AccessFile, digest: bytes) -> frozenset[Scope] | None:
+        """What the list says of a token; says once, loudly, that it cannot be read. Raises `AccessFileBroken`."""
+        try:
+            found = access.scopes_of_digest(digest)
+        except AccessFileBroken as error:
+            if str(error) != self._told:
+                _log.error("access_list_unreadable", reason=str(error))
+            self._told = str(error)
+            raise
+        self._told = ""
+        return found
 
     def admit(self, claim: Claim, request: Request, body: bytes) -> Principal:
         """The principal of a claim, once its body has arrived (empty where the address takes none)."""

@@ -79,6 +79,7 @@ CHAIN_EVENTS: dict[str, LogEvent] = {
 
 EDGE_EVENTS: dict[str, LogEvent] = {
     "http_request": _event("info", "method route code seconds", "One answered request of the API."),
+    "access_list_unreadable": _event("error", "reason", "Tokens and parties of access.json are refused with 503."),
     "http_rejected": _event("error", "route reason", "A request met a mistake of this program (500)."),
     "event_stream_ended": _event("info", "reason", "A reader of events took nothing and was left."),
     "notification_failed": _event("warning", "transport reason", "A message was not delivered; it is tried again."),
