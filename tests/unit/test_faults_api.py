@@ -220,7 +220,8 @@ async def test_fault_A11_a_foreign_channel_looks_like_none(tower: Bench, pair: P
                 began = time.perf_counter()
                 answer = await http.get(f"/v1/channels/{name}")
                 seconds[kind].append(time.perf_counter() - began)
-                bodies.add((answer.status_code, answer.content))
+                named = answer.json()["request_id"].encode()
+                bodies.add((answer.status_code, answer.content.replace(named, b"(request)")))
     typical = {kind: median(found) for kind, found in seconds.items()}
 
     assert 1 == len(bodies)
