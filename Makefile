@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := domain projections watchtower examples tests
 FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/simulation tests/typing tests/deploy
 WORKERS ?= 2
+# Tests on a real node wait for it now and then.
+NODE_WORKERS ?= 3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
@@ -57,7 +59,7 @@ test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests 
 	$(BIN)/pytest -q -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
-	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(NODE_WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
 	$(CHECK_DEPLOY)
 
 # The tests that need the programs of a deployment. What is missing is a failure here, not a skip.
