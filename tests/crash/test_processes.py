@@ -100,6 +100,8 @@ STORIES: dict[str, Story] = {
     "resolve_commit": punish_for_good,
     "register_commit": open_and_punish,
     "state_commit": open_and_punish,
+    "receipt_sign": open_and_punish,
+    "receipt_send": open_and_punish,
     "shutdown_drain": stop,
 }
 """The story that reaches a name, where it is not `punish`."""
