@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.support.deployment import (
     Document,
     image_findings,
     linter,
+    make_secrets,
     read_yaml,
     settings_of,
     substituted,
@@ -191,15 +190,6 @@ def test_the_node_lets_the_tower_do_what_it_does() -> None:
     assert {"rpcwhitelistdefault=0", "zmqpubsequence=tcp://0.0.0.0:28332", "zmqpubrawtx=tcp://0.0.0.0:28333"} <= set(
         lines
     )
-
-
-def make_secrets(directory: Path) -> Path:
-    """Run the script beside copies of what it needs; returns the directory of the secrets."""
-    if shutil.which("openssl") is None:
-        pytest.skip("make-secrets needs openssl")
-    shutil.copy(COMPOSE / "make-secrets", directory)
-    subprocess.run([str(directory / "make-secrets")], check=True, capture_output=True, cwd="/")
-    return directory / "secrets"
 
 
 def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,33 +10,22 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import CLEAN, command
-from tests.support.deployment import DEPLOY
+from tests.support.deployment import DEPLOY, make_secrets
 from tests.support.postgres import PostgresNotFound, PostgresServer
+from tests.support.programs import missing
 from watchtower.devnode.launch import Process, free_ports
 from watchtower.devnode.provision import NodeNotFound, find
 from watchtower.node.transport import RpcTransport
 
 COMPOSE = DEPLOY / "compose"
-REQUIRED = os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0")
 
 pytestmark = pytest.mark.deploy
-
-
-def missing(reason: str) -> None:
-    """Skip, or fail where nothing may be missing."""
-    if REQUIRED:
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """What make-secrets writes."""
-    if shutil.which("openssl") is None:
-        missing("make-secrets needs openssl")
-    shutil.copy(COMPOSE / "make-secrets", tmp_path)
-    subprocess.run([str(tmp_path / "make-secrets")], check=True, capture_output=True)
-    return tmp_path / "secrets"
+    return make_secrets(tmp_path)
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ def server() -> Iterator[PostgresServer]:
     try:
         started = PostgresServer.start()
     except PostgresNotFound as error:
-        missing(str(error))
+        missing(error)
     yield started
     started.close()
 
@@ -56,7 +44,7 @@ def test_the_node_takes_its_settings_and_the_tower_as_a_user(secrets: Path, tmp_
     try:
         binary = find()
     except NodeNotFound as error:
-        missing(str(error))
+        missing(error)
     rpc, sequence, rawtx = free_ports(3)
     text = (COMPOSE / "bitcoin.conf").read_text().replace("/run/secrets", str(secrets))
     text = text.replace("0.0.0.0:28332", f"127.0.0.1:{sequence}").replace("0.0.0.0:28333", f"127.0.0.1:{rawtx}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from domain.chain import display
+from domain.units import Side
 from tests.support.browser import PHONE, WIDE, Watched, chromium, cut
 from tests.support.live_tower import LiveTower, live_tower
 
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(240)]
 SECONDS = 20_000.0
 """Patience of one expectation in milliseconds; a change shows within two seconds."""
 
+Scheme = Literal["light", "dark"]
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
 
@@ -40,7 +43,7 @@ def live(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def watched(browser: Browser) -> Iterator[Watched]:
     """A desktop's page; afterwards its console must have been silent."""
-    with browser.new_context(viewport=WIDE) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=WIDE) as context:
         found = Watched(context)
         yield found
         assert [] == found.said
@@ -89,11 +92,11 @@ def test_search_leads_to_the_channel_and_its_breach(live: LiveTower, watched: Wa
         ("/channels/{id}/breaches/{txid}", "light"),
     ],
 )
-def test_pages_are_accessible_and_fit_a_phone(live: LiveTower, browser: Browser, path: str, scheme: str) -> None:
+def test_pages_are_accessible_and_fit_a_phone(live: LiveTower, browser: Browser, path: str, scheme: Scheme) -> None:
     """No finding of axe-core, contrast included; nothing is wider than 400 pixels; the keyboard finds the content."""
     pair = live.pairs[0]
-    filled = path.format(id=pair.channel_id.hex(), txid=display(pair.commitment_txid(0, 1)))  # type: ignore[arg-type]
-    with browser.new_context(viewport=PHONE, color_scheme=scheme) as context:  # type: ignore[arg-type]
+    filled = path.format(id=pair.channel_id.hex(), txid=display(pair.commitment_txid(Side.A, 1)))
+    with browser.new_context(viewport=PHONE, color_scheme=scheme) as context:
         watched = Watched(context)
         page = watched.page
         page.goto(live.admin_url + filled)
@@ -107,7 +110,7 @@ def test_pages_are_accessible_and_fit_a_phone(live: LiveTower, browser: Browser,
 
 def test_the_page_is_complete_without_scripts(live: LiveTower, browser: Browser) -> None:
     """Everything is drawn by the server; only live updates are missing, and the page says so."""
-    with browser.new_context(viewport=PHONE, java_script_enabled=False) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=PHONE, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(live.admin_url)
 
@@ -122,7 +125,7 @@ def test_the_page_is_complete_without_scripts(live: LiveTower, browser: Browser)
 
 def test_a_page_whose_tower_is_gone_says_so(live: LiveTower, browser: Browser) -> None:
     """An old "yes" must not stand there as if it were true; when the tower is back the page is live again."""
-    with browser.new_context(viewport=WIDE) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=WIDE) as context:
         page = Watched(context).open(live.admin_url)
         state = page.locator("#live-state")
 
@@ -138,7 +141,7 @@ def test_a_page_whose_tower_is_gone_says_so(live: LiveTower, browser: Browser) -
 
 def test_a_page_without_a_stream_is_no_page_without_a_tower(live: LiveTower, browser: Browser) -> None:
     """The ninth page gets none, and a browser does not ask again by itself: what it shows is true all the same."""
-    with browser.new_context(viewport=WIDE) as context:  # type: ignore[arg-type]
+    with browser.new_context(viewport=WIDE) as context:
         context.route("**/events*", lambda route: route.fulfill(status=503, body="{}"))
         page = Watched(context).open(live.admin_url)
         state = page.locator("#live-state")

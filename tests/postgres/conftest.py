@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import new_postgres_log
+from tests.support.programs import missing
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,7 @@ def postgres() -> Iterator[PostgresServer]:
     try:
         server = PostgresServer.start()
     except PostgresNotFound as error:
-        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        missing(error)
     yield server
     server.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.regtest.world import World
+from tests.support.programs import missing
 from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.devnode.provision import Found, NodeNotFound, find
 from watchtower.devnode.regtest import RegtestNode
@@ -32,9 +32,7 @@ def bitcoind_path() -> Found:
     try:
         return find()
     except NodeNotFound as error:
-        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        missing(error)
 
 
 @pytest.fixture(scope="session")

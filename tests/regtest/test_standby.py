@@ -19,6 +19,7 @@ from tests.regtest.test_service_faults import ask, protected
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import migrated
 from tests.support.postgres_towers import terms
+from tests.support.programs import missing
 from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.config import StoreSettings
 from watchtower.devnode.launch import free_ports
@@ -38,7 +39,7 @@ def postgres() -> Iterator[PostgresServer]:
     try:
         server = PostgresServer.start()
     except PostgresNotFound as error:
-        pytest.skip(str(error))
+        missing(error)
     yield server
     server.close()
 

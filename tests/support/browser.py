@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, ViewportSize, sync_playwright
 
 from tests.support.programs import program
 
-WIDE = {"width": 1280, "height": 900}
-PHONE = {"width": 400, "height": 860}
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 400, "height": 860}
 ARGUMENTS = ("--no-sandbox", "--disable-lcd-text", "--force-color-profile=srgb")
 """Root has no sandbox in a container; grey text looks the same on every machine."""
 

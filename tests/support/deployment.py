@@ -6,16 +6,16 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.support.programs import program
+from tests.support.programs import missing, program
 from watchtower.config import load
 from watchtower.config.fields import PREFIX, all_fields
 from watchtower.config.settings import Settings
@@ -41,10 +41,7 @@ def checkov(directory: Path, framework: str, skip: Iterable[str]) -> dict[str, s
     It takes seconds to start: give it good files and planted mistakes at once.
     """
     if not CHECKOV.is_file():
-        reason = "checkov is not there; `make check-deploy` puts it into .venv-policy"
-        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        missing("checkov is not there; `make check-deploy` puts it into .venv-policy")
     words = [str(CHECKOV), "--quiet", "--compact", "--skip-download", "-o", "json", "-d", str(directory)]
     words += ["--framework", framework, "--skip-check", ",".join(skip)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=directory)
@@ -52,6 +49,16 @@ def checkov(directory: Path, framework: str, skip: Iterable[str]) -> dict[str, s
     for each in json.loads(done.stdout)["results"]["failed_checks"]:
         found.setdefault(each["file_path"].removeprefix("/"), set()).add(each["check_id"])
     return found
+
+
+def make_secrets(directory: Path) -> Path:
+    """Run compose's script beside copies of what it needs; returns the directory of the secrets."""
+    openssl = program("openssl")
+    shutil.copy(DEPLOY / "compose" / "make-secrets", directory)
+    path = f"{os.environ['PATH']}:{openssl.parent}"
+    script = str(directory / "make-secrets")
+    subprocess.run([script], check=True, capture_output=True, cwd="/", env=os.environ | {"PATH": path})
+    return directory / "secrets"
 
 
 @functools.cache

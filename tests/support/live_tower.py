@@ -23,12 +23,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from domain.chain import make_outpoint
 from domain.contract.params import TAPROOT
 from domain.units import Side
 from tests.support.parties import Pair, make_party, open_pair, settings_of
+from tests.support.programs import missing
 from tests.support.service import ServiceProcess, settings_for
 from watchtower.descriptors import resolve
 from watchtower.devnode.provision import Found, NodeNotFound, find
@@ -230,9 +229,7 @@ def bitcoind() -> Found:
     try:
         return find()
     except NodeNotFound as error:
-        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        missing(error)
 
 
 def _start_second(directory: Path, first: RegtestNode) -> RegtestNode:

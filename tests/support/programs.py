@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -70,6 +71,7 @@ AREAS = {
     "prometheus": Area(("prometheus",)),
     "alertmanager": Area(("prometheus-alertmanager",), mend=_use_own_templates),
     "kubernetes": Area(("kubernetes-client",)),
+    "openssl": Area(("openssl",)),
     "systemd": Area(("systemd",), libraries="usr/lib/*/systemd/libsystemd-*.so"),
     "chromium": Area(("chromium", "fonts-dejavu-core"), in_place="usr/lib/chromium", mend=chromium.mend),
 }
@@ -81,9 +83,17 @@ PROGRAMS = {
     ),
     "amtool": Program(("amtool",), "alertmanager", "bin/amtool", (0, 26)),
     "kubectl": Program(("kubectl",), "kubernetes", "bin/kubectl"),
+    "openssl": Program(("openssl",), "openssl", "bin/openssl"),
     "systemd-analyze": Program(("systemd-analyze",), "systemd", "bin/systemd-analyze"),
     "chromium": Program(("chromium", "chromium-browser"), "chromium", chromium.START),
 }
+
+
+def missing(reason: object) -> NoReturn:
+    """Something that a test needs is not there: skip it, or fail it under STATE_CHANNEL_REQUIRE_NODE=1."""
+    if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
+        pytest.fail(str(reason), pytrace=False)
+    pytest.skip(str(reason))
 
 
 @functools.cache
@@ -92,9 +102,7 @@ def program(name: str) -> Path:
     try:
         return find_program(name)
     except ProgramNotFound as error:
-        if os.environ.get("STATE_CHANNEL_REQUIRE_NODE", "") not in ("", "0"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        missing(error)
 
 
 def find_program(name: str, environment: Mapping[str, str] | None = None) -> Path:
