@@ -246,11 +246,11 @@ class Watch:
         if isinstance(error, WrongChain) or (isinstance(error, NodeError) and not self._core_started):
             self.node_doubt = error
         if isinstance(error, NodeError | WrongChain):
+            self._metrics.set("node_up", value=float(reason not in ("node_unreachable", "node_warming_up")))
             if self._node_known or reason == "wrong_chain":
                 name = "node_wrong_chain" if reason == "wrong_chain" else "node_lost"
                 _log.error(name, endpoint="rpc", reason=str(error))
             self._node_known = self._node_asked = False
-            self._metrics.set("node_up", value=float(reason not in ("node_unreachable", "node_warming_up")))
             for other in BLOCKING_REASONS:
                 if other != reason:
                     self._board.clear(other)
