@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, get_args
 
 import msgspec
 
-from watchtower.hygiene import give_to_owner
+from watchtower.host.hygiene import give_to_owner
 from watchtower.ports import WatchtowerError
 
 Scope = Literal["metrics:read", "status:read", "channels:read", "channels:write", "admin:write"]

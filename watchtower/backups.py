@@ -18,7 +18,7 @@ from watchtower.backup.errors import BackupError
 from watchtower.backup.job import Sign, Work, make_beside
 from watchtower.backup.shelf import Shelf
 from watchtower.config import Settings
-from watchtower.disk import MEGABYTE
+from watchtower.host.disk import MEGABYTE
 from watchtower.keystore import PASSPHRASE_NAME, read_passphrase
 from watchtower.ports import Clock, WatchtowerError
 from watchtower.store.places import server_url

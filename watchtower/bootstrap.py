@@ -35,16 +35,18 @@ from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.config.settings import NodeSettings, SecondNodeSettings
 from watchtower.continuity import Continuity
 from watchtower.coverage import Coverage
-from watchtower.disk import MEGABYTE, Disk
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges, open_gauges
 from watchtower.heads import HeadKeeper, standing_of
+from watchtower.host.disk import MEGABYTE, Disk
+from watchtower.host.hygiene import PRIVATE_FILES, require_private
+from watchtower.host.revision import revision
+from watchtower.host.system import SystemClock, system_random
 from watchtower.http.app import METHODS, create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
 from watchtower.http.traffic import Traffic
-from watchtower.hygiene import PRIVATE_FILES, require_private
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
 from watchtower.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
 from watchtower.lookouts import Lookouts
@@ -71,7 +73,6 @@ from watchtower.ports import (
 from watchtower.receipts import Epochs, ReceiptSigner
 from watchtower.reload import Changes
 from watchtower.repository import Channels
-from watchtower.revision import revision
 from watchtower.sealing import HeadSealer
 from watchtower.shared_keystore import SharedKeystore
 from watchtower.store.ahead import AheadMark
@@ -86,7 +87,6 @@ from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
 from watchtower.submissions import counted
-from watchtower.system import SystemClock, system_random
 from watchtower.telemetry.commit_times import CommitTimes
 from watchtower.telemetry.contests import Contests
 from watchtower.telemetry.logging import LogControl, configure

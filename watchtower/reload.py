@@ -16,7 +16,7 @@ import structlog
 
 from watchtower.config import ConfigError, Loaded, Settings
 from watchtower.config.fields import all_fields
-from watchtower.supervisor import Supervisor
+from watchtower.host.supervisor import Supervisor
 from watchtower.telemetry.logging import LEVELS, LogControl
 
 _log = structlog.get_logger(__name__)

@@ -17,6 +17,7 @@ from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
 from watchtower.chain.rescan import Rescan
 from watchtower.config import Settings
+from watchtower.host.system import SystemClock
 from watchtower.models import LiveModels
 from watchtower.node.checks import require_network
 from watchtower.node.second import TwoNodes
@@ -25,7 +26,6 @@ from watchtower.repository import Channels
 from watchtower.store.places import open_log
 from watchtower.store.rebuild import open_views
 from watchtower.store.writer import LogWriter
-from watchtower.system import SystemClock
 
 WHOLE_HISTORY = 2**62
 """Undo limit of a person's command: the log has every block since the tower's first."""

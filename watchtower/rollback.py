@@ -18,6 +18,7 @@ from watchtower.config import Settings
 from watchtower.continuity import first_noticed, found_path, was_accepted
 from watchtower.coverage import Coverage
 from watchtower.heads import standing_of
+from watchtower.host.system import SystemClock
 from watchtower.ports import WatchtowerError
 from watchtower.store.high_water import (
     Comparison,
@@ -34,7 +35,6 @@ from watchtower.store.rebuild import rebuild
 from watchtower.store.source import LogSource
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
-from watchtower.system import SystemClock
 
 MAX_SOURCE = 120
 """Characters of the words about where a copy came from."""

@@ -21,10 +21,10 @@ import uvicorn
 
 from watchtower.bootstrap import Parts
 from watchtower.config import Settings
+from watchtower.host.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
+from watchtower.host.supervisor import Supervisor
 from watchtower.http.connection import HEAD_BYTES, ConnectionLimits, Doorman, protocol
-from watchtower.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
 from watchtower.reload import Changes, Reload
-from watchtower.supervisor import Supervisor
 from watchtower.telemetry.readiness import Readiness
 from watchtower.telemetry.tasks import TaskReport
 

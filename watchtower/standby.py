@@ -25,11 +25,12 @@ from projections.projector import Projector
 from watchtower.access import AccessFile
 from watchtower.bootstrap import connect, listen, open_keystore, share_keystore
 from watchtower.config import Settings
+from watchtower.host.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
+from watchtower.host.supervisor import Supervisor
 from watchtower.http.app import create_admin_app
 from watchtower.http.auth import Gate
 from watchtower.http.connection import ConnectionLimits
 from watchtower.http.standby_app import create_standby_app
-from watchtower.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
 from watchtower.node.checks import require_network
 from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
 from watchtower.reload import Reload
@@ -37,7 +38,6 @@ from watchtower.run import address, connection_limits, listener
 from watchtower.store.ahead import AheadMark
 from watchtower.store.places import Turn, open_standby
 from watchtower.store.rebuild import open_views
-from watchtower.supervisor import Supervisor
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower_key import load_tower_key

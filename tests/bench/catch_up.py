@@ -27,6 +27,7 @@ from tests.support.full_block import mine_full_block
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
 from watchtower.devnode.regtest import RegtestNode
+from watchtower.host.system import SystemClock
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.ports import ChainInfo, HeaderInfo
@@ -34,7 +35,6 @@ from watchtower.repository import Channels
 from watchtower.store.create import open_store
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.rebuild import open_views
-from watchtower.system import SystemClock
 
 NAMES = (
     "catch_up_1000_blocks_seconds",

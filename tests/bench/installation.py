@@ -32,6 +32,7 @@ from tests.support.parties import Pair
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.register import register
+from watchtower.host.system import SystemClock
 from watchtower.keystore import FileKeystore, read_passphrase
 from watchtower.new_tower import NewTower
 from watchtower.ports import Node
@@ -39,7 +40,6 @@ from watchtower.repository import Channels
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
-from watchtower.system import SystemClock
 
 JOB_EVENTS = 20_000
 OWNER = Side.B

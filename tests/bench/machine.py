@@ -8,7 +8,7 @@ import statistics
 import time
 from pathlib import Path
 
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 SYNC_RUNS = 20
 

@@ -29,7 +29,7 @@ from tests.chaos.run import KEPT, prepare, workshop
 from tests.chaos.service import Refused, ServiceStage
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 SAMPLE_SECONDS = 10.0
 WARM_UP_SHARE = 0.6

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 OUTPUT = Path("build/crash.json")
 

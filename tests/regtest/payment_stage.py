@@ -36,11 +36,11 @@ from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.payments import Invoice
 from watchtower.devnode.regtest import RegtestNode
+from watchtower.host.system import SystemClock
 from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
-from watchtower.system import SystemClock
 
 T = 6
 AMOUNT = 50_000

@@ -31,11 +31,11 @@ from watchtower.chain.rescan import Rescan
 from watchtower.cli import _main
 from watchtower.devnode.provision import Found
 from watchtower.devnode.regtest import RegtestNode, RpcRefused
+from watchtower.host.system import SystemClock
 from watchtower.new_tower import NewTower
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.second import SecondNode, TwoNodes
 from watchtower.ports import BlockNotAvailable
-from watchtower.system import SystemClock
 
 
 class FaultyNode:

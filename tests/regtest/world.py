@@ -29,6 +29,7 @@ from watchtower.channels.revoke import revoke
 from watchtower.descriptors import resolve
 from watchtower.devnode.regtest import Funding, RegtestNode
 from watchtower.heads import standing_of
+from watchtower.host.system import SystemClock, system_random
 from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
@@ -39,7 +40,6 @@ from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
-from watchtower.system import SystemClock, system_random
 from watchtower.tower import Hints, PassReport, Tower, TowerSettings
 from watchtower.wire.api import RevocationRequest, UpdateRequest
 from watchtower.wire.hexes import Hex33, SecretHex

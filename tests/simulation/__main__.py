@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.simulation.runner import Failure, run, table
 from tests.simulation.schedule import Failed, play
 from tests.simulation.shrink import shrink
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 OUTPUT = Path("build/sim.json")
 KEPT = Path(__file__).with_name("kept_seeds.txt")

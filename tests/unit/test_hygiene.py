@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from watchtower.hygiene import Exposed, give_to_owner, require_private
+from watchtower.host.hygiene import Exposed, give_to_owner, require_private
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def test_an_open_file_is_refused(directory: Path, mode: int) -> None:
 def test_no_core_dump_is_possible() -> None:
     """Limit 0, which the process cannot raise again without privileges, and not dumpable."""
     program = (
-        "import resource; from watchtower.hygiene import forbid_core_dumps, is_dumpable\n"
+        "import resource; from watchtower.host.hygiene import forbid_core_dumps, is_dumpable\n"
         "before = is_dumpable(); done = forbid_core_dumps()\n"
         "print(before, done, is_dumpable(), resource.getrlimit(resource.RLIMIT_CORE))"
     )
@@ -65,7 +65,7 @@ def test_no_core_dump_is_possible() -> None:
 def test_fault_P16_connections_leave_files_for_the_tower(limits: tuple[int, int], room: int) -> None:
     """Of the limit of open files the tower's own are kept back; a limit that may be raised is raised."""
     program = (
-        "import resource, sys; from watchtower.hygiene import room_for_connections; "
+        "import resource, sys; from watchtower.host.hygiene import room_for_connections; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2]))); "
         "print(room_for_connections(512))"
     )

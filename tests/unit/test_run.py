@@ -20,10 +20,10 @@ from domain.events import AlertCleared, AlertKind, Envelope, envelopes
 from watchtower import run
 from watchtower.bootstrap import Parts, open_parts
 from watchtower.config import Settings, load
+from watchtower.host.supervisor import Supervisor
 from watchtower.http.traffic import Traffic
 from watchtower.new_tower import create
 from watchtower.run import Process
-from watchtower.supervisor import Supervisor
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 

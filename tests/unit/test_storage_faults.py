@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.stores import new_log, note
-from watchtower import disk as disks
-from watchtower.disk import MEGABYTE, Disk
+from watchtower.host import disk as disks
+from watchtower.host.disk import MEGABYTE, Disk
 from watchtower.ports import StoreBroken, StoreError
 from watchtower.store import datastore
 from watchtower.store.create import open_store

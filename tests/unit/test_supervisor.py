@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from watchtower.supervisor import Supervisor
+from watchtower.host.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_fault_P16_no_descriptor_for_a_message_is_no_error(tmp_path: Path, monke
 
     tried: list[object] = []
     supervisor = Supervisor({"NOTIFY_SOCKET": str(tmp_path / "door")})
-    monkeypatch.setattr("watchtower.supervisor.socket.socket", lambda *args: tried.append(args) or none_free())
+    monkeypatch.setattr("watchtower.host.supervisor.socket.socket", lambda *args: tried.append(args) or none_free())
 
     supervisor.alive()
 

@@ -24,7 +24,7 @@ from projections.catalog import PROJECTIONS
 from projections.channels import ChannelViews
 from watchtower.backup.archive import Compare, Manifest, Seal, TakeLog, backup, tower_sources
 from watchtower.backup.errors import BackupCorrupt, BackupError
-from watchtower.hygiene import forbid_core_dumps
+from watchtower.host.hygiene import forbid_core_dumps
 from watchtower.ports import WatchtowerError
 from watchtower.store.copying import FileEnd, copy_log
 from watchtower.store.create import open_reader

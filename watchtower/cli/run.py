@@ -35,9 +35,9 @@ def command(context: Context, /, standby: bool, **flags: str | None) -> None:
       STATE_CHANNEL_NETWORK=regtest watchtower run
     """
     from watchtower.bootstrap import begin, open_parts
+    from watchtower.host.supervisor import Supervisor
     from watchtower.reload import Reload
     from watchtower.run import run
-    from watchtower.supervisor import Supervisor
     from watchtower.telemetry.logging import log_unforeseen
 
     chosen = {NAMES[name]: text for name, text in flags.items()} | {"store__standby": "true" if standby else None}

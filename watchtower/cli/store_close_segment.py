@@ -25,9 +25,9 @@ def command(context: Context, as_json: bool) -> None:
       watchtower store archive-segment 0
     """
     from domain.chain import chain_hash
+    from watchtower.host.system import SystemClock
     from watchtower.store.segments.cut import close_segment
     from watchtower.store.segments.names import segment_file
-    from watchtower.system import SystemClock
 
     settings = context.load().settings
     if settings.store_on_server:

@@ -9,7 +9,7 @@ import click
 
 import watchtower
 from watchtower.cli.output import Context, emit_json, pass_context
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 LIBRARIES = ("coincurve", "eventsourcing", "msgspec", "pyzmq", "python-bitcoinrpc")
 

@@ -30,11 +30,11 @@ from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.rules import Resolve, no_descriptors
 from watchtower.client.transport.curve_key import TransportKey
-from watchtower.hygiene import require_private
+from watchtower.host.hygiene import require_private
+from watchtower.host.system import SystemClock
 from watchtower.keystore import SCRYPT_COST, FileKeystore
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
-from watchtower.system import SystemClock
 
 LOG_NAME = LOG_NAMES["party"]
 

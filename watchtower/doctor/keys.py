@@ -10,7 +10,7 @@ from pathlib import Path
 from watchtower.config.fields import all_fields
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, fail, ok, warn
-from watchtower.hygiene import PRIVATE_FILES, Exposed, exposed
+from watchtower.host.hygiene import PRIVATE_FILES, Exposed, exposed
 from watchtower.keystore import PASSPHRASE_NAME
 
 

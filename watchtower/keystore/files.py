@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from watchtower.hygiene import give_to_owner
+from watchtower.host.hygiene import give_to_owner
 from watchtower.keystore.errors import KeystoreError, KeystoreLocked, KeystoreMissing
 
 

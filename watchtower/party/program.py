@@ -33,7 +33,7 @@ from watchtower.client.request_signing import PartyAuth
 from watchtower.client.served_peer import ServedPeer
 from watchtower.client.sync import SyncStateChannelClient
 from watchtower.descriptors import resolve
-from watchtower.hygiene import forbid_core_dumps
+from watchtower.host.hygiene import forbid_core_dumps
 from watchtower.party import control
 from watchtower.party.calls import Call, plain
 from watchtower.party.control import ControlServer

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from watchtower.hygiene import give_to_owner
+from watchtower.host.hygiene import give_to_owner
 from watchtower.ports import StoreError
 from watchtower.store.source import LogSource, commit_holding
 

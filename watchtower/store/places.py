@@ -14,6 +14,7 @@ import structlog
 
 from domain.chain import chain_hash
 from watchtower.config import Settings
+from watchtower.host.system import SystemClock
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.datastore import no_failpoint
@@ -23,7 +24,6 @@ from watchtower.store.segments.cut import close_grown_segment
 from watchtower.store.segments.source import open_log_files
 from watchtower.store.source import LogSource
 from watchtower.store.writer import LogWriter
-from watchtower.system import SystemClock
 
 if TYPE_CHECKING:
     from watchtower.store.postgres.connection import Connection

@@ -21,6 +21,7 @@ from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.finding import find_stream
+from watchtower.host.system import SystemClock
 from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
@@ -30,7 +31,6 @@ from watchtower.receipts import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.views import new_views_file
-from watchtower.system import SystemClock
 from watchtower.testing.fake_node import FakeNode
 from watchtower.tower_key import TowerKey
 

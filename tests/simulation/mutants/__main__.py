@@ -23,7 +23,7 @@ from tests.simulation.mutants.catalog import BY_NAME, MUTANTS
 from tests.simulation.mutants.planting import planted
 from tests.simulation.pool import POOL, prepared
 from tests.simulation.schedule import Failed, play
-from watchtower.revision import revision
+from watchtower.host.revision import revision
 
 PAGE = Path("docs/mutants.md")
 OUTPUT = Path("build/mutants.json")

@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 
 def revision(checkout: Path | None = None) -> str:
     """The first 12 characters of the commit id, or `unknown` for a package without that record."""
-    return (_from_installer() or _from_checkout(checkout or Path(__file__).parent.parent) or UNKNOWN)[:12]
+    return (_from_installer() or _from_checkout(checkout or Path(__file__).parents[2]) or UNKNOWN)[:12]
 
 
 def _from_installer() -> str:

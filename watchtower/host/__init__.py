@@ -1,0 +1,1 @@
+"""What this computer gives: clocks, random numbers, disk, private files, its service manager, the commit that runs."""
