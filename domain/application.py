@@ -16,6 +16,7 @@ from domain.canonical_json import decode_state_data, encode_state_data
 from domain.contract.conditions import Condition
 from domain.contract.header import StateHeader, state_data_hash
 from domain.errors import Refusal
+from domain.foreign_text import one_line
 
 __all__ = [
     "Application",
@@ -75,5 +76,6 @@ def require_accepted(application: Application, old: ApplicationState | None, new
 
 
 def refused(app_id: bytes, sequence: int, reason: str) -> ApplicationRefused:
-    """The refusal of a state, in one sentence."""
-    return ApplicationRefused(f"application {app_id.hex()[:16]} refuses state {sequence}: {reason[:MAX_REASON]}")
+    """The refusal of a state, in one sentence of printable characters."""
+    told = one_line(reason, MAX_REASON).strip() or "it gave no reason"
+    return ApplicationRefused(f"application {app_id.hex()[:16]} refuses state {sequence}: {told}")

@@ -103,13 +103,8 @@ class Applications:
     """
 
     def __init__(self, known: Iterable[Application] = (), *, require_known: bool = False) -> None:
-        self._known: dict[bytes, Application] = {}
+        self._known = check_app_ids(known)
         self._require_known = require_known
-        for application in known:
-            _check_id(application.app_id)
-            if application.app_id in self._known:
-                raise ApplicationUnusable(f"two applications have the app_id {application.app_id.hex()}")
-            self._known[application.app_id] = application
 
     def knows(self, app_id: bytes) -> bool:
         """Whether somebody judges states of this application."""
@@ -159,6 +154,20 @@ def load_applications(
             with suppress(OSError):
                 application.close()
         raise
+
+
+def check_app_ids(applications: Iterable[Application]) -> dict[bytes, Application]:
+    """The applications by their names; `ApplicationUnusable` for a name that is none, and for one that two have."""
+    known: dict[bytes, Application] = {}
+    for application in applications:
+        app_id = application.app_id
+        _check_id(app_id)
+        if app_id in known:
+            raise ApplicationUnusable(
+                f"two applications have the app_id {app_id.hex()}; load one of them, or name another version otherwise"
+            )
+        known[app_id] = application
+    return known
 
 
 def _check_id(app_id: object) -> None:

@@ -20,6 +20,7 @@ from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.register import register
 from watchtower.client import exchange
 from watchtower.client.opening import Terms
+from watchtower.client.peer_errors import PeerRefused
 from watchtower.wire.hexes import to_json
 from watchtower.worker import WorkerBusy, WorkerUnavailable
 
@@ -62,6 +63,7 @@ def test_a_guarded_application_judges_like_the_bare_one(guarded: GuardedApplicat
         (b"leave", "process died"),
         (b"print", "after much noise"),
         (b"memory", "MemoryError"),
+        (b"fork", "RuntimeError: one of two"),
         (b"\xff", "MalformedInput"),
     ],
 )
@@ -334,7 +336,11 @@ class Dropout(Counter):
         return None
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(3), WorkerBusy("full"), RecursionError()])
+class Panic(BaseException):
+    """What libraries in other languages raise: no `Exception`."""
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(3), WorkerBusy("full"), RecursionError(), Panic()])
 def test_a_validator_that_raises_refuses_and_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """Without a guard as well it is a refusal, on the own side and towards the peer, and the program goes on."""
     parties = make_party("Alice"), make_party("Bob", applications=[Dropout(error)])
@@ -357,6 +363,63 @@ def test_a_party_takes_no_answer_that_is_no_verdict() -> None:
         exchange.open_channel(
             *parties, Terms(balances=(500_000, 500_000)), outpoint, state_data=b"0", app_id=Mute.app_id
         )
+
+
+class Talker(Counter):
+    """Gives a reason that it was told, and none against state 0."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
+        """The reason."""
+        return None if old is None else self.reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("half of a pair: \ud800", "half of a pair: ?"),
+        ("\x1b[31mred\nlevel=error \u202eright", "?[31mred?level=error ?right"),
+        ("", "it gave no reason"),
+        (" ", "it gave no reason"),
+        ("x" * 500, "x" * 300),
+    ],
+)
+def test_a_reason_reaches_the_peer_as_one_printable_line(reason: str, told: str) -> None:
+    """A text of foreign code neither stops the answer nor steers the terminal of who reads it."""
+    parties = make_party("Alice"), make_party("Bob", applications=[Talker(reason)])
+    channel_id = exchange.open_channel(
+        *parties, Terms(balances=(500_000, 500_000)), outpoint, state_data=b"0", app_id=COUNTER_ID
+    )
+
+    with pytest.raises(ChannelNotReady) as refused:
+        exchange.run(parties[0], parties[1], parties[0].offer(channel_id, (500_000, 500_000), (), b"1"))
+
+    assert str(refused.value).endswith(f"refuses state 1: {told}")
+
+
+def test_a_peer_cannot_steer_a_terminal() -> None:
+    """The reason of a refusal is the peer's text, whatever program it runs."""
+    refusal = PeerRefused("no\x1b[2J\nyes", "channel-closed")
+
+    assert ("no?[2J?yes", "the peer refuses: no?[2J?yes") == (refusal.reason, str(refusal))
+
+
+class Anonymous(Counter):
+    """Would be asked about every channel without an application."""
+
+    app_id = bytes(32)
+
+
+@pytest.mark.parametrize(
+    ("applications", "words"),
+    [([Anonymous()], "not all zero"), ([Counter(), Talker("no")], "two applications have the app_id")],
+)
+def test_a_party_takes_only_applications_with_a_name_of_their_own(applications: list[Counter], words: str) -> None:
+    """As a tower does: which rules hold must not depend on their order."""
+    with pytest.raises(ApplicationUnusable, match=words):
+        make_party("Alice", applications=applications)
 
 
 def outpoint(spk: bytes, value: int) -> tuple[bytes, int]:

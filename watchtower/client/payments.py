@@ -20,6 +20,7 @@ import structlog
 
 from domain.errors import DomainError, MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
+from domain.foreign_text import one_line
 from watchtower.client.errors import StateChannelError
 from watchtower.client.forwarding import (
     Decision,
@@ -422,7 +423,7 @@ class Payments:
             if not self.party.find_htlcs(news.channel_id, news.condition.hash):
                 self._notes.pop((news.channel_id, news.condition.hash), None)
             if news.reason is not None and self.party.payment(news.condition.hash) is not None:
-                self._reasons[news.condition.hash] = news.reason
+                self._reasons[news.condition.hash] = one_line(news.reason, len(news.reason))
         self.wake()
 
 

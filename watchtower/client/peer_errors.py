@@ -12,6 +12,7 @@ StateChannelError
 
 from __future__ import annotations
 
+from domain.foreign_text import one_line
 from watchtower.client.errors import StateChannelError
 
 
@@ -36,14 +37,14 @@ class PeerSilent(PeerError):
 
 
 class PeerRefused(PeerError):
-    """The peer refused; `reason` is its own text and `slug` the kind of refusal, both untrusted.
+    """The peer refused; `reason` is its own text in printable characters and `slug` the kind of refusal, both untrusted.
 
     `advice` is this side's: what is left if the refused state is bound by own signatures already.
     """
 
     def __init__(self, reason: str, slug: str = "", advice: str = "") -> None:
-        super().__init__(f"the peer refuses: {reason}" + (f". {advice}" if advice else ""))
-        self.reason = reason
+        self.reason = one_line(reason, len(reason))
+        super().__init__(f"the peer refuses: {self.reason}" + (f". {advice}" if advice else ""))
         self.slug = slug
 
 

@@ -19,6 +19,7 @@ from domain.contract.conditions import Condition
 from domain.contract.state import sign_commit_peer, verify_commit_signature
 from domain.errors import ChannelNotReady, Equivocation, SequenceGap
 from domain.events import StateAccepted, StateCommitted, TurnYielded
+from domain.foreign_text import one_line
 from watchtower.client.contents import next_content, offered, sign_proposal
 from watchtower.client.messages import UpdateAccept, UpdateOfferOk, UpdateReject, UpdateRevoke, UpdateYield
 from watchtower.client.party_channel import PartyChannel, Pending, Proposal
@@ -89,7 +90,7 @@ def on_reject(seat: Seat, message: UpdateReject) -> Step:
     """
     if not is_refused(seat.channel, message):
         return NOTHING
-    raise ChannelNotReady(f"the peer refuses state {message.seq}: {message.reason}")
+    raise ChannelNotReady(f"the peer refuses state {message.seq}: {one_line(message.reason, len(message.reason))}")
 
 
 def is_refused(channel: PartyChannel, message: UpdateReject) -> bool:

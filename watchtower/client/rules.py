@@ -9,6 +9,7 @@ import msgspec
 from domain.application import Application
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import InvalidState
+from watchtower.applications import check_app_ids
 from watchtower.client.consent import Consent, never_lose
 
 Resolve = Callable[[str], bytes]
@@ -24,12 +25,18 @@ def no_descriptors(descriptor: str) -> bytes:
 
 
 class PartyRules(msgspec.Struct, frozen=True):
-    """Limits of states, consent to the peer's offers, applications, and the engine that resolves descriptors."""
+    """Limits of states, consent to the peer's offers, applications, and the engine that resolves descriptors.
+
+    Raises `ApplicationUnusable` for an application without a proper name, and for two that have the same.
+    """
 
     state_policy: StatePolicy = DEFAULT_STATE_POLICY
     consent: Consent = never_lose
     applications: tuple[Application, ...] = ()
     resolve: Resolve = no_descriptors
+
+    def __post_init__(self) -> None:
+        check_app_ids(self.applications)
 
     def application(self, app_id: bytes) -> Application | None:
         """The rules of an application; None for one that this party does not know and for channels without one."""

@@ -28,7 +28,9 @@ def _verdict(application: Application, old: ApplicationState | None, new: Applic
         answer: object = application.validate(old, new)
     except DomainError as refusal:
         return str(refusal)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to foreign code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the border to foreign code, which may have errors of its own making
         return _without_verdict(application, new, f"its validator failed ({type(error).__name__})")
     if answer is None or isinstance(answer, str):
         return answer
