@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import msgspec
 import pytest
 
-from domain.errors import ChannelNotReady, Equivocation, InvalidState
+from domain.errors import ChannelNotReady, DomainError, Equivocation, InvalidState
 from domain.events import ChannelUnfrozen, FreezeReason, ReportedBy
 from domain.units import Side
 from tests.fakes.store import MemoryEventStore
-from tests.support.parties import Pair, make_party, open_pair
+from tests.support.parties import Pair, make_party, open_pair, preimage_of
 from tests.support.receipts import acknowledge
 from watchtower.client import exchange
 from watchtower.client.messages import (
     AnyMessage,
+    ClosePropose,
+    CloseProposeMusig,
+    HtlcFail,
+    HtlcFulfil,
     Reestablish,
     UpdateAccept,
     UpdateCommit,
@@ -21,8 +27,8 @@ from watchtower.client.messages import (
     UpdateReject,
     UpdateRevoke,
 )
-from watchtower.client.party import ChannelParty
-from watchtower.wire.hexes import Hex32
+from watchtower.client.party import Change, ChannelParty, NewHtlc
+from watchtower.wire.hexes import Hex32, Hex64, NonceHex, SecretHex
 
 
 def restored_copy(pair: Pair, side: Side) -> ChannelParty:
@@ -148,6 +154,62 @@ def test_a_restored_party_is_silent_to_repetitions() -> None:
 
     assert len(numbered) == 4
     assert texts == {"the channel is frozen (restored); close cooperatively or let the peer close"}
+
+
+def copies_with_htlcs(pair: Pair) -> list[ChannelParty]:
+    """Restored copies of A's log at states with HTLC 0/0 for one hash, with none, and with the same for another."""
+    copies = []
+    for number in range(2):
+        new = NewHtlc(10_000, sha256(preimage_of(number)).digest(), 100_000)
+        exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(new,)))
+        copies.append(restored_copy(pair, Side.A))
+        exchange.change(pair.b, pair.a, pair.channel_id, Change(fulfil=(((0, 0), preimage_of(number)),)))
+        copies.append(restored_copy(pair, Side.A))
+    return copies
+
+
+def outcome(party: ChannelParty, message: AnyMessage) -> str:
+    """What the peer hears: messages, or the text of a refusal."""
+    try:
+        return str(party.receive(message))
+    except DomainError as refusal:
+        return f"{refusal.slug}: {refusal}"
+
+
+def probes(pair: Pair) -> list[AnyMessage]:
+    """What a peer may ask about HTLCs and closes of any state."""
+    name = Hex32(pair.channel_id)
+    htlcs: list[AnyMessage] = [HtlcFail(channel_id=name, condition_type=0, id=0, reason="no")]
+    htlcs += [HtlcFulfil(channel_id=name, condition_type=0, id=0, preimage=SecretHex(preimage_of(n))) for n in range(3)]
+    final = (1_000_000, 0)
+    leaf = ClosePropose(channel_id=name, final_balances=final, fee=500, lock_time=0, signature=Hex64(bytes(64)))
+    joined = CloseProposeMusig(
+        channel_id=name, final_balances=final, fee=500, lock_time=0, nonce=NonceHex(b"\x02" * 66)
+    )
+    return [*htlcs, leaf, joined]
+
+
+def test_a_restored_party_does_not_betray_its_state_by_its_htlcs() -> None:
+    """Each HTLC stands in some states only: whoever could ask about them would know what to mirror at once."""
+    pair = open_pair()
+    copies = copies_with_htlcs(pair)
+
+    heard = {tuple(outcome(copy, probe) for probe in probes(pair)) for copy in copies}
+
+    assert len(heard) == 1
+    assert next(iter(heard))[:4] == ("[]", "[]", "[]", "[]")
+
+
+def test_a_restored_party_keeps_a_preimage_that_fits() -> None:
+    """It may be paid with it one hop before, though nobody hears that it did fit."""
+    pair = open_pair()
+    copy, *_ = copies_with_htlcs(pair)
+
+    for probe in probes(pair)[1:3]:
+        copy.receive(probe)
+
+    assert copy.preimage(sha256(preimage_of(0)).digest()) == preimage_of(0)
+    assert copy.preimage(sha256(preimage_of(1)).digest()) is None
 
 
 def test_a_peer_may_not_guess_twice() -> None:

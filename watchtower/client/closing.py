@@ -179,16 +179,21 @@ def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusi
     if seat.approved_close == message.final_balances:
         return tx
     if seat.channel.frozen is not None:
-        # The newest state may be one that this log does not know, with a higher own balance.
-        raise ChannelNotReady(
-            f"the channel is frozen ({seat.channel.frozen.name.lower()}); its owner must approve the final balances"
-        )
+        raise unapproved(seat)
     owed = max(content.read_header().balances[seat.own] for content in _signed_contents(seat))
     if message.final_balances[seat.own] < owed:
         raise InvalidState(
             f"the close leaves this side {message.final_balances[seat.own]} sat, its balance is {owed} sat"
         )
     return tx
+
+
+def unapproved(seat: Seat) -> ChannelNotReady:
+    """Why a frozen party does not sign: the newest state may be one that this log does not know, with more for it."""
+    assert seat.channel.frozen is not None, "only a frozen party needs it"
+    return ChannelNotReady(
+        f"the channel is frozen ({seat.channel.frozen.name.lower()}); its owner must approve the final balances"
+    )
 
 
 def _require_useful(seat: Seat, tx: Transaction, message: ClosePropose | CloseProposeMusig) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from domain.contract.state import StateHeader
-from domain.errors import MalformedInput
+from domain.errors import DomainError, MalformedInput
 from watchtower.client import acceptor, closing, freezing, htlcs, opening, proposer, reestablish, rescuing
 from watchtower.client.messages import (
     AnyMessage,
@@ -28,7 +30,7 @@ from watchtower.client.messages import (
     UpdateYield,
 )
 from watchtower.client.resend import reject_message
-from watchtower.client.seat import Seat, Step
+from watchtower.client.seat import NOTHING, Seat, Step
 
 UPDATES = (
     UpdateOffer,
@@ -41,14 +43,21 @@ UPDATES = (
     UpdateRevoke,
 )
 
+OLD_COPY_HIDES = (*UPDATES, HtlcFulfil, HtlcFail, ClosePropose, CloseProposeMusig)
+"""Messages whose ordinary answer depends on which state the log holds."""
 
-def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR0912 - one line per message
+
+def decide(seat: Seat, message: AnyMessage) -> Step:
     """The step that a message causes; `MalformedInput` for one that has no place in an open channel.
 
     `CloseAcceptMusig` is not among them: it needs the signing session, which lives in the party's memory.
     """
-    if seat.channel.old_copy and isinstance(message, UPDATES):
+    if seat.channel.old_copy and isinstance(message, OLD_COPY_HIDES):
         return _unsaid(seat, message)
+    return _decided(seat, message)
+
+
+def _decided(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR0912 - one line per message
     match message:
         case FundingFixed():
             return opening.on_funding_fixed(seat, message)
@@ -94,12 +103,22 @@ def decide(seat: Seat, message: AnyMessage) -> Step:  # noqa: C901, PLR0911, PLR
 def _unsaid(seat: Seat, message: AnyMessage) -> Step:
     """The answer of an old copy, the same for every number: no repetition and no other error betrays its own.
 
-    Only equivocation is said: whoever finds the number that way has frozen the channel for good.
+    HTLCs betray it as well, for each stands in some states only: what is said about them meets silence, and a preimage
+    that fits is kept. Only equivocation is said: whoever finds the number that way has frozen the channel for good.
     """
     refusal = freezing.refuse_quietly(seat)
-    if isinstance(message, UpdateOffer):
-        found = acceptor.on_offer(seat, message)
-        if found.refusal is not None:
-            return found
-        return Step(messages=(reject_message(seat, StateHeader.decode(message.header), str(refusal)),))
+    match message:
+        case UpdateOffer():
+            found = acceptor.on_offer(seat, message)
+            if found.refusal is not None:
+                return found
+            return Step(messages=(reject_message(seat, StateHeader.decode(message.header), str(refusal)),))
+        case HtlcFulfil() | HtlcFail():
+            with suppress(DomainError):
+                return _decided(seat, message)
+            return NOTHING
+        case ClosePropose() | CloseProposeMusig() if seat.approved_close == message.final_balances:
+            return _decided(seat, message)
+        case ClosePropose() | CloseProposeMusig():
+            return Step(refusal=closing.unapproved(seat))
     return Step(refusal=refusal)
