@@ -48,6 +48,7 @@ from watchtower.http.routes import Limits
 from watchtower.http.services import Standing, bind
 from watchtower.http.traffic import Traffic
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
+from watchtower.keystore.shared import SharedKeystore
 from watchtower.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
 from watchtower.lookouts import Lookouts
 from watchtower.models import LiveModels
@@ -70,11 +71,11 @@ from watchtower.ports import (
     WatchtowerError,
     WrongChain,
 )
-from watchtower.receipts import Epochs, ReceiptSigner
+from watchtower.receipts.signer import Epochs, ReceiptSigner
+from watchtower.receipts.tower_key import TowerKey, load_tower_key
 from watchtower.reload import Changes
 from watchtower.repository import Channels
 from watchtower.sealing import HeadSealer
-from watchtower.shared_keystore import SharedKeystore
 from watchtower.store.ahead import AheadMark
 from watchtower.store.datastore import library_doubt, no_failpoint
 from watchtower.store.high_water import Comparison
@@ -96,7 +97,6 @@ from watchtower.telemetry.reporter import Reporter
 from watchtower.telemetry.store_meter import StoreMeter
 from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
-from watchtower.tower_key import TowerKey, load_tower_key
 from watchtower.watch import Watch
 from watchtower.web.admin import facts_of, open_admin, quotas_of
 from watchtower.web.sources import Sources

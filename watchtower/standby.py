@@ -33,6 +33,7 @@ from watchtower.http.connection import ConnectionLimits
 from watchtower.http.standby_app import create_standby_app
 from watchtower.node.checks import require_network
 from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
+from watchtower.receipts.tower_key import load_tower_key
 from watchtower.reload import Reload
 from watchtower.run import address, connection_limits, listener
 from watchtower.store.ahead import AheadMark
@@ -40,7 +41,6 @@ from watchtower.store.places import Turn, open_standby
 from watchtower.store.rebuild import open_views
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
-from watchtower.tower_key import load_tower_key
 from watchtower.watch import reason_of
 from watchtower.wire.api import ReadyBody
 

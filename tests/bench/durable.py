@@ -40,7 +40,7 @@ from watchtower.channels.lanes import processors
 from watchtower.channels.reading import content_of
 from watchtower.channels.register import register
 from watchtower.ports import EventStore
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts.signer import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import open_store
 from watchtower.store.postgres.event_store import open_server_log

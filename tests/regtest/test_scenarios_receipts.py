@@ -21,8 +21,8 @@ from watchtower.client.finality import Finality, Unarmed
 from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
-from watchtower.receipts import ReceiptSigner
-from watchtower.tower_key import TowerKey
+from watchtower.receipts.signer import ReceiptSigner
+from watchtower.receipts.tower_key import TowerKey
 
 
 def client_of(world: World, pair: Pair, context: Context) -> StateChannelClient:

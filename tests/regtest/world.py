@@ -35,7 +35,7 @@ from watchtower.models import LiveModels
 from watchtower.node.rpc import BitcoindNode
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Node
-from watchtower.receipts import Epochs, ReceiptSigner
+from watchtower.receipts.signer import Epochs, ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore

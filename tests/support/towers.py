@@ -37,10 +37,10 @@ from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits
 from watchtower.http.services import Services, Standing, bind
 from watchtower.ports import Answer, NodeUnavailable, Utxo
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts.signer import ReceiptSigner
+from watchtower.receipts.tower_key import TowerKey
 from watchtower.repository import Channels
 from watchtower.store.views import SqliteRows, new_views_file
-from watchtower.tower_key import TowerKey
 
 TOKEN = "wt_test"
 TOWER_KEY = TowerKey(sha256(b"tower").digest())

@@ -20,7 +20,7 @@ from watchtower.client.comparing import TowerComparison
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
 from watchtower.coverage import Coverage
 from watchtower.http.services import bind
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts.signer import ReceiptSigner
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.wire.restores import ConfirmationRequest
 

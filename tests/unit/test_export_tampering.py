@@ -22,12 +22,12 @@ from tests.support.exports import (
 )
 from watchtower.audit.findings import ExitCode, Report
 from watchtower.audit.known import KnownHead
+from watchtower.receipts.tower_key import TowerKey
 from watchtower.store.exports.manifest import read_manifest
 from watchtower.store.exports.rows import entry_leaf, read_commit, read_entry, write_commit
 from watchtower.store.exports.signature import signature_file
 from watchtower.store.exports.write import Wish
 from watchtower.store.source import Commit
-from watchtower.tower_key import TowerKey
 
 pytestmark = pytest.mark.slow
 

@@ -35,7 +35,7 @@ from watchtower.party.desk import Desk
 from watchtower.party.paying import ListPayments, MakeInvoice, PayInvoice
 from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ListReceipts, ShowState
 from watchtower.party.settings import PartyFile, WalletPlace
-from watchtower.receipt_files import read_receipts, write_receipts
+from watchtower.receipts.files import read_receipts, write_receipts
 from watchtower.wire.hexes import Hex, Hex32, SecretHex
 
 pytestmark = pytest.mark.asyncio

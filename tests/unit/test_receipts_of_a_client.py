@@ -42,8 +42,8 @@ from watchtower.client.finality import Unarmed, log_alarm
 from watchtower.client.receipt_folder import ReceiptFolder
 from watchtower.client.receipts import Expected, ReceiptBook, ReceiptText, check_shown
 from watchtower.client.types import LogState
-from watchtower.receipt_files import read_receipts
-from watchtower.tower_key import TowerKey
+from watchtower.receipts.files import read_receipts
+from watchtower.receipts.tower_key import TowerKey
 
 pytestmark = pytest.mark.slow
 

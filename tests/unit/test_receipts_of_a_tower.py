@@ -25,10 +25,10 @@ from watchtower.channels.accept_state import accept_state
 from watchtower.channels.receipts import ReceiptsSuspended, check, reissue
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
-from watchtower.receipts import Epochs, ReceiptSigner
+from watchtower.receipts.signer import Epochs, ReceiptSigner
+from watchtower.receipts.tower_key import TowerKey, TowerKeyMissing, read_tower_key
 from watchtower.store.create import open_store
 from watchtower.store.source import SqliteSource
-from watchtower.tower_key import TowerKey, TowerKeyMissing, read_tower_key
 from watchtower.wire.api import UpdateRequest
 from watchtower.wire.deposits import sha256_of_registration, sha256_of_update
 from watchtower.wire.hexes import to_json

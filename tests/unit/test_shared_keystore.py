@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from watchtower.keystore import FileKeystore, KeystoreConflict, KeystoreError, TransportSeal
+from watchtower.keystore.shared import SharedKeystore
 from watchtower.ports import StoreAway
-from watchtower.shared_keystore import SharedKeystore
-from watchtower.tower_key import TowerKey
+from watchtower.receipts.tower_key import TowerKey
 
 NAME, OTHER, SECRET = b"n" * 32, b"o" * 32, b"secret of a channel"
 KEY = TowerKey(b"\x01" * 32).derive(b"sealed-secrets/1/log")

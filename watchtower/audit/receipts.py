@@ -30,7 +30,7 @@ from domain.events import (
 from domain.log_chain import HASH_SIZE, leaf
 from watchtower.audit.findings import ExitCode, Finding
 from watchtower.audit.known import UnreadableHeads
-from watchtower.receipt_files import read_receipt_file
+from watchtower.receipts.files import read_receipt_file
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
 
@@ -58,7 +58,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def read_kept(path: Path) -> list[Kept]:
-    """The receipts in a file, or in all files of a directory (`receipt_files.py`), whatever their names.
+    """The receipts in a file, or in all files of a directory (`receipts/files.py`), whatever their names.
 
     Raises `UnreadableHeads` for a line that is no receipt, and if there is none: nobody shall believe it was compared.
     """

@@ -18,7 +18,7 @@ from watchtower.applications import Applications
 from watchtower.channels.lanes import lanes
 from watchtower.outbox import Outbox
 from watchtower.ports import Clock, EventStore, Failpoint, Keystore, Node, StoreConflict
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts.signer import ReceiptSigner
 from watchtower.repository import Channels
 
 ATTEMPTS = 3

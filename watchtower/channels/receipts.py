@@ -23,7 +23,7 @@ from domain.units import MAX_SEQUENCE
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
 from watchtower.ports import Place, StoreBusy
-from watchtower.receipts import Deposit, ReceiptSigner
+from watchtower.receipts.signer import Deposit, ReceiptSigner
 from watchtower.wire.hexes import Hex64
 from watchtower.wire.receipts import AnswerHex, ReceiptAnswerBody, ReceiptHex, SignedReceiptBody
 

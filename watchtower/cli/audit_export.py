@@ -104,10 +104,10 @@ def _position(settings: Settings, as_of: AsOf, style: Style | None) -> int:
 
 
 def _export(settings: Settings, target: Path, wish: Wish, progress: Progress, *, signed: bool) -> Manifest:
+    from watchtower.receipts.tower_key import load_tower_key
     from watchtower.store.exports.signature import signature_file
     from watchtower.store.exports.write import export
     from watchtower.store.places import open_source
-    from watchtower.tower_key import load_tower_key
 
     key = load_tower_key(settings) if signed else None
     sign = None if key is None else partial(signature_file, tower_id=key.tower_id, sign=key.sign)

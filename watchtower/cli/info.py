@@ -38,7 +38,7 @@ def command(context: Context, address: str | None, qr: bool, as_json: bool) -> N
 def describe(context: Context, address: str | None) -> dict[str, Any]:
     """The document of `--json`; amounts in satoshi, periods in blocks."""
     import watchtower
-    from watchtower.tower_key import load_tower_key
+    from watchtower.receipts.tower_key import load_tower_key
 
     settings = context.load().settings
     tower_id = load_tower_key(settings).tower_id.hex()

@@ -174,7 +174,7 @@ def receipts(context: Context, place: Place, channel: str | None, out: Path | No
       watchtower party receipts --home ./alice --out ./receipts
     """
     from watchtower.party.questions import ListReceipts
-    from watchtower.receipt_files import write_receipts
+    from watchtower.receipts.files import write_receipts
 
     document = place.ask_party(ListReceipts(channel=channel))
     if out is None:

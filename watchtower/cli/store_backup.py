@@ -30,8 +30,8 @@ def command(context: Context, out: Path | None, as_json: bool) -> None:
     from watchtower.backup.job import make_backup
     from watchtower.backup.shelf import Shelf
     from watchtower.backups import work_of
+    from watchtower.receipts.tower_key import load_tower_key
     from watchtower.store.places import open_source
-    from watchtower.tower_key import load_tower_key
 
     settings = context.load().settings
     made_at = time.time_ns() // 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from domain.contract.receipts import SIGNED_RECEIPT_SIZE, SignedReceipt
 from watchtower.client.errors import ConfigurationError
-from watchtower.receipt_files import SUFFIX, read_receipts
+from watchtower.receipts.files import SUFFIX, read_receipts
 
 _LINE = 2 * SIGNED_RECEIPT_SIZE + 1
 

@@ -27,12 +27,12 @@ from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
 from watchtower.keystore import FileKeystore
 from watchtower.ports import Node
-from watchtower.receipts import ReceiptSigner
+from watchtower.receipts.signer import ReceiptSigner
+from watchtower.receipts.tower_key import TowerKey
 from watchtower.repository import Channels
 from watchtower.store.create import create_store, open_store
 from watchtower.store.views import new_views_file
 from watchtower.testing.fake_node import FakeNode
-from watchtower.tower_key import TowerKey
 
 TOKEN = "wt_fake"  # noqa: S105 - opens nothing
 TIP = 200

@@ -13,7 +13,7 @@ import msgspec
 from domain.contract.receipts import LogReceipt, SignedReceipt
 from domain.events import LOG_STREAM, StoreRestored
 from watchtower.ports import EventStore, Place, Places
-from watchtower.tower_key import TowerKey
+from watchtower.receipts.tower_key import TowerKey
 
 EpochAt = Callable[[int], int]
 """The epoch in which the event at a position was stored."""
