@@ -151,6 +151,34 @@ async def test_a_party_sees_its_own_channels(tower: Bench, pair: Pair, clients: 
     assert {pair.channel_id} == {each.channel_id for each in seen}
 
 
+@pytest.mark.asyncio
+async def test_others_noise_is_silence(tower: Bench, pair: Pair) -> None:
+    """While other channels are busy a quiet one still gets its comments, and a position behind the noise."""
+    other = open_pair(names=("carol", "dave"))
+    quiet, loud = tower.registered(pair), tower.registered(other)
+    subscription = tower.services.subscribe(quiet, None, None)
+    began = tower.store.last_id()
+
+    async def rouse(news: asyncio.Event) -> None:
+        while True:
+            news.set()
+            await asyncio.sleep(HEARTBEAT / 10)
+
+    with subscription.feed.reading(None) as news:
+        stream = feed.frames(subscription, news, HEARTBEAT)
+        said = [await anext(stream)]
+        other.update()
+        tower.services.accept_state(loud, other.update_request(Side.B, 1))
+        noise = asyncio.create_task(rouse(news))
+        async with asyncio.timeout(5):
+            said += [await anext(stream), await anext(stream)]
+        noise.cancel()
+
+    positions = [int(each.partition(b"id: ")[2]) for each in said]
+    assert [b": still here"] * 3 == [each.partition(b"\n")[0] for each in said]
+    assert [began, began + 1, began + 1] == positions
+
+
 def test_the_log_is_not_read_for_a_key_without_a_channel(tower: Bench, pair: Pair) -> None:
     """Whoever makes a key reads on from where the view stands; an owner reads from where it wants."""
     tower.registered(pair)
@@ -324,6 +352,17 @@ def test_an_interrupted_event_is_forgotten() -> None:
     reader.restart()
 
     assert ([], [7]) == (half, [event.id for event in reader.read(STREAM)])
+
+
+@given(st.integers(0, len(STREAM)))
+def test_an_event_that_was_cut_comes_again(cut: int) -> None:
+    """Wherever the connection broke: the position is never behind an event that did not arrive."""
+    reader = EventReader()
+    arrived = [event.id for event in reader.read(STREAM[:cut])]
+
+    reader.restart()
+
+    assert arrived == [number for number in (7,) if number <= (reader.position or 0)]
 
 
 @pytest.mark.parametrize("text", ["data: {}\n\n", "data: " + "x" * 2_000_000, "data: no json\n\n"])

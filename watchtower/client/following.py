@@ -28,10 +28,14 @@ TRY_AGAIN = (429, 500, 502, 503, 504)
 
 
 class EventReader:
-    """Turns the bytes of a stream into events; `position` is where to go on after an interruption."""
+    """Turns the bytes of a stream into events; `position` is where to go on after an interruption.
+
+    An id counts once its event is complete: whoever went on behind half an event would never see it.
+    """
 
     def __init__(self, position: int | None = None) -> None:
         self.position = position
+        self._id = position
         self._rest = ""
         self._data: list[str] = []
 
@@ -46,7 +50,7 @@ class EventReader:
 
     def restart(self) -> None:
         """Forget what was incomplete: the connection is a new one."""
-        self._rest, self._data = "", []
+        self._rest, self._data, self._id = "", [], self.position
 
     def _require_room(self, more: int) -> None:
         if more + sum(len(line) + 1 for line in self._data) > LONGEST_EVENT:
@@ -56,15 +60,20 @@ class EventReader:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "id" and value.isascii() and value.isdecimal() and len(value) <= 14:
-            self.position = int(value)
+            self._id = int(value)
         elif name == "data":
             self._data.append(value)
-        elif not line and self._data:
-            data, self._data = "\n".join(self._data), []
+        elif not line:
+            self._end(found)
+
+    def _end(self, found: list[EventBody]) -> None:
+        data, self._data = "\n".join(self._data), []
+        if data:
             try:
                 found.append(from_json(data.encode(), EventBody))
             except MalformedInput as error:
                 raise UnexpectedAnswer(f"the tower sent an event that cannot be read: {error}") from None
+        self.position = self._id
 
 
 async def follow(http: httpx.AsyncClient, path: str, after: int | None = None) -> AsyncIterator[EventBody]:

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -149,27 +149,32 @@ class Subscription(msgspec.Struct, frozen=True):
 async def frames(
     subscription: Subscription, news: asyncio.Event, heartbeat: float, allowed: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[bytes]:
-    """Server-sent events, and after `heartbeat` seconds of silence a comment; both carry the position.
+    """Server-sent events, and after `heartbeat` seconds without one a comment; both carry the position.
 
-    `news` is that of `Feed.reading`. Ends when `allowed` says no: a token that was revoked reads no further.
+    What happens in channels that this reader does not see is silence to it: without a comment it would take the stream
+    for dead, and come back to read all of that again. `news` is that of `Feed.reading`. Ends when `allowed` says no: a
+    token that was revoked reads no further.
     """
-    feed = subscription.feed
+    feed, clock = subscription.feed, asyncio.get_running_loop().time
     position = feed.last_id() if subscription.after is None else subscription.after
     yield _silence(position)
+    told_at = clock()
     while allowed():
         news.clear()
         end, page = await asyncio.to_thread(feed.read, position)
         for told in page:
             if subscription.wants(told):
                 yield b"id: %d\nevent: %s\ndata: %s\n\n" % (told.id, told.kind.encode(), told.body)
-        if end > position:
-            position = end
-            continue
-        try:
-            async with asyncio.timeout(heartbeat):
-                await news.wait()
-        except TimeoutError:
+                told_at = clock()
+        is_at_end, position = end == position, end
+        left = told_at + heartbeat - clock()
+        if left <= 0:
             yield _silence(position)
+            told_at = clock()
+        elif is_at_end:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await news.wait()
 
 
 def _silence(position: int) -> bytes:
