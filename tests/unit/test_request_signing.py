@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from domain.contract.params import KeyBlock
+from domain.contract.receipts import SignedReceipt
 from domain.errors import MalformedInput
 from domain.units import Side
 from tests.support.linking import TERMS
 from tests.support.parties import Pair, make_party, open_pair
+from tests.support.proofs import secret_proof
 from tests.support.serving import served
 from tests.support.towers import TOWER_ID, Bench
 from watchtower.client import StateChannelClient, StateChannelConfig
@@ -72,6 +74,29 @@ async def test_a_client_follows_its_channel(tower: Bench, pair: Pair) -> None:
 
     assert (pair.channel_id, 1) == (first.channel_id, first.version)
     assert first == of_all
+
+
+@pytest.mark.asyncio
+async def test_each_channel_is_asked_about_with_its_own_key(tower: Bench, pair: Pair) -> None:
+    """Also where the address does not begin like a channel's, or the body names it: the second one is known, too."""
+    second = open_pair(parties=(pair.a, pair.b))
+    tower.registered(pair)
+    name = tower.registered(second)
+    proof, commitment = secret_proof(second, 0), second.commitment(Side.A, 0)
+    async with StateChannelClient(
+        REGTEST, url="http://tower", party=pair.b, auth=auth_of(tower, pair), transport=tower.transport()
+    ) as client:
+        receipt = await client.get_receipt(name, None)
+        verdict = await client.verify_proof(proof.hex())
+        found = await client.validate_transaction(commitment.hex(), channel_id=name)
+        synchronized = await client.synchronize(second.channel_id)
+
+    acknowledged = dict(pair.b.channel(second.channel_id).acknowledged)
+    assert {TOWER_ID: 0} == acknowledged
+    assert second.channel_id == SignedReceipt.decode(bytes.fromhex(receipt)).read().subject
+    assert (name, "commitment") == (found.channel_id, found.kind)
+    assert name == verdict.channel_id
+    assert 0 == synchronized.sequence
 
 
 @pytest.mark.asyncio

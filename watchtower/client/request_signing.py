@@ -19,16 +19,20 @@ import httpx
 
 from domain.contract import keys
 from domain.contract.params import ChannelParams
+from domain.contract.proofs import HEAD_SIZE, ProofHead
 from domain.errors import MalformedInput
 from watchtower.client.party import ChannelParty
 from watchtower.wire.api import RegisterRequest
+from watchtower.wire.disputes import ValidateRequest, VerifyRequest
 from watchtower.wire.hexes import from_json
 from watchtower.wire.signed_request import NONCE_SIZE, SignedHeaders, UnsignedRequest, body_digest, write_headers
 
 LARGEST_CORRECTION = 86_400.0
 """Seconds. A clock that is further off should be set, not worked around."""
 
-_CHANNEL = re.compile(r"/v1/channels/([0-9a-f]{64})(?:/|$)")
+_CHANNEL = re.compile(r"/v1/(?:channels|receipts)/([0-9a-f]{64})(?:/|$)")
+
+_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Sign(Protocol):
@@ -143,7 +147,26 @@ def _channel_of(request: httpx.Request, party: ChannelParty) -> bytes | None:
     named = _CHANNEL.match(request.url.path)
     if named is not None:
         return bytes.fromhex(named[1])
+    found = _named_in(request)
     if request.method == "POST" and request.url.path == "/v1/channels":
-        return ChannelParams.decode(bytes(from_json(request.content, RegisterRequest).params)).proposal_id
+        return found
     known = party.channels()
-    return known[0].params.proposal_id if known else None
+    own = {name for channel in known for name in (channel.params.proposal_id, channel.params.channel_id)}
+    return found if found in own else (known[0].params.proposal_id if known else None)
+
+
+def _named_in(request: httpx.Request) -> bytes | None:
+    """The channel that the body of a request names."""
+    if request.method != "POST":
+        return None
+    match request.url.path:
+        case "/v1/channels":
+            return ChannelParams.decode(bytes(from_json(request.content, RegisterRequest).params)).proposal_id
+        case "/v1/proofs/verify":
+            proof = bytes(from_json(request.content, VerifyRequest).proof)
+            return ProofHead.read(proof).channel_id if len(proof) >= HEAD_SIZE else None
+        case "/v1/transactions/validate":
+            name = from_json(request.content, ValidateRequest).channel_id or ""
+            return bytes.fromhex(name) if _WHOLE_ID.fullmatch(name) else None
+        case _:
+            return None
