@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from domain.contract.receipts import SignedReceipt
 from domain.contract.scripts import p2tr
@@ -145,6 +146,23 @@ async def test_repetitions_get_the_same_answer_and_store_nothing(
         assert "idempotency-replayed" not in first.headers
         assert second.headers["idempotency-replayed"] == "true"
         assert tower.store.last_id() == stored
+
+
+@pytest.mark.asyncio
+async def test_an_answer_stays_the_same_whatever_came_since(tower: Bench, http: httpx.AsyncClient, pair: Pair) -> None:
+    """A state whose predecessor is revoked later: sent again it gets the bytes of the first time."""
+    path = f"/v1/channels/{tower.registered(pair)}"
+    pair.updates(2)
+    later = pair.update_request(Side.B, 1)
+    body = replace(later, revoked_secret=None, next_point=None)
+    first = await post(http, f"{path}/states", body)
+
+    await post(http, f"{path}/states", later)
+    await post(http, f"{path}/states", pair.update_request(Side.B, 2))
+    again = await post(http, f"{path}/states", body)
+
+    assert (200, first.content) == (again.status_code, again.content)
+    assert 0 == first.json()["final_sequence"]
 
 
 @pytest.mark.asyncio

@@ -71,11 +71,17 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         channel_id=Hex32(channel.params.channel_id),
         sequence=content.header.seq,
         state_hash=Hex32(content.header.state_hash),
-        final_sequence=min(content.header.seq, channel.highest_revoked + 1),
+        final_sequence=_final_by(command),
         receipt=body_of(receipt),
     )
     context.failpoint("receipt_send:after")
     return Accepted(answer, duplicate=not stored)
+
+
+def _final_by(command: UpdateState) -> int:
+    """The highest final state by this upload alone, so that its repetition gets the same bytes whatever came since."""
+    number = command.state.header.seq
+    return number if command.revoked_secret is not None else max(number - 1, 0)
 
 
 def _receipt(

@@ -162,6 +162,7 @@ class ChannelPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class UpdateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The state is stored durably. The same bytes again get the same answer.
 
+    `final_sequence` is what this upload makes final: `sequence` if it carries the revocation of the state before.
     `receipt` is missing only while the tower gives none (docs/receipts.md); the state is stored all the same.
     """
 
