@@ -28,16 +28,17 @@ from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.projector import Projector
 from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
-from watchtower.backups import open_backups
+from watchtower.backup.periodic import open_backups
 from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.config.settings import NodeSettings, SecondNodeSettings
-from watchtower.continuity import Continuity
-from watchtower.coverage import Coverage
+from watchtower.continuity.continuity import Continuity
+from watchtower.continuity.coverage import Coverage
+from watchtower.continuity.heads import HeadKeeper, standing_of
+from watchtower.continuity.sealing import HeadSealer
 from watchtower.doubts import Doubts
 from watchtower.gauges import Gauges, open_gauges
-from watchtower.heads import HeadKeeper, standing_of
 from watchtower.host.disk import MEGABYTE, Disk
 from watchtower.host.hygiene import PRIVATE_FILES, require_private
 from watchtower.host.revision import revision
@@ -75,7 +76,6 @@ from watchtower.receipts.signer import Epochs, ReceiptSigner
 from watchtower.receipts.tower_key import TowerKey, load_tower_key
 from watchtower.reload import Changes
 from watchtower.repository import Channels
-from watchtower.sealing import HeadSealer
 from watchtower.store.ahead import AheadMark
 from watchtower.store.datastore import library_doubt, no_failpoint
 from watchtower.store.high_water import Comparison

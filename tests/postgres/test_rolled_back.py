@@ -11,10 +11,10 @@ from domain.events import CoveredBy, ReceiptsCovered, StoreRestored
 from tests.fakes.store import STREAM_KEY
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_logs import migrated
-from watchtower import rollback
 from watchtower.backup import verify
 from watchtower.backup.job import Work, make_backup
 from watchtower.config.settings import Settings, StoreSettings
+from watchtower.continuity import rollback
 from watchtower.keystore import FileKeystore
 from watchtower.store.high_water import Comparison, HighWater, compare, read_high_water, write_high_water
 from watchtower.store.log_stream import append_to_log_stream

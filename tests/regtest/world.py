@@ -26,9 +26,9 @@ from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
+from watchtower.continuity.heads import standing_of
 from watchtower.descriptors import resolve
 from watchtower.devnode.regtest import Funding, RegtestNode
-from watchtower.heads import standing_of
 from watchtower.host.system import SystemClock, system_random
 from watchtower.keystore import FileKeystore
 from watchtower.models import LiveModels

@@ -26,11 +26,11 @@ from tests.support.clocks import FixedClock
 from tests.support.stores import note
 from watchtower.backup import BackupCorrupt, BackupError, LogFacts, Manifest, archive, verify
 from watchtower.backup.job import Work, make_backup, make_beside
+from watchtower.backup.periodic import RETRY_SECONDS, BackupTask, work_of
 from watchtower.backup.shelf import Shelf
-from watchtower.backups import RETRY_SECONDS, BackupTask, work_of
 from watchtower.config.settings import Settings
+from watchtower.continuity.restoring import restore_tower
 from watchtower.keystore import FileKeystore
-from watchtower.restoring import restore_tower
 from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.high_water import HighWater, HighWaterDamaged, read_high_water, write_high_water
 from watchtower.store.rebuild import open_views
@@ -369,7 +369,8 @@ def test_kill_behind_a_backup_leaves_a_whole_one(tower: Path) -> None:
 KILLED_RESTORE = """
 import os, signal, sys
 from pathlib import Path
-from watchtower import restoring, rollback
+from watchtower.continuity import restoring
+from watchtower.continuity import rollback
 from watchtower.config.settings import Settings
 step, tower, saved, target = sys.argv[1:]
 module = rollback if hasattr(rollback, step) else restoring

@@ -18,7 +18,7 @@ from watchtower.channels.context import Rollback
 from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.comparing import TowerComparison
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
-from watchtower.coverage import Coverage
+from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
 from watchtower.receipts.signer import ReceiptSigner
 from watchtower.store.log_stream import append_to_log_stream

@@ -28,12 +28,12 @@ from tests.support.histories import OTHER_STREAM, History, interleaved
 from tests.support.stores import new_log, note
 from watchtower.bootstrap import open_parts
 from watchtower.config import load
-from watchtower.continuity import Continuity
-from watchtower.coverage import Coverage
-from watchtower.heads import REASON, HeadKeeper, standing_of
+from watchtower.continuity.continuity import Continuity
+from watchtower.continuity.coverage import Coverage
+from watchtower.continuity.heads import REASON, HeadKeeper, standing_of
+from watchtower.continuity.sealing import SECONDS, HeadSealer
 from watchtower.new_tower import create
 from watchtower.ports import StoreFull
-from watchtower.sealing import SECONDS, HeadSealer
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.high_water import HighWater, read_high_water, write_high_water
@@ -266,7 +266,7 @@ def test_fault_P4_no_seal_takes_the_id_of_a_fact_that_waits(tmp_path: Path) -> N
 def test_no_head_is_sealed_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tower's own copy of its log that cannot be written has no newer head, however much the log has grown."""
     sealer, copied = stage.keeper()._sealer, stage.source.last_commit()
-    monkeypatch.setattr("watchtower.sealing.EVENTS", 1)
+    monkeypatch.setattr("watchtower.continuity.sealing.EVENTS", 1)
     first = sealer.seal_if_due()
     monkeypatch.setattr(stage.source, "last_commit", lambda: copied)
     stage.store.append([note("c1", 1), note("c1", 2)])

@@ -16,10 +16,10 @@ from projections.log_standing import LogStanding
 from tests.fakes.store import STREAM_KEY
 from tests.support.clocks import FixedClock
 from tests.support.stores import CHAIN_HASH, new_log, note
-from watchtower import rollback
 from watchtower.config.settings import Settings
-from watchtower.continuity import Continuity
-from watchtower.sealing import EVENTS, SECONDS, HeadSealer
+from watchtower.continuity import rollback
+from watchtower.continuity.continuity import Continuity
+from watchtower.continuity.sealing import EVENTS, SECONDS, HeadSealer
 from watchtower.store import high_water
 from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.high_water import (

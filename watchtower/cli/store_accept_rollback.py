@@ -25,8 +25,8 @@ def command(context: Context, source: str, stop_waiting: bool, yes: bool, as_jso
       watchtower store accept-rollback --from "backup of Monday"
       watchtower store accept-rollback --stop-waiting --yes
     """
-    from watchtower import rollback
     from watchtower.cli.places import confirm
+    from watchtower.continuity import rollback
 
     settings = context.load().settings
     confirm("Give up what did not come?" if stop_waiting else "Is the newer log lost for good?", yes=yes)

@@ -28,8 +28,8 @@ def command(context: Context, out: Path | None, as_json: bool) -> None:
       watchtower store backup --out /mnt/usb/tower-2026-11-22
     """
     from watchtower.backup.job import make_backup
+    from watchtower.backup.periodic import work_of
     from watchtower.backup.shelf import Shelf
-    from watchtower.backups import work_of
     from watchtower.receipts.tower_key import load_tower_key
     from watchtower.store.places import open_source
 

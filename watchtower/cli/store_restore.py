@@ -37,8 +37,8 @@ def command(
     Examples:
       watchtower store restore /mnt/usb/tower-2026-11-22 --to ./tower --accept-rollback --passphrase-file ./passphrase
     """
+    from watchtower.continuity.restoring import restore_tower
     from watchtower.keystore import read_passphrase, read_passphrase_line
-    from watchtower.restoring import restore_tower
 
     passphrase = read_passphrase_line() if passphrase_file == STDIN else read_passphrase(Path(passphrase_file))
     done = restore_tower(context.load().settings, file, directory, passphrase, accept=accept_rollback)

@@ -14,10 +14,10 @@ from domain.events import CoveredBy, ReceiptsCovered
 from projections.log_standing import TABLE, LogStanding, LogStandings, fold
 from projections.projector import Rows
 from watchtower.channels.context import Rollback
-from watchtower.continuity import Continuity
-from watchtower.coverage import PAGE, Coverage, ReadableLog
+from watchtower.continuity.continuity import Continuity
+from watchtower.continuity.coverage import PAGE, Coverage, ReadableLog
+from watchtower.continuity.sealing import HeadSealer
 from watchtower.ports import Clock, EventStore, StoreError
-from watchtower.sealing import HeadSealer
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.telemetry.tasks import TaskReport
 

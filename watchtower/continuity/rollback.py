@@ -15,9 +15,9 @@ import msgspec
 from domain.events import CoveredBy, ReceiptsCovered, StoreRestored
 from projections.log_standing import LogStanding
 from watchtower.config import Settings
-from watchtower.continuity import first_noticed, found_path, was_accepted
-from watchtower.coverage import Coverage
-from watchtower.heads import standing_of
+from watchtower.continuity.continuity import first_noticed, found_path, was_accepted
+from watchtower.continuity.coverage import Coverage
+from watchtower.continuity.heads import standing_of
 from watchtower.host.system import SystemClock
 from watchtower.ports import WatchtowerError
 from watchtower.store.high_water import (
