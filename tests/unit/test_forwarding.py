@@ -24,7 +24,15 @@ from watchtower.client.errors import TowerUnreachable
 from watchtower.client.forwarding import Fail, Reveal, must_close
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
-from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateOfferOk, UpdatePropose
+from watchtower.client.messages import (
+    AnyMessage,
+    Message,
+    UpdateAccept,
+    UpdateCommit,
+    UpdateOfferOk,
+    UpdatePropose,
+    UpdateRevoke,
+)
 from watchtower.client.party import ChannelParty
 from watchtower.client.payment_log import Leg
 from watchtower.client.payment_rounds import Close, Round
@@ -263,6 +271,71 @@ def test_an_htlc_that_was_signed_for_counts_before_it_is_complete() -> None:
 
     assert () == pair.a.channel(pair.channel_id).conditions
     assert EXPIRY + 2 == closes_at(pair, Side.A, set())
+
+
+def dropped(pair: Pair, side: Side, what: str, lost: type[Message]) -> None:
+    """A's HTLC leaves the channel by an update of this side, which loses one of its messages."""
+    exchange.change(pair.a, pair.b, pair.channel_id, ADD)
+    (condition,) = pair.a.channel(pair.channel_id).conditions
+    for party in pair.parties:
+        party.note_height(EXPIRY if what == "expire" else HEIGHT)
+    ways = {
+        "expire": Change(expire=(condition.key,)),
+        "fail": Change(fail=((condition.key, "no"),)),
+        "fulfil": Change(fulfil=((condition.key, bytes(32)),)),
+    }
+    proposer = pair.parties[side]
+    acceptor = pair.parties[side.other]
+    exchange.run(proposer, acceptor, proposer.change(pair.channel_id, ways[what]), until(lost))
+
+
+@pytest.mark.parametrize("lost", [UpdateAccept, UpdateCommit, UpdateRevoke])
+@pytest.mark.parametrize(
+    ("what", "side", "known", "expected"),
+    [("expire", Side.A, set[bytes](), EXPIRY + 2), ("fulfil", Side.B, {HASH}, EXPIRY - claim_margin(144))],
+)
+def test_a_dropped_htlc_counts_until_the_state_with_it_is_revoked(
+    what: str, side: Side, known: set[bytes], expected: int, lost: type[Message]
+) -> None:
+    """A peer that stays silent in the middle of the update could publish the state with the HTLC after its time."""
+    pair = pair_with_height()
+    dropped(pair, side, what, lost)
+
+    assert expected == closes_at(pair, side, known)
+
+
+def test_an_htlc_that_was_paid_closes_no_channel() -> None:
+    """The payer has the preimage; whichever state its silent peer publishes, the peer is due the amount."""
+    pair = pair_with_height()
+    dropped(pair, Side.B, "fulfil", UpdateRevoke)
+    payer = pair.a.channel(pair.channel_id)
+    before = pair.a.state(pair.channel_id, 1).content
+    waiting = msgspec.structs.replace(payer, peer_revoked=payer.peer_revoked - 1, settled=before)
+
+    assert waiting.firm is None
+    assert not must_close(waiting, Side.A, {HASH}, 2 * EXPIRY)
+
+
+def test_a_look_closes_for_an_htlc_that_was_dropped_and_may_come_back() -> None:
+    """Its newest state pays the receiver already, and is what it publishes; the call is repeated until it is seen."""
+    pair = pair_with_height()
+    dropped(pair, Side.B, "fulfil", UpdateRevoke)
+    late = Round(pair.b, EXPIRY - claim_margin(144), {}, {}, None, strict=False)
+    first = [job.what for job in late.jobs()]
+    pair.b.sign_commitment(pair.channel_id, 2)
+
+    assert [Close(2)] == first == [job.what for job in late.jobs()]
+
+
+@pytest.mark.parametrize(("published", "expected"), [(2, LegState.ABSENT), (0, LegState.THEIRS)])
+def test_a_leg_that_was_paid_before_the_close_was_not_taken_back(published: int, expected: LegState) -> None:
+    """The state without it is newer than that with it: both agreed. An older state without it is another story."""
+    pair = pair_with_height()
+    dropped(pair, Side.B, "fulfil", UpdateRevoke)
+    content, word = pair.b.state(pair.channel_id, published).content, OnChain(ChannelStatus.SETTLED, published)
+    view = leg_view(pair.b.channel(pair.channel_id), HASH, Side.A, closing=word, published=content, height=2_000)
+
+    assert expected is view.state
 
 
 def test_a_close_that_did_not_reach_the_tower_is_asked_for_again() -> None:

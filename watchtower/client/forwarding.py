@@ -259,17 +259,26 @@ def swap_objection(
 
 
 def must_close(channel: PartyChannel, own: Side, known: set[bytes], height: int, *, preemptive: bool = False) -> bool:
-    """Whether the channel must go on chain now for the sake of an HTLC (protocol 3.5).
-
-    An HTLC of a state that was signed for and not finished counts as well: the peer may finish it at any time.
-    """
-    period, bound = channel.params.challenge_period, channel.pending is not None and channel.pending.is_bound
+    """Whether the channel must go on chain now for the sake of an HTLC (protocol 3.5). `known`: payment hashes."""
     if channel.is_closing or channel.state is None:
         return False
-    in_flight = channel.pending.content.read_conditions() if bound and channel.pending else ()
-    conditions = set(channel.conditions) | {c for c in in_flight if c.is_htlc and c.offerer is own}
-    early = height + closing_blocks(period) if preemptive else height
-    outgoing = [c for c in conditions if c.is_htlc and c.offerer is own and c.hash not in known]
-    if preemptive and any(early >= c.expiry for c in outgoing):
+    period, conditions = channel.params.challenge_period, _at_stake(channel, own, known)
+    early = height + closing_blocks(period)
+    if preemptive and any(early >= c.expiry for c in conditions if c.offerer is own and c.hash not in known):
         return True
     return bool(must_go_on_chain(height, conditions, own, known, period))
+
+
+def _at_stake(channel: PartyChannel, own: Side, known: set[bytes]) -> set[Condition]:
+    """The HTLCs that time runs against: those of the newest state, and of the state before or behind it.
+
+    An own one that was signed for and is not complete: the peer may finish it at any time. One that the newest state
+    dropped while the peer has not revoked the state before: a silent peer could publish that one late and take both.
+    An own one that was paid is no such case, for its receiver is due it either way.
+    """
+    newest = {c for c in channel.conditions if c.is_htlc}
+    bound = channel.pending.content.read_conditions() if channel.pending and channel.pending.is_bound else ()
+    added = {c for c in bound if c.is_htlc and c.offerer is own}
+    before = channel.settled.read_conditions() if channel.settled and channel.firm is None else ()
+    dropped = {c for c in before if c.is_htlc and not (c.offerer is own and c.hash in known)}
+    return newest | added | dropped

@@ -105,6 +105,8 @@ def leg_view(
         return LegView(LegState.MOVING, anywhere, period)
     if is_closing:
         state, taken = _ended(channel.params, anywhere, offerer is channel.own_side, closing, published, height)
+        if state.is_over and published is not None and _was_dropped(channel, anywhere, published):
+            state = LegState.ABSENT
         return LegView(state, taken, period)
     is_final = channel.firm is not None and (not strict or channel.final_sequence == channel.sequence)
     if is_unripe and newest and offerer is channel.peer:
@@ -141,6 +143,20 @@ def _ended(
         if state in ends:
             return state, conditions
     return LegState.ON_CHAIN, conditions
+
+
+def _was_dropped(channel: PartyChannel, conditions: tuple[Condition, ...], published: Content) -> bool:
+    """Whether the published state is behind the last one with these HTLCs: both agreed that they are gone.
+
+    Without it an HTLC that was paid would look like one that its offerer took back.
+    """
+    held = [
+        content.seq
+        for content in (channel.state.content if channel.state else None, channel.settled)
+        if content is not None and not set(conditions).isdisjoint(content.read_conditions())
+    ]
+    gone = set(conditions).isdisjoint(published.read_conditions())
+    return gone and bool(held) and published.seq > max(held)
 
 
 def _unfunded(closing: OnChain, is_own: bool) -> LegState:

@@ -219,6 +219,16 @@ class PartyChannel(msgspec.Struct, frozen=True):
         return self.state.content.read_conditions() if self.state else ()
 
     @property
+    def htlcs(self) -> frozenset[Condition]:
+        """HTLCs of the newest state, of the one before while the counterparty can publish it, and of one in flight."""
+        contents = (
+            self.state.content if self.state else None,
+            self.settled if self.firm is None else None,
+            self.pending.content if self.pending else None,
+        )
+        return frozenset(c for content in contents if content for c in content.read_conditions() if c.is_htlc)
+
+    @property
     def firm(self) -> CompleteState | None:
         """The newest complete state, once the counterparty can publish no older one without being punished."""
         return self.state if self.state is not None and self.peer_revoked >= self.state.seq - 1 else None

@@ -80,11 +80,12 @@ class Round(msgspec.Struct, frozen=True):
     def _closes(self, channels: Collection[PartyChannel]) -> Iterator[Job]:
         preemptive = self.policy is not None and self.policy.preemptive
         for channel in channels:
-            known = {c.hash for c in channel.conditions if self.party.preimage(c.hash) is not None}
+            htlcs = channel.htlcs
+            known = {c.hash for c in htlcs if self.party.preimage(c.hash) is not None}
             word = self.closing.get(channel.channel_id)
             if word is not None and not word.is_unripe:
                 continue
-            if channel.published and not channel.spend_seen and any(c.is_htlc for c in channel.conditions):
+            if channel.published and not channel.spend_seen and htlcs:
                 # Signed, and not seen by the tower: the call may have been lost on its way. It may be repeated.
                 yield Job(channel.channel_id, NOBODY, Close(max(channel.published)))
                 continue

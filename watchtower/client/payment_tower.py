@@ -82,7 +82,7 @@ class TowerWatch:
             if name in self._resolved:
                 found[name] = self._resolved[name]
                 continue
-            if channel.state is None or not (_is_behind(channel) or _has_htlcs(channel) or name in legs):
+            if channel.state is None or not (_is_behind(channel) or channel.htlcs or name in legs):
                 continue
             try:
                 word = await self._word(self._tower, channel)
@@ -133,10 +133,3 @@ def _open_legs(party: ChannelParty) -> set[bytes]:
 def _is_behind(channel: PartyChannel) -> bool:
     """Whether the newest state is complete and the tower has not acknowledged it."""
     return not channel.is_closing and channel.firm is not None and channel.final_sequence < channel.sequence
-
-
-def _has_htlcs(channel: PartyChannel) -> bool:
-    contents = (channel.settled, channel.pending.content if channel.pending else None)
-    return any(c.is_htlc for c in channel.conditions) or any(
-        c.is_htlc for content in contents if content is not None for c in content.read_conditions()
-    )
