@@ -29,7 +29,6 @@ from projections.projector import Projector
 from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
 from watchtower.backup.periodic import open_backups
-from watchtower.bells import Bells
 from watchtower.channels.context import ChannelPolicy, Context
 from watchtower.config import Loaded, Settings, parse_listen
 from watchtower.config.settings import NodeSettings, SecondNodeSettings
@@ -37,8 +36,8 @@ from watchtower.continuity.continuity import Continuity
 from watchtower.continuity.coverage import Coverage
 from watchtower.continuity.heads import HeadKeeper, standing_of
 from watchtower.continuity.sealing import HeadSealer
-from watchtower.doubts import Doubts
-from watchtower.gauges import Gauges, open_gauges
+from watchtower.gauges.scrape import Gauges, open_gauges
+from watchtower.gauges.submissions import counted
 from watchtower.host.disk import MEGABYTE, Disk
 from watchtower.host.hygiene import PRIVATE_FILES, require_private
 from watchtower.host.revision import revision
@@ -50,8 +49,6 @@ from watchtower.http.services import Standing, bind
 from watchtower.http.traffic import Traffic
 from watchtower.keystore import PASSPHRASE_NAME, FileKeystore, TransportSeal, open_with_file
 from watchtower.keystore.shared import SharedKeystore
-from watchtower.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
-from watchtower.lookouts import Lookouts
 from watchtower.models import LiveModels
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
 from watchtower.node.rpc import BitcoindNode
@@ -61,7 +58,6 @@ from watchtower.node.transport import CALL_SECONDS, IN_FLIGHT, Observer, RpcRefu
 from watchtower.node.zmq import ZmqDoorbell
 from watchtower.notify.wiring import open_notifier
 from watchtower.outbox import Outbox
-from watchtower.passes import Wake
 from watchtower.ports import (
     ChainInfo,
     Failpoint,
@@ -87,7 +83,6 @@ from watchtower.store.snapshots import ChannelSnapshots
 from watchtower.store.summary import summary
 from watchtower.store.views import SqliteRows
 from watchtower.store.writer import LogWriter
-from watchtower.submissions import counted
 from watchtower.telemetry.commit_times import CommitTimes
 from watchtower.telemetry.contests import Contests
 from watchtower.telemetry.logging import LogControl, configure
@@ -97,7 +92,12 @@ from watchtower.telemetry.reporter import Reporter
 from watchtower.telemetry.store_meter import StoreMeter
 from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport, Tower, TowerSettings
-from watchtower.watch import Watch
+from watchtower.watch.bells import Bells
+from watchtower.watch.doubts import Doubts
+from watchtower.watch.lookouts import IN_FLIGHT as LOOKOUTS_IN_FLIGHT
+from watchtower.watch.lookouts import Lookouts
+from watchtower.watch.passes import Wake
+from watchtower.watch.watch import Watch
 from watchtower.web.admin import facts_of, open_admin, quotas_of
 from watchtower.web.sources import Sources
 

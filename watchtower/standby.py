@@ -41,7 +41,7 @@ from watchtower.store.places import Turn, open_standby
 from watchtower.store.rebuild import open_views
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
-from watchtower.watch import reason_of
+from watchtower.watch.watch import reason_of
 from watchtower.wire.api import ReadyBody
 
 _log = structlog.get_logger(__name__)

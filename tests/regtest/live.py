@@ -18,14 +18,14 @@ from contextlib import suppress
 from typing import Self
 
 from tests.regtest.world import World
-from watchtower.bells import Bells
 from watchtower.node.checks import require_network
 from watchtower.node.zmq import Bell, BellKind, ZmqDoorbell
-from watchtower.passes import Wake
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import Hints, PassReport
-from watchtower.watch import Watch
+from watchtower.watch.bells import Bells
+from watchtower.watch.passes import Wake
+from watchtower.watch.watch import Watch
 
 TOPICS = ("sequence", "rawtx", "hashblock")
 

@@ -30,8 +30,8 @@ from watchtower.new_tower import NewTower
 from watchtower.node.blocks import scan_block
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE
-from watchtower.passes import Pacer
 from watchtower.ports import Node, NodeError, NodeUnavailable, NodeWarmingUp
+from watchtower.watch.passes import Pacer
 
 PATIENCE = 1.0
 """The time limit of a call here; `CALL_SECONDS` in the service."""

@@ -20,7 +20,6 @@ from tests.regtest.world import World
 from tests.support.parties import Pair
 from tests.support.zmq_proxy import MutePort, ZmqProxy
 from tests.unit.test_metrics import samples
-from watchtower import bells
 from watchtower.config import Settings
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
@@ -28,7 +27,8 @@ from watchtower.node import zmq
 from watchtower.node.checks import ZmqTopicMissing, require_topics
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.zmq import FRAME_LIMIT, BellKind
-from watchtower.passes import CALM_GAP, URGENT_STARTS, Pacer
+from watchtower.watch import bells
+from watchtower.watch.passes import CALM_GAP, URGENT_STARTS, Pacer
 
 POLL = 0.5
 """Seconds between looks without a bell; 15 in the service."""

@@ -11,13 +11,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tests.simulation.judge import Violation
-from watchtower.passes import Turn, Wake
 from watchtower.ports import ChainInfo, NodeError, StoreBroken, StoreError, WatchtowerError, WrongChain
 from watchtower.telemetry.catalog import BLOCKING_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import Hints, PassReport
-from watchtower.watch import Watch, reason_of
+from watchtower.watch.passes import Turn, Wake
+from watchtower.watch.watch import Watch, reason_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimWorld

@@ -15,7 +15,7 @@ from projections.projector import Projector
 from tests.support.small_world import SmallWorld
 from tests.unit.test_metrics import samples
 from watchtower.access import AccessFile
-from watchtower.gauges import open_gauges
+from watchtower.gauges.scrape import open_gauges
 from watchtower.http.traffic import Traffic
 from watchtower.models import LiveModels
 from watchtower.repository import Channels

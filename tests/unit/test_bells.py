@@ -6,12 +6,12 @@ import pytest
 
 from domain.chain import OutPoint, Txid
 from tests.unit.test_metrics import samples
-from watchtower import bells as module
-from watchtower.bells import Bells
 from watchtower.node.zmq import Bell, BellKind
-from watchtower.passes import Pacer, Turn, Wake
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.watch import bells as module
+from watchtower.watch.bells import Bells
+from watchtower.watch.passes import Pacer, Turn, Wake
 
 OUTPOINT = OutPoint(b"\x01" * 36)
 TXID = Txid(b"\x02" * 32)

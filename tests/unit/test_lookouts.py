@@ -13,17 +13,17 @@ from domain.chain import BlockHash, BlockRef
 from domain.fees import Market
 from projections.watch_set import WatchSet
 from tests.support.full_block import made_up_block
-from watchtower import recurring
 from watchtower.chain.facts import FollowReport
-from watchtower.lookouts import Lookouts
+from watchtower.gauges.node import LOOK_SECONDS, NodeGauges
 from watchtower.node.rpc import NodeVersion
-from watchtower.node_gauges import LOOK_SECONDS, NodeGauges
 from watchtower.ports import Answer, ChainInfo, NodeAuthError, NodeError, NodeUnavailable, StoreError
-from watchtower.recurring import RecurringTask
 from watchtower.responder.runs import RespondReport
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import PassReport
+from watchtower.watch import recurring
+from watchtower.watch.lookouts import Lookouts
+from watchtower.watch.recurring import RecurringTask
 
 SECONDS = 10.0
 TIP = BlockRef(700, BlockHash(b"\x07" * 32))

@@ -304,7 +304,7 @@ def test_an_error_of_its_own_ends_a_turn_not_the_task(
     scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It begins again from what is stored."""
-    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.watch.recurring.RETRY_SECONDS", 0.05)
     scene.start(hook(http))
     scene.broken = True
     scene.record(*LIFE)
@@ -317,7 +317,7 @@ def test_an_error_of_its_own_ends_a_turn_not_the_task(
 
 def test_a_damaged_outbox_is_replaced(scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Telling goes on at the end of the log."""
-    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.watch.recurring.RETRY_SECONDS", 0.05)
     scene.start(hook(http))
     with sqlite3.connect(scene.path) as other:
         other.execute("DROP TABLE facts")
@@ -333,7 +333,7 @@ def test_an_outbox_that_is_locked_for_a_while_loses_nothing(
     scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What another program does with the file must not end telling for the rest of the run."""
-    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.watch.recurring.RETRY_SECONDS", 0.05)
     monkeypatch.setattr("watchtower.store.notices.BUSY_SECONDS", 0.01)
     scene.start(hook(http))
     with closing(sqlite3.connect(scene.path, isolation_level=None)) as other:
@@ -348,7 +348,7 @@ def test_a_start_with_a_locked_outbox_is_a_start(
     scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tower watches, and tells as soon as it can."""
-    monkeypatch.setattr("watchtower.recurring.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("watchtower.watch.recurring.RETRY_SECONDS", 0.05)
     monkeypatch.setattr("watchtower.store.notices.BUSY_SECONDS", 0.01)
     scene.start(hook(http))
     scene.stop()

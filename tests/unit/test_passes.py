@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.chain import OutPoint
-from watchtower.passes import CALM_GAP, CAPTURED_LIMIT, TOUCHED_LIMIT, UNFINISHED_GAP, Pacer, Turn, Wake
+from watchtower.watch.passes import CALM_GAP, CAPTURED_LIMIT, TOUCHED_LIMIT, UNFINISHED_GAP, Pacer, Turn, Wake
 
 NOW = 1_000.0
 

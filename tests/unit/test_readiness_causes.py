@@ -11,7 +11,7 @@ import pytest
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from tests.unit.test_watch import Stage, report
-from watchtower import bells, bootstrap, run, watch
+from watchtower import bootstrap, run
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.config import load
 from watchtower.http.services import Standing
@@ -25,6 +25,7 @@ from watchtower.store.event_store import SqliteEventStore
 from watchtower.telemetry.catalog import BLOCKING_REASONS, OTHER_REASONS
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import SENTENCES
+from watchtower.watch import bells, watch
 
 MINUTE = 60.0
 STREAM = "c" + "x" * 22

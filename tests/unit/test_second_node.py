@@ -13,7 +13,6 @@ from tests.support.clocks import FixedClock
 from tests.support.small_world import SmallWorld
 from watchtower.chain.audit import AuditReport
 from watchtower.chain.facts import FollowReport
-from watchtower.doubts import Doubts
 from watchtower.node.blocks import scan_block
 from watchtower.node.proof import has_work, is_proved, is_proved_decoded
 from watchtower.node.second import SecondNode, SecondTip, TwoNodes
@@ -22,6 +21,7 @@ from watchtower.responder.runs import RespondReport
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import PassReport
+from watchtower.watch.doubts import Doubts
 
 TIP = BlockHash(b"\x07" * 32)
 EASY = 0x207FFFFF

@@ -9,8 +9,8 @@ import pytest
 
 from domain.errors import DomainError, InvalidSignature, SequenceGap, UnknownChannel
 from tests.unit.test_metrics import samples
+from watchtower.gauges.submissions import OUTCOMES, counted
 from watchtower.ports import StoreBusy, WatchtowerError
-from watchtower.submissions import OUTCOMES, counted
 from watchtower.telemetry.catalog import CATALOG
 from watchtower.telemetry.metrics import Metrics
 

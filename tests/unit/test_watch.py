@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from domain.chain import BlockHash
 from watchtower.chain.facts import FollowReport
-from watchtower.passes import Turn, Wake
 from watchtower.ports import (
     BlockNotAvailable,
     ChainInfo,
@@ -28,7 +27,8 @@ from watchtower.responder.runs import RespondReport, Trouble
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.tower import Hints, PassReport
-from watchtower.watch import Watch, reason_of
+from watchtower.watch.passes import Turn, Wake
+from watchtower.watch.watch import Watch, reason_of
 
 TURN = Turn(Hints(), rung=False, urgent=False)
 

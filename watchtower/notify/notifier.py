@@ -26,12 +26,12 @@ from watchtower.notify.sending import SendFailed, Target
 from watchtower.notify.story import Story
 from watchtower.notify.targets import make_targets
 from watchtower.ports import StoreError
-from watchtower.recurring import RecurringTask
 from watchtower.store.notices import Entry, NoticeStore, remove
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import Readiness
 from watchtower.telemetry.redaction import scrub
 from watchtower.telemetry.runbook import runbook_url
+from watchtower.watch.recurring import RecurringTask
 
 _log = structlog.get_logger(__name__)
 

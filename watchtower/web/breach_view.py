@@ -10,7 +10,7 @@ from markupsafe import Markup
 from domain.units import FINAL_DEPTH
 from projections.channel_info import ChannelInfoRow
 from projections.open_breaches import OpenBreachRow
-from watchtower.gauges import stage
+from watchtower.gauges.scrape import stage
 from watchtower.store.channel_list import channels_of
 from watchtower.web import words
 from watchtower.web.drawing import bar

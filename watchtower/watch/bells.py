@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from watchtower.node.zmq import Bell, BellKind
-from watchtower.passes import Wake
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
+from watchtower.watch.passes import Wake
 
 _log = structlog.get_logger(__name__)
 

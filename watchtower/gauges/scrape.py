@@ -13,9 +13,9 @@ from projections.channel_info import TABLE as CHANNEL_INFO
 from projections.milestones import TABLE as MILESTONES
 from projections.open_breaches import stage
 from watchtower.access import AccessFile, AccessFileBroken, AccessTable
+from watchtower.gauges.money import MoneyGauges
 from watchtower.http.traffic import Traffic
 from watchtower.models import LiveModels
-from watchtower.money_gauges import MoneyGauges
 from watchtower.ports import StoreError
 from watchtower.store.breach_sums import breach_sums
 from watchtower.store.views import SqliteRows

@@ -16,8 +16,7 @@ import msgspec
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from watchtower.node_gauges import show_chain
-from watchtower.passes import Pacer, Turn, Wake
+from watchtower.gauges.node import show_chain
 from watchtower.ports import (
     ChainInfo,
     NodeError,
@@ -34,6 +33,7 @@ from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
 from watchtower.telemetry.tasks import TaskReport
 from watchtower.tower import Hints, PassReport
+from watchtower.watch.passes import Pacer, Turn, Wake
 
 _log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from domain.chain import BlockRef
 from watchtower.canary import Canary
 from watchtower.canary.canary import CanaryNode
 from watchtower.canary.stages import WatchIndex
-from watchtower.node_gauges import AskedNode, NodeGauges
+from watchtower.gauges.node import AskedNode, NodeGauges
 from watchtower.ports import Rng
-from watchtower.recurring import RecurringTask
 from watchtower.telemetry.metrics import Metrics
 from watchtower.tower import PassReport
+from watchtower.watch.recurring import RecurringTask
 
 IN_FLIGHT = 1
 """Calls to the node that may be under way at once."""
