@@ -18,7 +18,7 @@ from watchtower.client.errors import ConfigurationError, UnexpectedAnswer
 from watchtower.client.following import LONGEST_EVENT, EventReader
 from watchtower.client.session import read
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
-from watchtower.descriptor_text import parse
+from watchtower.descriptors.text import parse
 from watchtower.wire.events import EventBody
 from watchtower.wire.hexes import Hex32, TxidHex, from_json, to_json
 from watchtower.wire.signed_request import SignedHeaders, read_headers, write_headers

@@ -9,8 +9,8 @@ import pytest
 from domain.errors import InvalidState
 from tests.regtest.contract_stage import derived_spk
 from tests.support.miniscripts import INSANE, REFUSED_TEXTS, SANE, random_descriptor
-from watchtower.descriptor_text import branches_in_a_leaf, parse
 from watchtower.descriptors import resolve
+from watchtower.descriptors.text import branches_in_a_leaf, parse
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.transport import RpcRefused
 

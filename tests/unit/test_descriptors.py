@@ -25,8 +25,8 @@ from tests.support.miniscripts import (
     xonly,
 )
 from watchtower import descriptors
-from watchtower.descriptor_text import MIXED, likely_fault, parse
 from watchtower.descriptors import Resolved, describe, resolve
+from watchtower.descriptors.text import MIXED, likely_fault, parse
 
 SIGNS = [",", ")", "{", "}", "1", "0", "s:", "v:", "sln:", "/0", "'", "[", "]", "2147483647", "[d34db33f/1']"]
 NAMES = ["wsh(", "tr(", "wpkh(", "pk(", "and_v(", "or_i(", "older(", "thresh(", "multi(", "sha256("]

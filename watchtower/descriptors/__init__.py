@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from domain.contract.params import P2A_SPK, is_witness_program
-from watchtower.descriptor_text import NEVER, branches_in_a_leaf, can_be_spent, likely_fault, parse, refused, ways
+from watchtower.descriptors.text import NEVER, branches_in_a_leaf, can_be_spent, likely_fault, parse, refused, ways
 from watchtower.worker import Worker, WorkerFailed, WorkerUnavailable
 
 ENGINE_SECONDS = 5.0
@@ -99,4 +99,4 @@ def _ask(descriptor: str) -> Resolved:
 @lru_cache(maxsize=1)
 def _engine() -> Worker:
     """One for the whole process, started by the first descriptor that anybody brings."""
-    return Worker("watchtower.engine:answering", seconds=ENGINE_SECONDS)
+    return Worker("watchtower.descriptors.engine:answering", seconds=ENGINE_SECONDS)
