@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -143,6 +144,30 @@ def test_values_out_of_range_are_refused(variable: str, value: str, words: str) 
     """Each says which option and what is allowed."""
     with pytest.raises(ConfigurationError, match=words):
         StateChannelConfig.from_env({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("taproot_enabled", "false", "taproot_enabled is True or False, got 'false'"),
+        ("taproot_enabled", 0, "taproot_enabled is True or False, got 0"),
+        ("timeout_ms", "30000", "timeout_ms is a whole number, got '30000'"),
+        ("challenge_period", 144.5, "challenge_period is a whole number, got 144.5"),
+        ("funding_threshold", None, "funding_threshold is a whole number, got None"),
+        ("max_channel_value", 2_100_000_000_000_001, "max_channel_value lies between 1 and"),
+        ("network", None, "network is one of mainnet"),
+    ],
+)
+def test_values_of_another_kind_are_refused(option: str, value: Any, words: str) -> None:
+    """A text "false" would be true, and half a block would be stored."""
+    with pytest.raises(ConfigurationError, match=words):
+        StateChannelConfig(**{option: value})
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    """Python itself reads no such text, and says so with an error of its own."""
+    with pytest.raises(ConfigurationError, match="STATE_CHANNEL_MAX_VALUE is a whole number of at most 18 digits"):
+        StateChannelConfig.from_env({"STATE_CHANNEL_MAX_VALUE": "9" * 5_000})
 
 
 # ── calls ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ import msgspec
 from domain.chain import GENESIS_DISPLAY, chain_hash
 from domain.contract.params import ParamsPolicy, profile_for
 from domain.errors import MalformedInput
+from domain.units import MAX_MONEY
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.opening import Terms
 from watchtower.client.party_settings import PartySettings
@@ -22,6 +23,9 @@ VARIABLES = {
     "max_channel_value": "STATE_CHANNEL_MAX_VALUE",
     "taproot_enabled": "STATE_CHANNEL_TAPROOT_ENABLED",
 }
+_DIGITS = 18
+"""Of a number in a variable; every option is far below, and Python reads no text of thousands of digits."""
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -47,7 +51,11 @@ class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"network is one of {', '.join(GENESIS_DISPLAY)}, got {self.network!r}") from None
         _within("timeout_ms", self.timeout_ms, 100, 600_000)
         _within("challenge_period", self.challenge_period, 1, 65_535)
+        _within("max_channel_value", self.max_channel_value, 1, MAX_MONEY)
         _within("funding_threshold", self.funding_threshold, 1, self.max_channel_value)
+        if not isinstance(self.taproot_enabled, bool):
+            # A text like "false" would be true.
+            raise ConfigurationError(f"taproot_enabled is True or False, got {self.taproot_enabled!r:.80}")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> StateChannelConfig:
@@ -98,11 +106,13 @@ def _parse(name: str, text: str) -> str | int | bool:
         if text.lower() not in _BOOLEANS:
             raise ConfigurationError(f"{VARIABLES[name]} is true, false, 1 or 0, got {text[:20]!r}")
         return _BOOLEANS[text.lower()]
-    if not (text.isascii() and text.isdecimal()):
-        raise ConfigurationError(f"{VARIABLES[name]} is a whole number, got {text[:20]!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise ConfigurationError(f"{VARIABLES[name]} is a whole number of at most {_DIGITS} digits, got {text[:20]!r}")
     return int(text)
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
+    if type(value) is not int:
+        raise ConfigurationError(f"{name} is a whole number, got {value!r:.80}")
     if not low <= value <= high:
         raise ConfigurationError(f"{name} lies between {low} and {high}, got {value}")

@@ -18,7 +18,7 @@ from domain.contract.state import NO_HASH, StateTransactions, build_header, sign
 from domain.errors import InvalidState, MalformedInput
 from domain.events import StateOffered, StateProposed
 from domain.units import Side
-from watchtower.client.amounts import require_whole
+from watchtower.client.given import require_whole
 from watchtower.client.messages import UpdateOffer
 from watchtower.client.party_channel import Content
 from watchtower.client.rules import Resolve

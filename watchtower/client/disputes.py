@@ -19,7 +19,6 @@ from domain.errors import InvalidSignature, InvalidState, MalformedInput
 from domain.joint import funding_signatures, signs_funding
 from domain.transaction import Transaction
 from domain.units import Side, ceil_div
-from watchtower.client.amounts import require_whole
 from watchtower.client.dispute_types import (
     ChallengeResult,
     ChannelState,
@@ -31,7 +30,8 @@ from watchtower.client.dispute_types import (
 )
 from watchtower.client.errors import NotConnected
 from watchtower.client.exchange import close as close_in_process
-from watchtower.client.ids import channel_id_of
+from watchtower.client.given import balance_pair, require_number, require_whole
+from watchtower.client.ids import channel_id_of, channel_name
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
 from watchtower.client.peers import Closer
@@ -77,7 +77,7 @@ class DisputeCalls(TowerSession):
 
         `as_of`: the one that was the newest at that point of the tower's log; `PointNotFound`.
         """
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/state", query=parameters(as_of))
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/state", query=parameters(as_of))
         state = read(raw, ChannelState)
         if self.party is None or as_of is not None:
             return state
@@ -90,14 +90,15 @@ class DisputeCalls(TowerSession):
         `ChallengeRejected` with the reason for a proof that is invalid or names another transaction than the one in
         the mempool or chain.
         """
+        require_number("sequence", sequence)
         body = ChallengeRequest(sequence=sequence, proof=_hex(proof, ProofHex, "proof"))
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/challenges", body)
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/challenges", body)
         return msgspec.structs.replace(read(raw, ChallengeResult), duplicate=is_replayed(answer))
 
     async def respond_to_challenge(self, channel_id: str, counter_proof: str) -> ResponseResult:
         """Weigh a counter-proof (CPR1, hexadecimal) against the newest challenge; no transaction follows."""
         body = ResponseRequest(counter_proof=_hex(counter_proof, ProofHex, "counter_proof"))
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/challenge-responses", body)
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/challenge-responses", body)
         return msgspec.structs.replace(read(raw, ResponseResult), duplicate=is_replayed(answer))
 
     async def verify_proof(
@@ -117,7 +118,7 @@ class DisputeCalls(TowerSession):
         A receipt (`RCP2` and signature, 268 bytes) is a proof, too: of misbehavior, if the tower's log does not hold
         what it signed. It is judged beside a `log` file, the directory of an `export`, or what the tower signs now.
         """
-        if is_receipt(proof):
+        if is_receipt(_text(proof, "proof")):
             if log is not None:
                 return await asyncio.to_thread(verify_by_file, proof, Path(log))
             if export is not None:
@@ -136,11 +137,11 @@ class DisputeCalls(TowerSession):
 
         `ask_node` also asks the node. Raises `TransactionNotKnown` for a txid whose bytes are nowhere.
         """
-        is_txid = len(tx_id) == 64
+        is_txid = len(_text(tx_id, "tx_id")) == 64
         body = ValidateRequest(
             txid=_hex(tx_id, TxidHex, "tx_id") if is_txid else None,
             raw=None if is_txid else _hex(tx_id, TransactionHex, "tx_id"),
-            channel_id=channel_id,
+            channel_id=None if channel_id is None else channel_name(channel_id),
             ask_node=ask_node,
         )
         raw, _ = await self._call("POST", "/v1/transactions/validate", body)
@@ -154,6 +155,8 @@ class DisputeCalls(TowerSession):
         `signatures` are those of A and B on it, 128 digits each; with a party they may be left out: it signs now,
         unless the state was revoked (`SelfBreach`). Raises `InvalidSignature` if given ones do not verify.
         """
+        name = channel_name(channel_id)
+        require_number("sequence", sequence)
         pair = tuple(bytes(_hex(each, Hex64, "signature")) for each in signatures)
         if len(pair) not in (0, 2) or (not pair and self.party is None):
             raise MalformedInput("signatures are those of A and of B; only a client with a party can leave them out")
@@ -161,7 +164,7 @@ class DisputeCalls(TowerSession):
             own = await asyncio.to_thread(_sign, self.party, channel_id_of(channel_id), sequence, pair)
             pair = pair or own
         body = UnilateralCloseRequest(sequence=sequence, signatures=(Hex64(pair[0]), Hex64(pair[1])))
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/unilateral-close", body)
+        raw, answer = await self._call("POST", f"/v1/channels/{name}/unilateral-close", body)
         return msgspec.structs.replace(read(raw, ClosureResult), duplicate=is_replayed(answer))
 
     async def close_channel_cooperative(
@@ -177,16 +180,13 @@ class DisputeCalls(TowerSession):
         The peer is asked through `closer`, unless a `transaction` that both signed is given. Raises `InvalidState` for
         balances that do not add up and for pending conditions, before anything is signed.
         """
-        balances = tuple(final_balances)
-        if len(balances) != 2:
-            raise InvalidState(f"a channel has two balances, got {len(balances)}")
-        require_whole("final_balances", *balances)
+        name, balances = channel_name(channel_id), balance_pair("final_balances", final_balances)
         if transaction is None:
-            transaction = (await self._agree(channel_id_of(channel_id), (balances[0], balances[1]), fee)).hex()
+            transaction = (await self._agree(channel_id_of(channel_id), balances, fee)).hex()
         body = CooperativeCloseRequest(
-            final_balances=(balances[0], balances[1]), transaction=_hex(transaction, TransactionHex, "transaction")
+            final_balances=balances, transaction=_hex(transaction, TransactionHex, "transaction")
         )
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/cooperative-close", body)
+        raw, answer = await self._call("POST", f"/v1/channels/{name}/cooperative-close", body)
         return msgspec.structs.replace(read(raw, ClosureResult), duplicate=is_replayed(answer))
 
     async def _agree(self, channel_id: bytes, balances: tuple[int, int], fee: int | None) -> bytes:
@@ -204,8 +204,9 @@ class DisputeCalls(TowerSession):
                 f"final balances of {balances[0]} and {balances[1]} sat do not add up to the capacity of "
                 f"{params.capacity} sat"
             )
-        usual = ceil_div(params.static_feerate * CLOSE_VSIZE, 1000)
-        return await self.closer.close_channel(channel_id, balances, usual if fee is None else fee)
+        chosen = ceil_div(params.static_feerate * CLOSE_VSIZE, 1000) if fee is None else fee
+        require_whole("fee", chosen)
+        return await self.closer.close_channel(channel_id, balances, chosen)
 
 
 def verify_offline(
@@ -267,6 +268,13 @@ def _pending(party: ChannelParty, state: ChannelState) -> PendingState | None:
 
 def _hex(text: str, form: type[H], name: str) -> H:
     try:
-        return form.from_text(text)
+        return form.from_text(_text(text, name))
     except ValueError as error:
         raise MalformedInput(f"{name}: {error}") from None
+
+
+def _text(text: str, name: str) -> str:
+    given: object = text
+    if not isinstance(given, str):
+        raise MalformedInput(f"{name}: hexadecimal digits as a text, got {given!r:.80}")
+    return given

@@ -21,8 +21,8 @@ from domain.contract.scripts import p2tr
 from domain.errors import ChannelNotReady, Equivocation, InvalidParams, InvalidState, MalformedInput
 from domain.events import ChannelProposed, FundingBroadcast, Source
 from domain.units import Side
-from watchtower.client.amounts import require_whole
 from watchtower.client.contents import first_content, offered
+from watchtower.client.given import require_whole
 from watchtower.client.messages import AcceptChannel, FundingFixed, OpenChannel
 from watchtower.client.resend import offer_message
 from watchtower.client.seat import NOTHING, Seat, Step, require_open

@@ -14,9 +14,9 @@ from domain.contract.params import check_params
 from domain.contract.scripts import funding_descriptor
 from domain.contract.state import StateHeader
 from domain.errors import InvalidParams
-from watchtower.client.amounts import require_whole
 from watchtower.client.creating import Asked, FundedOpening, Propose, check_agreed
 from watchtower.client.errors import NotConnected
+from watchtower.client.given import data_of, require_number, require_whole
 from watchtower.client.ids import channel_id_of
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.peers import Peer
@@ -67,7 +67,7 @@ class OpeningCalls(TowerCalls):
         asked = Asked(
             params=params,
             terms=self._terms(params, static_feerate),
-            state_data=state_data.encode() if isinstance(state_data, str) else state_data,
+            state_data=data_of(state_data),
             app_id=app_id,
             feerate=funding_feerate,
         )
@@ -107,11 +107,13 @@ class OpeningCalls(TowerCalls):
         terms = self.config.terms((first.initial_balance, second.initial_balance))
         if params.challenge_period is not None:
             terms = msgspec.structs.replace(terms, challenge_period=params.challenge_period)
+        require_number("challenge_period", terms.challenge_period)
         if not self.config.challenge_period <= terms.challenge_period <= MAX_PERIOD:
             raise InvalidParams(
                 f"challenge_period is {terms.challenge_period} blocks, this client asks for "
                 f"{self.config.challenge_period} at least, and {MAX_PERIOD} is the most"
             )
+        require_number("static_feerate", static_feerate)
         least, most = self.config.funding_threshold, self.config.max_channel_value
         if not least <= terms.capacity <= most:
             raise InvalidParams(f"the capacity of {terms.capacity} sat lies outside {least} to {most} sat")

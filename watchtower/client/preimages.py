@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.events import Source
+from watchtower.client.ids import channel_name
 from watchtower.client.session import TowerSession, is_replayed, read
 from watchtower.wire.conditions import PreimageRequest
 from watchtower.wire.hexes import SecretHex
@@ -46,12 +47,12 @@ class PreimageCalls(TowerSession):
         Raises `TowerProblem` (`invalid-secret`) if they open none of this channel.
         """
         body = PreimageRequest(preimage=SecretHex(preimage))
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/preimages", body)
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/preimages", body)
         return msgspec.structs.replace(read(raw, PreimageResult), duplicate=is_replayed(answer))
 
     async def get_preimages(self, channel_id: str) -> ChannelPreimages:
         """What is known of the channel's pending HTLCs."""
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/preimages")
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/preimages")
         return read(raw, ChannelPreimages)
 
     async def exchange_preimages(self, channel_id: bytes) -> None:

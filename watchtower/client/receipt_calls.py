@@ -8,7 +8,7 @@ from domain.contract.receipts import LogReceipt, SignedReceipt
 from domain.contract.uploads import REGISTRATION_SEQ
 from domain.errors import DomainError
 from watchtower.client.errors import ReceiptForged, ReceiptMissing, TowerUnavailable
-from watchtower.client.ids import channel_id_of
+from watchtower.client.ids import channel_id_of, channel_name
 from watchtower.client.preimages import PreimageCalls
 from watchtower.client.receipts import Expected, ReceiptText, check_shown
 from watchtower.client.session import read
@@ -51,7 +51,7 @@ class ReceiptCalls(PreimageCalls):
     async def _ask_again(self, channel_id: str, sequence: int | None) -> SignedReceipt:
         number = "registration" if sequence is None else str(sequence)
         try:
-            raw, _ = await self._call("GET", f"/v1/receipts/{channel_id}/{number}")
+            raw, _ = await self._call("GET", f"/v1/receipts/{channel_name(channel_id)}/{number}")
         except TowerUnavailable as error:
             if error.slug != SUSPENDED:
                 raise

@@ -24,6 +24,7 @@ from watchtower.client.errors import (
     error_of,
 )
 from watchtower.client.following import follow
+from watchtower.client.ids import channel_name
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
 from watchtower.client.receipt_folder import ReceiptFolder
@@ -35,6 +36,10 @@ from watchtower.wire.hexes import to_json
 
 REPLAYED = "Idempotency-Replayed"
 PROBLEM_TYPE = "application/problem+json"
+
+IDLE_SECONDS = 2.0
+"""So long a connection without a request is kept. The tower closes it after 5 s: a request that is on its way at that
+moment would be lost without an answer."""
 
 T = TypeVar("T")
 
@@ -103,6 +108,7 @@ class TowerSession:
                 headers=headers,
                 auth=self._auth,
                 timeout=self.config.timeout_seconds,
+                limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
                 transport=self._transport,
             )
         try:
@@ -139,7 +145,7 @@ class TowerSession:
 
         `after`: begin behind the event with this id, 0 for the whole history; None means from now on.
         """
-        path = "/v1/events" if channel_id is None else f"/v1/channels/{channel_id}/events"
+        path = "/v1/events" if channel_id is None else f"/v1/channels/{channel_name(channel_id)}/events"
         return follow(self._session(), path, after)
 
     def _session(self) -> httpx.AsyncClient:

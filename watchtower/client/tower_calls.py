@@ -21,6 +21,7 @@ from watchtower.client.errors import (
     ReceiptRefused,
     SequenceConflict,
 )
+from watchtower.client.ids import channel_name
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import LogPoint, parameters
@@ -64,29 +65,29 @@ class TowerCalls(ReceiptCalls):
 
     async def revoke_state(self, channel_id: str, revocation: RevocationRequest) -> UpdateResult:
         """Store the counterparty's secret of a state, or that the own side released one."""
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/revocations", revocation)
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/revocations", revocation)
         return read(raw, _Stored).result(duplicate=is_replayed(answer))
 
     async def confirm_holdings(self, channel_id: str, confirmation: ConfirmationRequest) -> None:
         """Tell a restored tower that it lacks nothing of a channel; `SequenceConflict` if it does."""
-        await self._call("POST", f"/v1/channels/{channel_id}/confirmations", confirmation)
+        await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/confirmations", confirmation)
 
     async def get_channel_info(self, channel_id: str, as_of: AsOf | None = None) -> ChannelInfo:
         """A channel by id or unambiguous prefix; `ChannelNotFound`.
 
         `as_of`: as it was known at that point of the tower's log; `PointNotFound`.
         """
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}", query=parameters(as_of))
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}", query=parameters(as_of))
         return read(raw, ChannelInfo)
 
     async def get_funding_status(self, channel_id: str) -> FundingStatus:
         """Where the funding output stands."""
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/funding")
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/funding")
         return read(raw, FundingStatus)
 
     async def get_liquidity(self, channel_id: str) -> ChannelLiquidity:
         """What each side can spend and receive in the next state, and what each way to close costs."""
-        raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/liquidity")
+        raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/liquidity")
         return read(raw, ChannelLiquidity)
 
     async def get_total_liquidity(self) -> TotalLiquidityBody:
@@ -114,7 +115,7 @@ class TowerCalls(ReceiptCalls):
         after = 0
         while True:
             query = {"after": str(after), **parameters(as_of)}
-            raw, _ = await self._call("GET", f"/v1/channels/{channel_id}/timeline", query=query)
+            raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/timeline", query=query)
             page = read(raw, _History)
             as_of = _same_point(page.as_of, as_of)
             found += page.entries
@@ -185,7 +186,7 @@ class TowerCalls(ReceiptCalls):
             info, told = read(raw, ChannelInfo), read(raw, Told).receipt
         else:
             told = None
-        if info.current_sequence > party.channel(channel_id).sequence:
+        if info.current_sequence > party.channel(channel_id).signed_sequence:
             party.note_data_loss(channel_id, info.current_sequence)
         doubt = await self._acknowledge_registration(channel_id, registration, told)
         stored = UpdateResult(info.channel_id, info.current_sequence, info.final_sequence)
@@ -195,6 +196,7 @@ class TowerCalls(ReceiptCalls):
         released = min(party.channel(channel_id).own_released, result.sequence - 1)
         if released >= 0:
             await self.revoke_state(channel_id.hex(), party.release_body(channel_id, released))
+        await self._deliver_cut_short(channel_id)
         await self.exchange_preimages(channel_id)
         doubt = doubt or found
         if doubt is not None:
@@ -236,6 +238,7 @@ class TowerCalls(ReceiptCalls):
                 result, told = await self._store_state(channel_id.hex(), upload)
             except ChannelIsClosed:
                 await self._reveal_late(channel_id, stored.final_sequence)
+                await self._deliver_cut_short(channel_id)
                 await self.exchange_preimages(channel_id)
                 raise
             try:
@@ -245,8 +248,17 @@ class TowerCalls(ReceiptCalls):
                 doubt = doubt or error
         return result, doubt
 
+    async def _deliver_cut_short(self, channel_id: bytes) -> None:
+        """The state that the peer published instead of completing it: without it the tower cannot settle the close."""
+        upload = self._own_party().cut_short_body(channel_id)
+        if upload is None:
+            return
+        spent = (await self.get_funding_status(channel_id.hex())).spent_by
+        if spent is not None and spent.sequence == StateHeader.decode(bytes(upload.state.header)).seq:
+            await self._store_state(channel_id.hex(), upload)
+
     async def _store_state(self, channel_id: str, upload: UpdateRequest) -> tuple[UpdateResult, ReceiptText | None]:
-        raw, answer = await self._call("POST", f"/v1/channels/{channel_id}/states", upload)
+        raw, answer = await self._call("POST", f"/v1/channels/{channel_name(channel_id)}/states", upload)
         stored = read(raw, _Stored)
         return stored.result(duplicate=is_replayed(answer)), stored.receipt
 

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
-from domain.contract.conditions import Condition, ConditionKey
+from domain.contract.conditions import Condition, ConditionKey, encode_conditions
 from domain.contract.state import StateHeader, StateSignatures
-from domain.errors import ChannelNotReady, Equivocation, InvalidState, SequenceGap
+from domain.errors import ChannelNotReady, Equivocation, InvalidState, MalformedInput, SequenceGap
 from domain.status import ChannelStatus
-from watchtower.client.amounts import require_whole
+from watchtower.client.contents import condition_of
 from watchtower.client.errors import NotConnected, StateChannelError
 from watchtower.client.finality import Finality
+from watchtower.client.given import balance_pair, data_of, require_number, require_whole
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.ids import channel_id_of, hash_of
 from watchtower.client.messages import Message
@@ -44,6 +45,7 @@ class UpdateCalls(TowerCalls):
         `InvalidState` for content that breaks a rule, `ChannelNotReady` before the funding is confirmed, `PeerRefused`
         with the peer's reason, `PeerSilent`: then the same call may be repeated.
         """
+        require_number("sequence_number", update.sequence_number)
         if update.upload is None and self.peer is not None:
             return await self._exchange(update)
         upload = update.upload
@@ -57,8 +59,9 @@ class UpdateCalls(TowerCalls):
 
         Kept in memory; a new approval replaces it.
         """
+        require_number("sequence_number", update.sequence_number)
         party, channel_id = self._own_party(), channel_id_of(update.channel_id)
-        balances, state_data = _balances(update), _data(update)
+        balances, state_data = balance_pair("balances", update.balances), data_of(update.state_data)
 
         def approve() -> None:
             conditions = _conditions(party, channel_id, update)
@@ -73,10 +76,7 @@ class UpdateCalls(TowerCalls):
 
         Kept in memory, until the next state is complete.
         """
-        if len(final_balances) != 2:
-            raise InvalidState(f"a channel has two balances, got {len(final_balances)}")
-        require_whole("final_balances", *final_balances)
-        pair = (final_balances[0], final_balances[1])
+        pair = balance_pair("final_balances", final_balances)
         await asyncio.to_thread(self._own_party().approve_close, channel_id_of(channel_id), pair)
 
     async def add_htlc(
@@ -89,6 +89,7 @@ class UpdateCalls(TowerCalls):
         the peer unread. Refusals are those of `update_state`.
         """
         require_whole("amount", amount)
+        require_number("expiry", expiry)
         await self.get_state()  # tells the party the height
         wanted = NewHtlc(amount, hash_of(payment_hash), expiry, note)
         party, name = self._own_party(), channel_id_of(channel_id)
@@ -129,7 +130,7 @@ class UpdateCalls(TowerCalls):
 
     async def _exchange(self, update: StateUpdate) -> UpdateResult:
         party, channel_id = self._own_party(), channel_id_of(update.channel_id)
-        balances, state_data = _balances(update), _data(update)
+        balances, state_data = balance_pair("balances", update.balances), data_of(update.state_data)
 
         def offer() -> list[Message]:
             _check_next(party, channel_id, update.sequence_number)
@@ -217,13 +218,23 @@ def compare_update(update: StateUpdate, upload: UpdateRequest) -> None:
     header = StateHeader.decode(bytes(upload.state.header))
     if update.sequence_number != header.seq:
         raise InvalidState(f"sequence_number is {update.sequence_number}, the signed state is {header.seq}")
-    if tuple(update.balances) != header.balances:
+    if balance_pair("balances", update.balances) != header.balances:
         raise InvalidState(f"balances are {list(update.balances)}, the signed state has {list(header.balances)}")
-    if _data(update) != bytes(upload.state.state_data):
+    if data_of(update.state_data) != bytes(upload.state.state_data):
         raise InvalidState("state_data differs from that of the signed state")
+    _compare_conditions(update, [condition_of(record) for record in upload.state.conditions])
     signed = [_signature_text(each) for each in (upload.state.signatures.a, upload.state.signatures.b)]
     if update.signatures and list(update.signatures) != signed:
         raise InvalidState("signatures differ from those of the signed state (A first, 512 digits each)")
+
+
+def _compare_conditions(update: StateUpdate, signed: Sequence[Condition]) -> None:
+    """Two states may differ in nothing but a payment hash: a record is compared whole, a descriptor by its hash."""
+    if update.conditions is None:
+        return
+    wanted = _given_conditions(update.conditions)
+    if encode_conditions(wanted) != encode_conditions(signed):
+        raise InvalidState(f"the {len(wanted)} conditions given are not the {len(signed)} of the signed state")
 
 
 def _check_next(party: ChannelParty, channel_id: bytes, number: int) -> None:
@@ -243,18 +254,17 @@ def _compare_complete(party: ChannelParty, channel_id: bytes, update: StateUpdat
 
 
 def _conditions(party: ChannelParty, channel_id: bytes, update: StateUpdate) -> Sequence[Condition]:
-    return party.channel(channel_id).conditions if update.conditions is None else update.conditions
+    if update.conditions is None:
+        return party.channel(channel_id).conditions
+    return _given_conditions(update.conditions)
 
 
-def _balances(update: StateUpdate) -> tuple[int, int]:
-    if len(update.balances) != 2:
-        raise InvalidState(f"a channel has two balances, got {len(update.balances)}")
-    require_whole("balances", *update.balances)
-    return update.balances[0], update.balances[1]
-
-
-def _data(update: StateUpdate) -> bytes:
-    return update.state_data.encode() if isinstance(update.state_data, str) else update.state_data
+def _given_conditions(conditions: Sequence[Condition]) -> Sequence[Condition]:
+    given: Sequence[object] = conditions
+    wrong = [each for each in given if not isinstance(each, Condition)]
+    if wrong:
+        raise MalformedInput(f"conditions: `Condition` each, got {wrong[0]!r:.80}")
+    return conditions
 
 
 def _signature_text(body: SignatureBody) -> str:
