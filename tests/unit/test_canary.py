@@ -10,13 +10,16 @@ from structlog.testing import capture_logs
 
 from domain.chain import BlockHash, BlockRef, OutPoint, double_sha256
 from domain.contract import penalty
+from domain.contract.segwit_form import SegwitForm
 from domain.errors import MalformedInput
 from domain.events import BroadcastOutcome
 from domain.transaction import Transaction
 from projections.watch_set import WatchSet
+from tests.contract_vectors.load import load
 from tests.support.full_block import made_up_block
-from watchtower.canary import Canary, example, stages
+from watchtower.canary import Canary, stages
 from watchtower.canary.canary import IDLE_SECONDS, RETRY_SECONDS
+from watchtower.canary.example import EXAMPLES, SEGWIT_EXAMPLE, TAPROOT_EXAMPLE, Example, channel_of
 from watchtower.canary.slow_reader import SlowReader
 from watchtower.node.blocks import scan_block
 from watchtower.ports import Answer, NodeUnavailable
@@ -92,7 +95,7 @@ class Cage:
 
 
 def test_it_sings() -> None:
-    """All four stages pass: the time is shown, one line is logged, and the node saw the known penalty."""
+    """All four stages pass: the time is shown, one line is logged, and the node saw the known penalties."""
     cage = Cage()
     with capture_logs() as logs:
         pause = cage.sing(7)
@@ -100,7 +103,16 @@ def test_it_sings() -> None:
     assert (IDLE_SECONDS, {}) == (pause, cage.failures)
     assert cage.value("canary_last_success_timestamp_seconds") > 1_000.0
     assert [("canary_passed", 7)] == [(line["event"], line["height"]) for line in logs]
-    assert [example.PENALTY_TXID] == [Transaction.parse(raw).txid for raw in cage.node.judged]
+    assert [known.penalty_txid for known in EXAMPLES] == [Transaction.parse(raw).txid for raw in cage.node.judged]
+
+
+def test_the_answers_are_the_published_ones() -> None:
+    """ECDSA takes no randomness: the penalty of segwit v0 is that of the vectors to the last byte."""
+    cage = Cage()
+    cage.sing()
+
+    assert load("sct_p_v0")["penalty_A_5"]["tx"] == cage.node.judged[1].hex()
+    assert load("penalties")["penalty_A_5"]["tx"] == cage.node.judged[0].hex()
 
 
 def test_the_index_is_only_read() -> None:
@@ -117,7 +129,7 @@ def test_a_block_that_spends_nothing_is_no_failure() -> None:
     cage = Cage(Node(made_up_block(0, 0)))
     cage.sing()
 
-    assert ({}, 1) == (cage.failures, len(cage.node.judged))
+    assert ({}, 2) == (cage.failures, len(cage.node.judged))
 
 
 def _another_sequence(patch: pytest.MonkeyPatch) -> None:
@@ -130,6 +142,32 @@ def _damaged_signature(patch: pytest.MonkeyPatch) -> None:
         return signed.with_witness(0, (bytes(64),))
 
     patch.setattr("watchtower.responder.signing.sign_penalty", sign)
+
+
+def _segwit_in_taproot_order(patch: pytest.MonkeyPatch) -> None:
+    """Script before signature: the txid is the same."""
+    sign = SegwitForm.penalty_witness
+
+    def reversed_witness(*arguments: Any) -> tuple[bytes, ...]:
+        return sign(*arguments)[::-1]
+
+    patch.setattr(SegwitForm, "penalty_witness", reversed_witness)
+
+
+def _segwit_for_another_script(patch: pytest.MonkeyPatch) -> None:
+    """A sound signature beside a script that is not the contest output's."""
+    sign = SegwitForm.penalty_witness
+    patch.setattr(SegwitForm, "penalty_witness", lambda *arguments: (sign(*arguments)[0], b"\x51"))
+
+
+def _segwit_with_another_hash_type(patch: pytest.MonkeyPatch) -> None:
+    """The signature is for 0x01, the witness says 0x81."""
+    sign = SegwitForm.penalty_witness
+    patch.setattr(
+        SegwitForm,
+        "penalty_witness",
+        lambda *arguments: (sign(*arguments)[0][:-1] + b"\x81", sign(*arguments)[1]),
+    )
 
 
 def _forgetful_classifier(patch: pytest.MonkeyPatch) -> None:
@@ -151,27 +189,34 @@ def _scanner_that_breaks(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "stage"),
+    ("plant", "stage", "times"),
     [
-        (_blind_scanner, "index"),
-        (_scanner_that_breaks, "index"),
-        (_forgetful_classifier, "classify"),
-        (_another_sequence, "build"),
-        (_damaged_signature, "build"),
+        (_blind_scanner, "index", 1),
+        (_scanner_that_breaks, "index", 1),
+        (_forgetful_classifier, "classify", 2),
+        (_another_sequence, "build", 2),
+        (_damaged_signature, "build", 2),
+        (_segwit_in_taproot_order, "build", 1),
+        (_segwit_for_another_script, "build", 1),
+        (_segwit_with_another_hash_type, "build", 1),
     ],
 )
 def test_a_planted_defect_is_told(
-    monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], stage: str
+    monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], stage: str, times: int
 ) -> None:
-    """Each part that is broken fails its own stage, keeps the time of the last success, and is tried again soon."""
+    """Each part that is broken fails its own stage, keeps the time of the last success, and is tried again soon.
+
+    What both profiles share fails for both; each is told once, however often it is tried.
+    """
     cage = Cage()
     plant(monkeypatch)
     with capture_logs() as logs:
         pause = cage.sing()
+        cage.canary.turn()
 
-    assert (RETRY_SECONDS, {stage: 1}) == (pause, cage.failures)
+    assert (RETRY_SECONDS, {stage: 2 * times}) == (pause, cage.failures)
     assert 1_000.0 == cage.value("canary_last_success_timestamp_seconds")
-    assert [("canary_failed", stage)] == [(line["event"], line["stage"]) for line in logs]
+    assert [("canary_failed", stage)] * times == [(line["event"], line["stage"]) for line in logs]
 
 
 def test_a_sieve_that_holds_back_is_told() -> None:
@@ -195,7 +240,7 @@ def test_a_node_that_judges_otherwise_is_told(answer: Answer) -> None:
     cage = Cage(Node(answer=answer))
     cage.sing()
 
-    assert {"node": 1} == cage.failures
+    assert {"node": 2} == cage.failures
 
 
 def test_a_node_that_is_away_is_told_once() -> None:
@@ -239,9 +284,15 @@ def test_the_slow_reader_finds_what_is_spent() -> None:
         SlowReader(BLOCK + b"\0").spent()
 
 
-def test_the_example_is_the_published_one() -> None:
-    """The channel's name is that of the vectors, and it knows six revoked states."""
-    channel = example.example()
-    expected = "0b1c248294f97fe071ea0a0fad1271a12f4e2a59d04bbaa294e3fe3643351316"
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (TAPROOT_EXAMPLE, "0b1c248294f97fe071ea0a0fad1271a12f4e2a59d04bbaa294e3fe3643351316"),
+        (SEGWIT_EXAMPLE, "d0e2be01609e708290ab8c33f90f128c4800e8646a66fd20dc84f78112386114"),
+    ],
+)
+def test_the_examples_are_the_published_ones(known: Example, expected: str) -> None:
+    """Each channel's name is that of the vectors, and it knows six revoked states."""
+    channel = channel_of(known)
 
     assert (expected, 5) == (channel.params.channel_id.hex(), channel.highest_revoked)

@@ -9,6 +9,7 @@ import structlog
 
 from domain.chain import BlockRef
 from watchtower.canary import stages
+from watchtower.canary.example import EXAMPLES, Example
 from watchtower.canary.stages import CanaryFailed, JudgingNode, WatchIndex
 from watchtower.ports import NodeError, Rng
 from watchtower.telemetry.metrics import Metrics
@@ -38,7 +39,7 @@ class Canary:
         self._rng = rng
         self._metrics = metrics
         self._tip: BlockRef | None = None
-        self._failed: tuple[str, str] | None = None
+        self._told: set[tuple[str, str]] = set()
 
     def tip(self, block: BlockRef) -> bool:
         """The tower stands at this block; True if that is news and a turn is due. Only the newest one counts."""
@@ -53,11 +54,11 @@ class Canary:
         if tip is None:
             return IDLE_SECONDS
         began = time.monotonic()
-        # Both halves, even if the first one fails: each tells about code of its own.
-        passed = [self._index(tip), self._answer()]
+        # All parts, even if the first one fails: each tells about code of its own.
+        passed = [self._index(tip), *map(self._answer, EXAMPLES)]
         if not all(passed):
             return RETRY_SECONDS
-        self._failed = None
+        self._told.clear()
         self._metrics.set("canary_last_success_timestamp_seconds", value=time.time())
         _log.info("canary_passed", height=tip.height, seconds=round(time.monotonic() - began, 3))
         return IDLE_SECONDS
@@ -73,12 +74,12 @@ class Canary:
             return self._fail("index", error)
         return True
 
-    def _answer(self) -> bool:
+    def _answer(self, example: Example) -> bool:
         stage = "classify"
         try:
-            channel = stages.classified()
+            channel = stages.classified(example)
             stage = "build"
-            penalty = stages.built(channel, self._rng)
+            penalty = stages.built(example, channel, self._rng)
             stage = "node"
             stages.judged(penalty, self._node)
         except Exception as error:  # noqa: BLE001 - whatever breaks here would fail a real channel, too
@@ -88,8 +89,8 @@ class Canary:
     def _fail(self, stage: str, error: Exception) -> bool:
         reason = f"{type(error).__name__}: {error}"
         self._metrics.count("canary_failures_total", stage)
-        if (stage, reason) != self._failed:
+        if (stage, reason) not in self._told:
             unforeseen = None if isinstance(error, CanaryFailed | NodeError) else error
             _log.error("canary_failed", stage=stage, reason=reason, exc_info=unforeseen)
-        self._failed = stage, reason
+        self._told.add((stage, reason))
         return False

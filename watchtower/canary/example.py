@@ -1,16 +1,19 @@
-"""A channel that exists nowhere, with a breach of it: the published test vectors of the contract, as they stand there.
+"""Two channels that exist nowhere, one of each profile, and a breach of each: published test vectors of the contract.
 
-Its secrets are public and guard nothing. What the canary's answer has to be is written down here too, so that it is
-compared with bytes that this program did not compute. (tests/contract_vectors/vectors: keys, commitments, penalties)
+Their secrets are public and guard nothing; both have the same keys. What the canary's answer has to be is written down
+here too, so that it is compared with bytes that this program did not compute. (tests/contract_vectors/vectors: keys,
+commitments, penalties, sct_p_v0)
 """
 
 from __future__ import annotations
 
 from functools import cache
 
+import msgspec
+
 from domain.channel import Channel
 from domain.channel_fold import evolve
-from domain.contract.params import ChannelParams
+from domain.contract.params import SEGWIT, TAPROOT, ChannelParams
 from domain.contract.revocation import NO_SECRETS, index_of, insert_secret
 from domain.events import ChannelRegistered, Mode, envelopes
 from domain.units import Side
@@ -49,42 +52,77 @@ REVOCATION_SECRET = bytes.fromhex("83cca81694d2daffc2916921e19efa2b04e1281411fff
 """The victim's, as the keystore holds it for a real channel."""
 
 BREACH_SEQUENCE = 5
-COMMITMENT = bytes.fromhex(
-    "0300000000010111111111111111111111111111111111111111111111111111111111111111110000000000b5613c80"
-    "0204400f00000000002251202d11954c1ad4682d613c950c598c319f21f3c7cfaf1259efd7f3b9ac8719e02af0000000"
-    "000000000451024e730440df240f9eb5d7c9408592f35f5d8e1c96e8a5dfbd79ba68ddbc8e489ebe1cda139c77bf2b92"
-    "9852de93563c6fd204e2ec1d5d0824b354a65e1d7f4e80db7bd4fd409a2e4f548cc139d856e611e3dedbed69c7127dd1"
-    "a6f721fd9dad00ace6ab1855d4acfbda08219be136a3866609f5792bf76d9757df467bbe71d00df893664d1b44204277"
-    "078e4673b60b897e1176976ce4454fdea30b834ae04359360ac4aaf06cebad20e0e468dbfe20f447d1be117abdeee993"
-    "9162adc687534f95c7d390f3857ab9d4ac21c199a1de0c474ad593f74eb94bb1292316bb2fde08f52e72a8f3ee49008f"
-    "9a012119a06220"
-)
-"""The revoked commitment of that state, complete with its witness."""
-
 FEE = 1000
 """Satoshi."""
 
-PENALTY_TXID = bytes.fromhex("83686699dfcb75e4ccbe789bc3c806608cbf0f32a7cd7cb2addac9b39cfc4107")
-"""Internal byte order."""
 
-PENALTY_SIGHASH = bytes.fromhex("0203b3dd237a8ba238027edfd72c25f6e532d87d656f1093490eb807150f72e8")
-CONTEST_KEY = bytes.fromhex("2d11954c1ad4682d613c950c598c319f21f3c7cfaf1259efd7f3b9ac8719e02a")
-"""What the penalty's signature is about, and the output key that it has to verify under (BIP-340)."""
+class Example(msgspec.Struct, frozen=True):
+    """A channel with its breach and the answer to it; txids in internal byte order."""
+
+    name: str
+    profile: int
+    commitment: bytes
+    """The revoked commitment of state 5, complete with its witness."""
+
+    penalty_txid: bytes
+    penalty_sighash: bytes
+    contest_key: bytes
+    """What the penalty's signature verifies under: the output key (BIP-340) or R (ECDSA)."""
+
+
+TAPROOT_EXAMPLE = Example(
+    name="taproot",
+    profile=TAPROOT,
+    commitment=bytes.fromhex(
+        "0300000000010111111111111111111111111111111111111111111111111111111111111111110000000000b5613c80"
+        "0204400f00000000002251202d11954c1ad4682d613c950c598c319f21f3c7cfaf1259efd7f3b9ac8719e02af0000000"
+        "000000000451024e730440df240f9eb5d7c9408592f35f5d8e1c96e8a5dfbd79ba68ddbc8e489ebe1cda139c77bf2b92"
+        "9852de93563c6fd204e2ec1d5d0824b354a65e1d7f4e80db7bd4fd409a2e4f548cc139d856e611e3dedbed69c7127dd1"
+        "a6f721fd9dad00ace6ab1855d4acfbda08219be136a3866609f5792bf76d9757df467bbe71d00df893664d1b44204277"
+        "078e4673b60b897e1176976ce4454fdea30b834ae04359360ac4aaf06cebad20e0e468dbfe20f447d1be117abdeee993"
+        "9162adc687534f95c7d390f3857ab9d4ac21c199a1de0c474ad593f74eb94bb1292316bb2fde08f52e72a8f3ee49008f"
+        "9a012119a06220"
+    ),
+    penalty_txid=bytes.fromhex("83686699dfcb75e4ccbe789bc3c806608cbf0f32a7cd7cb2addac9b39cfc4107"),
+    penalty_sighash=bytes.fromhex("0203b3dd237a8ba238027edfd72c25f6e532d87d656f1093490eb807150f72e8"),
+    contest_key=bytes.fromhex("2d11954c1ad4682d613c950c598c319f21f3c7cfaf1259efd7f3b9ac8719e02a"),
+)
+
+SEGWIT_EXAMPLE = Example(
+    name="segwit v0",
+    profile=SEGWIT,
+    commitment=bytes.fromhex(
+        "0300000000010111111111111111111111111111111111111111111111111111111111111111110000000000b5613c80"
+        "020a400f00000000002200205886fc13d2b43c623104ccc18d95d26fdae9cf83afdd521118ab343cecbdc5eff0000000"
+        "000000000451024e7304004730440220085a0496ef8e72f283633043300b1313297990636e1dff6507bce07b893696af"
+        "022053788a113be3257042a8d7d9e18b689666a8f359443e83a134dee2b1f97bc5bd01473044022077816ef3bf22590e"
+        "92e77484c4ff28e4864e44366f9fd3d129c5a3a3283a229e02204b8d360d320cd020f6ae27ad072f73fe63fa932e72f6"
+        "1e747660bd4987eae6890147522102e0e468dbfe20f447d1be117abdeee9939162adc687534f95c7d390f3857ab9d421"
+        "034277078e4673b60b897e1176976ce4454fdea30b834ae04359360ac4aaf06ceb52ae19a06220"
+    ),
+    penalty_txid=bytes.fromhex("5c748e62922f3aff37d240cef1d206d40be66211472cbc4c9a436d7d4c879d18"),
+    penalty_sighash=bytes.fromhex("53825b4ef04f4e5e542bbfd3440eee71bf579526c1d8d70b79e6606560503a2a"),
+    contest_key=bytes.fromhex("0206d9736c56475a20a1dd8116f853f74cc01d7e35b1ca80dd0a8e6b4de7161fd5"),
+)
+
+EXAMPLES = (TAPROOT_EXAMPLE, SEGWIT_EXAMPLE)
+"""Both are sung by every tower: channels of the profile that is not set any more are watched to their end."""
 
 
 @cache
-def example() -> Channel:
+def channel_of(example: Example) -> Channel:
     """The channel as the tower of the victim knows it, folded from its registration; it is in no log."""
+    params = msgspec.structs.replace(ChannelParams.decode(_PARAMS), profile=example.profile)
     buckets = NO_SECRETS
     for sequence, secret in enumerate(_SECRETS):
         buckets = insert_secret(buckets, secret, index_of(sequence))
     registered = ChannelRegistered(
         recorded_at=0,
         mode=Mode.KEYED,
-        params=_PARAMS,
+        params=params.encode(),
         watched=Side.A,
         sweep_spk=_SWEEP,
-        client_key=ChannelParams.decode(_PARAMS).keys_b.auth,
+        client_key=params.keys_b.auth,
         highest_revoked=BREACH_SEQUENCE,
         points=_NEXT_POINTS,
         buckets=buckets,
