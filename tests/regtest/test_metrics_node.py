@@ -62,13 +62,25 @@ def counters(names: Sequence[str]) -> set[str]:
     return {name.removesuffix("_total") for name in names}
 
 
+def shown_at(service: ServiceProcess, node: RegtestNode) -> dict[str, Metric]:
+    """The families once pass, canary and the look at the node have told of the tip: each does in its own thread."""
+
+    def told() -> dict[str, Metric] | None:
+        found = exposed(service)
+        (processed,), (known,) = found["chain_processed_height"].samples, found["node_blocks"].samples
+        (floor,) = found["node_mempool_min_feerate_sats_per_vbyte"].samples
+        return found if processed.value == known.value == node.height() and floor.value > 0 else None
+
+    service.wait_for("canary_passed", height=node.height())
+    return node.wait_until(told)
+
+
 def test_a_running_service_exposes_the_catalog(node: RegtestNode, tower: NewTower, run: Run) -> None:
     """Every row, no other, each of its type; all tasks run, the node is seen, and the canary has passed."""
     service = run(tower.config_path)
     service.wait_watching()
     node.mine(1)
-    service.wait_for("canary_passed", height=node.height())
-    found = exposed(service)
+    found = shown_at(service, node)
     rows = {row.name: "gauge" if row.kind == "optional" else row.kind for row in CATALOG}
 
     assert counters([name for name in rows if name not in QUIET]) <= found.keys() <= counters([*rows])
@@ -91,8 +103,7 @@ def test_a_node_that_ends_leaves_its_last_values(node: RegtestNode, tower: NewTo
     service.wait_watching()
     node.mine(1)
     height = node.height()
-    service.wait_for("canary_passed", height=height)
-    before = exposed(service)
+    before = shown_at(service, node)
     node.stop()
     service.wait_for("node_lost")
     after = exposed(service)
