@@ -67,9 +67,9 @@ def shown_at(service: ServiceProcess, node: RegtestNode) -> dict[str, Metric]:
 
     def told() -> dict[str, Metric] | None:
         found = exposed(service)
-        (processed,), (known,) = found["chain_processed_height"].samples, found["node_blocks"].samples
-        (floor,) = found["node_mempool_min_feerate_sats_per_vbyte"].samples
-        return found if processed.value == known.value == node.height() and floor.value > 0 else None
+        heights = {found[name].samples[0].value for name in ("chain_processed_height", "node_blocks")}
+        asked = "node_mempool_min_feerate_sats_per_vbyte" in found
+        return found if asked and heights == {node.height()} else None
 
     service.wait_for("canary_passed", height=node.height())
     return node.wait_until(told)
