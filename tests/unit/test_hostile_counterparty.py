@@ -16,6 +16,7 @@ from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.hops import HEIGHT, three_parties
 from tests.support.parties import Pair, made_up_funding, make_party, open_pair, preimage_of
+from tests.support.receipts import acknowledge
 from watchtower.client import exchange
 from watchtower.client.closing import MAX_PEER_CLOSES
 from watchtower.client.consent import never_lose
@@ -197,6 +198,19 @@ def test_on_mainnet_a_short_challenge_period_needs_a_setting() -> None:
     assert 144 == PartySettings().params_policy.min_challenge_period
     assert 6 == PartySettings(min_challenge_period=6).params_policy.min_challenge_period
     assert 1 == PartySettings(network="regtest").params_policy.min_challenge_period
+
+
+@pytest.mark.parametrize(("updates", "held"), [(1, -1), (0, 0)], ids=["a further state", "a tower that holds it"])
+def test_an_acceptor_does_not_give_up_a_channel_in_use(updates: int, held: int) -> None:
+    """Only the opener has the funding transaction; a channel with money must not be taken for an empty opening."""
+    pair = open_pair()
+    pair.updates(updates)
+    acknowledge(pair.b, pair.channel_id, held)
+
+    with pytest.raises(ChannelNotReady, match="in use"):
+        pair.b.abandon(pair.channel_id)
+
+    assert not pair.b.channel(pair.channel_id).abandoned
 
 
 def test_a_given_up_opening_is_not_funded() -> None:

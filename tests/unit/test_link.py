@@ -16,6 +16,8 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
 from tests.support.parties import make_party, settings_of
+from tests.support.receipts import acknowledge
+from watchtower.client import link_work
 from watchtower.client.allowance import HOUR, AllowanceExceeded, PeerAllowance
 from watchtower.client.consent import never_lose
 from watchtower.client.errors import TowerUnreachable
@@ -378,7 +380,7 @@ async def test_refusals_are_never_answered() -> None:
 
 
 async def test_openings_that_nobody_finishes_are_bounded() -> None:
-    """A peer cannot fill the log with channels that it never funds."""
+    """A peer cannot fill the log with openings that it breaks off."""
     async with linked() as two:
         for _ in range(OPENING_LIMIT):
             await two.a.propose_channel(TERMS)
@@ -386,6 +388,20 @@ async def test_openings_that_nobody_finishes_are_bounded() -> None:
             await two.a.propose_channel(TERMS)
 
         assert OPENING_LIMIT == len(two.parties[1].channels())
+
+
+async def test_channels_that_nobody_funds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complete state costs the opener nothing either; a channel that the tower holds leaves room for another."""
+    monkeypatch.setattr(link_work, "UNHELD_LIMIT", 3)
+    async with linked() as two:
+        channels = [await two.open() for _ in range(3)]
+        await two.a.update(channels[0], NEXT)
+        with pytest.raises(PeerRefused, match="3 channels of this peer have no funding"):
+            await two.open()
+        acknowledge(two.parties[1], channels[0], 1)
+        await two.open()
+
+        assert 4 == len(two.parties[1].channels())
 
 
 async def test_offers_that_come_to_nothing_are_bounded() -> None:

@@ -8,8 +8,9 @@ import msgspec
 
 from domain.contract.params import KeyBlock, ParamsPolicy
 from domain.errors import ChannelNotReady, UnknownChannel
+from domain.units import Side
 from watchtower.client.allowance import PeerAllowance
-from watchtower.client.exposure import check_peer
+from watchtower.client.exposure import check_peer, counts
 from watchtower.client.messages import (
     AcceptChannel,
     AnyMessage,
@@ -26,6 +27,12 @@ from watchtower.client.peer_book import PeerBook
 
 OPENING_LIMIT = 20
 """Channels without a complete state 0 that one peer may leave behind: each costs keys and lines in the log."""
+
+UNHELD_LIMIT = 100
+"""Channels that one peer has opened and no tower of this party holds, complete or not: their funding was never seen.
+
+State 0 costs the opener nothing, and neither do more states, so only the chain shows that it means it. No honest peer
+comes near the limit; a party without a tower takes no more channels than this from one peer."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -101,10 +108,16 @@ class LinkWork:
             self._allowance.charge(name, len(encode_message(message)), replaces=isinstance(message, UpdateOffer))
 
     def _answer_opening(self, message: OpenChannel) -> Done:
-        unfinished = sum(1 for channel in self.channels() if channel.state is None and not channel.abandoned)
+        channels = self.channels()
+        unfinished = sum(1 for channel in channels if channel.state is None and not channel.abandoned)
         if unfinished >= OPENING_LIMIT:
             raise ChannelNotReady(f"{unfinished} openings of this peer are unfinished; finish or give up one first")
-        check_peer(self._party.settings, self.channels(), sum(message.balances))
+        unheld = sum(1 for channel in channels if counts(channel) and _is_unheld(channel))
+        if unheld >= UNHELD_LIMIT:
+            raise ChannelNotReady(
+                f"{unheld} channels of this peer have no funding that the tower here has seen; fund one first"
+            )
+        check_peer(self._party.settings, channels, sum(message.balances))
         answers = self._party.receive(message)
         (accept,) = (each for each in answers if isinstance(each, AcceptChannel))
         proposal_id = proposal_id_of(message, accept, self._party.settings.params_policy)
@@ -121,6 +134,11 @@ class LinkWork:
         self._book.bind(proposal_id, self._peer)
         answers = self._party.receive(message)
         return Done(answers, self._party.channel(proposal_id), name)
+
+
+def _is_unheld(channel: PartyChannel) -> bool:
+    """Whether the peer has opened it and no tower has acknowledged it, which one does only once it sees the funding."""
+    return channel.own_side is Side.B and not channel.acknowledged
 
 
 def proposal_id_of(request: OpenChannel, accept: AcceptChannel, policy: ParamsPolicy) -> bytes:

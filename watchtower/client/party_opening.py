@@ -8,6 +8,7 @@ from domain.errors import ChannelNotReady, MalformedInput
 from domain.events import ChannelAbandoned, FundingBroadcast, Source
 from domain.events.enums import AbandonReason
 from domain.transaction import Transaction
+from domain.units import Side
 from watchtower.client import opening
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
@@ -63,12 +64,17 @@ class PartyOpening(PartyCore):
     def abandon(self, channel_id: bytes) -> None:
         """Give up an opening whose funding transaction has no signature: no money has moved, and none will.
 
-        Raises `ChannelNotReady` once it is signed. The same again changes nothing.
+        Raises `ChannelNotReady` once it is signed, as far as this side can know: only the opener sees it, the acceptor
+        learns of it from its tower or from a further state. The same again changes nothing.
         """
         with self._mutex:
             channel = self.channel(channel_id)
             if channel.funding_tx is not None:
                 raise ChannelNotReady("the funding transaction is signed; close the channel instead")
+            # The own tower takes an opener's channel before the signature, an acceptor's only once it sees the funding.
+            held = channel.own_side is Side.B and bool(channel.acknowledged)
+            if channel.sequence > 0 or held or channel.spend_seen:
+                raise ChannelNotReady("the channel is in use, its funding output may hold money; close it instead")
             if channel.abandoned:
                 return
             now = self._clock.wall_microseconds()
