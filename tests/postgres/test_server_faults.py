@@ -26,6 +26,10 @@ from watchtower.store.source import SqliteSource
 from watchtower.store.verify import verify_source
 
 
+LONG = 60.0
+"""Seconds that nobody waits for who is answered at once, however busy the machine is."""
+
+
 class Cut:
     """A failpoint that does something at the next commits, one thing each."""
 
@@ -138,11 +142,12 @@ def test_fault_server_away_for_long(
     proxy.refuse()
     with pytest.raises(StoreAway):
         store.append([note("c1", 6)])
+    monkeypatch.setattr(group_commit, "PATIENCE", LONG)
     began = time.monotonic()
     with pytest.raises(StoreAway):
         store.append([note("c1", 6)])
 
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < LONG / 2
     assert store.away_for() > 0
     assert len(store.read_stream("c1")) == 5
     assert store.version("c1") == 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserContext, Page, Route, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, ViewportSize, sync_playwright
 
 from tests.support.programs import program
 
@@ -35,11 +35,12 @@ class Watched:
         self.said: list[str] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        # Leaving a page ends its event stream, which the browser calls a failure.
-        self.page.on("requestfailed", lambda request: self._failed(request.url))
+        self.page.on("requestfailed", self._failed)
 
-    def _failed(self, url: str) -> None:
-        self.said += [] if "/events?" in url else [f"failed: {url}"]
+    def _failed(self, request: Request) -> None:
+        """Leaving a page ends its event stream, and a drawing that is under way: the browser calls both a failure."""
+        ended = "/events?" in request.url or request.failure == "net::ERR_ABORTED"
+        self.said += [] if ended else [f"failed: {request.url}"]
 
     def open(self, url: str) -> Page:
         """Load a page and wait until it is live."""
