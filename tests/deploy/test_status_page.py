@@ -17,7 +17,7 @@ from tests.support.live_tower import LiveTower, live_tower
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(240)]
 
 SECONDS = 60_000.0
-"""Patience of one expectation in milliseconds; a change shows within two seconds, or 15 s later if a stream was refused."""
+"""Milliseconds for one expectation. A change shows within two seconds, 15 s later where a stream was refused."""
 
 Scheme = Literal["light", "dark"]
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")

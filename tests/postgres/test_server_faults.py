@@ -25,7 +25,6 @@ from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.source import SqliteSource
 from watchtower.store.verify import verify_source
 
-
 LONG = 60.0
 """Seconds that nobody waits for who is answered at once, however busy the machine is."""
 

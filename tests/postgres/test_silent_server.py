@@ -23,7 +23,6 @@ from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.postgres.standby import StandbyLog
 from watchtower.store.source import SqliteSource
 
-
 PATIENT = 8.0
 """As in the service: a server that answers again may be slow."""
 
