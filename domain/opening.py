@@ -112,10 +112,15 @@ def _check_points(command: RegisterChannel) -> None:
         raise MalformedInput("own_point of state 0 must be the first of own_points")
 
 
-def verify_content(params: ChannelParams, own_side: Side, state: StateContent, peer_point: bytes) -> None:
-    """All eight signatures against the transactions rebuilt from the header's own amounts."""
+def verify_content(
+    params: ChannelParams, own_side: Side, state: StateContent, peer_point: bytes, publisher: Side | None = None
+) -> None:
+    """All eight signatures against the transactions rebuilt from the header's own amounts.
+
+    Of a `publisher`, who has this state on chain already, its signature on the other commitment may be missing.
+    """
     points = (state.own_point, peer_point) if own_side is Side.A else (peer_point, state.own_point)
-    verify_complete_state(params, state.header, state.conditions, (state.sigs_a, state.sigs_b), points)
+    verify_complete_state(params, state.header, state.conditions, (state.sigs_a, state.sigs_b), points, publisher)
 
 
 def check_funding_transaction(params: ChannelParams, raw: bytes) -> None:

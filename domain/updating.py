@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.channel import Channel
+from domain.channel import Channel, StateRecord
 from domain.contract.header import PreviousState, StateHeader
 from domain.contract.keys import is_public_key
 from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
-from domain.contract.state import check_state
+from domain.contract.state import NOT_GIVEN, check_state
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy
 from domain.errors import (
     ChannelClosed,
@@ -80,7 +80,7 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
         raise SequenceGap("the counterparty's point of this state is unknown; revoke the earlier state first")
     if not is_public_key(state.own_point):
         raise MalformedInput("own_point is a 33-byte compressed point on the curve")
-    verify_content(channel.params, channel.own_side, state, peer_point)
+    verify_content(channel.params, channel.own_side, state, peer_point, _publisher(channel, state.header.seq))
     if command.revoked_secret is not None and command.next_point is not None:
         check_revocation(channel, previous.sequence, command.revoked_secret, command.next_point)
     return [state_updated(state, command.revoked_secret, command.next_point, command.now, command.tip_height)]
@@ -123,6 +123,16 @@ def _is_missing(channel: Channel, sequence: int) -> bool:
     return channel.sequence < sequence <= spend.sequence
 
 
+def _publisher(channel: Channel, sequence: int) -> Side | None:
+    """The counterparty, if it published this very state: it may have done so without completing the update.
+
+    Both settlements are signed by then (rule U1); without this state nobody here could send the one that is due.
+    """
+    spend = channel.present_spend
+    is_published = spend is not None and spend.sequence == sequence and _is_missing(channel, sequence)
+    return channel.counterparty if is_published else None
+
+
 def _repeated(channel: Channel, command: UpdateState, stored_header: bytes) -> list[Payload]:
     state = command.state
     stored = channel.state(state.header.seq)
@@ -133,6 +143,8 @@ def _repeated(channel: Channel, command: UpdateState, stored_header: bytes) -> l
         and stored.own_point == state.own_point
         and stored.descriptors == descriptor_facts(state.conditions)
     )
+    if stored is not None and not same and _lacks_only_commit(stored, stored_header, state):
+        raise ChannelClosed("this state was published before it was complete; no more updates (rule U6)")
     if not same:
         raise Equivocation(f"another content is stored for state {state.header.seq}; it stands (rule U5)")
     if command.revoked_secret is None or command.next_point is None:
@@ -141,6 +153,12 @@ def _repeated(channel: Channel, command: UpdateState, stored_header: bytes) -> l
         command.now, channel.counterparty, state.header.seq - 1, command.revoked_secret, command.next_point
     )
     return decide_revoke(channel, revoke)
+
+
+def _lacks_only_commit(stored: StateRecord, stored_header: bytes, state: StateContent) -> bool:
+    """Whether this is a state that the counterparty published and completed only then."""
+    lacking = next((sigs for sigs in (stored.sigs_a, stored.sigs_b) if sigs.commit_peer == NOT_GIVEN), None)
+    return lacking is not None and stored_header == state.header.encode()
 
 
 def decide_revoke(channel: Channel, command: RevokeState) -> list[Payload]:

@@ -64,6 +64,9 @@ __all__ = [
 
 SIGNATURES_SIZE = 256
 
+NOT_GIVEN = bytes(64)
+"""Stands for a `commit_peer` whose signer published the state before it gave it; no signature has these bytes."""
+
 Points = tuple[bytes, bytes]
 """Per-commitment points P of A and of B for one state, 33 bytes each."""
 
@@ -241,11 +244,16 @@ def verify_complete_state(
     conditions: Sequence[Condition],
     signatures: tuple[StateSignatures, StateSignatures],
     points: Points,
+    publisher: Side | None = None,
 ) -> None:
-    """Raise `InvalidSignature`, naming the one that fails, unless all eight signatures (of A, of B) are valid."""
+    """Raise `InvalidSignature`, naming the one that fails, unless all eight signatures (of A, of B) are valid.
+
+    `publisher`: this side has its commitment of the state in a mempool or block; its `commit_peer` may be `NOT_GIVEN`,
+    for between messages 2 and 3 of an update it can publish without having given it.
+    """
     messages = state_messages(params, header, conditions, points)
     for side in Side:
-        _verify_side(params, messages, side, signatures[side])
+        _verify_side(params, messages, side, signatures[side], may_lack_commit=side is publisher)
 
 
 def state_messages(
@@ -258,7 +266,14 @@ def state_messages(
     return StateMessages(header.state_hash, (settle_a, settle_b), (commit_a, commit_b))
 
 
-def _verify_side(params: ChannelParams, messages: StateMessages, side: Side, signatures: StateSignatures) -> None:
+def _verify_side(
+    params: ChannelParams,
+    messages: StateMessages,
+    side: Side,
+    signatures: StateSignatures,
+    *,
+    may_lack_commit: bool = False,
+) -> None:
     form, block = form_of(params), params.keys(side)
     if not keys.verify_schnorr(block.auth, messages.state, signatures.state):
         raise _refusal("state", side)
@@ -266,6 +281,8 @@ def _verify_side(params: ChannelParams, messages: StateMessages, side: Side, sig
         raise _refusal("settle_A", side)
     if not form.verify_settle(block.settle, messages.settlements[Side.B], signatures.settle_b):
         raise _refusal("settle_B", side)
+    if may_lack_commit and signatures.commit_peer == NOT_GIVEN:
+        return
     if not form.verify(block.fund, messages.commits[side.other], signatures.commit_peer):
         raise _refusal("commit_peer", side)
 

@@ -12,10 +12,10 @@ from domain.contract.header import PreviousState, StateHeader
 from domain.contract.keys import is_public_key, verify_schnorr
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
-from domain.contract.state import StateTransactions, check_state, state_transactions
+from domain.contract.state import NOT_GIVEN, StateTransactions, check_state, state_transactions
 from domain.contract.state_rules import StatePolicy
 from domain.errors import DomainError, InvalidSecret
-from domain.events import EquivocationFound, SignatureSet, StateRevoked, StateUpdated
+from domain.events import EquivocationFound, SignatureSet, SpendKind, StateRevoked, StateUpdated
 from domain.recheck.subject import Flaw, Flaws, Glance
 from domain.units import Side
 
@@ -46,7 +46,7 @@ def check_update(glance: Glance, event: StateUpdated) -> Flaws:
         if points is not None:
             built, flaws = rebuilt(glance, header, conditions, points)
             yield from flaws
-            yield from () if built is None else _check_transactions(glance, built, signed)
+            yield from () if built is None else _check_transactions(glance, built, signed, event.sequence)
     if event.revoked_secret is not None and event.next_point is not None:
         yield from check_revocation(glance, event.sequence - 1, event.revoked_secret, event.next_point)
     elif event.revoked_secret is not None or event.next_point is not None:
@@ -127,10 +127,21 @@ def check_commit_signature(glance: Glance, built: StateTransactions, side: Side,
         yield forged("commit_peer", side)
 
 
-def _check_transactions(glance: Glance, built: StateTransactions, signed: Sequence[tuple[Side, SignatureSet]]) -> Flaws:
+def _check_transactions(
+    glance: Glance, built: StateTransactions, signed: Sequence[tuple[Side, SignatureSet]], sequence: int
+) -> Flaws:
     yield from check_settle_signatures(glance, built, signed)
     for side, signatures in signed:
-        yield from check_commit_signature(glance, built, side, signatures.commit_peer)
+        if signatures.commit_peer != NOT_GIVEN or not _was_published(glance.channel, side, sequence):
+            yield from check_commit_signature(glance, built, side, signatures.commit_peer)
+
+
+def _was_published(channel: Channel, side: Side, sequence: int) -> bool:
+    """Whether the counterparty had this state on chain before it was stored: then it kept its last signature back."""
+    return side is channel.counterparty and any(
+        spend.sequence == sequence and spend.kind in (SpendKind.PEER_CLOSE, SpendKind.FUTURE_STATE)
+        for spend in channel.spends
+    )
 
 
 def forged(name: str, side: Side, sequence: int | None = None) -> Flaw:

@@ -5,7 +5,7 @@ Bob forwards for alice and carol. In every story he ends with at least what he h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,10 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.payment_stage import AMOUNT, FEE, Play, stage
 from tests.support.hops import End
+from watchtower.client import exchange
+from watchtower.client.htlcs import Change
+from watchtower.client.messages import AnyMessage, Message, UpdateCommit
+from watchtower.client.party import ChannelParty
 from watchtower.client.payments import PaymentFailed
 from watchtower.devnode.regtest import RegtestNode
 
@@ -159,6 +163,41 @@ async def test_an_unpaid_htlc_expires_on_chain_on_both_hops(node: RegtestNode, t
     assert own is not None
     assert row.bob.party.channel(row.second).params.keys(Side.A).payout == own.outputs[0].spk
     assert play.world.height_of(Transaction.parse(refund).txid) is not None
+
+
+def cut_short(play: Play) -> int:
+    """Alice proposes a gift, gets bob's signatures, and keeps hers: only she can publish that state. Its number."""
+    alice, bob = play.row.alice.party, play.row.bob.party
+
+    def carry(sender: ChannelParty, message: Message) -> Sequence[AnyMessage]:
+        return () if isinstance(message, UpdateCommit) else exchange.deliver(sender, message)
+
+    exchange.run(alice, bob, alice.change(play.row.first, Change(pay=1_000)), carry)
+    return bob.channel(play.row.first).sequence + 1
+
+
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+async def test_the_hop_before_publishes_what_it_did_not_complete(
+    node: RegtestNode, tmp_path: Path, profile: int
+) -> None:
+    """Alice leaves the settlement to nobody: bob's tower has it from bob (rule U1), and takes the HTLC from it."""
+    async with stage(node, tmp_path / "tower", profile=profile) as play:
+        row = play.row
+        name = (await play.pending(PREIMAGE)).payment_hash
+        await play.silence(row.first)
+        published = cut_short(play)
+        own_close(play, row.alice, row.first, published)
+        play.show(PREIMAGE)
+        await row.until(lambda: not row.bob.party.find_htlcs(row.second, name))
+        await play.settle(row.first)
+        await play.mine_until(lambda: play.outcome(name) is not None, 10)
+        claim = play.spender(play.htlc_output(row.alice, row.first, published, Side.A, name))
+        again = await play.client.synchronize(row.first)
+
+    assert (2, 2) == (published, again.sequence)
+    assert ("SETTLED", PAID) == (play.channel(row.first).status, play.outcome(name))
+    assert claim is not None
+    assert row.bob.party.channel(row.first).params.keys(Side.B).payout == claim.outputs[0].spk
 
 
 async def breach(play: Play, end: End, channel_id: bytes) -> Transaction:

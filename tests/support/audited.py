@@ -21,6 +21,7 @@ from domain.punishing import penalty_prepared
 from domain.settling import ready_settlement, settle_prepared
 from domain.transaction import Transaction
 from domain.units import Side
+from domain.updating import decide_update
 from tests.fakes.store import MemoryEventStore
 from tests.support import htlcs
 from tests.support.parties import htlc, make_party, open_pair, settings_of
@@ -168,6 +169,15 @@ def disputed() -> list[Recorded]:
     scene.then(decide_answer(scene.channel, counter, 200, NOW)[0])
     secret = encode_secret_proof(scene.params.channel_id, 3, Side.B, commit.txid, scene.secret(Side.B, 3))
     scene.then(decide_challenge(scene.channel, ShowProof(NOW, 3, secret, commit, 200)))
+    return recorded(scene.events)
+
+
+@cache
+def cut_short() -> list[Recorded]:
+    """A tower's log: the counterparty publishes what it did not complete, and the owner brings the state then."""
+    scene = Scene(Side.A).opened(1)
+    scene.mined(scene.commitment(Side.B, 2), block(200))
+    scene.then(decide_update(scene.channel, scene.update_in_flight(2, scene.cut_short(2))))
     return recorded(scene.events)
 
 

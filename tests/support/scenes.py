@@ -27,6 +27,7 @@ from domain.contract.scripts import funding_txout, p2tr
 from domain.contract.settlement import complete_settlement
 from domain.contract.state import (
     NO_HASH,
+    NOT_GIVEN,
     StateHeader,
     StateTransactions,
     build_header,
@@ -194,9 +195,9 @@ class Scene:
         )
         return msgspec.structs.replace(command, **changes)
 
-    def update_in_flight(self, sequence: int) -> UpdateState:
+    def update_in_flight(self, sequence: int, state: StateContent | None = None) -> UpdateState:
         """The same without the revocation: the exchange stands between messages 2 and 4."""
-        return self.update(sequence, revoked_secret=None, next_point=None)
+        return self.update(sequence, state, revoked_secret=None, next_point=None)
 
     def revocation(self, sequence: int, **changes: object) -> RevokeState:
         """The command that stores the counterparty's secret of a state."""
@@ -251,6 +252,13 @@ class Scene:
         )
         sigs_a, sigs_b = (sign_state(params, header, conditions, side, secrets_of(side), points, AUX) for side in Side)
         return StateContent(header, conditions, content, sigs_a, sigs_b, points[self.own])
+
+    def cut_short(self, sequence: int) -> StateContent:
+        """A state as its acceptor has it while the proposer, the counterparty, has not given its last signature."""
+        state = self.state(sequence)
+        name = "sigs_a" if self.peer is Side.A else "sigs_b"
+        lacking = msgspec.structs.replace(getattr(state, name), commit_peer=NOT_GIVEN)
+        return msgspec.structs.replace(state, **{name: lacking})
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from starlette.applications import Starlette
 
 from domain.chain import BlockRef, OutPoint, chain_hash
+from domain.classifier import classify
 from domain.contract.params import ParamsPolicy
 from domain.contract.scripts import funding_output
-from domain.events import BroadcastOutcome, envelopes
+from domain.events import BroadcastOutcome, Source, envelopes
 from domain.fees import Market
-from domain.spending import funding_confirmed
+from domain.spending import funding_confirmed, spend_confirmed
 from domain.transaction import Transaction
 from projections.catalog import PROJECTIONS
 from projections.channel_info import TABLE as CHANNEL_INFO
@@ -190,6 +191,16 @@ class Bench:
         channel = self.context.channels.load(stream)
         block = BlockRef(height, sha256(b"block").digest())
         self.store.append(envelopes(stream, channel.version, funding_confirmed(channel, block, 0)))
+        self.catch_up()
+
+    def publish(self, pair: Pair, commitment: Transaction, height: int = TIP - 1) -> None:
+        """The log says that a commitment of the counterparty is in a block, as the chain task would write it."""
+        stream = self.context.channels.stream_of(pair.params.proposal_id)
+        channel = self.context.channels.load(stream)
+        block, verdict = BlockRef(height, sha256(b"later block").digest()), classify(channel, commitment, None)
+        raw = commitment.serialize()
+        spent = spend_confirmed(channel, commitment, raw, verdict, block, Source.BLOCK, 0)
+        self.store.append(envelopes(stream, channel.version, spent))
         self.catch_up()
 
     def registered(self, pair: Pair) -> str:

@@ -74,6 +74,7 @@ from tests.support.audited import (
     LOG,
     claimed,
     counted_in,
+    cut_short,
     disputed,
     forged,
     of_party,
@@ -115,7 +116,7 @@ def of_segwit_party() -> list[Recorded]:
     return of_party(SEGWIT)
 
 
-STORIES = (punished, settled, claimed, disputed, updated, of_segwit, of_party, of_segwit_party)
+STORIES = (punished, settled, claimed, disputed, cut_short, updated, of_segwit, of_party, of_segwit_party)
 
 
 @pytest.mark.parametrize("log", STORIES, ids=lambda log: log.__name__)
@@ -418,6 +419,17 @@ def test_any_changed_bit_of_any_signature_is_found(number: int, side: str, which
     found = ruled(forged(events, place, **{side: msgspec.structs.replace(given_set, **{name: bytes(turned)})}))
 
     assert [(SIGNATURE, place + 1)] == [(each.code, each.position) for each in found]
+
+
+def test_a_missing_signature_is_found_where_it_must_not_be_missing() -> None:
+    """Of a state that nobody had published, and of the owner's own set."""
+    events, short = updated(), cut_short()
+    place, last = place_of(events, StateUpdated, 1), place_of(short, StateUpdated, 2)
+
+    for log, at, side in ((events, place, "sigs_b"), (short, last, "sigs_a")):
+        lacking = msgspec.structs.replace(getattr(log[at].envelope.payload, side), commit_peer=bytes(64))
+        found = ruled(forged(log, at, **{side: lacking}))
+        assert [(SIGNATURE, at + 1)] == [(each.code, each.position) for each in found]
 
 
 @given(st.integers(0, 31), st.integers(0, 7), st.sampled_from((1, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -10,14 +11,18 @@ from msgspec.structs import replace
 
 from domain.chain import chain_hash
 from domain.events import Envelope, HoldingsConfirmed, Recorded, StoreRestored
+from domain.transaction import Transaction
 from projections.log_standing import LogStanding
 from tests.fakes.store import LOG_ID, MemoryEventStore
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import TOKEN, TOWER_ID, TOWER_KEY, Bench
 from watchtower.channels.context import Rollback
-from watchtower.client import StateChannelClient, StateChannelConfig
+from watchtower.client import StateChannelClient, StateChannelConfig, exchange
 from watchtower.client.comparing import TowerComparison
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
+from watchtower.client.htlcs import Change
+from watchtower.client.messages import AnyMessage, Message, UpdateCommit
+from watchtower.client.party import ChannelParty
 from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
 from watchtower.receipts.signer import ReceiptSigner
@@ -165,6 +170,28 @@ async def test_a_tower_that_lacks_nothing_is_left_alone(town: Town) -> None:
     await town.comparison.look()
 
     assert ["GET info"] == town.wire.paths
+
+
+@pytest.mark.asyncio
+async def test_a_state_that_the_peer_published_and_did_not_complete_is_brought(town: Town) -> None:
+    """Nobody calls: the next look finds the close, and the tower gets what it has to settle. Nothing freezes."""
+    await town.fill()
+    a, b = town.pair.parties
+    exchange.run(a, b, a.change(town.channel_id, Change(pay=1_000)), lose_the_last_signature)
+    commitment = Transaction.parse(a.sign_commitment(town.channel_id, UPDATES + 1))
+    town.first.publish(town.pair, commitment)
+    before = town.sequence(town.first)
+
+    await town.comparison.look()
+    await town.bring(town.channel_id)
+
+    assert (UPDATES, UPDATES + 1) == (before, town.sequence(town.first))
+    assert b.channel(town.channel_id).frozen is None
+
+
+def lose_the_last_signature(sender: ChannelParty, message: Message) -> Sequence[AnyMessage]:
+    """A wire on which message 3 of an update is lost."""
+    return () if isinstance(message, UpdateCommit) else exchange.deliver(sender, message)
 
 
 @pytest.mark.asyncio

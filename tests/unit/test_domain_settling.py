@@ -102,6 +102,17 @@ def test_B12_both_states_in_flight_can_be_settled(side: Side, sequence: int) -> 
     assert scene.settlement(side, sequence) == plan.tx
 
 
+def test_B12_a_state_that_its_publisher_never_completed_can_be_settled() -> None:
+    """Behind message 2 only the proposer can publish; its settlement needs no signature that it kept back."""
+    scene = Scene().opened(1)
+    close = closed(scene, Side.B, 2)
+    missing = ready_settlement(scene.channel, close)
+    scene.then(decide_update(scene.channel, scene.update_in_flight(2, scene.cut_short(2))))
+
+    assert missing is None
+    assert scene.settlement(Side.B, 2) == ready(scene, close).tx
+
+
 def test_an_own_close_stays_settled_when_the_counterparty_revokes_the_state_later() -> None:
     """State 2 in flight, we publish state 1, then the secret of state 1 arrives."""
     scene = Scene().opened(1)

@@ -193,6 +193,53 @@ def test_F06_other_signatures_for_a_known_number_are_equivocation() -> None:
         decide_update(scene.channel, scene.update(1, msgspec.structs.replace(state, sigs_b=signatures)))
 
 
+@pytest.mark.parametrize("published", [None, (Side.B, 1), (Side.A, 1)])
+def test_a_state_without_its_last_signature_is_refused_until_it_is_on_chain(
+    published: tuple[Side, int] | None,
+) -> None:
+    """The owner could not close with it; it is good for nothing but the settlement of that very commitment."""
+    scene = Scene().opened(1)
+    if published is not None:
+        scene.mined(scene.commitment(*published), block(200))
+
+    with pytest.raises((InvalidSignature, ChannelClosed)):
+        decide_update(scene.channel, scene.update_in_flight(2, scene.cut_short(2)))
+
+
+@pytest.mark.parametrize("name", ["state", "settle_a", "settle_b"])
+def test_no_other_signature_of_a_published_state_may_be_missing(name: str) -> None:
+    """Message 1 held the other three."""
+    scene = Scene().opened(1)
+    scene.mined(scene.commitment(Side.B, 2), block(200))
+    state = scene.cut_short(2)
+    lacking = msgspec.structs.replace(state.sigs_b, **{name: bytes(64)})
+
+    with pytest.raises(InvalidSignature, match=f"{name.replace('_a', '_A').replace('_b', '_B')} of B"):
+        decide_update(scene.channel, scene.update_in_flight(2, msgspec.structs.replace(state, sigs_b=lacking)))
+
+
+def test_the_own_signature_of_a_published_state_may_not_be_missing() -> None:
+    """The owner gave it away itself."""
+    scene = Scene().opened(1)
+    scene.mined(scene.commitment(Side.B, 2), block(200))
+    state = scene.state(2)
+    lacking = msgspec.structs.replace(state.sigs_a, commit_peer=bytes(64))
+
+    with pytest.raises(InvalidSignature, match="commit_peer of A"):
+        decide_update(scene.channel, scene.update_in_flight(2, msgspec.structs.replace(state, sigs_a=lacking)))
+
+
+def test_a_published_state_that_is_completed_afterwards_is_no_equivocation() -> None:
+    """The last signature comes too late for an update (U6), and accuses nobody."""
+    scene = Scene().opened(1)
+    scene.mined(scene.commitment(Side.B, 2), block(200))
+    scene.then(decide_update(scene.channel, scene.update_in_flight(2, scene.cut_short(2))))
+
+    assert [] == decide_update(scene.channel, scene.update_in_flight(2, scene.cut_short(2)))
+    with pytest.raises(ChannelClosed, match="before it was complete"):
+        decide_update(scene.channel, scene.update_in_flight(2))
+
+
 def test_F15_a_second_header_for_a_number_in_flight_is_equivocation() -> None:
     """After an abandoned exchange the number cannot be given another content."""
     scene = Scene().opened(1)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from domain.contract.receipts import LogReceipt
 from domain.errors import DomainError
+from domain.status import ChannelStatus
 from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ReceiptRefused, StateChannelError
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
@@ -22,6 +23,9 @@ from watchtower.wire.restores import ConfirmationRequest
 
 LOOK_SECONDS = 60.0
 """Pause between two looks at the tower."""
+
+CLOSED = (ChannelStatus.UNILATERAL, ChannelStatus.SETTLED)
+"""Statuses of a channel whose published state the tower should have."""
 
 RETRY_SECONDS = 5.0
 """The same after a failure: a tower that was away may come back with another log."""
@@ -80,7 +84,9 @@ class TowerComparison:
         """
         promised = self._promised()  # before the tower is asked: it may grow meanwhile
         state = await self._tower.get_state()
-        held = [channel for channel in self._party.channels() if channel.acknowledged]
+        channels = self._party.channels()
+        held = [channel for channel in channels if channel.acknowledged]
+        self._left.update([c.channel_id for c in channels if c.accepted is not None and await self._is_cut_short(c)])
         if self._seen is None:
             self._left.update([channel.channel_id for channel in held if await self._is_behind(channel)])
         if self._is_suspect(state) or self._breaks_promise(state, promised):
@@ -125,6 +131,14 @@ class TowerComparison:
         except ChannelNotFound:
             return True
         return info.current_sequence < held
+
+    async def _is_cut_short(self, channel: PartyChannel) -> bool:
+        """Whether the channel closes while its peer owes an update its end; the tower may lack what is published."""
+        try:
+            info = await self._tower.get_channel_info(channel.channel_id.hex())
+        except ChannelNotFound:
+            return False
+        return info.status in CLOSED and info.current_sequence < channel.signed_sequence
 
     async def _compare(self, channel_id: bytes, state: ProtocolState) -> None:
         behind, log = state.behind_receipts, state.log

@@ -12,7 +12,7 @@ from domain.contract.conditions import Condition, decode_conditions
 from domain.contract.params import ChannelParams
 from domain.contract.receipts import SignedReceipt
 from domain.contract.revocation import NO_SECRETS, Buckets
-from domain.contract.state import StateHeader, StateSignatures
+from domain.contract.state import NOT_GIVEN, StateHeader, StateSignatures
 from domain.events import FreezeReason
 from domain.units import Side
 
@@ -198,6 +198,12 @@ class PartyChannel(msgspec.Struct, frozen=True):
         return self.state.seq if self.state else -1
 
     @property
+    def signed_sequence(self) -> int:
+        """Highest state that this side or the counterparty can publish, -1 for none; at most one above `sequence`."""
+        accepted = self.accepted
+        return self.sequence if accepted is None else accepted.seq
+
+    @property
     def final_sequence(self) -> int:
         """Highest state that is final by rule U4, -1 for none."""
         held = max((sequence for _, sequence in self.acknowledged), default=-1)
@@ -207,6 +213,20 @@ class PartyChannel(msgspec.Struct, frozen=True):
     def balances(self) -> tuple[int, int]:
         """Balances of A and B in the newest complete state, in satoshi."""
         return self.state.content.read_header().balances if self.state else self.initial_balances
+
+    @property
+    def accepted(self) -> CompleteState | None:
+        """The state in flight that the counterparty can publish already, although this side cannot.
+
+        Its settlements are signed by both; what the counterparty did not give is `NOT_GIVEN`.
+        """
+        pending = self.pending
+        if pending is None or pending.by is self.own_side or pending.proposal is None or pending.acceptance is None:
+            return None
+        first = pending.proposal
+        theirs = StateSignatures(first.state, first.settle_a, first.settle_b, NOT_GIVEN)
+        pair = (theirs, pending.acceptance) if pending.by is Side.A else (pending.acceptance, theirs)
+        return CompleteState(pending.content, pending.by, *pair)
 
     @property
     def is_closing(self) -> bool:

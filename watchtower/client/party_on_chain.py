@@ -8,6 +8,7 @@ from domain.events import SpendDisconnected
 from domain.units import Side
 from watchtower.client import publishing, rescuing
 from watchtower.client.messages import Message
+from watchtower.client.party_channel import CompleteState
 from watchtower.client.party_core import PartyCore
 from watchtower.client.seat import Step
 
@@ -29,22 +30,27 @@ class PartyOnChain(PartyCore):
     def settlement(self, channel_id: bytes, sequence: int, side: Side) -> bytes:
         """The complete settlement of the commitment of `side`; valid in block h_c + T."""
         with self._mutex:
-            state = self.state(channel_id, sequence)
+            state = self._signed(channel_id, sequence)
             return publishing.settlement(self._seat(self.channel(channel_id)), state, side).serialize()
+
+    def _signed(self, channel_id: bytes, sequence: int) -> CompleteState:
+        """A state whose settlements are signed: a complete one, or one in flight that the peer can publish."""
+        accepted = self.channel(channel_id).accepted
+        return accepted if accepted is not None and accepted.seq == sequence else self.state(channel_id, sequence)
 
     def claim_success(
         self, channel_id: bytes, sequence: int, side: Side, key: ConditionKey, preimage: bytes, fee: int
     ) -> bytes:
         """Claim of an incoming HTLC to the own payout script, from the settlement of the commitment of `side`."""
         with self._mutex:
-            seat, content = self._seat(self.channel(channel_id)), self.state(channel_id, sequence).content
+            seat, content = self._seat(self.channel(channel_id)), self._signed(channel_id, sequence).content
             payout = seat.channel.params.keys(seat.own).payout
             return publishing.claim_success(seat, content, side, key, preimage, fee, payout)
 
     def claim_timeout(self, channel_id: bytes, sequence: int, side: Side, key: ConditionKey, fee: int) -> bytes:
         """Refund of an outgoing HTLC to the own payout script, valid above its expiry height."""
         with self._mutex:
-            seat, content = self._seat(self.channel(channel_id)), self.state(channel_id, sequence).content
+            seat, content = self._seat(self.channel(channel_id)), self._signed(channel_id, sequence).content
             return publishing.claim_timeout(seat, content, side, key, fee, seat.channel.params.keys(seat.own).payout)
 
     def note_spend(self, channel_id: bytes, raw: bytes, height: int, block_hash: bytes | None = None) -> None:

@@ -31,6 +31,16 @@ class PartyTower(PartyCore):
             state = newest or self.state(channel_id, channel.sequence if sequence is None else sequence)
             return uploads.update(self._seat(channel), state)
 
+    def cut_short_body(self, channel_id: bytes) -> UpdateRequest | None:
+        """The upload of a state that this side accepted and the peer did not complete; None if there is none.
+
+        A tower takes it once the peer has published that state, and settles it.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            state = channel.accepted
+            return None if state is None else uploads.update(self._seat(channel), state)
+
     def release_body(self, channel_id: bytes, sequence: int) -> RevocationRequest:
         """The record for the tower that an own state was revoked; carries no secret."""
         with self._mutex:
@@ -82,7 +92,7 @@ class PartyTower(PartyCore):
         with self._mutex:
             channel = self.channel(channel_id)
             self._reported[channel.stream] = sequence
-            if sequence > channel.sequence:
+            if sequence > channel.signed_sequence:
                 self._take(channel, freezing.data_loss(self._seat(channel), sequence))
 
     def note_data_loss(self, channel_id: bytes, sequence: int) -> None:

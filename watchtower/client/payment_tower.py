@@ -6,6 +6,7 @@ Every answer is asked for anew; the tower is brought up to date where rule U4 wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Protocol
 
 import structlog
@@ -104,6 +105,9 @@ class TowerWatch:
             if _is_behind(channel):
                 await tower.synchronize(channel.channel_id)
             return await self._waiting(tower, channel.channel_id, info.status)
+        if info.current_sequence < channel.signed_sequence:
+            with contextlib.suppress(*PASSING):
+                await tower.synchronize(channel.channel_id)  # the peer may have published what it did not complete
         await tower.exchange_preimages(channel.channel_id)
         funding = await tower.get_funding_status(name)
         spent, double_spent = funding.spent_by, funding.status == "DOUBLE_SPENT"
