@@ -12,7 +12,7 @@ from pathlib import Path
 
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
-from watchtower.bootstrap import connect, second_node
+from watchtower.bootstrap.node import connect, second_node
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
 from watchtower.chain.rescan import Rescan

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from watchtower.bootstrap import Parts
+from watchtower.bootstrap.parts import Parts
 from watchtower.config import Settings
 from watchtower.host.hygiene import OPERATOR_CONNECTIONS, forbid_core_dumps, room_for_connections
 from watchtower.host.supervisor import Supervisor

@@ -23,7 +23,9 @@ from starlette.applications import Starlette
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
 from watchtower.access import AccessFile
-from watchtower.bootstrap import connect, listen, open_keystore, share_keystore
+from watchtower.bootstrap.keys import open_keystore, share_keystore
+from watchtower.bootstrap.listening import listen
+from watchtower.bootstrap.node import connect
 from watchtower.config import Settings
 from watchtower.host.hygiene import OPERATOR_CONNECTIONS, PRIVATE_FILES, require_private
 from watchtower.host.supervisor import Supervisor

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from watchtower.bootstrap import start
+from watchtower.bootstrap.parts import start
 from watchtower.config import load
 from watchtower.run import run
 

@@ -26,7 +26,7 @@ from projections.projector import Projector
 from tests.support.clocks import FixedClock
 from tests.support.histories import OTHER_STREAM, History, interleaved
 from tests.support.stores import new_log, note
-from watchtower.bootstrap import open_parts
+from watchtower.bootstrap.parts import open_parts
 from watchtower.config import load
 from watchtower.continuity.continuity import Continuity
 from watchtower.continuity.coverage import Coverage

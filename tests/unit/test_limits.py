@@ -12,7 +12,7 @@ from domain.errors import InvalidState
 from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair
 from tests.support.towers import Bench
-from watchtower.bootstrap import channel_policy
+from watchtower.bootstrap.policies import channel_policy
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import Context
 from watchtower.channels.limits import TowerFull

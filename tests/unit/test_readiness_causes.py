@@ -11,7 +11,8 @@ import pytest
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from tests.unit.test_watch import Stage, report
-from watchtower import bootstrap, run
+from watchtower import run
+from watchtower.bootstrap.parts import open_parts
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.config import load
 from watchtower.http.services import Standing
@@ -86,7 +87,7 @@ def test_damaged_channels_are_a_reason_from_the_start(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(places, "open_store", damaged)
     settings = load({}, config_path=str(made.config_path)).settings
-    parts = bootstrap.open_parts(settings, Metrics(build=("0", "0", "regtest", "sqlite")))
+    parts = open_parts(settings, Metrics(build=("0", "0", "regtest", "sqlite")))
     reasons = parts.board.snapshot().reasons
     parts.close()
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from domain.events import AlertCleared, AlertKind, Envelope, envelopes
 from watchtower import run
-from watchtower.bootstrap import Parts, open_parts
+from watchtower.bootstrap.parts import Parts, open_parts
 from watchtower.config import Settings, load
 from watchtower.host.supervisor import Supervisor
 from watchtower.http.traffic import Traffic

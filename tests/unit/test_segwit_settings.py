@@ -10,7 +10,7 @@ from domain.contract.params import SEGWIT, TAPROOT
 from domain.errors import InvalidParams
 from domain.units import Side
 from tests.support.parties import htlc, make_party, open_pair, settings_of
-from watchtower.bootstrap import channel_policy
+from watchtower.bootstrap.policies import channel_policy
 from watchtower.client.config import StateChannelConfig
 from watchtower.config import load
 

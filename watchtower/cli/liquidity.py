@@ -62,7 +62,7 @@ def command(context: Context, channel_id: str | None, feerate: float | None, as_
 def _bodies(settings: Settings, channel_id: str | None, feerate: float | None) -> list[LiquidityBody]:
     from domain.channel_fold import fold
     from domain.status import ChannelStatus
-    from watchtower.bootstrap import channel_policy
+    from watchtower.bootstrap.policies import channel_policy
     from watchtower.channels.liquidity import liquidity_body
     from watchtower.cli import reading
     from watchtower.store.places import open_log_reader

@@ -34,7 +34,7 @@ def command(context: Context, /, standby: bool, **flags: str | None) -> None:
       watchtower --config ./tower/config.toml run
       STATE_CHANNEL_NETWORK=regtest watchtower run
     """
-    from watchtower.bootstrap import begin, open_parts
+    from watchtower.bootstrap.parts import begin, open_parts
     from watchtower.host.supervisor import Supervisor
     from watchtower.reload import Reload
     from watchtower.run import run
