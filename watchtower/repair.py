@@ -15,6 +15,7 @@ from projections.projector import Projector
 from watchtower.bootstrap.node import connect, second_node
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
+from watchtower.chain.needs import Needs
 from watchtower.chain.rescan import Rescan
 from watchtower.config import Settings
 from watchtower.host.system import SystemClock
@@ -23,6 +24,7 @@ from watchtower.node.checks import require_network
 from watchtower.node.second import TwoNodes
 from watchtower.ports import Node
 from watchtower.repository import Channels
+from watchtower.store.datastore import no_failpoint
 from watchtower.store.places import open_log
 from watchtower.store.rebuild import open_views
 from watchtower.store.writer import LogWriter
@@ -36,26 +38,9 @@ class Repair:
 
     def __init__(self, node: Node, store: LogWriter, models: LiveModels, channels: Channels, network: str) -> None:
         self._conditions = Conditions(channels, models)
-        self.follower = Follower(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            conditions=self._conditions,
-            clock=SystemClock(),
-            failpoint=lambda _name: None,
-            network=network,
-            limit=WHOLE_HISTORY,
-        )
-        self.rescan = Rescan(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            follower=self.follower,
-            conditions=self._conditions,
-            clock=SystemClock(),
-        )
+        needs = Needs(node, store, channels, models, self._conditions, SystemClock(), no_failpoint)
+        self.follower = Follower(needs, network=network, limit=WHOLE_HISTORY)
+        self.rescan = Rescan(needs, self.follower)
         models.catch_up()
         self.follower.start()
         self._conditions.refresh()

@@ -17,6 +17,7 @@ from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import FollowReport
 from watchtower.chain.follow import CursorUnknown, Follower
 from watchtower.chain.mempool import Hints, MempoolWatch
+from watchtower.chain.needs import Needs
 from watchtower.erasing import Erasing
 from watchtower.outbox import Outbox
 from watchtower.ports import (
@@ -88,53 +89,19 @@ class Tower:
         self.models = models
         self.channels = channels
         self._observe = observe
-        self._conditions = Conditions(channels, models)
         self._armed: set[str] = set()
         self._caught_up = False
         self._compared = False
         self._sweep_owed = False
         self._tip_moved = False
+        self._conditions = Conditions(channels, models)
+        needs = Needs(node, store, channels, models, self._conditions, clock, failpoint)
         self.follower = Follower(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            conditions=self._conditions,
-            clock=clock,
-            failpoint=failpoint,
-            network=settings.network,
-            limit=settings.undo_limit,
-            blocks_per_run=settings.blocks_per_pass,
+            needs, network=settings.network, limit=settings.undo_limit, blocks_per_run=settings.blocks_per_pass
         )
-        self.mempool = MempoolWatch(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            follower=self.follower,
-            conditions=self._conditions,
-            clock=clock,
-        )
-        self.audit = Audit(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            follower=self.follower,
-            conditions=self._conditions,
-            clock=clock,
-            failpoint=failpoint,
-        )
-        self.arming = Arming(
-            node=node,
-            store=store,
-            channels=channels,
-            models=models,
-            follower=self.follower,
-            conditions=self._conditions,
-            clock=clock,
-            hand_over=self.audit.suspect,
-        )
+        self.mempool = MempoolWatch(needs, self.follower)
+        self.audit = Audit(needs, self.follower)
+        self.arming = Arming(needs, self.follower, hand_over=self.audit.suspect)
         self._passed_over = 0
         self._doubted = False
         self.responder = Responder(

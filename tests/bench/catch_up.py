@@ -26,6 +26,7 @@ from tests.bench.updates import BLOCK
 from tests.support.full_block import mine_full_block
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
+from watchtower.chain.needs import Needs
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.host.system import SystemClock
 from watchtower.models import LiveModels
@@ -105,7 +106,7 @@ def open_follower(stack: ExitStack, directory: Path, chain: RepeatedChain) -> Fo
     channels = Channels(store)
     models = LiveModels(Projector(store, rows, PROJECTIONS), rows, channels)
     models.catch_up()
-    follower = Follower(
+    needs = Needs(
         node=chain,  # type: ignore[arg-type]  # a follower asks for nothing else while all blocks are there
         store=store,
         channels=channels,
@@ -113,8 +114,8 @@ def open_follower(stack: ExitStack, directory: Path, chain: RepeatedChain) -> Fo
         conditions=Conditions(channels, models),
         clock=SystemClock(),
         failpoint=no_failpoint,
-        network="regtest",
     )
+    follower = Follower(needs, network="regtest")
     follower.start()
     return follower
 

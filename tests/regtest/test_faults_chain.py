@@ -27,6 +27,7 @@ from tests.regtest.conftest import StartNode
 from tests.regtest.world import SWEEP, World
 from tests.support.parties import Pair
 from watchtower.chain.follow import CursorUnknown, NodeBehind
+from watchtower.chain.needs import Needs
 from watchtower.chain.rescan import Rescan
 from watchtower.cli import _main
 from watchtower.devnode.provision import Found
@@ -36,6 +37,7 @@ from watchtower.new_tower import NewTower
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.second import SecondNode, TwoNodes
 from watchtower.ports import BlockNotAvailable
+from watchtower.store.datastore import no_failpoint
 
 
 class FaultyNode:
@@ -430,15 +432,16 @@ def test_fault_C12_rescan_finds_what_was_missed(node: RegtestNode, tmp_path: Pat
     node.generate_block([pair.commitment(Side.A, 1)])
     world.tower.follower.follow()
     fetch.read = read  # type: ignore[method-assign]
-    rescan = Rescan(
+    needs = Needs(
         node=world.port,
         store=world.store,
         channels=world.channels,
         models=world.models,
-        follower=world.tower.follower,
         conditions=world.tower._conditions,
         clock=SystemClock(),
+        failpoint=no_failpoint,
     )
+    rescan = Rescan(needs, world.tower.follower)
 
     first = rescan.run(None)
     again = rescan.run(None)

@@ -16,8 +16,10 @@ from tests.support.towers import TIP, Bench
 from watchtower.chain import mempool
 from watchtower.chain.conditions import Conditions
 from watchtower.chain.mempool import PUT_OFF_LIMIT, Hints, MempoolWatch
+from watchtower.chain.needs import Needs
 from watchtower.models import LiveModels
 from watchtower.ports import NodeUnavailable
+from watchtower.store.datastore import no_failpoint
 
 HASH = bytes(32)
 
@@ -70,15 +72,17 @@ class Stage:
         """The object under test."""
         channels = self.bench.context.channels
         models = LiveModels(self.bench.projector, self.bench.rows, channels)
-        return MempoolWatch(
+        needs = Needs(
             node=self.node,  # type: ignore[arg-type]
             store=self.bench.store,
             channels=channels,
             models=models,
-            follower=SimpleNamespace(cursor=SimpleNamespace(hash=HASH, height=TIP)),  # type: ignore[arg-type]
             conditions=Conditions(channels, models),
             clock=FixedClock(),
+            failpoint=no_failpoint,
         )
+        standing = SimpleNamespace(cursor=SimpleNamespace(hash=HASH, height=TIP))
+        return MempoolWatch(needs, standing)  # type: ignore[arg-type]
 
     @property
     def outpoints(self) -> list[OutPoint]:

@@ -16,12 +16,11 @@ from domain.errors import MalformedInput
 from domain.events import AuditMismatch, Envelope, Source, envelopes
 from domain.spending import disconnected
 from domain.transaction import Transaction
-from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
+from watchtower.chain.needs import Needs
 from watchtower.chain.scan import BlockScan
 from watchtower.node.blocks import BlockUnparseable
-from watchtower.ports import BlockNotAvailable, Clock, EventStore, Node, NodeError, ReadModels, StoreConflict
-from watchtower.repository import Channels
+from watchtower.ports import BlockNotAvailable, NodeError, StoreConflict
 
 UNSPENT, SPENT = 1, 2
 """Values of `AuditMismatch.expected` and `found`."""
@@ -32,26 +31,15 @@ BATCH = 200
 class Arming:
     """Checks funding outputs against the node. Called from the pass thread only."""
 
-    def __init__(
-        self,
-        *,
-        node: Node,
-        store: EventStore,
-        channels: Channels,
-        models: ReadModels,
-        follower: Follower,
-        conditions: Conditions,
-        clock: Clock,
-        hand_over: Callable[[Channel], None],
-    ) -> None:
+    def __init__(self, needs: Needs, follower: Follower, hand_over: Callable[[Channel], None]) -> None:
         """`hand_over` gets channels whose spend stands in a block that cannot be read."""
-        self._node = node
-        self._store = store
-        self._channels = channels
-        self._models = models
+        self._node = needs.node
+        self._store = needs.store
+        self._channels = needs.channels
+        self._models = needs.models
         self._follower = follower
-        self._conditions = conditions
-        self._clock = clock
+        self._conditions = needs.conditions
+        self._clock = needs.clock
         self._hand_over = hand_over
         self._waiting: dict[str, None] = {}
 

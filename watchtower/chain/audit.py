@@ -19,23 +19,17 @@ from domain.classifier import possible_spends
 from domain.errors import MalformedInput
 from domain.events import AuditMismatch, Envelope, Source, envelopes
 from domain.transaction import Transaction
-from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import Facts
 from watchtower.chain.follow import Follower, commit_points
 from watchtower.chain.gap import record_spend, slices
+from watchtower.chain.needs import Needs
 from watchtower.chain.scan import BlockScan
 from watchtower.ports import (
-    Clock,
-    EventStore,
-    Failpoint,
-    Node,
     NodeError,
     NodeUnavailable,
-    ReadModels,
     StoreConflict,
     Utxo,
 )
-from watchtower.repository import Channels
 
 EVERY = 6
 """Blocks between two rounds."""
@@ -75,26 +69,15 @@ class _Suspect:
 class Audit:
     """Rounds over all funding outputs, and the search for what is missing. Called from the pass thread only."""
 
-    def __init__(
-        self,
-        *,
-        node: Node,
-        store: EventStore,
-        channels: Channels,
-        models: ReadModels,
-        follower: Follower,
-        conditions: Conditions,
-        clock: Clock,
-        failpoint: Failpoint,
-    ) -> None:
-        self._node = node
-        self._store = store
-        self._channels = channels
-        self._models = models
+    def __init__(self, needs: Needs, follower: Follower) -> None:
+        self._node = needs.node
+        self._store = needs.store
+        self._channels = needs.channels
+        self._models = needs.models
         self._follower = follower
-        self._conditions = conditions
-        self._clock = clock
-        self._failpoint = failpoint
+        self._conditions = needs.conditions
+        self._clock = needs.clock
+        self._failpoint = needs.failpoint
         self._asked_to: OutPoint | None = OutPoint(b"")
         self._round_clean = True
         self._begun_at: BlockRef | None = None

@@ -29,27 +29,21 @@ from domain.events import (
 )
 from domain.spending import disconnected, funding_seen
 from domain.units import FINAL_DEPTH
-from watchtower.chain.conditions import Conditions
 from watchtower.chain.facts import Facts, FollowReport
 from watchtower.chain.fetch import Fetch
 from watchtower.chain.gap import Gap
+from watchtower.chain.needs import Needs
 from watchtower.chain.scan import BlockScan
 from watchtower.node.blocks import scan_block
 from watchtower.ports import (
     BlockNotAvailable,
-    Clock,
-    EventStore,
-    Failpoint,
     HeaderInfo,
-    Node,
     NodeError,
     NodeUnavailable,
-    ReadModels,
     StoreConflict,
     StoreError,
     WrongChain,
 )
-from watchtower.repository import Channels
 
 FIRST_HISTORY = FINAL_DEPTH
 """Blocks below the tip that a new tower can step back from its first day on: the deepest reorg that is promised."""
@@ -79,32 +73,26 @@ class Follower:
 
     def __init__(
         self,
+        needs: Needs,
         *,
-        node: Node,
-        store: EventStore,
-        channels: Channels,
-        models: ReadModels,
-        conditions: Conditions,
-        clock: Clock,
-        failpoint: Failpoint,
         network: str,
         limit: int = cursors.UNDO_LIMIT,
         blocks_per_run: int = cursors.UNDO_LIMIT,
     ) -> None:
-        self._node = node
-        self._store = store
-        self._channels = channels
-        self._models = models
-        self._conditions = conditions
-        self._clock = clock
-        self._failpoint = failpoint
+        self._node = needs.node
+        self._store = needs.store
+        self._channels = needs.channels
+        self._models = needs.models
+        self._conditions = needs.conditions
+        self._clock = needs.clock
+        self._failpoint = needs.failpoint
         self._network = network
         self._limit = limit
         self._blocks_per_run = blocks_per_run
         self._cursor: ChainCursor | None = None
         self._in_doubt = False
-        self._fetch = Fetch(node, failpoint)
-        self._gap = Gap(node, channels, models, conditions)
+        self._fetch = Fetch(needs.node, needs.failpoint)
+        self._gap = Gap(needs.node, needs.channels, needs.models, needs.conditions)
         self._noted_gone: BlockRef | None = None
         self.blocks_passed_over = 0
         self.transactions_scanned = 0

@@ -21,8 +21,8 @@ from domain.spending import funding_confirmed, funding_seen, reclassified, spend
 from domain.transaction import Transaction
 from watchtower.chain.facts import Facts
 from watchtower.chain.follow import Follower
-from watchtower.ports import Clock, EventStore, Node, NodeError, PendingFunding, ReadModels, StoreConflict, Utxo
-from watchtower.repository import Channels
+from watchtower.chain.needs import Needs
+from watchtower.ports import NodeError, PendingFunding, StoreConflict, Utxo
 
 SLICE = 1_000
 """Outpoints asked in one call: about 10 ms of the node's time and ours, which a breach may have to wait."""
@@ -42,24 +42,14 @@ class Hints(msgspec.Struct, frozen=True):
 class MempoolWatch:
     """Compares the mempool with what the log says about it. Called from the pass thread only."""
 
-    def __init__(
-        self,
-        *,
-        node: Node,
-        store: EventStore,
-        channels: Channels,
-        models: ReadModels,
-        follower: Follower,
-        conditions: Mapping[bytes, str],
-        clock: Clock,
-    ) -> None:
-        self._node = node
-        self._store = store
-        self._channels = channels
-        self._models = models
+    def __init__(self, needs: Needs, follower: Follower) -> None:
+        self._node = needs.node
+        self._store = needs.store
+        self._channels = needs.channels
+        self._models = needs.models
         self._follower = follower
-        self._conditions = conditions
-        self._clock = clock
+        self._conditions = needs.conditions
+        self._clock = needs.clock
         self._swept_to: OutPoint | None = OutPoint(b"")
         self._sweep_again = False
         self._funding_asked_to = ""

@@ -9,11 +9,10 @@ import msgspec
 from domain.chain import BlockRef
 from domain.channel import Channel
 from domain.events import Source
-from watchtower.chain.conditions import Conditions
 from watchtower.chain.follow import Follower
+from watchtower.chain.needs import Needs
 from watchtower.chain.scan import BlockScan
-from watchtower.ports import Clock, EventStore, Node, NodeError, ReadModels
-from watchtower.repository import Channels
+from watchtower.ports import NodeError
 
 PAGE = 1_000
 
@@ -29,24 +28,14 @@ class RescanReport(msgspec.Struct, frozen=True):
 class Rescan:
     """One rescan up to the cursor. Nothing else may use the store meanwhile."""
 
-    def __init__(
-        self,
-        *,
-        node: Node,
-        store: EventStore,
-        channels: Channels,
-        models: ReadModels,
-        follower: Follower,
-        conditions: Conditions,
-        clock: Clock,
-    ) -> None:
-        self._node = node
-        self._store = store
-        self._channels = channels
-        self._models = models
+    def __init__(self, needs: Needs, follower: Follower) -> None:
+        self._node = needs.node
+        self._store = needs.store
+        self._channels = needs.channels
+        self._models = needs.models
         self._follower = follower
-        self._conditions = conditions
-        self._clock = clock
+        self._conditions = needs.conditions
+        self._clock = needs.clock
 
     def lowest(self) -> int | None:
         """The lowest height where the funding of a channel is that is not over; None without channels."""
