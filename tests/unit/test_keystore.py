@@ -88,6 +88,37 @@ def test_create_never_overwrites(path: Path) -> None:
         FileKeystore.create(path, PASSPHRASE, cost=CHEAP)
 
 
+def test_of_two_that_create_at_the_same_moment_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one finds the name taken when it gives its file the name; the first keystore keeps its secret."""
+    path, link = tmp_path / "keystore", os.link
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        first = FileKeystore.create(path, PASSPHRASE, cost=CHEAP)
+        first.put(NAME, SECRET)
+        first.close()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    with pytest.raises(KeystoreError, match="exists already"):
+        FileKeystore.create(path, b"another", cost=CHEAP)
+
+    assert SECRET == FileKeystore.open(path, PASSPHRASE).get(NAME)
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_links_takes_a_keystore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on USB sticks: the file is renamed instead."""
+
+    def unknown(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unknown)
+    FileKeystore.create(tmp_path / "keystore", PASSPHRASE, cost=CHEAP).close()
+
+    assert [tmp_path / "keystore"] == list(tmp_path.iterdir())
+
+
 def test_second_opening_is_refused(path: Path) -> None:
     """Two writers would tear the file."""
     first = FileKeystore.open(path, PASSPHRASE)

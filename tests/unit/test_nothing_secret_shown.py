@@ -25,6 +25,7 @@ from watchtower.config.settings import Secret
 from watchtower.keystore import FileKeystore, KeystoreConflict, WrongPassphrase
 from watchtower.ports import WatchtowerError
 from watchtower.telemetry.logging import configure
+from watchtower.wire.hexes import SecretHex
 
 PASSPHRASE = b"canary-passphrase-77ab"
 CANARY = bytes.fromhex("c0ffee00" * 8)
@@ -158,6 +159,13 @@ def test_objects_do_not_show_their_secrets(tmp_path: Path) -> None:
     del secrets["own secret 0"]
     assert "held = " in printed
     assert [] == found_in(secrets, printed.encode()) + found_in(secrets, repr((held, node)).encode())
+
+
+def test_a_secret_of_the_wire_is_shown_in_no_way() -> None:
+    """`str` of bytes does not ask `repr`: both, and formatting, hide it."""
+    secret = SecretHex(CANARY)
+
+    assert ["<secret>"] * 4 == [f"{secret}", f"{secret!r}", str(secret), " ".join(map(str, [secret]))]
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

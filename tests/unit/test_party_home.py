@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from domain.errors import UnknownChannel
 from domain.events import FreezeReason
 from domain.units import Side
 from tests.support.parties import Pair, made_up_funding, make_party
 from watchtower.client import PartySettings, Terms, exchange
 from watchtower.client.consent import agree
-from watchtower.client.home import create_home, open_home
-from watchtower.keystore import KeystoreError, KeystoreLocked, WrongPassphrase
+from watchtower.client.home import create_home, open_home, restore_home
+from watchtower.client.key_ring import EPOCH, SEED_NAME, SKIP, ClockBehind, raise_floor
+from watchtower.client.party import ChannelParty
+from watchtower.keystore import FileKeystore, KeystoreError, KeystoreLocked, WrongPassphrase
 from watchtower.ports import StoreError
 
 PASSPHRASE = b"for tests"
@@ -192,3 +195,77 @@ def test_the_owner_knows_better(tmp_path: Path, restored: bool, expected: Freeze
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
 
     assert frozen(tmp_path / "copy", channel_id, restored) is expected
+
+
+def opened_index(directory: Path) -> bytes:
+    """The keys of the next channel of a home."""
+    with open_home(directory, PASSPHRASE, REGTEST) as home:
+        return home.party.open(Terms(balances=(500_000, 500_000))).key_block
+
+
+def test_a_copy_without_its_place_is_a_copy(tmp_path: Path) -> None:
+    """Log and keystore alone, as somebody copies them who thinks that the rest is not needed."""
+    channel_id = with_channel(tmp_path / "a")
+    (tmp_path / "copy").mkdir(mode=0o700)
+    for name in ("party.db", "keystore"):
+        shutil.copy2(tmp_path / "a" / name, tmp_path / "copy" / name)
+
+    assert frozen(tmp_path / "copy", channel_id) is FreezeReason.RESTORED
+
+
+def test_a_copy_uses_no_index_that_the_original_used_later(tmp_path: Path) -> None:
+    """With equal keys the secrets that one channel revealed would punish the other one's valid states."""
+    with_channel(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+
+    later = [opened_index(tmp_path / "a") for _ in range(3)]
+    fresh = [opened_index(tmp_path / "copy") for _ in range(3)]
+
+    assert 6 == len({*later, *fresh})
+
+
+def test_a_copy_of_a_copy_goes_on_above(tmp_path: Path) -> None:
+    """Also when the clock was set back in between: it is not believed."""
+    with_channel(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    first = opened_index(tmp_path / "b")
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    later = opened_index(tmp_path / "b")
+
+    with open_home(tmp_path / "c", PASSPHRASE, REGTEST, restored=False) as home:
+        floors = [raise_floor(home._keystore, (EPOCH + seconds) * 1_000_000) for seconds in (5, 1)]
+
+    assert SKIP == floors[1] - floors[0]
+    assert opened_index(tmp_path / "c") not in {first, later}
+
+
+@pytest.mark.parametrize("seconds", [0, EPOCH - 1, EPOCH])
+def test_a_clock_that_stands_still_restores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """A machine without a battery begins in 1970: index 0 would be used again. Nothing is made, the next try works."""
+    with monkeypatch.context() as patch:
+        patch.setattr("watchtower.host.system.SystemClock.wall_microseconds", lambda _: seconds * 1_000_000)
+        with pytest.raises(ClockBehind, match="set it, then restore again"):
+            restore_home(tmp_path / "home", "regtest", PASSPHRASE, bytes(range(32)), cost=2**4)
+    assert not (tmp_path / "home").exists()
+
+    restore_home(tmp_path / "home", "regtest", PASSPHRASE, bytes(range(32)), cost=2**4)
+
+
+def test_a_restore_that_was_cut_short_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed comes last: without the floor of indexes it must not be used."""
+
+    def die(_party: object, _seed: bytes | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChannelParty, "create_seed", die)
+        with pytest.raises(KeyboardInterrupt):
+            restore_home(tmp_path / "home", "regtest", PASSPHRASE, bytes(range(32)), cost=2**4)
+
+    keystore = FileKeystore.open(tmp_path / "home" / "keystore", PASSPHRASE)
+    assert (None, 1) == (keystore.get(SEED_NAME), len(keystore.names()))
+    keystore.close()
+    with pytest.raises(UnknownChannel, match="no seed"):
+        open_home(tmp_path / "home", PASSPHRASE, REGTEST)

@@ -24,7 +24,7 @@ import msgspec
 from watchtower.backup.errors import BackupCorrupt, BackupError
 from watchtower.backup.sealed_file import SealedReader, SealedWriter
 from watchtower.keystore import FileKeystore
-from watchtower.keystore.files import sync_directory
+from watchtower.keystore.files import give_name, sync_directory
 from watchtower.store.snapshot import SnapshotFacts, check_snapshot, copy_segments, take_snapshot
 
 Kind = Literal["tower", "party"]
@@ -170,7 +170,10 @@ def _reserved(path: Path) -> Iterator[Path]:
         raise BackupError(f"{path} is being written by another process; choose another name") from None
     try:
         yield unfinished
-        _give_name(unfinished, path)
+        give_name(unfinished, path)
+    except FileExistsError:
+        unfinished.unlink(missing_ok=True)
+        raise BackupError(f"{path} exists already; a backup is never overwritten, choose another name") from None
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise BackupError(
@@ -181,19 +184,6 @@ def _reserved(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
-
-
-def _give_name(unfinished: Path, path: Path) -> None:
-    """A rename would replace a file that came meanwhile; not every file system knows links."""
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        raise BackupError(f"{path} exists already; a backup is never overwritten, choose another name") from None
-    except OSError:
-        unfinished.replace(path)
-    else:
-        unfinished.unlink()
-    sync_directory(path.parent)
 
 
 def _some(log: Path | None) -> Path:

@@ -11,7 +11,7 @@ or a tower reports the highest state; `restore_home` makes the keys again from t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ from watchtower.backup.archive import KEYSTORE_NAME
 from watchtower.backup.errors import BackupError
 from watchtower.client.consent import Consent, never_lose
 from watchtower.client.home_place import is_copy, write_place
-from watchtower.client.key_ring import SEED_NAME, raise_floor
+from watchtower.client.key_ring import SEED_NAME, raise_floor, restored_floor
 from watchtower.client.news import Listener, silence
 from watchtower.client.party import ChannelParty, PartySettings
 from watchtower.client.peer_book import PeerBook
@@ -77,8 +77,21 @@ def create_home(
 ) -> None:
     """Make log and keystore with a fresh seed (or the given one); nothing that exists is overwritten.
 
-    Raises `KeystoreError` or `StoreError`. The keystore is made last: a directory without one is not in use.
+    Raises `KeystoreError` or `StoreError`. The seed is stored last: a directory without one is not in use. A seed that
+    was in use before belongs into `restore_home`, for which channel indexes it used is not known here.
     """
+    _create(directory, network, passphrase, seed, cost, lambda _keystore: None)
+
+
+def _create(
+    directory: Path,
+    network: str,
+    passphrase: bytes,
+    seed: bytes | None,
+    cost: int,
+    prepare: Callable[[FileKeystore], object],
+) -> None:
+    """`prepare` stores what has to be known before the seed can be used."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_store(
         directory / LOG_NAME,
@@ -90,6 +103,8 @@ def create_home(
     )
     keystore = FileKeystore.create(directory / KEYSTORE_NAME, passphrase, cost=cost)
     try:
+        prepare(keystore)
+        write_place(directory / LOG_NAME)
         ChannelParty.create_seed(keystore, seed)
     finally:
         keystore.close()
@@ -110,13 +125,17 @@ def open_home(
 
     `Exposed` if the directory or a file in it can be opened by others. `consent`, `applications`, `resolve` and
     `listener` are those of `ChannelParty`. A directory that was copied, or `restored=True`, has every channel
-    frozen first, for its log may be an old one; False says that this is the only and newest copy.
+    frozen first, for its log may be an old one, and new channels get indexes that its keystore cannot have missed
+    (`ClockBehind` if the clock is wrong); False says that this is the only and newest copy.
     """
     require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
     try:
         store = open_store(directory / LOG_NAME, chain_hash=chain_hash(settings.network))
         try:
+            is_old = is_copy(directory / LOG_NAME) if restored is None else restored
+            if is_old:
+                raise_floor(keystore, SystemClock().wall_microseconds())
             party = ChannelParty(
                 store,
                 keystore,
@@ -127,7 +146,7 @@ def open_home(
                 resolve=resolve,
                 listener=listener,
             )
-            if is_copy(directory / LOG_NAME) if restored is None else restored:
+            if is_old:
                 party.note_restored()
             write_place(directory / LOG_NAME)
         except BaseException:
@@ -151,10 +170,11 @@ def restore_home(directory: Path, network: str, passphrase: bytes, seed: bytes, 
     """Make a home from a seed alone: the same keys, no channels yet; new channels use indexes never used before.
 
     What the party signed and revoked is not known here: a channel that is brought back from a tower or peer must stay
-    frozen until its highest state is known.
+    frozen until its highest state is known. Raises as `create_home`, and `ClockBehind` before anything is made.
     """
-    create_home(directory, network, passphrase, seed=seed, cost=cost)
-    _raise_floor(directory, passphrase)
+    now = SystemClock().wall_microseconds()
+    restored_floor(now)  # raises before anything is made
+    _create(directory, network, passphrase, seed, cost, lambda keystore: raise_floor(keystore, now))
 
 
 def backup_home(directory: Path, path: Path, passphrase: bytes) -> Manifest:
@@ -173,16 +193,6 @@ def restore_backup(path: Path, directory: Path, passphrase: bytes) -> Manifest:
         if manifest.kind != "party" or manifest.log is None:
             raise BackupError("this backup is not one of a party with its log")
         network = manifest.log.origin.removeprefix("party/")
-        with open_home(staged, passphrase, PartySettings(network=network)) as home:
-            home.party.note_restored()
-        _raise_floor(staged, passphrase)
+        open_home(staged, passphrase, PartySettings(network=network), restored=True).close()
 
     return restore(path, directory, passphrase, freeze)
-
-
-def _raise_floor(directory: Path, passphrase: bytes) -> None:
-    keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
-    try:
-        raise_floor(keystore, SystemClock().wall_microseconds())
-    finally:
-        keystore.close()

@@ -1,8 +1,8 @@
 """Whether a party's directory is the one that it was, or a copy of it.
 
 A copied log may be an old one: whoever publishes from it can lose the channel. The file `place` names the inode of
-the log at its last use. A copy, by whatever tool, has the old name and a new inode. What cannot be noticed is a
-whole file system that was set back, as with snapshots of virtual machines.
+the log at its last use. A copy, by whatever tool, has the old name and a new inode, or no such file. What cannot be
+noticed is a whole file system that was set back, as with snapshots of virtual machines.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ PLACE_NAME = "place"
 
 
 def is_copy(log: Path) -> bool:
-    """Whether the log was used elsewhere last; False for a home whose place nobody wrote down yet."""
+    """Whether the log was used elsewhere last, or nobody knows where: a new home gets its place when it is made."""
     try:
         written = (log.parent / PLACE_NAME).read_text("ascii").strip()
     except FileNotFoundError:
-        return False
+        return True
     return written != _inode(log)
 
 

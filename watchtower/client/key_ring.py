@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from domain.contract.derivation import channel_keys
 from domain.contract.hashes import tagged_hash
 from domain.contract.params import check_payout_script
 from domain.errors import UnknownChannel
 from watchtower.client.opening import OwnKeys, own_script
 from watchtower.client.party_settings import PartySettings
+from watchtower.keystore import KeystoreError
 from watchtower.ports import Keystore
 
 SEED_NAME = tagged_hash("state-channel/party/seed", b"")
@@ -30,17 +33,39 @@ def floor_name(number: int) -> bytes:
     return tagged_hash("state-channel/party/floor", number.to_bytes(4, "big"))
 
 
+SKIP = 2**16
+"""Indexes between one floor and the next: more channels than a party opens between two restores."""
+
+
+class ClockBehind(KeystoreError):
+    """The clock of this machine shows a time that has long passed."""
+
+    slug = "clock-behind"
+
+
 def raise_floor(keystore: Keystore, now: int) -> int:
     """Skip every channel index that a restored party may have used after its backup; returns the new floor.
 
-    What was used is not known any more, and an index must never be used twice (protocol 2.1). The floor is the time of
-    the restore in seconds since 2024 (`now` in Unix microseconds): no party opens a channel per second, and the indexes
-    last until 2092.
+    `now` in Unix microseconds. Raises `ClockBehind`.
     """
     floors = _floors(keystore)
-    floor = max(now // 1_000_000 - EPOCH, 0, *floors)
+    floor = restored_floor(now, floors)
     keystore.put(floor_name(len(floors)), floor.to_bytes(4, "big"))
     return floor
+
+
+def restored_floor(now: int, floors: Sequence[int] = ()) -> int:
+    """The lowest index for new channels after a restore now (Unix microseconds), when `floors` were those before.
+
+    What was used is not known any more, and an index must never be used twice (protocol 2.1). The floor is the time of
+    the restore in seconds since 2024: no party opens a channel per second, and the indexes last until 2092. A clock
+    that was set back since the last restore is not believed. Raises `ClockBehind` for a time before 2024: the indexes
+    that were used first would be used again.
+    """
+    seconds = now // 1_000_000 - EPOCH
+    if seconds <= 0:
+        raise ClockBehind("the clock of this machine is years behind; set it, then restore again")
+    return max(seconds, *(floor + SKIP for floor in floors)) if floors else seconds
 
 
 def _floors(keystore: Keystore) -> list[int]:

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from watchtower.keystore.errors import KeystoreConflict, KeystoreCorrupt, KeystoreError, corrupt
-from watchtower.keystore.files import open_locked, open_shared, read_all, replace_file
+from watchtower.keystore.files import new_file, open_locked, open_shared, read_all, replace_file
 from watchtower.keystore.sealed import NAME_SIZE, SealedSecrets
 from watchtower.keystore.sealing import (
     KEY_SIZE,
@@ -60,11 +60,13 @@ class FileKeystore:
     @classmethod
     def create(cls, path: Path, passphrase: bytes, *, cost: int = SCRYPT_COST) -> FileKeystore:
         """Make a new file (mode 0600); `KeystoreError` if one exists, for it may be the only copy of a secret."""
-        if path.exists():
-            raise KeystoreError(f"{path} exists already; move it away first if you really want a new keystore")
         header = new_header(passphrase, secrets.token_bytes(KEY_SIZE), cost)
         try:
-            os.close(replace_file(path, msgspec.json.encode(header) + b"\n"))
+            new_file(path, msgspec.json.encode(header) + b"\n")
+        except FileExistsError:
+            raise KeystoreError(
+                f"{path} exists already; move it away first if you really want a new keystore"
+            ) from None
         except OSError as error:
             raise KeystoreError(f"{path} could not be written ({error.strerror})") from None
         return cls.open(path, passphrase)

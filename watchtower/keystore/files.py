@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from watchtower.host.hygiene import give_to_owner
@@ -62,6 +64,40 @@ def replace_file(path: Path, content: bytes) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def new_file(path: Path, content: bytes) -> None:
+    """Make a file of mode 0600, durable on return; `FileExistsError` if the name is taken, also in this moment.
+
+    Raises OSError; there is no file then.
+    """
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(descriptor, content)
+        give_to_owner(descriptor, path.parent)
+        os.fsync(descriptor)
+        give_name(beside, path)
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def give_name(beside: Path, path: Path) -> None:
+    """Give a finished file its name, durably. Raises `FileExistsError` if the name is taken, and OSError.
+
+    A rename would replace a file that came meanwhile; it is used only where the file system knows no links.
+    """
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        beside.replace(path)
+    else:
+        beside.unlink()
+    sync_directory(path.parent)
 
 
 def write_all(descriptor: int, content: bytes) -> None:

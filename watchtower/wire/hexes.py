@@ -56,6 +56,9 @@ class SecretHex(Hex32):
     def __repr__(self) -> str:
         return "<secret>"
 
+    def __str__(self) -> str:
+        return repr(self)  # that of `bytes` does not ask for the one above
+
 
 class Hex33(Hex):
     """A compressed point."""
