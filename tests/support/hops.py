@@ -123,7 +123,7 @@ class Row:
         channels = [RouteChannel(self.first, self.period), RouteChannel(self.second, self.period, POLICY)]
         return plan_route(channels, amount, height)
 
-    async def until(self, reached: Callable[[], bool], seconds: float = 10) -> None:
+    async def until(self, reached: Callable[[], bool], seconds: float = 30) -> None:
         """Wait for an effect: it is looked for after each piece of news of any party, and now and then without."""
         async with asyncio.timeout(seconds):
             while not reached():

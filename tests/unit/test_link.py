@@ -80,8 +80,8 @@ def sieves() -> tuple[Sieve, Sieve]:
 
 
 async def soon(waiting: Awaitable[T]) -> T:
-    """What must happen within seconds."""
-    return await asyncio.wait_for(waiting, 5)
+    """What must happen within seconds, and on a busy machine in half a minute."""
+    return await asyncio.wait_for(waiting, 30)
 
 
 async def test_a_channel_lives_over_a_link() -> None:

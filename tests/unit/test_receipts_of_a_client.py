@@ -208,8 +208,8 @@ async def test_scenario_D16_missing_receipt_alarm(tmp_path: Path) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the other tasks run until the condition holds; five seconds at most."""
-    async with asyncio.timeout(5):
+    """Let the other tasks run until the condition holds; half a minute at most."""
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
 

@@ -65,7 +65,7 @@ class Stage:
         task = loop.create_task(
             self.reload.serve(self.manager, is_ready=ready, prepare=prepare, adopt=self.adopted.append)
         )
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 30)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -41,13 +41,17 @@ class Doorbell:
         await asyncio.Event().wait()
 
 
+JUST_NOW = float("inf")
+"""When a thread made progress that does not stand, however long the test is held up."""
+
+
 class FakeParts(SimpleNamespace):
     """Parts without a node, a store or files."""
 
     def __init__(self) -> None:
         metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
         threads = SimpleNamespace(
-            start=lambda: None, stop=lambda _seconds: True, last_progress=time.monotonic(), height=7, lag=None
+            start=lambda: None, stop=lambda _seconds: True, last_progress=JUST_NOW, height=7, lag=None
         )
         super().__init__(
             metrics=metrics,
@@ -214,7 +218,7 @@ class Manager(Supervisor):
 
 def pass_thread(parts: FakeParts, *, stands: bool) -> None:
     """The pass thread makes no progress any more, or made some just now."""
-    parts.watch.last_progress = time.monotonic() - (1.0 if stands else 0.0)
+    parts.watch.last_progress = time.monotonic() - 1.0 if stands else JUST_NOW
 
 
 def writer(parts: FakeParts, *, stands: bool) -> None:

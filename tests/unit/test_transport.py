@@ -35,8 +35,8 @@ async def both(wire: Wire) -> tuple[Transport, Transport]:
 
 
 async def soon(waiting: Awaitable[T]) -> T:
-    """What must happen within seconds."""
-    return await asyncio.wait_for(waiting, 5)
+    """What must happen within seconds, and on a busy machine in half a minute."""
+    return await asyncio.wait_for(waiting, 30)
 
 
 async def test_messages_arrive_whole_and_in_order(make_wire: MakeWire) -> None:

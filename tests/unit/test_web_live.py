@@ -21,7 +21,7 @@ from watchtower.http.feed import Feed
 from watchtower.web import live
 from watchtower.web.live import messages
 
-SECONDS = 10
+SECONDS = 30
 
 
 @pytest.fixture
