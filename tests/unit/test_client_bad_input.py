@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.errors import Equivocation, InvalidState, MalformedInput
-from tests.support.sdk import HALF, desk
+from tests.support.sdk import CONFIG, HALF, desk
 from tests.support.towers import TIP
 from watchtower.client import StateChannelClient, StateUpdate
 from watchtower.client.ids import channel_id_of, channel_name
@@ -126,3 +126,16 @@ async def test_a_state_with_other_conditions_is_another_state(tmp_path: Path) ->
                 await at.client.update_state(replace(signed, conditions=conditions))
 
         assert (True, 1) == (again.duplicate, again.sequence)
+
+
+@pytest.mark.parametrize("taproot", [True, False])
+async def test_a_close_that_no_node_relays_ends_no_updates(tmp_path: Path, taproot: bool) -> None:
+    """The peer would refuse it, and this side would stand there with a close that it may not change any more."""
+    async with desk(tmp_path, replace(CONFIG, taproot_enabled=taproot)) as at:
+        channel_id = await at.open()
+        with pytest.raises(InvalidState, match="a fee of 100 sat, no node relays it for less than"):
+            await at.client.close_channel_cooperative(channel_id, (HALF, HALF), fee=100)
+        closing = at.alice.channels()[0].is_closing
+        made = await at.client.update_state(StateUpdate(channel_id, 1, NEXT))
+
+        assert (False, 1) == (closing, made.final_sequence)

@@ -46,6 +46,7 @@ HEIGHT_SLACK = 6
 def propose_close(seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0) -> Step:
     """Sign a close by leaf; this side pays `fee` (satoshi). From here no update is possible (U6)."""
     tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
+    _require_relayed(seat, tx, close_weight(seat.channel.params, tx))
     signature = _own_leaf_signature(seat, tx)
     events: tuple[Payload, ...] = ()
     if signature is None:
@@ -105,6 +106,7 @@ def propose_close_musig(
 ) -> tuple[Step, MusigSession]:
     """Start a key-path close with a fresh nonce; the session stays in memory until the answer."""
     tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
+    _require_relayed(seat, tx, _key_path_weight(tx))
     session = _session(seat, tx)
     message = CloseProposeMusig(
         channel_id=name_of(seat),
@@ -202,12 +204,19 @@ def _require_useful(seat: Seat, tx: Transaction, message: ClosePropose | ClosePr
         raise ChannelClosed(f"the peer has proposed {MAX_PEER_CLOSES} versions of its close; one of them must do")
     if seat.height is not None and tx.lock_time > seat.height + HEIGHT_SLACK:
         raise InvalidState(f"the lock time of the close is height {tx.lock_time}, now is {seat.height}")
-    weight = close_weight(seat.channel.params, tx)
-    if isinstance(message, CloseProposeMusig):
-        weight = 4 * len(tx.serialize(witness=False)) + 2 + KEY_PATH_WITNESS
+    joined = isinstance(message, CloseProposeMusig)
+    _require_relayed(seat, tx, _key_path_weight(tx) if joined else close_weight(seat.channel.params, tx))
+
+
+def _require_relayed(seat: Seat, tx: Transaction, weight: int) -> None:
+    """No peer signs a close that no node relays, and a proposal of it would end the updates of this side (U6)."""
     paid = seat.channel.params.capacity - sum(output.value for output in tx.outputs)
     if paid < vsize(weight):
         raise InvalidState(f"the close pays a fee of {paid} sat, no node relays it for less than {vsize(weight)} sat")
+
+
+def _key_path_weight(tx: Transaction) -> int:
+    return 4 * len(tx.serialize(witness=False)) + 2 + KEY_PATH_WITNESS
 
 
 def _signed_contents(seat: Seat) -> list[Content]:
