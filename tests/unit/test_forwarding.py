@@ -99,22 +99,33 @@ def test_a_leg_is_held_once_the_tower_has_it() -> None:
     assert (LegState.MOVING, LegState.ABSENT) == (dropped, state_of(pair, strict=True))
 
 
+def closed(
+    status: ChannelStatus, published: int | None, *claims: ClaimEnd, spent_at: int | None = HEIGHT + 900
+) -> OnChain:
+    """The tower's word about a channel whose commitment is in that block."""
+    return OnChain(status, published, claims, spent_at=spent_at)
+
+
 @pytest.mark.parametrize(
     ("word", "height", "expected"),
     [
         (OnChain(ChannelStatus.UNILATERAL), 2_000, LegState.ON_CHAIN),
-        (OnChain(ChannelStatus.SETTLED, 1), 2_000, LegState.ON_CHAIN),
-        (OnChain(ChannelStatus.PUNISHED, 0), 2_000, LegState.OURS),
-        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_000, LegState.ON_CHAIN),
-        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_001, LegState.ON_CHAIN),
-        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), True, 2_000),)), 2_002, LegState.OURS),
-        (OnChain(ChannelStatus.SETTLED, 1, (ClaimEnd((0, 0), False, 2_000),)), 2_000, LegState.THEIRS),
-        (OnChain(ChannelStatus.SETTLED, 0), 2_000, LegState.OURS),
-        (OnChain(ChannelStatus.SETTLED, None), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.SETTLED, 1), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.PUNISHED, 0), 2_000, LegState.OURS),
+        (closed(ChannelStatus.PUNISHED, 0, spent_at=1_998), 2_000, LegState.OURS),
+        (closed(ChannelStatus.PUNISHED, 0, spent_at=1_999), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.PUNISHED, 0, spent_at=None), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.SETTLED, 1, ClaimEnd((0, 0), True, 2_000)), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.SETTLED, 1, ClaimEnd((0, 0), True, 2_000)), 2_001, LegState.ON_CHAIN),
+        (closed(ChannelStatus.SETTLED, 1, ClaimEnd((0, 0), True, 2_000)), 2_002, LegState.OURS),
+        (closed(ChannelStatus.SETTLED, 1, ClaimEnd((0, 0), False, 2_000)), 2_000, LegState.THEIRS),
+        (closed(ChannelStatus.SETTLED, 0), 2_000, LegState.OURS),
+        (closed(ChannelStatus.SETTLED, 0, spent_at=1_999), 2_000, LegState.ON_CHAIN),
+        (closed(ChannelStatus.SETTLED, None), 2_000, LegState.ON_CHAIN),
     ],
 )
 def test_a_leg_in_a_channel_that_closes(word: OnChain, height: int, expected: LegState) -> None:
-    """Open until a block and two more; taken by a penalty; not there if an older state was published."""
+    """Open until a block and two more; taken by a penalty; not there if an older state was published as deep."""
     pair = pair_with_height()
     exchange.change(pair.a, pair.b, pair.channel_id, ADD)
     published = None if word.published is None else pair.a.state(pair.channel_id, word.published).content

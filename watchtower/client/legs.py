@@ -63,13 +63,15 @@ class ClaimEnd(msgspec.Struct, frozen=True):
 class OnChain(msgspec.Struct, frozen=True):
     """What the own tower says about a channel that closes, or whose funding is not deep enough (`UNRIPE`).
 
-    `published` is the number of the state in the chain. `double_spent`: the funding lost its coins in a block.
+    `published` is the number of the state in the chain, `spent_at` the height of its block. `double_spent`: the funding
+    lost its coins in a block.
     """
 
     status: ChannelStatus
     published: int | None = None
     claims: tuple[ClaimEnd, ...] = ()
     double_spent: bool = False
+    spent_at: int | None = None
 
     @property
     def is_unripe(self) -> bool:
@@ -107,6 +109,8 @@ def leg_view(
         state, taken = _ended(channel.params, anywhere, offerer is channel.own_side, closing, published, height)
         if state.is_over and published is not None and _was_dropped(channel, anywhere, published):
             state = LegState.ABSENT
+        if offerer is channel.own_side and closing is not None and _may_change(closing, state, height):
+            state = LegState.ON_CHAIN
         return LegView(state, taken, period)
     is_final = channel.firm is not None and (not strict or channel.final_sequence == channel.sequence)
     if is_unripe and newest and offerer is channel.peer:
@@ -145,6 +149,20 @@ def _ended(
     return LegState.ON_CHAIN, conditions
 
 
+def _may_change(closing: OnChain, state: LegState, height: int | None) -> bool:
+    """Whether a reorganization could still put another state in the place of the one that ended an own HTLC.
+
+    A cheater whose stale state was punished may have its newest one mined instead, with the HTLC in it.
+    """
+    if state not in (LegState.OURS, LegState.ABSENT) or closing.double_spent:
+        return False
+    return height is None or closing.spent_at is None or not _is_deep(closing.spent_at, height)
+
+
+def _is_deep(block: int, height: int) -> bool:
+    return height - block + 1 > REORG_BLOCKS
+
+
 def _was_dropped(channel: PartyChannel, conditions: tuple[Condition, ...], published: Content) -> bool:
     """Whether the published state is behind the last one with these HTLCs: both agreed that they are gone.
 
@@ -171,7 +189,7 @@ def _end(
 ) -> LegState:
     claim = next((c for c in closing.claims if c.key == condition.key), None)
     if claim is not None:
-        deep = height is not None and height - claim.height + 1 > REORG_BLOCKS
+        deep = height is not None and _is_deep(claim.height, height)
         return (LegState.OURS if claim.ours else LegState.THEIRS) if deep or not claim.ours else LegState.ON_CHAIN
     settled = closing.status in (ChannelStatus.SETTLED, ChannelStatus.LOST, ChannelStatus.RESOLVED)
     if settled and outputs is not None and condition.key not in outputs:

@@ -116,7 +116,8 @@ class TowerWatch:
             for claim in info.claims
             if claim.status in ("OURS", "THEIRS") and claim.height is not None
         )
-        return OnChain(info.status, None if spent is None else spent.sequence, claims, double_spent)
+        sequence, spent_at = (None, None) if spent is None else (spent.sequence, spent.height)
+        return OnChain(info.status, sequence, claims, double_spent, spent_at)
 
     async def _waiting(self, tower: PaymentTower, name: bytes, status: ChannelStatus) -> OnChain | None:
         """Word of a funding that is not deep enough; None once it is, which is asked until it was said once."""
