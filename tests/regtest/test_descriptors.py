@@ -34,6 +34,11 @@ STRICTER_HERE = frozenset(
         "uncompressed key",
         "branch in a leaf",
         "branch in a wrapper",
+        "relative lock that is none",
+        "relative lock that is cut",
+        "relative lock of no seconds",
+        "relative lock with other bits",
+        "key of nobody",
     }
 )
 """Texts that a node reads, and a channel must not use. Only some nodes take branches in a leaf (Core, not Knots)."""

@@ -10,6 +10,8 @@ from domain.contract.keys import public_key
 KEYS = tuple(public_key(sha256(b"descriptor key %d" % number).digest()).hex() for number in range(12))
 A, B, C = KEYS[:3]
 DIGEST = sha256(b"preimage").hexdigest()
+NOBODY = "50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0"
+"""The point of BIP-341 whose private key nobody has."""
 
 
 def xonly(key: str) -> str:
@@ -155,6 +157,11 @@ REFUSED_TEXTS = {
     "uncompressed key": ("wpkh(04" + A[2:] * 2 + ")", "compressed"),
     "x-only key in wsh": (f"wsh(pk({xonly(A)}))", "cannot be read"),
     "lock of zero": (f"wsh(and_v(v:pk({A}),after(0)))", "cannot be read"),
+    "relative lock that is none": (f"wsh(and_v(v:pk({A}),older(65536)))", "shorter than it reads"),
+    "relative lock that is cut": (f"tr({xonly(A)},and_v(v:pk({xonly(B)}),older(70000)))", "shorter than it reads"),
+    "relative lock of no seconds": (f"wsh(and_v(v:pk({A}),older(4194304)))", "shorter than it reads"),
+    "relative lock with other bits": (f"wsh(and_v(v:pk({A}),older(8388618)))", "shorter than it reads"),
+    "key of nobody": (f"tr({NOBODY})", "never be satisfied"),
     "lock too large": (f"wsh(and_v(v:pk({A}),older(2147483648)))", "cannot be read"),
     "unknown fragment": (f"wsh(both(pk({A}),pk({B})))", "cannot be read"),
 }

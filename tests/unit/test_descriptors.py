@@ -15,6 +15,7 @@ from tests.support.miniscripts import (
     DIGEST,
     INSANE,
     KEYS,
+    NOBODY,
     REFUSED_TEXTS,
     SANE,
     TPUB,
@@ -79,6 +80,19 @@ def test_a_description_says_what_each_way_asks_for() -> None:
 def test_conditions_in_words(text: str, words: str) -> None:
     """Thresholds, alternatives, and both kinds of locks."""
     assert words in " / ".join(describe(text).ways)
+
+
+@pytest.mark.parametrize("lock", [1, 65_535, 4_194_305, 4_259_839])
+def test_the_longest_and_shortest_relative_locks(lock: int) -> None:
+    """Blocks and units of 512 seconds, each from one to what 16 bits hold."""
+    assert is_witness_program(resolve(f"wsh(and_v(v:pk({A}),older({lock})))"))
+
+
+def test_a_key_path_that_nobody_has_is_not_told_as_a_way() -> None:
+    """The usual point without a key, beside a leaf that can be satisfied."""
+    described = describe(f"tr({NOBODY},pk({xonly(A)}))")
+
+    assert [True] == [way.startswith("a signature of") and "key path" not in way for way in described.ways]
 
 
 @pytest.mark.parametrize("fault", REFUSED_TEXTS)

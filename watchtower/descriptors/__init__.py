@@ -11,7 +11,17 @@ from functools import lru_cache
 import msgspec
 
 from domain.contract.params import P2A_SPK, is_witness_program
-from watchtower.descriptors.text import NEVER, branches_in_a_leaf, can_be_spent, likely_fault, parse, refused, ways
+from watchtower.descriptors.text import (
+    NEVER,
+    SHORTENED,
+    branches_in_a_leaf,
+    can_be_spent,
+    likely_fault,
+    parse,
+    refused,
+    shortens_a_lock,
+    ways,
+)
 from watchtower.worker import Worker, WorkerFailed, WorkerUnavailable
 
 ENGINE_SECONDS = 5.0
@@ -76,6 +86,8 @@ def describe(descriptor: str) -> Description:
         raise refused(_REASONS[answer.problem])
     if not can_be_spent(tree):
         raise refused(NEVER)  # the engine lets a dead leaf of a taproot tree pass, a node does not
+    if shortens_a_lock(tree):
+        raise refused(SHORTENED)  # sane to the engine, but to a node another contract than to a reader
     if branches_in_a_leaf(tree):
         # Nodes that limit data in scripts (Knots) call such a leaf unspendable; a tree never needs one.
         raise refused("a taproot leaf has a branch (OP_IF), which some nodes do not let pass; give each branch a leaf")

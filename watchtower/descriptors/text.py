@@ -20,7 +20,14 @@ TIME_LOCKS_FROM = 500_000_000
 """Absolute lock times from here are seconds, below block heights (BIP-65)."""
 NEVER = "one of its scripts can never be satisfied; the money would be lost"
 MIXED = "it mixes locks by height and by time; use one kind"
+SHORTENED = (
+    "a relative lock counts 1 … 65,535 blocks, or as many units of 512 seconds (4,194,305 … 4,259,839); "
+    "nodes drop what is above, so this one would be shorter than it reads, or none at all"
+)
 _TIME_BIT = 1 << 22
+_LOCK_BITS = 0xFFFF
+_NOBODY = "50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0"
+"""The point of BIP-341 whose key nobody has."""
 
 _KEYS = frozenset({"pk", "pk_k", "pkh", "pk_h", "wpkh"})
 _MULTI = frozenset({"multi", "multi_a", "sortedmulti", "sortedmulti_a"})
@@ -164,7 +171,19 @@ def likely_fault(descriptor: Fragment) -> str:
 
 def can_be_spent(descriptor: Fragment) -> bool:
     """Whether each of its scripts can be satisfied at all; a leaf that cannot is a mistake, if a cheap one."""
-    return all(_can_be_true(script) for script in scripts(descriptor))
+    found = scripts(descriptor)
+    return all(_can_be_true(script) for script in found) and bool(found or not _is_nobodys(descriptor))
+
+
+def shortens_a_lock(descriptor: Fragment) -> bool:
+    """Whether a relative lock is not what it reads: of its number only 16 bits and the kind count (BIP-68, BIP-112)."""
+    numbers = [_number(part.arguments[0]) for part in descriptor.walk() if part.name == "older" and part.arguments]
+    return any(number & ~_TIME_BIT != number & _LOCK_BITS or not number & _LOCK_BITS for number in numbers)
+
+
+def _is_nobodys(descriptor: Fragment) -> bool:
+    """Whether nobody can sign for the key path of a taproot descriptor."""
+    return descriptor.name == "tr" and descriptor.arguments[0].name.lower() in (_NOBODY, "02" + _NOBODY)
 
 
 def branches_in_a_leaf(descriptor: Fragment) -> bool:
@@ -224,9 +243,11 @@ def _can_be_true(script: Fragment) -> bool:
 
 
 def ways(descriptor: Fragment) -> tuple[str, ...]:
-    """What each script asks for, in words; a taproot descriptor begins with its key path."""
+    """What each script asks for, in words; a taproot descriptor begins with its key path if somebody has the key."""
     told = tuple(_words(script) for script in scripts(descriptor))
     if descriptor.name != "tr":
+        return told
+    if _is_nobodys(descriptor):
         return told
     return (f"a signature of {_short(descriptor.arguments[0])} (key path)", *told)
 
