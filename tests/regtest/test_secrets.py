@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from domain.contract.derivation import PURPOSE, derive
 from domain.contract.keys import public_key, tweak_secret
+from domain.contract.params import SEGWIT, TAPROOT
 from domain.contract.revocation import commitment_secret, revocation_secret
 from domain.contract.taproot_scripts import contest_output
 from domain.units import Side
@@ -57,13 +58,15 @@ def secrets_of_owner(pair: Pair) -> dict[str, bytes]:
     found["party seed"] = seed_of(pair.names[Side.B])
     found |= {f"own secret {n}": commitment_secret(keys.seed, n) for n in range(UPDATES + 2)}
     revocation = revocation_secret(keys.rev, pair.secret(Side.A, 1))
-    root = contest_output(pair.params, public_key(revocation)).merkle_root
+    found["penalty key"] = revocation
+    if pair.params.profile == TAPROOT:
+        root = contest_output(pair.params, public_key(revocation)).merkle_root
+        found["tweaked penalty key"] = tweak_secret(revocation, root)
     index = pair.b.channel(pair.channel_id).channel_index
     path = (PURPOSE, 1, index)
     nodes = {str(depth): derive(found["party seed"], path[:depth]) for depth in range(len(path) + 1)}
     found |= {f"node {depth}": node.secret for depth, node in nodes.items()}
     found |= {f"chain code {depth}": node.chain_code for depth, node in nodes.items()}
-    found |= {"penalty key": revocation, "tweaked penalty key": tweak_secret(revocation, root)}
     return found | {"preimage": preimage_of(PENDING)}
 
 
@@ -159,17 +162,19 @@ def rpc_node(start_node: StartNode) -> RegtestNode:
     return start_node(extra_args=[f"-{rpcauth_line('tower', PASSWORD, '00' * 16)}"])
 
 
-def test_no_secret_leaves_its_file(rpc_node: RegtestNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+def test_no_secret_leaves_its_file(rpc_node: RegtestNode, tmp_path: Path, profile: int) -> None:
     """Log, views, debug log, answers, problems, metrics, settings and command output of a life with a breach."""
     home = tmp_path / "tower"
     changes = {"rpc_user": "tower", "rpc_password": PASSWORD, "rpc_cookie_path": ""}
-    made = create(home, home / "config.toml", "regtest", settings_for(rpc_node, **changes))
+    chosen = settings_for(rpc_node, **changes) | {"": {"taproot_enabled": profile == TAPROOT}}
+    made = create(home, home / "config.toml", "regtest", chosen)
     scoped = json.loads(command(made, "token", "create", "canary", "--scope", "channels:read", "--json"))["token"]
     service = ServiceProcess(made.config_path, {"STATE_CHANNEL_LOG__LEVEL": "debug"})
     try:
         service.wait_watching()
         api = Listener(service, made.token_path.read_text().strip())
-        pair = live_and_cheat(rpc_node, service, api)
+        pair = live_and_cheat(rpc_node, service, api, profile)
         ask_everything(api, pair)
         service.wait_for("penalty_confirmed")
         metrics = service.get("admin", "/metrics")[1]
@@ -200,9 +205,9 @@ def test_the_search_finds_what_is_there() -> None:
     assert [] == found_in(secret, {"other": seed_of("bob")})
 
 
-def live_and_cheat(node: RegtestNode, service: ServiceProcess, api: Listener) -> Pair:
+def live_and_cheat(node: RegtestNode, service: ServiceProcess, api: Listener, profile: int) -> Pair:
     """Refused and accepted registrations, updates, every question, and a breach that is punished."""
-    pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False))
+    pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False), profile=profile)
     registration = pair.registration(Side.B)
     refused = [api.ask("/v1/channels", raw) for raw in bad_registrations(to_plain(registration))]
     assert {400, 422} == set(refused)

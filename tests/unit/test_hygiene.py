@@ -61,6 +61,17 @@ def test_no_core_dump_is_possible() -> None:
     assert "True True False (0, 0)" == told.stdout.strip()
 
 
+def test_no_command_leaves_a_core_file() -> None:
+    """Not the service alone: whoever changes a passphrase or opens a channel from the shell holds secrets as well."""
+    program = (
+        "import resource; from watchtower import cli; from watchtower.host.hygiene import is_dumpable\n"
+        "cli._main.main = lambda **_: print(is_dumpable(), resource.getrlimit(resource.RLIMIT_CORE))\n"
+        "cli.main()"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "False (0, 0)" == told.stdout.strip()
+
+
 @pytest.mark.parametrize(("limits", "room"), [((64, 64), 8), ((64, 300), 244), ((256, 256), 200), ((4096, 4096), 512)])
 def test_fault_P16_connections_leave_files_for_the_tower(limits: tuple[int, int], room: int) -> None:
     """Of the limit of open files the tower's own are kept back; a limit that may be raised is raised."""

@@ -13,13 +13,14 @@ import structlog
 from domain.contract.conditions import Condition
 from domain.contract.derivation import ChannelSecrets, channel_keys, derive
 from domain.contract.htlc import complete_htlc_success
+from domain.contract.params import SEGWIT, TAPROOT
 from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import commitment_secret, insert_secret
 from domain.errors import DomainError
 from domain.units import Side
 from tests.contract_vectors.load import PARAMS
-from tests.support.parties import Pair, htlc, made_up_funding, make_party, open_pair, preimage_of, seed_of
-from watchtower.client import PartySettings, Terms, exchange
+from tests.support.parties import Pair, htlc, made_up_funding, make_party, open_pair, preimage_of, seed_of, settings_of
+from watchtower.client import Terms, exchange
 from watchtower.client.home import create_home, export_seed, open_home
 from watchtower.config.settings import Secret
 from watchtower.keystore import FileKeystore, KeystoreConflict, WrongPassphrase
@@ -54,24 +55,33 @@ def quiet() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_the_log_of_a_party_holds_none_of_its_secrets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+def test_the_log_of_a_party_holds_none_of_its_secrets(tmp_path: Path, profile: int) -> None:
     """Database and write-ahead log of a party that opened a channel, added an HTLC and let it fulfil."""
-    home, peer = tmp_path / "home", make_party("bob")
+    home, settings = tmp_path / "home", settings_of(profile)
+    peer = make_party("bob", settings=settings)
     create_home(home, "regtest", PASSPHRASE, cost=2**4)
     seed = export_seed(home, PASSPHRASE)
-    with open_home(home, PASSPHRASE, PartySettings(network="regtest")) as opened:
+    with open_home(home, PASSPHRASE, settings) as opened:
 
         def fund(spk: bytes, amount: int) -> tuple[bytes, int]:
             return made_up_funding(spk, amount).txid, 0
 
-        channel_id = exchange.open_channel(opened.party, peer, Terms(balances=(500_000, 500_000)), fund)
+        channel_id = exchange.open_channel(
+            opened.party, peer, Terms(balances=(500_000, 500_000), profile=profile), fund
+        )
         exchange.update(opened.party, peer, channel_id, (480_000, 500_000), (htlc(Side.A, 1, 20_000, 900_000),))
         exchange.update(opened.party, peer, channel_id, (480_000, 520_000))
+        used = opened.party.channel(channel_id)
         files = {path.name: path.read_bytes() for path in home.iterdir()}
     files |= {f"closed {path.name}": path.read_bytes() for path in home.iterdir()}
 
-    secrets = all_of(channel_keys(seed, 1, 0)) | {"seed": seed, "passphrase": PASSPHRASE, "preimage": preimage_of(1)}
-    assert "party.db-wal" in files
+    secrets = all_of(channel_keys(seed, 1, used.channel_index)) | {
+        "seed": seed,
+        "passphrase": PASSPHRASE,
+        "preimage": preimage_of(1),
+    }
+    assert (profile, True) == (used.params.profile, "party.db-wal" in files)
     assert [] == [(name, found) for name, content in files.items() if (found := found_in(secrets, content))]
 
 

@@ -15,6 +15,7 @@ import watchtower
 from domain.errors import DomainError, UnknownPoint
 from watchtower.cli.output import Context, LazyGroup, printable
 from watchtower.config import ConfigError
+from watchtower.host.hygiene import forbid_core_dumps
 from watchtower.party.faults import CallFailed
 from watchtower.ports import NodeUnavailable, StoreLocked, WatchtowerError
 
@@ -85,7 +86,11 @@ def _main(ctx: click.Context, config_path: str | None, verbose: bool, no_color: 
 
 
 def main() -> None:
-    """The console script: runs the verb and turns typed errors into a sentence and an exit code."""
+    """The console script: runs the verb and turns typed errors into a sentence and an exit code.
+
+    Verbs may hold keys, passphrases and tokens: whichever it is leaves no core file.
+    """
+    forbid_core_dumps()
     try:
         _main.main(prog_name="watchtower", standalone_mode=True)
     except ConfigError as error:
