@@ -96,9 +96,9 @@ async def memory_wire() -> AsyncIterator[MemoryWire]:
 
 
 @asynccontextmanager
-async def curve_wire(timing: Timing = QUICK) -> AsyncIterator[CurveWire]:
-    """Lets only Alice in."""
-    wire = CurveWire(only([ALICE_KEY.public]), timing)
+async def curve_wire(timing: Timing = QUICK, admission: Admission | None = None) -> AsyncIterator[CurveWire]:
+    """Lets only Alice in, or whom the admission says."""
+    wire = CurveWire(admission or only([ALICE_KEY.public]), timing)
     await wire.listener.start()
     try:
         yield wire

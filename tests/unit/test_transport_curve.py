@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerUnreachable, TransportClosed
 from watchtower.client.transport import Transport
 from watchtower.client.transport.admission import everybody
+from watchtower.client.transport.curve_doorstep import WAITING_LIMIT, Doorstep
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_listener import CurveListener
 from watchtower.client.transport.curve_socket import HELLO, MESSAGE, Timing
@@ -28,6 +30,18 @@ IMPATIENT = Timing(handshake=0.5, heartbeat=0.2, silence=0.6)
 async def soon(waiting: Awaitable[T]) -> T:
     """What must happen within seconds."""
     return await asyncio.wait_for(waiting, 5)
+
+
+@asynccontextmanager
+async def strangers(wire: CurveWire, number: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connections to Bob that say nothing, oldest first."""
+    address = wire.listener.address
+    ends = [await asyncio.open_connection(address.host, address.port) for _ in range(number)]
+    try:
+        yield [reader for reader, _ in ends]
+    finally:
+        for _, writer in ends:
+            writer.close()
 
 
 async def both(wire: CurveWire, address: PeerAddress | None = None) -> tuple[Transport, Transport]:
@@ -101,6 +115,51 @@ async def test_a_loiterer_is_shown_out() -> None:
         assert b"served" == await soon(far.receive())
         assert b"" == await soon(_last(reader))
         writer.close()
+
+
+async def test_strangers_do_not_use_up_the_descriptors() -> None:
+    """However many connect and say nothing, a hundred wait at most; the oldest give way, and peers get through."""
+    async with curve_wire() as wire, strangers(wire, WAITING_LIMIT + 60) as readers:
+        turned_away = await soon(asyncio.gather(*(_last(reader) for reader in readers[:60])))
+        near, far = await both(wire)
+        await near.send(b"served")
+
+        assert b"served" == await soon(far.receive())
+        assert [b""] * 60 == turned_away
+        assert WAITING_LIMIT >= len(wire.listener._doorstep)
+
+
+@pytest.mark.slow
+async def test_a_peer_that_stays_after_the_goodbye_is_hung_up_on() -> None:
+    """Each new connection ends the session of the one before; a program that keeps the old ones open holds few."""
+    async with curve_wire() as wire:
+        wire.listener._doorstep = Doorstep(3)
+        sockets = [raw_socket(wire, ALICE_KEY) for _ in range(6)]
+        ends = [socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for socket in sockets[:2]]
+        for socket in sockets:
+            socket.setsockopt(zmq.RECONNECT_IVL, -1)
+            await socket.send(HELLO)
+            await soon(wire.listener.accept())
+        await soon(asyncio.gather(*(end.recv_multipart() for end in ends)))
+
+        assert 3 == len(wire.listener._doorstep)
+        for socket in sockets:
+            socket.context.destroy(0)
+
+
+async def test_the_number_of_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that admits everybody says no to one more, and yes again when one has gone."""
+    monkeypatch.setattr("watchtower.client.transport.curve_listener.SESSION_LIMIT", 2)
+    async with curve_wire(admission=everybody) as wire:
+        first, far = await both(wire)
+        await wire.dial(BOB_KEY)
+        with pytest.raises(PeerUnreachable, match="no further connection"):
+            await soon(wire.dial(EVE_KEY))
+        await first.close()
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+
+        await soon(wire.dial(EVE_KEY))
 
 
 @pytest.mark.slow

@@ -88,7 +88,10 @@ class CurveConnection:
             if found & ENDED:
                 raise PeerUnreachable(f"nobody answers at {place}")
         await self._put(HELLO)
-        if await self._take() != HELLO:
+        answer = await self._take()
+        if answer == BYE:
+            raise PeerUnreachable(f"the program at {place} takes no further connection now")
+        if answer != HELLO:
             raise PeerUnreachable(f"the program at {place} does not speak this protocol")
 
     async def send(self, raw: bytes) -> None:

@@ -18,6 +18,7 @@ from watchtower.client.errors import ConfigurationError
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import TransportClosed
 from watchtower.client.transport.admission import Admission
+from watchtower.client.transport.curve_doorstep import Doorstep
 from watchtower.client.transport.curve_gate import DOMAIN, Gate
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing, Watched, end, prepare
@@ -25,15 +26,19 @@ from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing
 UNREAD_BYTES = 16_000_000
 """What one peer may have waiting here; a party reads faster than an honest peer can write."""
 
+SESSION_LIMIT = 500
+"""Peers that are connected at one time; each holds a descriptor. Only a listener that admits everybody comes near."""
+
 _log = logging.getLogger(__name__)
 
 
 class CurveSession:
     """A `Transport` that came in through a listener."""
 
-    def __init__(self, listener: CurveListener, route: bytes, peer: bytes) -> None:
+    def __init__(self, listener: CurveListener, route: bytes, descriptor: int, peer: bytes) -> None:
         self.peer = peer
         self.route = route
+        self.descriptor = descriptor
         self._listener = listener
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._unread = 0
@@ -97,6 +102,7 @@ class CurveListener:
         self._host, self._port, self._key = host, port, key
         self._sessions: dict[bytes, CurveSession] = {}
         self._by_descriptor: dict[int, CurveSession] = {}
+        self._doorstep = Doorstep()
         self._waiting: asyncio.Queue[CurveSession | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -157,19 +163,28 @@ class CurveListener:
     async def _pump(self) -> None:
         """Give every frame to its session. Ends of connections are looked up before, told after the frames."""
         while True:
-            ended = await self._ended_sessions()
+            ended = await self._look_outside()
             while (frames := await self._watched.frames()) is not None:
+                # What happened before this frame is known then: a descriptor in it is that of the newest connection.
+                ended += await self._look_outside()
                 await self._take(frames)
                 await asyncio.sleep(0)  # a flood must not hold the loop
             for session in ended:
                 self._forget(session, "the connection to the peer was lost")
             await self._watched.wait()
 
-    async def _ended_sessions(self) -> list[CurveSession]:
+    async def _look_outside(self) -> list[CurveSession]:
+        """Who came and who left; the sessions whose connections have ended."""
         found = []
         while (event := await self._watched.event()) is not None:
-            if event[0] == zmq.EVENT_DISCONNECTED and (session := self._by_descriptor.pop(event[1], None)):
-                found.append(session)
+            kind, descriptor = event
+            if kind == zmq.EVENT_ACCEPTED:
+                self._doorstep.came(descriptor)
+            elif kind == zmq.EVENT_DISCONNECTED:
+                self._doorstep.left(descriptor)
+                if (session := self._by_descriptor.pop(descriptor, None)) is not None:
+                    found.append(session)
+        self._doorstep.clear(self._port)
         return found
 
     async def _take(self, frames: list[zmq.Frame]) -> None:
@@ -190,15 +205,22 @@ class CurveListener:
         peer = bytes.fromhex(str(frame.get("User-Id")))
         for older in [each for each in self._sessions.values() if each.peer == peer]:
             await self.drop(older, "the peer connected anew")
+        if len(self._sessions) >= SESSION_LIMIT:
+            _log.info("peer_gone peer=%s reason=%s", peer.hex(), f"{SESSION_LIMIT} others are connected, no more fit")
+            await self.put(route, BYE)
+            return
         if not await self.put(route, HELLO):
             return  # gone already
-        session = CurveSession(self, route, peer)
+        session = CurveSession(self, route, int(frame.get(zmq.SRCFD)), peer)
         self._sessions[route] = session
-        self._by_descriptor[int(frame.get(zmq.SRCFD))] = session
+        self._by_descriptor[session.descriptor] = session
+        self._doorstep.left(session.descriptor)
         self._waiting.put_nowait(session)
 
     async def drop(self, session: CurveSession, reason: str) -> None:
-        """End a session and tell its peer."""
+        """End a session and tell its peer; one that stays all the same waits outside until it has to give way."""
+        if self._by_descriptor.get(session.descriptor) is session:
+            self._doorstep.came(session.descriptor)
         self._forget(session, reason)
         await self.put(session.route, BYE)
 
@@ -206,4 +228,5 @@ class CurveListener:
         _log.info("peer_gone peer=%s reason=%s", session.peer.hex(), reason)
         session.end(reason)
         self._sessions.pop(session.route, None)
-        self._by_descriptor = {each: other for each, other in self._by_descriptor.items() if other is not session}
+        if self._by_descriptor.get(session.descriptor) is session:
+            del self._by_descriptor[session.descriptor]
