@@ -15,6 +15,7 @@ from tests.support.sdk import CONFIG, HALF, desk
 from tests.support.towers import TIP
 from watchtower.client import StateChannelClient, StateUpdate
 from watchtower.client.ids import channel_id_of, channel_name
+from watchtower.client.peer_errors import PeerRefused
 
 pytestmark = pytest.mark.asyncio
 
@@ -139,3 +140,15 @@ async def test_a_close_that_no_node_relays_ends_no_updates(tmp_path: Path, tapro
         made = await at.client.update_state(StateUpdate(channel_id, 1, NEXT))
 
         assert (False, 1) == (closing, made.final_sequence)
+
+
+async def test_a_slip_in_the_final_balances_costs_nothing(tmp_path: Path) -> None:
+    """The peer refuses what gives it less; the channel goes on, and closes with the right ones."""
+    async with desk(tmp_path) as at:
+        channel_id = await at.open()
+        with pytest.raises(PeerRefused, match="its balance is"):
+            await at.client.close_channel_cooperative(channel_id, (HALF + 1, HALF - 1))
+        made = await at.client.update_state(StateUpdate(channel_id, 1, NEXT))
+        closed = await at.client.close_channel_cooperative(channel_id, NEXT)
+
+        assert (1, "IN_MEMPOOL") == (made.final_sequence, closed.outcome)

@@ -714,6 +714,42 @@ def test_a_close_that_takes_from_the_other_side_is_not_signed() -> None:
     assert pair.b.channel(pair.channel_id).closes == ()
 
 
+def test_a_joined_close_that_is_refused_binds_nobody() -> None:
+    """Its proposal is a nonce, no signature: a slip in the balances costs neither the updates nor the right close."""
+    pair = open_pair()
+    with pytest.raises(InvalidState, match="its balance is 500000"):
+        exchange.close(pair.a, pair.b, pair.channel_id, (600_000, 400_000), 1_000, musig=True)
+    pair.updates(2)
+    raw = pair.close(Side.A, musig=True)
+
+    assert raw == pair.a.close_transaction(pair.channel_id) == pair.b.close_transaction(pair.channel_id)
+    assert 2 == pair.a.channel(pair.channel_id).sequence
+
+
+def test_an_answer_to_a_joined_close_that_was_given_up_is_refused() -> None:
+    """Else a peer could refuse first, and complete the close when it suits it."""
+    pair = open_pair()
+    proposed = decoded(pair.a.propose_close_musig(pair.channel_id, (500_000, 500_000), 1_000))
+    answer = decoded(pair.b.receive(proposed))
+    pair.a.forget_close(pair.channel_id)
+
+    with pytest.raises(ChannelNotReady, match="no signing attempt is open"):
+        pair.a.receive(answer)
+    assert () == pair.a.channel(pair.channel_id).closes
+
+
+def test_a_joined_close_does_not_outlive_the_state_it_was_made_for() -> None:
+    """A state that both signed meanwhile may give this side more: it is not closed away."""
+    pair = open_pair()
+    proposed = decoded(pair.a.propose_close_musig(pair.channel_id, (500_000, 500_000), 1_000))
+    pair.update((510_000, 490_000))
+    answer = decoded(pair.b.receive(proposed))
+
+    with pytest.raises(ChannelNotReady, match="a state was signed while the close was agreed on"):
+        pair.a.receive(answer)
+    assert () == pair.a.channel(pair.channel_id).closes
+
+
 def test_all_closes_have_the_same_final_balances() -> None:
     """U6: a second close may differ in fee only."""
     pair = open_pair()

@@ -6,6 +6,8 @@ new attempt with fresh nonces is made, which is why the leaf form is the default
 
 from __future__ import annotations
 
+import msgspec
+
 from domain.contract.closing import (
     build_cooperative_close,
     close_weight,
@@ -101,10 +103,23 @@ def on_close_accept(seat: Seat, message: CloseAccept) -> Step:
 # ── MuSig2 ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class CloseAttempt(msgspec.Struct, frozen=True):
+    """A key-path close that waits for the peer's answer, in memory only; `standing` are the hashes of signed states."""
+
+    session: MusigSession
+    final_balances: tuple[int, int]
+    fee: int
+    lock_time: int
+    standing: tuple[bytes, ...]
+
+
 def propose_close_musig(
     seat: Seat, final_balances: tuple[int, int], fee: int, lock_time: int = 0
-) -> tuple[Step, MusigSession]:
-    """Start a key-path close with a fresh nonce; the session stays in memory until the answer."""
+) -> tuple[Step, CloseAttempt]:
+    """Start a key-path close with a fresh nonce; the attempt stays in memory until the answer.
+
+    A nonce signs nothing, so nothing is stored: a proposal that the peer refuses leaves the channel as it was.
+    """
     tx = _agreed_transaction(seat, final_balances, seat.own, fee, lock_time)
     _require_relayed(seat, tx, _key_path_weight(tx))
     session = _session(seat, tx)
@@ -115,8 +130,8 @@ def propose_close_musig(
         lock_time=lock_time,
         nonce=NonceHex(session.public_nonce),
     )
-    event = _proposed(seat, tx, final_balances, fee, lock_time, seat.own)
-    return Step(() if _known(seat, tx) else (event,), (message,)), session
+    attempt = CloseAttempt(session, final_balances, fee, lock_time, _standing(seat))
+    return Step((), (message,)), attempt
 
 
 def on_close_propose_musig(seat: Seat, message: CloseProposeMusig) -> Step:
@@ -129,16 +144,21 @@ def on_close_propose_musig(seat: Seat, message: CloseProposeMusig) -> Step:
     return Step(() if _known(seat, tx) else (event,), (answer,))
 
 
-def on_close_accept_musig(seat: Seat, message: CloseAcceptMusig, session: MusigSession, close: Close) -> Step:
+def on_close_accept_musig(seat: Seat, message: CloseAcceptMusig, attempt: CloseAttempt) -> Step:
     """Join both partial signatures; the transaction is complete here and, with the answer, at the peer."""
+    tx = _agreed_transaction(seat, attempt.final_balances, seat.own, attempt.fee, attempt.lock_time)
+    if attempt.standing != _standing(seat):
+        raise ChannelNotReady("a state was signed while the close was agreed on; look at its balances and close again")
+    session = attempt.session
     own_partial = session.partial_sign((session.public_nonce, bytes(message.nonce)))
     if not session.verify_partial(seat.channel.params.keys(seat.peer).fund, message.nonce, message.partial):
         raise InvalidSignature("the peer's partial signature does not verify; start a new attempt")
     signature = session.aggregate((own_partial, bytes(message.partial)))
-    tx = close_transaction(seat, close)
     complete = complete_close_by_key_path(tx, signature).serialize()
     answer = CloseSignedMusig(channel_id=name_of(seat), signature=Hex64(signature))
-    return Step((_signed(seat, tx, seat.own, signature, complete),), (answer,))
+    proposed = _proposed(seat, tx, attempt.final_balances, attempt.fee, attempt.lock_time, seat.own)
+    events = () if _known(seat, tx) else (proposed,)
+    return Step((*events, _signed(seat, tx, seat.own, signature, complete)), (answer,))
 
 
 def on_close_signed_musig(seat: Seat, message: CloseSignedMusig) -> Step:
@@ -224,6 +244,10 @@ def _signed_contents(seat: Seat) -> list[Content]:
     state, pending = seat.channel.state, seat.channel.pending
     contents = [state.content] if state is not None else []
     return [*contents, pending.content] if pending is not None and pending.is_bound else contents
+
+
+def _standing(seat: Seat) -> tuple[bytes, ...]:
+    return tuple(content.state_hash for content in _signed_contents(seat))
 
 
 def _known(seat: Seat, tx: Transaction) -> Close | None:

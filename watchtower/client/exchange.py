@@ -123,7 +123,11 @@ def close(
 ) -> bytes:
     """A cooperative close; returns the complete transaction. The closer pays the fee (satoshi)."""
     propose = closer.propose_close_musig if musig else closer.propose_close
-    run(closer, peer, propose(channel_id, final_balances, fee, lock_time), carry)
+    try:
+        run(closer, peer, propose(channel_id, final_balances, fee, lock_time), carry)
+    except BaseException:
+        closer.forget_close(channel_id)
+        raise
     raw = closer.close_transaction(channel_id)
     if raw is None:
         raise ChannelNotReady("the peer did not answer the close")

@@ -203,8 +203,12 @@ class PeerLink:
         async with self._settled(channel_id) as call:
             joined = (await self._profile_of(channel_id) == TAPROOT) if musig is None else musig
             propose = self.party.propose_close_musig if joined else self.party.propose_close
-            await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
-            reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
+            try:
+                await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
+                reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
+            except BaseException:
+                self.party.forget_close(channel_id)
+                raise
         raw = _close_of(reached, fee, lock_time)
         assert raw is not None, "this is what was waited for"
         return raw

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from domain.application import Application
 from domain.chain import chain_hash
 from domain.contract.conditions import Condition
-from domain.contract.keys import MusigSession
 from domain.contract.params import KeyBlock
 from domain.errors import ChannelNotReady, MalformedInput, UnknownChannel
 from domain.events import FundingBroadcast, Source, envelopes
@@ -90,7 +89,7 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
         )
         self.listener = listener
         self._openings: dict[bytes, tuple[OpenChannel, OwnKeys]] = {}
-        self._sessions: dict[str, tuple[MusigSession, bytes]] = {}
+        self._attempts: dict[str, closing.CloseAttempt] = {}
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,16 +210,13 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
         """Start a cooperative close by key path; this side pays the fee (satoshi)."""
         with self._mutex:
             channel = self.channel(channel_id)
-            seat = self._seat(channel)
-            step, session = closing.propose_close_musig(seat, final_balances, fee, lock_time)
-            sent = self._take(channel, step)
-            newest = next(
-                close
-                for close in self._channels[channel.stream].closes
-                if (close.by, close.fee, close.lock_time) == (seat.own, fee, lock_time)
-            )
-            self._sessions[channel.stream] = (session, newest.txid)
-            return sent
+            step, attempt = closing.propose_close_musig(self._seat(channel), final_balances, fee, lock_time)
+            self._attempts[channel.stream] = attempt
+            return self._take(channel, step)
+
+    def forget_close(self, channel_id: bytes) -> None:
+        """Give up a close by key path that the peer did not answer; a later answer to it is refused."""
+        self._attempts.pop(self.channel(channel_id).stream, None)
 
     def reconnect(self, channel_id: bytes) -> list[Message]:
         """The message that both sides send after a reconnection or restart."""
@@ -235,7 +231,7 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
         """
         sent, heard = self._receive(message)
         for each in heard:
-            self.listener(each)
+            news.tell(self.listener, each)
         return sent
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
@@ -270,12 +266,10 @@ class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyT
         return step
 
     def _join_musig(self, seat: Seat, message: CloseAcceptMusig) -> Step:
-        attempt = self._sessions.pop(seat.channel.stream, None)
+        attempt = self._attempts.pop(seat.channel.stream, None)
         if attempt is None:
             raise ChannelNotReady("no signing attempt is open for this close; start a new one")
-        session, txid = attempt
-        close = next(known for known in seat.channel.closes if known.txid == txid)
-        return closing.on_close_accept_musig(seat, message, session, close)
+        return closing.on_close_accept_musig(seat, message, attempt)
 
     def _answer_opening(self, message: OpenChannel) -> list[Message]:
         check_total(self.settings, self._channels.values(), sum(message.balances))
