@@ -23,8 +23,9 @@ import msgspec
 
 from watchtower.backup.errors import BackupCorrupt, BackupError
 from watchtower.backup.sealed_file import SealedReader, SealedWriter
+from watchtower.host.durable import sync_path
 from watchtower.keystore import FileKeystore
-from watchtower.keystore.files import give_name, sync_directory
+from watchtower.keystore.files import give_name
 from watchtower.store.snapshot import SnapshotFacts, check_snapshot, copy_segments, take_snapshot
 
 Kind = Literal["tower", "party"]
@@ -221,7 +222,7 @@ def restore(
         prepare(staged, manifest)
         try:
             staged.replace(directory)
-            sync_directory(directory.parent)
+            sync_path(directory.parent)
         except OSError as error:
             raise BackupError(f"{directory} could not be made ({error.strerror}); restore to another place") from None
     return manifest

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from domain.contract.receipts import SIGNED_RECEIPT_SIZE, SignedReceipt
 from watchtower.client.errors import ConfigurationError
+from watchtower.host.durable import sync_path
 from watchtower.receipts.files import SUFFIX, read_receipts
 
 _LINE = 2 * SIGNED_RECEIPT_SIZE + 1
@@ -43,7 +44,7 @@ class ReceiptFolder:
             finally:
                 os.close(descriptor)
             if is_new:
-                _sync(self._directory)
+                sync_path(self._directory)
         except OSError as error:
             raise ConfigurationError(f"the receipt cannot be kept in {path}: {error.strerror}") from None
 
@@ -72,11 +73,3 @@ def _cut_torn_line(path: Path) -> None:
         whole = file.read().rfind(b"\n") + 1
         file.truncate(whole)
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from watchtower.host.durable import sync_path
 from watchtower.host.hygiene import give_to_owner
 from watchtower.keystore.errors import KeystoreError, KeystoreLocked, KeystoreMissing
 
@@ -59,7 +60,7 @@ def replace_file(path: Path, content: bytes) -> int:
         os.fsync(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         beside.replace(path)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except BaseException:
         os.close(descriptor)
         raise
@@ -97,7 +98,7 @@ def give_name(beside: Path, path: Path) -> None:
         beside.replace(path)
     else:
         beside.unlink()
-    sync_directory(path.parent)
+    sync_path(path.parent)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -105,15 +106,6 @@ def write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def sync_directory(directory: Path) -> None:
-    """Make names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from watchtower.host.durable import sync_path
 from watchtower.keystore.errors import KeystoreError, WrongPassphrase
 from watchtower.keystore.file_keystore import FileKeystore
-from watchtower.keystore.files import replace_file, sync_directory
+from watchtower.keystore.files import replace_file
 
 MAX_PASSPHRASE_FILE = 4096
 PASSPHRASE_NAME = "keystore.passphrase"  # noqa: S105 - the name of a file, not what is in it
@@ -93,7 +94,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _put_in_place(beside: Path, path: Path) -> None:
     beside.replace(path)
-    sync_directory(path.parent)
+    sync_path(path.parent)
 
 
 def _checked(content: bytes, what: str) -> bytes:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import structlog
 
+from watchtower.host.durable import sync_path
+
 _log = structlog.get_logger(__name__)
 
 
@@ -25,7 +27,7 @@ class AheadMark:
         """Durable on return. A disk that takes no mark takes no read models either."""
         try:
             os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            self._sync()
+            sync_path(self._path.parent)
         except OSError as error:
             _log.error("mark_failed", path=str(self._path), reason=error.strerror)
 
@@ -40,12 +42,5 @@ class AheadMark:
         _log.warning("views_discarded", path=str(self._views))
         for suffix in ("", "-wal", "-shm"):
             self._views.with_name(self._views.name + suffix).unlink(missing_ok=True)
-        self._sync()
+        sync_path(self._path.parent)
         self.clear()
-
-    def _sync(self) -> None:
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

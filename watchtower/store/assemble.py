@@ -20,6 +20,7 @@ from domain.events import Envelope, Recorded, decode_payload
 from projections.parts import MergedPart, fold_selected
 from projections.projector import Stuck
 from projections.tables import Key, Mergeable, Projection, Row, Selective, Table
+from watchtower.host.durable import sync_path
 from watchtower.ports import StoreError
 from watchtower.store.datastore import NORMAL, connect
 from watchtower.store.errors import store_error
@@ -256,12 +257,4 @@ def _finish(
         rows.fold_wal()
     finally:
         rows.close()
-    _sync(building)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(building)

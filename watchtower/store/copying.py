@@ -6,7 +6,6 @@ So an interrupted copy can be continued, and no tower starts on half of one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from domain.log_chain import HASH_SIZE, leaf, next_head
+from watchtower.host.durable import sync_path
 from watchtower.ports import StoreError
 from watchtower.store.checks import read_meta
 from watchtower.store.datastore import connect
@@ -227,18 +227,10 @@ class FileTarget:
         """Bring everything to the disk, then give the file its name."""
         self._copy.tidy()
         self._copy.close()
-        _sync(self._unfinished)
+        sync_path(self._unfinished)
         self._unfinished.rename(self._path)
-        _sync(self._path.parent)
+        sync_path(self._path.parent)
 
     def close(self) -> None:
         """Close all connections; what is there can be continued."""
         self._copy.close()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

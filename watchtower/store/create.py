@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from domain.events import LOG_STREAM, Envelope, LogOpened
+from watchtower.host.durable import sync_path
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store import schema
 from watchtower.store.checks import check_log, read_meta
 from watchtower.store.datastore import LogDatastore, no_failpoint
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
-from watchtower.store.files import make_file, sync_directory
+from watchtower.store.files import make_file
 from watchtower.store.group_commit import Observe
 from watchtower.store.lock import InstanceLock
 from watchtower.store.reader import ignore_observation
@@ -50,7 +51,7 @@ def create_store(
         )
         building = make_file(path, meta, Envelope(LOG_STREAM, 1, LogOpened.TOPIC, opened))
         building.rename(path)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     finally:
         lock.release()
 

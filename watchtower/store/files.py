@@ -63,12 +63,3 @@ def _begin(
     head = next_head(start, meta.first_leaf, meta.first_id, only_leaf)
     values = (meta.first_leaf, meta.first_id, head, only_leaf)
     connection.execute("INSERT INTO commit_chain VALUES (1, ?, 1, ?, ?, ?)", values)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

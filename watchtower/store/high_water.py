@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
+from watchtower.host.durable import sync_path
 from watchtower.host.hygiene import give_to_owner
 from watchtower.ports import StoreError
 from watchtower.store.source import LogSource, commit_holding
@@ -125,8 +126,4 @@ def write_high_water(path: Path, mark: HighWater) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_path(path.parent)

@@ -23,11 +23,11 @@ from projections.channels import ChannelViews
 from projections.parts import can_be_parted
 from projections.projector import Projector, Stuck
 from projections.tables import Projection, Table
+from watchtower.host.durable import sync_path
 from watchtower.ports import Failpoint
 from watchtower.store.assemble import OnProgress, assemble
 from watchtower.store.create import open_reader
 from watchtower.store.datastore import no_failpoint
-from watchtower.store.files import sync_directory
 from watchtower.store.reader import LogReader
 from watchtower.store.snapshots import ChannelSnapshots
 from watchtower.store.views import SqliteRows, new_views_file
@@ -162,7 +162,7 @@ def _put_in_place(building: Path, path: Path, failpoint: Failpoint = no_failpoin
     with _step(failpoint):
         building.rename(path)
         # The old views may hold events that waited for space and were lost: no power cut must bring them back.
-        sync_directory(path.parent)
+        sync_path(path.parent)
 
 
 @contextmanager

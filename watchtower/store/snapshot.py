@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from watchtower.host.durable import sync_path
 from watchtower.store.checks import read_meta
 from watchtower.store.datastore import connect
 from watchtower.store.errors import StoreCheckFailed, store_error
@@ -121,11 +122,7 @@ def _copy(source: Path, target: Path) -> None:
             reader.close()
     except sqlite3.Error as error:
         raise store_error(error) from error
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(target)
 
 
 def _checked(connection: sqlite3.Connection, path: Path) -> SnapshotFacts:

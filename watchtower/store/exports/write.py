@@ -18,6 +18,7 @@ import msgspec
 import zstandard
 
 import watchtower
+from watchtower.host.durable import sync_path
 from watchtower.ports import StoreError
 from watchtower.store.exports.checked import PAGE, LogDamaged, checked_commits, checked_events, head_before
 from watchtower.store.exports.manifest import (
@@ -119,7 +120,7 @@ def export(
         manifest = _finish(source, building, state, digests, sign)
         lock.path.unlink()
         building.rename(target)
-        _sync(target.parent)
+        sync_path(target.parent)
     finally:
         lock.release()
     return manifest
@@ -258,8 +259,8 @@ def _finish(source: LogSource, building: Path, state: _State, digests: Digests |
     (building / _STATE).unlink()
     for path in building.iterdir():
         if path.is_dir():
-            _sync(path)
-    _sync(building)
+            sync_path(path)
+    sync_path(building)
     return manifest
 
 
@@ -303,11 +304,3 @@ def _put(path: Path, raw: bytes) -> None:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

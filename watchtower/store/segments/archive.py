@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from watchtower.host.durable import sync_path
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store.datastore import connect, no_failpoint
 from watchtower.store.errors import store_error
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.streams import StreamReader
 from watchtower.store.exports.write import Wish, export
-from watchtower.store.files import sync_directory
 from watchtower.store.lock import InstanceLock
 from watchtower.store.segments.closed import missing_segment
 from watchtower.store.segments.names import segment_archive, segment_file
@@ -64,7 +64,7 @@ def archive_segment(
             events = packed.last_id() - packed.meta.first_id + 1
         failpoint("segment_remove:before")
         file.unlink()
-        sync_directory(file.parent)
+        sync_path(file.parent)
         failpoint("segment_remove:after")
     finally:
         lock.release()

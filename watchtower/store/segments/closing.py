@@ -15,12 +15,13 @@ from pathlib import Path
 
 from domain.errors import LogCorrupt
 from domain.events import LOG_STREAM, Envelope, LogOpened, SegmentClosed, decode_payload
+from watchtower.host.durable import sync_path
 from watchtower.ports import Failpoint, StoreBusy, StoreError
 from watchtower.store import schema
 from watchtower.store.checks import read_meta
 from watchtower.store.datastore import connect
 from watchtower.store.errors import store_error
-from watchtower.store.files import make_file, sync_directory
+from watchtower.store.files import make_file
 from watchtower.store.recorder import read_tip
 from watchtower.store.recorders import LogMeta
 from watchtower.store.segments.names import segment_file, segments_directory
@@ -137,11 +138,11 @@ def _put_in_place(path: Path, number: int, failpoint: Failpoint) -> None:
             raise StoreError(f"{target} is in the way of the segment that is being closed; move it away") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be linked to {target} ({error.strerror}); the segment stays open") from error
-    sync_directory(target.parent)
+    sync_path(target.parent)
     failpoint("segment_link:after")
     failpoint("segment_switch:before")
     path.with_name(path.name + ".new").rename(path)
-    sync_directory(path.parent)
+    sync_path(path.parent)
     failpoint("segment_switch:after")
 
 
