@@ -113,7 +113,7 @@ class Live:
         self.bells.look()
         return [reason.name for reason in self.board.snapshot().reasons]
 
-    def until(self, predicate: Callable[[], object], seconds: float = 10.0) -> float:
+    def until(self, predicate: Callable[[], object], seconds: float = 60.0) -> float:
         """Wait until something is true, asked again after each ring and every 20 ms; returns the seconds it took."""
         began = time.monotonic()
         while not predicate():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE
 from watchtower.ports import Node, NodeError, NodeUnavailable, NodeWarmingUp
 from watchtower.watch.passes import Pacer
+
+SOON, SLOWER = 5.0, 3.0
+"""Seconds from the node's return until the tower is at its tip; so many times what a start takes on a slow machine."""
 
 PATIENCE = 1.0
 """The time limit of a call here; `CALL_SECONDS` in the service."""
@@ -108,8 +112,10 @@ def is_punished(world: World, pair: Pair, sequence: int) -> bool:
 
 def test_fault_N1_down_at_the_start(node: RegtestNode, tower: NewTower, run: Run) -> None:
     """A tower that starts without its node takes states and does not claim to watch; with the node it punishes."""
+    began = time.monotonic()
     first = run(tower.config_path)
     first.wait_watching()
+    alone = time.monotonic() - began
     pair = protected(node, first, tower)
     stale = pair.commitment(Side.A, 0)
     first.kill()
@@ -121,8 +127,11 @@ def test_fault_N1_down_at_the_start(node: RegtestNode, tower: NewTower, run: Run
     taken = ask(service, tower, f"/{pair.channel_id.hex()}/states", pair.update_request(Side.B, sequence))
     away = service.ready()
     node.launch()
-    service.wait_for("phase_changed", 5.0, phase="watching")
-    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 5.0)
+    began = time.monotonic()
+    service.wait_watching()
+    seconds = time.monotonic() - began
+    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0))
+    assert seconds <= max(SOON, SLOWER * alone)
     assert "sequence" in taken
     assert (True, False) == (away["ready"], away["watching"])
     assert penalty in node.mempool()
@@ -139,7 +148,7 @@ def test_fault_N1_down_since_the_first_day(node: RegtestNode, tower: NewTower, r
         ask(service, tower, "", pair.registration(Side.B))
     refused.value.close()
     node.launch()
-    service.wait_for("phase_changed", 5.0, phase="watching")
+    service.wait_watching()
     registered = ask(service, tower, "", pair.registration(Side.B))
     assert 503 == refused.value.code
     assert pair.channel_id.hex() == registered["channel_id"]
@@ -161,14 +170,16 @@ def test_fault_N2_down_for_some_blocks(start_node: StartNode, tmp_path: Path, bl
         cursor = world.tower.follower.cursor
         network.generate_block([pair.commitment(Side.A, 0)])
         network.mine(blocks - 1)
+        began = time.monotonic()
         own.launch()
         own.connect(network)
         own.sync_to(network)
+        alone = time.monotonic() - began
         assert cursor.height + blocks == own.height()
-        took = live.until(lambda: world.mempool_spender(world.contest(pair, 0)), seconds=5.0)
+        took = live.until(lambda: world.mempool_spender(world.contest(pair, 0)), seconds=60.0)
         live.until(lambda: live.board.snapshot().watching)
     world.close()
-    assert took <= 5.0
+    assert took <= max(SOON, SLOWER * alone)
 
 
 def test_fault_N3_warming_up(world: World, proxy: RpcProxy) -> None:

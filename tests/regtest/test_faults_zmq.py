@@ -77,9 +77,9 @@ def test_fault_Z1_lost_messages(world: World, proxy: ZmqProxy, p: float) -> None
         proxy.drop(p)
         world.node.mine(3)
         breach(world, pair)
-        took = live.until(lambda: answered(world, pair), seconds=15.0)
+        took = live.until(lambda: answered(world, pair))
         world.node.mine(1)
-        live.until(lambda: world.status(pair) == "PUNISHED", seconds=15.0)
+        live.until(lambda: world.status(pair) == "PUNISHED")
     assert took <= 15.0
 
 
@@ -93,7 +93,7 @@ def test_fault_Z2_last_message_lost(world: World, proxy: ZmqProxy) -> None:
         heard = len(live.rung)
         proxy.drop(1.0)
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         assert heard == len(live.rung)
 
 
@@ -108,10 +108,10 @@ def test_fault_Z3_doubled_and_shuffled(world: World, proxy: ZmqProxy) -> None:
     with Live(world, proxy.endpoint, poll_seconds=POLL) as live:
         world.node.mine(4)
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         world.node.mine(4)
-        live.until(lambda: world.status(pair) == "PUNISHED", seconds=15.0)
-        live.until(lambda: live.height == world.node.height(), seconds=15.0)
+        live.until(lambda: world.status(pair) == "PUNISHED")
+        live.until(lambda: live.height == world.node.height())
     assert [1, 1] == [len(world.events(pair, kind)) for kind in (BreachDetected, PenaltyBroadcast)]
 
 
@@ -122,7 +122,7 @@ def test_fault_Z3_a_minute_late(world: World, proxy: ZmqProxy) -> None:
         proxy.wait_subscribed("sequence", "rawtx", "hashblock")
         proxy.delay(60.0)
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         before = world.events(pair)
         proxy.delay(0.0)
         live.until(lambda: BellKind.TIP in {bell.kind for bell in live.rung})
@@ -178,13 +178,13 @@ def test_fault_Z5_frozen(world: World, proxy: ZmqProxy) -> None:
         proxy.wait_subscribed("sequence", "rawtx", "hashblock")
         proxy.freeze()
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         _mine_slowly(live, 3)
-        live.until(lambda: live.reasons == ["zmq_silent"], seconds=15.0)
+        live.until(lambda: live.reasons == ["zmq_silent"])
         assert live.board.snapshot().watching
         proxy.thaw()
         world.node.mine(1)
-        live.until(lambda: live.reasons == [], seconds=15.0)
+        live.until(lambda: live.reasons == [])
 
 
 def test_fault_Z5_accepted_and_mute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_fault_Z5_accepted_and_mute(world: World, monkeypatch: pytest.MonkeyPatc
     with MutePort() as mute, Live(world, mute.endpoint, poll_seconds=POLL, heard=False) as live:
         live.until(lambda: live.reasons == ["zmq_silent"])
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         assert [] == live.rung
 
 
@@ -211,9 +211,9 @@ def test_fault_Z5_swapped_addresses(start_node: StartNode, tmp_path: Path) -> No
         require_topics(adapter.zmq_notifications(), swapped)
     with Live(world, swapped, poll_seconds=POLL) as live:
         breach(world, pair)
-        live.until(lambda: answered(world, pair), seconds=15.0)
+        live.until(lambda: answered(world, pair))
         _mine_slowly(live, 3)
-        live.until(lambda: live.reasons == ["zmq_silent"], seconds=15.0)
+        live.until(lambda: live.reasons == ["zmq_silent"])
     world.close()
 
 
@@ -221,7 +221,7 @@ def _mine_slowly(live: Live, blocks: int) -> None:
     """One after another, each found before the next."""
     for _ in range(blocks):
         live.world.node.mine(1)
-        live.until(lambda: live.height == live.world.node.height(), seconds=15.0)
+        live.until(lambda: live.height == live.world.node.height())
 
 
 # ── too many, forged ──────────────────────────────────────────────────────────────────────────────────────────
@@ -259,15 +259,23 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def test_fault_Z6_urgent_passes_have_a_limit(world: World, proxy: ZmqProxy) -> None:
+def test_fault_Z6_urgent_passes_have_a_limit(world: World, proxy: ZmqProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forged blocks start ten passes at once in a second, beside the few that any message may start."""
+    times: list[float] = []
+    started = Pacer.started
+
+    def noted(pacer: Pacer, now: float, *, urgent: bool) -> None:
+        times.append(now)  # when it was decided: on a busy machine the thread goes on later
+        started(pacer, now, urgent=urgent)
+
+    monkeypatch.setattr(Pacer, "started", noted)
     with Live(world, proxy.endpoint, poll_seconds=NEVER) as live:
         proxy.wait_subscribed("hashblock")
         for _ in range(200):
             proxy.forge("hashblock", bytes(32))
             time.sleep(0.005)  # the flood's own rhythm
         live.quiet(CALM_GAP * 2)
-        starts = live.passes[2:]
+        starts = times[2:]
         allowed = URGENT_STARTS + int(1 / CALM_GAP)
         spans = [later - earlier for earlier, later in zip(starts, starts[allowed:], strict=False)]
         assert spans

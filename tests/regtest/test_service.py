@@ -32,7 +32,7 @@ def test_it_watches_follows_and_ends_with_0(node: RegtestNode, tower: NewTower, 
     service.wait_watching()
     status, body = service.get("api", "/readyz")
     node.mine(1)
-    service.wait_for("block_connected", seconds=5.0, height=node.height())
+    service.wait_for("block_connected", height=node.height())
     metrics = service.get("admin", "/metrics")[1].decode()
     assert (200, True) == (status, json.loads(body)["watching"])
     assert 'watchtower_phase{phase="watching"} 1.0' in metrics

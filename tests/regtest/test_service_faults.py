@@ -56,7 +56,7 @@ def test_scenario_N02_node_restart_mid_breach(node: RegtestNode, tower: NewTower
     node.stop()
     service.wait_for("phase_changed", phase="degraded")
     node.launch(["-persistmempool=0"])
-    again = node.wait_spender(contest, 20.0)
+    again = node.wait_spender(contest)
     node.mine(1)
     confirmed = service.wait_for("penalty_confirmed")["txid"]
     assert first == display(again) == confirmed
@@ -72,7 +72,7 @@ def test_breach_is_answered_without_any_notification(node: RegtestNode, tower: N
     pair = protected(node, service, tower)
     stale = pair.commitment(Side.A, 0)
     node.generate_block([stale])
-    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 20.0)
+    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0))
     assert display(penalty) == service.wait_for("penalty_broadcast")["txid"]
     assert 0 == service.terminate()
 
@@ -86,7 +86,7 @@ def test_fault_mute_zmq_hides_no_breach_in_the_mempool(node: RegtestNode, tower:
     pair = protected(node, service, tower)
     stale = pair.commitment(Side.A, 0)
     node.send_raw(stale)
-    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0), 20.0)
+    penalty = node.wait_spender(make_outpoint(Transaction.parse(stale).txid, 0))
     assert penalty in node.mempool()
     assert 0 == service.terminate()
 

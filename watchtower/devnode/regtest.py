@@ -33,6 +33,7 @@ PORT_TAKEN = ("Unable to bind", "in use", "Unable to start HTTP server", "ZMQ")
 """What bitcoind says when another program took a port between our choice and its start."""
 
 _RESCAN_SECONDS = 0.25  # `wait_until` looks again after this time even if no message came
+_PATIENCE = 30.0  # seconds; what is waited for comes in a moment, but a machine may be busy with other things
 
 
 class RegtestNode(Purse):
@@ -243,7 +244,7 @@ class RegtestNode(Purse):
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    def wait_until(self, predicate: Callable[[], Value | None], seconds: float = 10.0) -> Value:
+    def wait_until(self, predicate: Callable[[], Value | None], seconds: float = _PATIENCE) -> Value:
         """The first true value of `predicate`, asked again after each message of the node; `TimeoutError`."""
         bell, deadline = self._listen(), time.monotonic() + seconds
         while True:
@@ -255,11 +256,11 @@ class RegtestNode(Purse):
             if bell.poll(int(min(left, _RESCAN_SECONDS) * 1000)):
                 bell.recv_multipart()
 
-    def wait_in_mempool(self, txid: bytes, seconds: float = 10.0) -> None:
+    def wait_in_mempool(self, txid: bytes, seconds: float = _PATIENCE) -> None:
         """Wait until the transaction is in the mempool."""
         self.wait_until(lambda: txid in self.mempool(), seconds)
 
-    def wait_spender(self, outpoint: bytes, seconds: float = 10.0) -> Txid:
+    def wait_spender(self, outpoint: bytes, seconds: float = _PATIENCE) -> Txid:
         """Wait until somebody spends the outpoint, in the mempool or in a block; the spender's txid."""
         return self.wait_until(lambda: self.spender(outpoint), seconds)
 
