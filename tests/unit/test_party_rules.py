@@ -17,8 +17,11 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
 from watchtower.client import exchange
+from watchtower.client.consent import Consent, Deal
 from watchtower.client.contents import descriptor_condition
-from watchtower.client.messages import UpdateOffer, decode_message, encode_message
+from watchtower.client.messages import UpdateOffer, UpdateReject, decode_message, encode_message
+from watchtower.client.news import HtlcNews
+from watchtower.client.party import Change, NewHtlc
 
 APP = b"\x0a" * 32
 
@@ -84,6 +87,48 @@ def test_state_zero_is_asked_too() -> None:
     """The opening of a channel of the application begins with its first state."""
     with pytest.raises(ApplicationRefused, match="expected 0"):
         app_pair(Counting(), None, first=b"5")
+
+
+def broken_rule(deal: Deal) -> str | None:
+    """A rule that expects something else of what the peer chose."""
+    return {b"known": None}[deal.state_data]
+
+
+def talkative_rule(deal: Deal) -> str | None:
+    """A rule that does not keep to its type."""
+    return bool(deal.state_data)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [(broken_rule, "failed (KeyError)"), (talkative_rule, "answered neither None nor a text")],
+)
+def test_a_rule_of_consent_that_fails_does_not_agree(rule: Consent, reason: str) -> None:
+    """The peer chooses what the rule reads: an error there is a refusal, and the party goes on with all its peers."""
+    pair = open_pair(parties=(make_party("alice", consent=rule), make_party("bob")))
+
+    (offer,) = pair.b.offer(pair.channel_id, (500_000, 500_000), (), b"odd")
+    (answer,) = pair.a.receive(offer)
+
+    assert isinstance(answer, UpdateReject)
+    assert answer.reason == f"its rule of consent {reason}"
+    assert pair.a.channel(pair.channel_id).pending is None
+
+
+def test_a_listener_that_fails_holds_up_no_message() -> None:
+    """What it should have heard is stored, and the peer gets its answer."""
+
+    def broken(news: HtlcNews) -> None:
+        raise RuntimeError(type(news).__name__)
+
+    pair = open_pair(parties=(make_party("alice"), make_party("bob", listener=broken)))
+    new = NewHtlc(10_000, sha256(b"preimage").digest(), 100_000)
+
+    exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(new,)))
+
+    ends = [party.channel(pair.channel_id) for party in pair.parties]
+    assert [end.sequence for end in ends] == [1, 1]
+    assert [len(end.conditions) for end in ends] == [1, 1]
 
 
 def test_channels_of_other_applications_are_not_asked() -> None:

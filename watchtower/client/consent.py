@@ -7,13 +7,16 @@ consent of its application: another rule, or an approval of exactly that content
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 
 import msgspec
 
 from domain.contract.conditions import Condition
-from domain.errors import Refusal
+from domain.errors import DomainError, Refusal
 from domain.units import Side
+
+_log = logging.getLogger(__name__)
 
 
 class ConsentRefused(Refusal):
@@ -67,6 +70,25 @@ def agree(deal: Deal) -> str | None:
     """Agree to every valid state: for parties that trust their peer, and for tests."""
     del deal
     return None
+
+
+def objection_to(deal: Deal, consent: Consent) -> str | None:
+    """What a rule says. One that fails has not agreed: its code is somebody else's, and the peer chose what it read."""
+    try:
+        answer: object = consent(deal)
+    except DomainError as refusal:
+        return str(refusal)
+    except Exception as error:  # noqa: BLE001 - the border to foreign code
+        reason = f"its rule of consent failed ({type(error).__name__})"
+        _log.exception(
+            "consent_failed channel=%s state=%d reason=%s", deal.channel_id.hex()[:16], deal.sequence, reason
+        )
+        return reason
+    if answer is None or isinstance(answer, str):
+        return answer
+    reason = "its rule of consent answered neither None nor a text"
+    _log.error("consent_failed channel=%s state=%d reason=%s", deal.channel_id.hex()[:16], deal.sequence, reason)
+    return reason
 
 
 def never_lose(deal: Deal) -> str | None:

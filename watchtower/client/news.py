@@ -6,6 +6,7 @@ holds the state, too (rule U4), is in `PartyChannel.final_sequence`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ import msgspec
 from domain.contract.conditions import Condition, ConditionKey
 from watchtower.client.messages import HtlcFail, HtlcNote
 from watchtower.client.party_channel import Content, PartyChannel
+
+_log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,12 +56,21 @@ class HtlcRemoved(msgspec.Struct, frozen=True):
 HtlcNews = HtlcAdded | PreimageShown | HtlcRemoved
 
 Listener = Callable[[HtlcNews], None]
-"""Called after the facts were stored and outside the party's lock. What a crash swallowed is in the channel."""
+"""Called after the facts were stored and outside the party's lock. What a crash swallowed is in the channel, and what
+a listener swallowed by an error of its own as well."""
 
 
 def silence(news: HtlcNews) -> None:
     """Nobody listens."""
     del news
+
+
+def tell(listener: Listener, news: HtlcNews) -> None:
+    """Call a listener. What it raises says nothing about the party, and the peer's answer must still leave."""
+    try:
+        listener(news)
+    except Exception:  # noqa: BLE001 - the border to foreign code
+        _log.exception("listener_failed channel=%s news=%s", news.channel_id.hex()[:16], type(news).__name__)
 
 
 class Slips:

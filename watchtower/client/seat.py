@@ -27,7 +27,7 @@ from domain.contract.state import (
 from domain.errors import ChannelClosed, ChannelNotReady, DomainError, InvalidState, MalformedInput
 from domain.events import Payload
 from domain.units import Side
-from watchtower.client.consent import ConsentRefused, Deal
+from watchtower.client.consent import ConsentRefused, Deal, objection_to
 from watchtower.client.messages import Message
 from watchtower.client.party_channel import Content, PartyChannel, proposer_of
 from watchtower.client.rules import PartyRules
@@ -147,7 +147,7 @@ class Seat(msgspec.Struct, frozen=True):
             overhead_before=self._overhead(state.content),
             overhead=self._overhead(content),
         )
-        objection = self.rules.consent(deal)
+        objection = objection_to(deal, self.rules.consent)
         if objection is not None:
             raise ConsentRefused(objection)
 
