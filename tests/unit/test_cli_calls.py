@@ -208,6 +208,7 @@ def test_a_wrong_token_ends_with_1(desk: Desk) -> None:
     assert ("unauthorized", 1, False) == (fault.slug, fault.exit_code, "wt_wrong" in fault.text)
 
 
+LONG, LEG = f"ab,period={'9' * 5_000}", f"ab,{'9' * 5_000},+9"
 USAGE = {
     "no party": ("channel", "update", "3f9a", "--balances", "1,2"),
     "balances": ("channel", "update", "3f9a", "--balances", "12"),
@@ -224,6 +225,10 @@ USAGE = {
     "no invoice": ("channel", "pay", "3f9a", "--home", ".", "--amount", "5"),
     "hash": ("channel", "pay", "3f9a", "--home", ".", "--hash", "12", "--amount", "5"),
     "hop": ("channel", "pay", "3f9a", "--home", ".", "--hash", "00" * 32, "--amount", "5", "--hop", "ab,fee=much"),
+    "digits of balances": ("channel", "update", "3f9a", "--home", ".", "--balances", f"{'9' * 5_000},1"),
+    "digits of a hop": ("channel", "pay", "3f9a", "--home", ".", "--hash", "00" * 32, "--amount", "5", "--hop", LONG),
+    "digits of an expiry": ("channel", "pay", "3f9a", "--home", ".", "--hash", "00" * 32, "--expiry", "9" * 5_000),
+    "digits of a leg": ("channel", "swap", "--home", ".", "--give", LEG, "--take", "ab,5,+9", "--hash", "00" * 32),
     "leg": ("channel", "swap", "--home", ".", "--give", "ab,5", "--take", "ab,5,+9", "--hash", "00" * 32),
     "no home": ("party", "run"),
 }

@@ -107,6 +107,16 @@ def test_an_unknown_or_short_prefix_is_an_error(home: Home) -> None:
     assert "at least 4" in str(home.cli("channel", "show", "01").exception)
 
 
+def test_lines_of_the_log_name_the_channel(home: Home) -> None:
+    """By the id that other commands take; streams that are no channel's have none."""
+    lines = [json.loads(line) for line in home.cli("events", "tail", "--from", "1", "--no-follow").stdout.splitlines()]
+
+    found = {(line["channel_id"], line["stream"][0]) for line in lines}
+
+    assert (home.pair.channel_id.hex(), "c") in found
+    assert {home.pair.channel_id.hex(), None} == {name for name, _ in found}
+
+
 def test_history_tells_the_events_in_order(home: Home) -> None:
     """From the proposal to the last state, with a sentence each, and no secret."""
     events = home.document("channel", "history", home.pair.channel_id.hex()[:8])["events"]

@@ -491,10 +491,10 @@ def test_a_breach_that_is_not_there(home: Path, name: str, words: str) -> None:
 
 def test_the_log_as_lines(home: Path) -> None:
     """One document per line; `--from` names an id."""
-    line = json.loads(cli(home, "events", "tail", "--from", "1", "--no-follow").stdout)
+    line = json.loads(cli(home, "events", "tail", "--from", "1", "--no-follow", "--json").stdout)
 
     assert (1, "LogOpened", 1_700_000_000.0) == (line["id"], line["kind"], line["recorded_at"])
-    assert {"id", "stream", "channel", "version", "recorded_at", "height", "kind", "text", "txid"} == set(line)
+    assert {"id", "stream", "channel_id", "version", "recorded_at", "height", "kind", "text", "txid"} == set(line)
     assert "" == cli(home, "events", "tail", "--from", "2", "--no-follow").stdout
     assert 2 == cli(home, "events", "tail", "--from", "0").exit_code
 

@@ -55,6 +55,13 @@ def test_things_in_a_document_have_a_table_of_their_own(capsys: pytest.CaptureFi
     assert ("name  amount\na          5\nlong     100\n", "") == capsys.readouterr()
 
 
+def test_things_inside_a_document_have_one_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where a struct had a tuple: its costs of closing are no text in one cell."""
+    emit_document(Context(None), "channel", {"costs": {"ways": ({"way": "penalty", "nets": (1, 2)},)}}, as_json=False)
+
+    assert ("way      nets\npenalty  1, 2\n", "") == capsys.readouterr()
+
+
 def test_documents_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
     """One with its empty fields, or one per line."""
     emit_document(Context(None), "thing", DOCUMENT, as_json=True)

@@ -513,7 +513,7 @@ def test_checking_settings_asks_no_node(home: Path) -> None:
 
 
 def test_the_most_urgent_breaches_are_those_that_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, and whatever their channels are called; one that is answered is no emergency."""
+    """However many there are; one that is answered is no emergency. Without its channel it is told by its stream."""
     monkeypatch.setattr(overview, "BREACHES", 2)
     (tmp_path / "views.db").touch()
     rows = SqliteRows(tmp_path / "views.db")
@@ -526,7 +526,7 @@ def test_the_most_urgent_breaches_are_those_that_are_shown(tmp_path: Path, monke
 
     found = overview.open_now(Settings(network="regtest", data_dir=str(tmp_path)), 200)
 
-    assert [("ce", 60), ("cb", 90)] == [(each.channel, each.left) for each in found]
+    assert [("ce", 60), ("cb", 90)] == [(each.channel_id, each.left) for each in found]
 
 
 def _breach(stream: str, deadline: int | None, penalty_height: int | None) -> OpenBreachRow:

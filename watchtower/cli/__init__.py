@@ -1,13 +1,14 @@
 """The command `watchtower`: one verb per file, loaded when it is used.
 
 Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not ready (the log is locked by another instance or fails a
-check), 4 the node or service cannot be reached, 70 the read models do not follow from the log.
+check), 4 the node or service cannot be reached, 70 the read models do not follow from the log, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -49,6 +50,9 @@ VERBS = (
 )
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal."""
+
 ALIASES = {"check": "doctor", "simulate": "demo"}
 """Second names of verbs; lists of commands leave them out."""
 
@@ -61,6 +65,13 @@ class _Verbs(LazyGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name or second name, or None."""
         return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. Ctrl-C is how many of them end: without words, with the code that a signal has."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(
@@ -103,6 +114,12 @@ def main() -> None:
     except (WatchtowerError, DomainError) as error:
         click.echo(f"{error.slug}: {error}", err=True)
         sys.exit(_exit_code(error))
+    except OSError as error:
+        # A service logs what nobody foresaw in its own way; and what is about no file is a fault of this program.
+        if error.filename is None or sys.excepthook is not sys.__excepthook__:
+            raise
+        click.echo(printable(f"file-error: {error.filename}: {error.strerror}"), err=True)
+        sys.exit(1)
 
 
 def _exit_code(error: WatchtowerError | DomainError) -> int:

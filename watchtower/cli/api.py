@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from watchtower.cli.output import Group, emit_json
+from watchtower.cli.output import Group, always_json, emit_json
 
 
 @click.group("api", cls=Group)
@@ -13,6 +13,7 @@ def command() -> None:
 
 
 @command.command("openapi")
+@always_json
 def openapi() -> None:
     """Print the OpenAPI 3.1 document that a running tower serves at /openapi.json.
 

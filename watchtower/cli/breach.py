@@ -35,7 +35,8 @@ def list_breaches(context: Context, with_ended: bool, as_json: bool) -> None:
 
     with reading.views(context.load().settings) as rows:
         tip = reading.tip_height(rows)
-        found = [open_document(row, tip) for row in open_rows(rows)]
+        names = names_of(rows)
+        found = [open_document(row, names.get(row.stream, row.stream), tip) for row in open_rows(rows)]
         found.sort(key=lambda each: (each["blocks_left"] is None, each["blocks_left"] or 0))
         if with_ended:
             listed = {each["commit_txid"] for each in found}
@@ -45,8 +46,9 @@ def list_breaches(context: Context, with_ended: bool, as_json: bool) -> None:
         emit_json({"height": tip, "breaches": found})
         return
     columns = ("commitment", "channel", "state", "value", "deadline", "blocks left", "answer", "fee")
-    names = ("commit_txid", "channel", "sequence", "value", "deadline", "blocks_left", "answer", "fee")
-    context.table("breaches", columns, [_short([each[name] for name in names]) for each in found])
+    shown = ("sequence", "value", "deadline", "blocks_left", "answer", "fee")
+    cells = [(each["commit_txid"][:16], each["channel_id"][:16], *(each[name] for name in shown)) for each in found]
+    context.table("breaches", columns, cells)
 
 
 @command.command("show")
@@ -70,23 +72,24 @@ def show(context: Context, breach_id: str, as_json: bool) -> None:
         raise MalformedInput("give at least 4 characters of the txid or of the channel's id")
     with reading.views(settings) as rows:
         tip = reading.tip_height(rows)
-        found = [(row.stream, open_document(row, tip)) for row in open_rows(rows)]
-        streams = {stream for stream, _ in found}
+        names = names_of(rows)
+        found = [open_document(row, names.get(row.stream, row.stream), tip) for row in open_rows(rows)]
+        streams = {each["stream"] for each in found}
         ended = (row for row in reading.channels(rows) if is_breach(row) and row.stream not in streams)
-        found += [(row.stream, ended_document(row)) for row in ended]
-        names = {row.stream: row.channel_id.hex() for row in reading.channels(rows)}
+        found += [ended_document(row) for row in ended]
     fitting = [
-        (stream, each)
-        for stream, each in found
-        if each["commit_txid"].startswith(wanted) or names[stream].startswith(wanted) or stream.startswith(breach_id)
+        each
+        for each in found
+        if each["commit_txid"].startswith(wanted)
+        or each["channel_id"].startswith(wanted)
+        or each["stream"].startswith(breach_id)
     ]
     if len(fitting) != 1:
         raise UnknownChannel(
             f"{len(fitting)} breaches begin with {breach_id}; `watchtower breach list --all` shows them"
         )
-    stream, document = fitting[0]
-    story = [entry for entry in reading.history(settings, stream) if entry.kind not in _UNEVENTFUL]
-    document = document | {"channel_id": names[stream]}
+    document = fitting[0]
+    story = [entry for entry in reading.history(settings, document["stream"]) if entry.kind not in _UNEVENTFUL]
     if as_json:
         emit_json(document | {"events": [reading.as_document(entry) for entry in story]})
         return
@@ -113,15 +116,23 @@ def open_rows(rows: Any) -> list[OpenBreachRow]:
     return found
 
 
-def open_document(row: OpenBreachRow, tip: int) -> dict[str, Any]:
-    """A breach that stands: ids in display order, amounts in satoshi."""
+def names_of(rows: Any) -> dict[str, str]:
+    """Stream -> channel id, in hexadecimal."""
+    from watchtower.cli import reading
+
+    return {row.stream: row.channel_id.hex() for row in reading.channels(rows)}
+
+
+def open_document(row: OpenBreachRow, channel_id: str, tip: int) -> dict[str, Any]:
+    """A breach that stands: txids in display order, amounts in satoshi."""
     from watchtower.cli.reading import as_document
     from watchtower.doctor.overview import stage_of
 
     told = as_document(row)
     return {
         "commit_txid": told["commit_txid"],
-        "channel": row.stream,
+        "channel_id": channel_id,
+        "stream": row.stream,
         "sequence": row.sequence,
         "value": row.value,
         "height": row.height,
@@ -150,7 +161,8 @@ def ended_document(row: ChannelInfoRow) -> dict[str, Any]:
     told = as_document(row)
     return {
         "commit_txid": told["spend_txid"],
-        "channel": row.stream,
+        "channel_id": row.channel_id.hex(),
+        "stream": row.stream,
         "sequence": row.spend_sequence,
         "value": row.contest_value,
         "height": row.spend_height,
@@ -163,7 +175,3 @@ def ended_document(row: ChannelInfoRow) -> dict[str, Any]:
         "penalty_height": row.penalty_height,
         "lost_height": row.settle_height,
     }
-
-
-def _short(cells: list[Any]) -> list[Any]:
-    return [str(cells[0])[:16], *cells[1:]]

@@ -7,7 +7,7 @@ import json
 import click
 
 from watchtower.cli.output import Context, Group, config_option, emit_json, pass_context
-from watchtower.config import example_toml, reference_table, shown
+from watchtower.config import example_toml, reference_rows, reference_table, shown
 
 
 @click.group("config", cls=Group)
@@ -68,22 +68,31 @@ def check(context: Context, as_json: bool) -> None:
 
 
 @command.command("reference")
-def reference() -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def reference(as_json: bool) -> None:
     """Print a table of every setting, as in docs/configuration.md.
 
     \b
-    Example:
+    Examples:
       watchtower config reference
+      watchtower config reference --json
     """
-    click.echo(reference_table(), nl=False)
+    if as_json:
+        emit_json({"settings": reference_rows()})
+    else:
+        click.echo(reference_table(), nl=False)
 
 
 @command.command("example")
-def example() -> None:
+@click.option("--json", "as_json", is_flag=True, help="The file as the text of a JSON document.")
+def example(as_json: bool) -> None:
     """Print a configuration file with every setting, its unit and its default.
 
     \b
     Example:
       watchtower config example > config.toml
     """
-    click.echo(example_toml(), nl=False)
+    if as_json:
+        emit_json({"toml": example_toml()})
+    else:
+        click.echo(example_toml(), nl=False)

@@ -161,7 +161,7 @@ def _flat(document: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
 
 
 def _cell(value: Any) -> Any:
@@ -233,3 +233,6 @@ config_option = click.option(
     help="Configuration file; may also stand before the verb.",
 )
 """`--config` after the verb means the same as before it."""
+
+always_json = click.option("--json", is_flag=True, expose_value=False, help="What it prints in any case.")
+"""`--json` of a command that prints JSON anyway, so that nobody has to know which ones do."""

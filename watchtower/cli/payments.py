@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from watchtower.cli.output import Context, emit_document
-from watchtower.cli.places import FILE, Place, party_options, read_bytes
+from watchtower.cli.places import FILE, Place, party_options, read_bytes, whole_number
 
 TIMEOUT = click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="Seconds to wait."
@@ -25,10 +25,10 @@ class HopText(click.ParamType[dict[str, Any]]):
         if isinstance(value, dict):
             return value
         channel, *rest = str(value).split(",")
-        found = dict(part.partition("=")[::2] for part in rest)
-        if not set(found) <= {"period", *TERMS} or not all(each.isdecimal() for each in found.values()):
+        found = {name: whole_number(text) for name, _, text in (part.partition("=") for part in rest)}
+        if not set(found) <= {"period", *TERMS} or None in found.values() or len(found) < len(rest):
             self.fail("write CHANNEL_ID,period=BLOCKS,base_fee=SAT,fee_rate=MILLIONTHS,expiry_delta=BLOCKS", param, ctx)
-        return {"channel_id": channel} | {name: int(number) for name, number in found.items()}
+        return {"channel_id": channel} | found
 
 
 class LegText(click.ParamType[tuple[str, int, int, bool]]):
@@ -43,10 +43,11 @@ class LegText(click.ParamType[tuple[str, int, int, bool]]):
         if isinstance(value, tuple):
             return value
         channel, _, numbers = str(value).partition(",")
-        amount, _, expiry = numbers.partition(",")
-        if not channel or not amount.isdecimal() or not expiry.removeprefix("+").isdecimal():
+        satoshi, _, expiry = numbers.partition(",")
+        amount, blocks = whole_number(satoshi), whole_number(expiry.removeprefix("+"))
+        if not channel or amount is None or blocks is None:
             self.fail("write CHANNEL_ID,AMOUNT,HEIGHT or CHANNEL_ID,AMOUNT,+BLOCKS", param, ctx)
-        return channel, int(amount), int(expiry.removeprefix("+")), expiry.startswith("+")
+        return channel, amount, blocks, expiry.startswith("+")
 
 
 class ExpiryText(click.ParamType[tuple[int, bool]]):
@@ -58,9 +59,10 @@ class ExpiryText(click.ParamType[tuple[int, bool]]):
         """The number, and whether it counts from now."""
         if isinstance(value, tuple):
             return value
-        if not str(value).removeprefix("+").isdecimal():
+        blocks = whole_number(str(value).removeprefix("+"))
+        if blocks is None:
             self.fail("write a block height, or +BLOCKS from now", param, ctx)
-        return int(str(value).removeprefix("+")), str(value).startswith("+")
+        return blocks, str(value).startswith("+")
 
 
 LEG = LegText()

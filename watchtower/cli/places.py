@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 STDIN = "-"
 HOME_VARIABLE = "STATE_CHANNEL_PARTY_HOME"
 FILE = click.Path(dir_okay=False, allow_dash=True)
+MOST_DIGITS = 18
+"""Of a number in an option: all amounts, heights and rates have fewer, and what has more may be too long for `int`."""
+
+
+def whole_number(text: str) -> int | None:
+    """A number of plain digits, or None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 class Balances(click.ParamType[tuple[int, int]]):
@@ -30,10 +37,10 @@ class Balances(click.ParamType[tuple[int, int]]):
         """Read `50000000,50000000`."""
         if isinstance(value, tuple):
             return value
-        parts = str(value).split(",")
-        if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+        of_a, _, of_b = (whole_number(part) for part in str(value).partition(","))
+        if of_a is None or of_b is None:
             self.fail(f"write the balances of A and B in satoshi, as in 50000000,50000000; got {value!r}", param, ctx)
-        return int(parts[0]), int(parts[1])
+        return of_a, of_b
 
 
 class Place:

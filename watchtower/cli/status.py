@@ -73,7 +73,7 @@ BREACH_COLUMNS = ("channel", "commitment", "value", "deadline", "blocks left", "
 def breach_rows(seen: Overview) -> list[tuple[object, ...]]:
     """The table of open breaches."""
     return [
-        (each.channel, each.txid[:16], each.value, each.deadline, each.left, each.stage, each.fee)
+        (each.channel_id[:16], each.txid[:16], each.value, each.deadline, each.left, each.stage, each.fee)
         for each in seen.breaches
     ]
 

@@ -4,7 +4,7 @@ Promises: an unknown name is an error with the nearest known one; a value is che
 never shown. Does not promise that a path or a node exists: the parts that use them say so.
 """
 
-from watchtower.config.document import example_toml, reference_table, shown
+from watchtower.config.document import example_toml, reference_rows, reference_table, shown
 from watchtower.config.load import ConfigError, Loaded, load
 from watchtower.config.settings import (
     AdminSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "example_toml",
     "load",
     "parse_listen",
+    "reference_rows",
     "reference_table",
     "shown",
 ]

@@ -37,6 +37,22 @@ def reference_table() -> str:
     return "\n".join(["| key | type | default | SIGHUP | meaning |", "|---|---|---|---|---|", *rows, ""])
 
 
+def reference_rows() -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {
+            "key": f.name,
+            "type": _type_of(f),
+            "default": f.default,
+            "unit": f.unit or None,
+            "meaning": f.description,
+            "reloadable": f.reloadable,
+            "secret": f.secret,
+        }
+        for f in all_fields()
+    ]
+
+
 def _meaning(field: Field) -> str:
     return field.description.replace("|", "\\|") + (f" [{field.unit}]" if field.unit else "")
 

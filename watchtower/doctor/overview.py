@@ -15,6 +15,7 @@ from projections.open_breaches import OpenBreachRow
 from watchtower.config import Settings
 from watchtower.doctor.asking import TowerAway, ask, token_of
 from watchtower.ports import StoreError
+from watchtower.store.channel_list import channels_of
 from watchtower.store.rebuild import open_views_reader
 from watchtower.store.views import SqliteRows
 
@@ -31,7 +32,7 @@ Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 class BreachLine(msgspec.Struct, frozen=True):
     """An open breach for people: ids in display order, amounts in satoshi, `left` in blocks."""
 
-    channel: str
+    channel_id: str
     txid: str
     value: int
     deadline: int | None
@@ -164,14 +165,18 @@ def open_now(settings: Settings, tip: int | None) -> tuple[BreachLine, ...]:
             return ()
         rows = open_views_reader(path)
         try:
-            page = _all_open(rows)
+            # Those that nothing in a block decides yet first: answered ones must not push one in danger off the list.
+            urgent = sorted(
+                _all_open(rows), key=lambda row: (_is_decided(row), row.deadline is None, row.deadline or 0, -row.value)
+            )[:BREACHES]
+            infos = channels_of(rows, sorted({row.stream for row in urgent}))
         finally:
             rows.close()
     except (StoreError, OSError):
         return ()
-    # Those that nothing in a block decides yet first: answered ones must not push one in danger off the list.
-    urgent = sorted(page, key=lambda row: (_is_decided(row), row.deadline is None, row.deadline or 0, -row.value))
-    return tuple(breach_line(row, tip) for row in urgent[:BREACHES])
+    # A breach is told also if the view of channels lacks its channel, by the name of the stream.
+    names = {stream: info.channel_id.hex() for stream, info in infos.items()}
+    return tuple(breach_line(row, names.get(row.stream, row.stream), tip) for row in urgent)
 
 
 def _all_open(rows: SqliteRows) -> list[OpenBreachRow]:
@@ -187,11 +192,11 @@ def _is_decided(row: OpenBreachRow) -> bool:
     return row.penalty_height is not None or row.lost_height is not None
 
 
-def breach_line(row: OpenBreachRow, tip: int | None) -> BreachLine:
+def breach_line(row: OpenBreachRow, channel_id: str, tip: int | None) -> BreachLine:
     """A row for people."""
     left = None if row.deadline is None or tip is None else row.deadline - tip
     return BreachLine(
-        channel=row.stream,
+        channel_id=channel_id,
         txid=row.commit_txid[::-1].hex(),
         value=row.value,
         deadline=row.deadline,
