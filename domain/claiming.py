@@ -27,7 +27,7 @@ from domain.events import (
     Payload,
 )
 from domain.fees import Market, bid, fee_for, phase_estimate
-from domain.punishing import Rival
+from domain.punishing import Rival, above_rival
 from domain.spending import clear_alert, raise_alert
 from domain.transaction import Transaction
 from domain.units import vsize as vsize_of
@@ -140,7 +140,7 @@ def claim_fee(
         remaining=left,
         window=CLAIM_WINDOW,
         value=amount,
-        estimate=_above(phase_estimate(left, CLAIM_WINDOW, market), rival, vsize, market),
+        estimate=above_rival(phase_estimate(left, CLAIM_WINDOW, market), rival, vsize, market),
         # A fee that paid for the parent too would raise itself, if it counted as a feerate of the claim alone.
         last=last_rate,
         relay_floor=market.relay_floor,
@@ -173,13 +173,6 @@ def _blocks_left(wanted: WantedClaim, tip: int) -> int:
     if wanted.path is ClaimPath.SUCCESS:
         return min(CLAIM_WINDOW, remaining(expiry, tip))
     return max(CLAIM_WINDOW - (tip - expiry), CLAIM_WINDOW // 2 + 1)
-
-
-def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Market) -> float | None:
-    if rival is None:
-        return estimate
-    needed = max(rival.fee / rival.vsize + market.step, (rival.fee + market.step * vsize) / vsize)
-    return max(estimate or 0.0, needed)
 
 
 def _fee_with_parent(rate: float, vsize: int, most: int, parent: Parent, market: Market) -> int | None:

@@ -104,7 +104,7 @@ def price(
     params = channel.params
     vsize, dust = penalty_vsize(params, channel.sweep_spk), dust_limit(channel.sweep_spk)
     left = remaining(deadline(breach.block.height, params.challenge_period), tip)
-    estimate = _above(phase_estimate(left, params.challenge_period, market), rival, vsize, market)
+    estimate = above_rival(phase_estimate(left, params.challenge_period, market), rival, vsize, market)
     last_rate = None if last is None else last.fee / vsize
     feerate = bid(
         remaining=left,
@@ -146,7 +146,8 @@ def _renewed_fee(last: Bid, highest: int, vsize: int, market: Market) -> int:
     return fee if last.unconfirmed and fee <= highest else last.fee
 
 
-def _above(estimate: float | None, rival: Rival | None, vsize: int, market: Market) -> float | None:
+def above_rival(estimate: float | None, rival: Rival | None, vsize: int, market: Market) -> float | None:
+    """An estimate (sat/vB) raised to what replaces the rival: a step above its feerate, and its whole fee."""
     if rival is None:
         return estimate
     needed = max(rival.fee / rival.vsize + market.step, (rival.fee + market.step * vsize) / vsize)

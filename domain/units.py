@@ -1,22 +1,11 @@
-"""Named integers: which number is a height, which is an amount.
+"""Limits and rounding of amounts, depths and weights.
 
-The names are `NewType`s: they cost nothing at run time and let the type checker refuse a height where an
-amount is wanted. Feerates are floats in sat/vB and exist only inside `fees`; everything stored is an integer.
+Feerates are floats in sat/vB and exist only inside `fees`; everything stored is an integer.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NewType
-
-Sat = NewType("Sat", int)
-"""An amount in satoshi."""
-
-BlockHeight = NewType("BlockHeight", int)
-"""Height of a block on a chain; genesis is 0."""
-
-Blocks = NewType("Blocks", int)
-"""A number of blocks (a distance, not a position)."""
 
 MAX_MONEY = 2_100_000_000_000_000
 """21 million bitcoin in satoshi; no valid amount is above it (Bitcoin consensus)."""

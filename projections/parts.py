@@ -12,8 +12,8 @@ from domain.events import Payload, Recorded
 from projections.channels import ChannelViews, decode_facts, encode_facts, is_channel_stream, rows_of
 from projections.facts import ChannelFacts
 from projections.folding import advance_by
-from projections.projector import Stuck, fold_singly
-from projections.tables import Change, Key, Mergeable, Projection, Row, Selective, Table
+from projections.projector import Stuck, fold_singly, put
+from projections.tables import Key, Mergeable, Projection, Row, Selective, Table
 
 HOT = 20_000
 """Channels whose facts are not encoded between two pages: few enough for the caches of a processor."""
@@ -102,12 +102,5 @@ def fold_selected(
             changes, found = fold_singly(projection, before, wanted)
             stuck.update((each.stream, each) for each in found)
         for change in changes:
-            _put(tables[change.table], change)
+            put(tables[change.table], change)
     return tables, list(stuck.values())
-
-
-def _put(rows: dict[Key, Row], change: Change) -> None:
-    if change.row is None:
-        rows.pop(change.key, None)
-    else:
-        rows[change.key] = change.row

@@ -200,7 +200,7 @@ def fold_singly(
             earlier = final.get((change.table, change.key))
             final[change.table, change.key] = change if earlier is None else _joined(earlier, change)
             if change.table == base.name:
-                _put(rows, change)
+                put(rows, change)
     return list(final.values()), list(stuck.values())
 
 
@@ -208,7 +208,8 @@ def _joined(first: Change, second: Change) -> Change:
     return msgspec.structs.replace(second, before=first.before)
 
 
-def _put(rows: dict[Key, Row], change: Change) -> None:
+def put(rows: dict[Key, Row], change: Change) -> None:
+    """Write one change into rows in memory."""
     if change.row is None:
         rows.pop(change.key, None)
     else:

@@ -27,7 +27,6 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
 TOKEN_PREFIX = "wt_"  # noqa: S105 - the public prefix, not a token
-FILE_NAME = "access.json"
 
 
 class AccessFileBroken(WatchtowerError):

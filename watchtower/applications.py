@@ -106,10 +106,6 @@ class Applications:
         self._known = check_app_ids(known)
         self._require_known = require_known
 
-    def knows(self, app_id: bytes) -> bool:
-        """Whether somebody judges states of this application."""
-        return app_id in self._known
-
     def check(
         self,
         header: StateHeader,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from domain.channel import Channel, attach_descriptors
-from domain.contract import keys
 from domain.contract.conditions import Condition, decode_conditions
 from domain.contract.form import form_of
 from domain.contract.header import PreviousState, StateHeader
@@ -212,11 +211,6 @@ def check_buckets(glance: Glance, buckets: Sequence[tuple[int, bytes]], highest_
         yield Flaw(f"the secrets of the registration: {_short(error)}", is_forged=True)
     if highest_revoked >= 0 and derive_secret(tuple(buckets), index_of(highest_revoked)) is None:
         yield Flaw(f"the secret of the highest revoked state {highest_revoked} is missing", is_forged=True)
-
-
-def is_secret_of(secret: bytes, point: bytes) -> bool:
-    """Whether this is the secret behind a point."""
-    return keys.secret_in_range(secret) and keys.public_key(secret) == point
 
 
 def _short(error: DomainError) -> str:

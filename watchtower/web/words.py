@@ -72,11 +72,6 @@ def txid_text(txid: bytes) -> str:
     return display(txid)
 
 
-def hex_text(value: bytes) -> str:
-    """An id or key in the order of its bytes."""
-    return value.hex()
-
-
 def short(text: str) -> str:
     """Beginning and end of a long id."""
     return text if len(text) <= 20 else f"{text[:8]}…{text[-4:]}"
