@@ -417,6 +417,20 @@ def test_payments_are_read_from_the_log() -> None:
     assert "x" * 120 == again.payments()[1].reason
 
 
+def test_only_open_payments_are_looked_at() -> None:
+    """A long history costs a look nothing; a payment that is tried again is open again."""
+    pair = open_pair()
+    leg = Leg(pair.channel_id, 20_000, HEIGHT + 300)
+    names = [bytes([number]) * 32 for number in range(3)]
+    for name in names:
+        pair.a.plan_payment(PaymentKind.PAY, name, outgoing=leg)
+    for name in names[:2]:
+        pair.a.end_payment(name, PaymentOutcome.FAILED)
+    pair.a.plan_payment(PaymentKind.PAY, names[0], outgoing=leg)
+
+    assert [names[2], names[0]] == [payment.payment_hash for payment in pair.a.open_payments()]
+
+
 def test_the_log_does_not_hold_the_preimage_of_an_unpaid_invoice() -> None:
     """Only its salt: the seed is needed as well."""
     store, keystore = MemoryEventStore(), MemoryKeystore()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from domain.errors import MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
+from domain.expiry import claim_margin
+from domain.status import ChannelStatus
 from tests.fakes.keystore import MemoryKeystore
+from tests.support import receipts
 from tests.support.hops import HEIGHT, POLICY, Row, three_parties
+from tests.support.parties import open_pair
+from watchtower.client import exchange
+from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.link import PeerLink
 from watchtower.client.party_payments import PaymentConflict
 from watchtower.client.party_server import PartyServer
@@ -356,6 +364,63 @@ async def test_links_are_found_by_channel() -> None:
             await stranger(row.first)
 
     assert row.bob.identity == found.peer
+
+
+class Heights:
+    """A tower that is asked to close; it says at which height the chain is, and that the channel is active."""
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self.closed: list[tuple[str, int]] = []
+        self.was_closed = asyncio.Event()
+
+    async def get_state(self) -> SimpleNamespace:
+        """The height alone."""
+        return SimpleNamespace(height=self.height)
+
+    async def get_channel_info(self, name: str) -> SimpleNamespace:
+        """Active."""
+        return SimpleNamespace(status=ChannelStatus.ACTIVE, claims=())
+
+    async def get_funding_status(self, name: str) -> SimpleNamespace:
+        """Deep."""
+        return SimpleNamespace(confirmed=True)
+
+    async def synchronize(self, channel_id: bytes) -> None:
+        """It has everything."""
+
+    async def exchange_preimages(self, channel_id: bytes) -> None:
+        """It needs none."""
+
+    async def close_channel_unilateral(self, name: str, sequence: int) -> None:
+        """Note it."""
+        self.closed.append((name, sequence))
+        self.was_closed.set()
+
+
+async def test_a_peer_that_hangs_does_not_keep_its_channel_from_being_closed() -> None:
+    """The preimage was to go to a link that never answers; at the last height the channel goes on chain."""
+    pair, tower = open_pair(), Heights(HEIGHT)
+    for party in pair.parties:
+        party.note_height(HEIGHT)
+    asked = asyncio.Event()
+
+    async def hang(channel_id: bytes) -> PeerLink:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    payments = Payments(pair.b, hang, tower=tower, retry_seconds=60)  # type: ignore[arg-type]
+    invoice = payments.invoice(20_000, payable_until=HEIGHT + 100)
+    exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(NewHtlc(20_000, invoice.payment_hash, HEIGHT + 300),)))
+    receipts.acknowledge(pair.b, pair.channel_id, 1)
+    async with payments:
+        await asyncio.wait_for(asked.wait(), 10)
+        tower.height = HEIGHT + 300 - claim_margin(144)
+        await payments.look()
+        await asyncio.wait_for(tower.was_closed.wait(), 10)
+
+    assert [(pair.channel_id.hex(), 1)] == tower.closed
 
 
 async def test_a_broken_log_ends_the_payments() -> None:

@@ -171,10 +171,16 @@ class PartyPayments(PartyCore):
         with self._mutex:
             return tuple(self._payments.values())
 
+    def open_payments(self) -> tuple[Payment, ...]:
+        """Those for which something may be left to do, oldest first; as few as are in flight, however long the log."""
+        with self._mutex:
+            return tuple(self._payments[payment_hash] for payment_hash in self._open)
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _load(self) -> None:
         self._payments: dict[bytes, Payment] = {}
+        self._open: dict[bytes, None] = {}
         self._payment_of_stream: dict[str, bytes] = {}
         super()._load()
         for channel in tuple(self._channels.values()):
@@ -189,6 +195,10 @@ class PartyPayments(PartyCore):
             payment = evolve_payment(None if known is None else self._payments[known], event)
             self._payment_of_stream[event.stream] = payment.payment_hash
             self._payments[payment.payment_hash] = payment
+            if payment.is_open:
+                self._open[payment.payment_hash] = None
+            else:
+                self._open.pop(payment.payment_hash, None)
             return
         super()._apply(event)
 

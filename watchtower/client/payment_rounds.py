@@ -68,9 +68,7 @@ class Round(msgspec.Struct, frozen=True):
         """Everything that should be done now, the most urgent first."""
         channels = {channel.channel_id: channel for channel in self.party.channels() if channel.state is not None}
         jobs = [*self._closes(channels.values())]
-        for payment in self.party.payments():
-            if not payment.is_open:
-                continue
+        for payment in self.party.open_payments():
             planned = self._invoiced if payment.kind is PaymentKind.INVOICE else self._planned
             jobs += planned(payment, channels)
         for channel in channels.values():

@@ -131,7 +131,7 @@ class TowerWatch:
 
 def _open_legs(party: ChannelParty) -> set[bytes]:
     """The channels that open payments go through."""
-    legs = (leg for payment in party.payments() if payment.is_open for leg in (payment.incoming, payment.outgoing))
+    legs = (leg for payment in party.open_payments() for leg in (payment.incoming, payment.outgoing))
     return {leg.channel_id for leg in legs if leg is not None}
 
 

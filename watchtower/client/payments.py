@@ -297,11 +297,17 @@ class Payments:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, job: Job, busy: set[tuple[bytes | None, bytes]]) -> None:
-        """One job at a time per channel and per payment: a decision is made from facts that no job is changing."""
-        for channel, payment in busy | set(self._jobs):
+        """One job at a time per channel and per payment: a decision is made from facts that no job is changing.
+
+        A close waits for no update: its peer may be the reason why that does not end, and of a state that was revoked
+        meanwhile the party signs no commitment.
+        """
+        key, taken = (job.channel_id, job.payment_hash), busy | set(self._jobs)
+        for channel, payment in () if isinstance(job.what, Close) else taken:
             if (job.channel_id is not None and channel == job.channel_id) or (payment and payment == job.payment_hash):
                 return
-        key = (job.channel_id, job.payment_hash)
+        if key in taken:
+            return
         task = asyncio.create_task(self._carry_out(job), name=f"payment {job.payment_hash.hex()[:8]}")
         self._jobs[key] = task
         task.add_done_callback(lambda done: self._done(key, done))
