@@ -91,7 +91,7 @@ async def silent(table: Table, tell: Tell) -> list[Payout]:
     await _mine_until_settled(table, settlement)
     tell(f"block {table.node.height()}: the tower has settled it; the pot waits for two of three keys")
     state = player.state(table.channel_id, channel.sequence)
-    check_claim(channel.params, state, Side.A, winning)
+    check_claim(channel.params, state, Transaction.parse(settlement).txid, Side.A, winning)
     pot = _pay_out_pot(table, settlement)
     tell("the referee has seen the signed position and the winning move, and signs with A")
     scripts = payouts(table) | {Transaction.parse(pot).outputs[0].spk: "A (the pot)"}

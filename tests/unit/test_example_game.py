@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.application import ApplicationRefused, ApplicationState
+from domain.application import ApplicationRefused, ApplicationState, application_state
 from domain.contract.conditions import Condition
 from domain.units import Side
 from examples.tictactoe.escrow import pot_of
@@ -20,6 +20,7 @@ from tests.support.miniscripts import KEYS
 from tests.support.parties import made_up_funding, make_party
 from watchtower.client import Terms, exchange
 from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import CompleteState
 from watchtower.descriptors import resolve
 
 ESCROW = f"wsh(sortedmulti(2,{','.join(KEYS[:3])}))"
@@ -167,6 +168,11 @@ def play(players: tuple[ChannelParty, ChannelParty], channel: bytes, *squares: i
     return now
 
 
+def _view(state: CompleteState) -> ApplicationState:
+    """What the rules see of a state."""
+    return application_state(state.content.read_header(), state.content.read_conditions(), state.content.state_data)
+
+
 def test_parties_play_a_game_and_refuse_a_cheat(players: tuple[ChannelParty, ChannelParty], channel: bytes) -> None:
     """Both sign what the rules allow; a payout to the loser is refused before anybody signs."""
     now = play(players, channel, 0, 1, 4, 2)
@@ -200,8 +206,25 @@ def test_the_referee_refuses_claims_without_ground(
     play(players, channel, *squares)
     view = players[0].channel(channel)
 
+    newest = players[0].state(channel, view.sequence)
+    settled = newest.content.read_header().settle_txid_a
+
     with pytest.raises(ClaimRefused, match=words):
-        check_claim(view.params, players[0].state(channel, view.sequence), claimant, move)
+        check_claim(view.params, newest, settled, claimant, move)
+
+
+def test_the_referee_decides_about_the_state_that_was_settled(
+    players: tuple[ChannelParty, ChannelParty], channel: bytes
+) -> None:
+    """A won position of before is signed by both, too; its pot is another one."""
+    play(players, channel, 0, 1, 4, 2)
+    before = players[0].state(channel, players[0].channel(channel).sequence)
+    won = Game.read(before.content.state_data).move(5)
+    offer(*players, channel, successor(_view(before), won))
+    settled = players[0].state(channel, before.seq + 1).content.read_header().settle_txid_b
+
+    with pytest.raises(ClaimRefused, match="another state than this one was settled"):
+        check_claim(players[0].channel(channel).params, before, settled, Side.A, 8)
 
 
 def test_the_referee_grants_a_winning_move_and_a_turn_that_never_came(
@@ -212,6 +235,9 @@ def test_the_referee_grants_a_winning_move_and_a_turn_that_never_came(
     view = players[0].channel(channel)
     newest = players[0].state(channel, view.sequence)
 
-    granted = [check_claim(view.params, newest, side, move) for side, move in ((Side.A, 8), (Side.B, None))]
+    header = newest.content.read_header()
+    claims = ((header.settle_txid_a, Side.A, 8), (header.settle_txid_b, Side.B, None))
+
+    granted = [check_claim(view.params, newest, settled, side, move) for settled, side, move in claims]
 
     assert [5, 5] == granted
