@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from domain.channel import Channel, StateRecord
-from domain.contract.conditions import Condition
 from domain.errors import UnknownChannel
 from domain.events import SignatureSet, StateUpdated
 from watchtower.channels.context import Context
@@ -44,7 +43,7 @@ def state_body(context: Context, channel: Channel, tip_height: int) -> ChannelSt
         commit_txid_b=TxidHex(header.commit_txid_b),
         settle_txid_a=TxidHex(header.settle_txid_a),
         settle_txid_b=TxidHex(header.settle_txid_b),
-        conditions=tuple(_condition(each) for each in record.read_conditions()),
+        conditions=tuple(ConditionBody.of(each) for each in record.read_conditions()),
         state_data=Hex(_state_data(context, channel.stream, channel.version, record)),
         signatures=SignaturesBody(a=_signatures(record.sigs_a), b=_signatures(record.sigs_b)),
         own_point=Hex33(record.own_point),
@@ -60,17 +59,6 @@ def _state_data(context: Context, stream: str, version: int, record: StateRecord
             if isinstance(event.payload, StateUpdated) and event.payload.header == record.header:
                 return event.payload.state_data
     raise UnknownChannel("no state of this channel is stored here")
-
-
-def _condition(condition: Condition) -> ConditionBody:
-    return ConditionBody(
-        type=condition.type,
-        id=condition.id,
-        expiry=condition.expiry,
-        amount=condition.amount,
-        hash=Hex32(condition.hash),
-        descriptor=condition.descriptor,
-    )
 
 
 def _signatures(signed: SignatureSet) -> SignatureBody:

@@ -24,7 +24,6 @@ from watchtower.client.party_channel import Content
 from watchtower.client.rules import Resolve
 from watchtower.client.seat import Seat
 from watchtower.wire.api import ConditionBody
-from watchtower.wire.hexes import Hex32
 
 
 def next_content(seat: Seat, balances: tuple[int, int], conditions: Sequence[Condition], state_data: bytes) -> Content:
@@ -103,18 +102,6 @@ def _resolved(condition: Condition, resolve: Resolve) -> Condition:
 def condition_of(record: ConditionBody) -> Condition:
     """The condition of a message record."""
     return Condition(record.type, record.id, record.expiry, record.amount, bytes(record.hash), record.descriptor)
-
-
-def record_of(condition: Condition) -> ConditionBody:
-    """The message record of a condition."""
-    return ConditionBody(
-        type=condition.type,
-        id=condition.id,
-        expiry=condition.expiry,
-        amount=condition.amount,
-        hash=Hex32(condition.hash),
-        descriptor=condition.descriptor,
-    )
 
 
 def offered(seat: Seat, content: Content, by: Side) -> StateOffered:

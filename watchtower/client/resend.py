@@ -8,7 +8,6 @@ from __future__ import annotations
 from domain.contract.conditions import Condition
 from domain.contract.revocation import derive_secret, index_of
 from domain.contract.state import StateHeader, StateSignatures
-from watchtower.client.contents import record_of
 from watchtower.client.messages import (
     HtlcFulfil,
     Message,
@@ -24,6 +23,7 @@ from watchtower.client.messages import (
 )
 from watchtower.client.party_channel import Content, Proposal
 from watchtower.client.seat import Seat
+from watchtower.wire.api import ConditionBody
 from watchtower.wire.hexes import HeaderHex, Hex, Hex32, Hex33, Hex64, SecretHex
 
 
@@ -37,7 +37,7 @@ def offer_message(seat: Seat, content: Content) -> UpdateOffer:
     return UpdateOffer(
         channel_id=name_of(seat),
         header=HeaderHex(content.header),
-        conditions=tuple(record_of(condition) for condition in content.read_conditions()),
+        conditions=tuple(ConditionBody.of(condition) for condition in content.read_conditions()),
         state_data=Hex(content.state_data),
     )
 

@@ -11,10 +11,10 @@ from domain.contract.state import StateSignatures
 from domain.contract.uploads import KeyedRegistration, upload_hash
 from domain.errors import ChannelNotReady
 from domain.units import Side
-from watchtower.client.contents import record_of
 from watchtower.client.party_channel import CompleteState
 from watchtower.client.seat import Seat
 from watchtower.wire.api import (
+    ConditionBody,
     RegisterRequest,
     RevocationRequest,
     SideName,
@@ -101,7 +101,7 @@ def state_body(seat: Seat, state: CompleteState) -> StateBody:
     records = state.content.read_conditions()
     return StateBody(
         header=HeaderHex(state.content.header),
-        conditions=tuple(record_of(condition) for condition in records),
+        conditions=tuple(ConditionBody.of(condition) for condition in records),
         state_data=Hex(state.content.state_data),
         signatures=SignaturesBody(a=_signature_body(state.sigs_a), b=_signature_body(state.sigs_b)),
         own_point=Hex33(seat.own_point(state.seq)),

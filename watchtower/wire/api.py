@@ -6,11 +6,12 @@ Unix seconds. Unknown fields of requests are refused; answers may grow.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
 
+from domain.contract.conditions import Condition
 from domain.units import MAX_MONEY, MAX_SEQUENCE
 from watchtower.wire.conditions import ClaimBody
 from watchtower.wire.hexes import (
@@ -51,6 +52,18 @@ class ConditionBody(Request, frozen=True, kw_only=True):
     amount: Amount
     hash: Hex32
     descriptor: Annotated[str, Meta(max_length=512)] | None = None
+
+    @classmethod
+    def of(cls, condition: Condition) -> Self:
+        """The record of a condition."""
+        return cls(
+            type=condition.type,
+            id=condition.id,
+            expiry=condition.expiry,
+            amount=condition.amount,
+            hash=Hex32(condition.hash),
+            descriptor=condition.descriptor,
+        )
 
 
 class SignatureBody(Request, frozen=True, kw_only=True):
