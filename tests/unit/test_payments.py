@@ -306,9 +306,19 @@ async def test_a_swap_that_leaves_no_time_is_refused() -> None:
     async with three_parties() as row:
         short = HEIGHT + 20
         with pytest.raises(SwapRefused, match="expires at height"):
-            row.bob.payments.begin_swap(Leg(row.second, 1, short), Leg(row.first, 1, short))
+            row.bob.payments.begin_swap(Leg(row.second, 330, short), Leg(row.first, 330, short))
         with pytest.raises(SwapRefused, match="one channel"):
             row.bob.payments.begin_swap(Leg(row.first, 1, LATER), Leg(row.first, 1, LATER))
+
+
+@pytest.mark.parametrize(("give", "take"), [(329, 1_000), (1_000, 329)])
+async def test_a_swap_of_dust_is_refused(give: int, take: int) -> None:
+    """A leg without an output cannot be enforced: one leg could happen without the other."""
+    async with three_parties() as row:
+        delta = least_delta(6, 6)
+        legs = Leg(row.second, give, LATER + delta), Leg(row.first, take, LATER)
+        with pytest.raises(SwapRefused, match="below 330 sat"):
+            row.bob.payments.begin_swap(*legs)
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────

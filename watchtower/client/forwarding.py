@@ -19,6 +19,7 @@ from domain.contract.conditions import Condition, ConditionKey
 from domain.errors import MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
 from domain.expiry import closing_blocks, last_claim_height, must_go_on_chain
+from domain.liquidity import HTLC_DUST
 from domain.units import Side
 from watchtower.client.htlcs import NewHtlc
 from watchtower.client.legs import LegState, LegView
@@ -245,8 +246,9 @@ def swap_objection(
     (given, period_give), (taken, period_take) = give, take
     if given.channel_id == taken.channel_id:
         return "both legs are in one channel; make an update there"
-    if min(given.amount, taken.amount) < 1:
-        return "both legs have an amount"
+    if min(given.amount, taken.amount) < HTLC_DUST:
+        # Nobody could enforce it: the preimage would be paid for by the other side's good will alone.
+        return f"a leg below {HTLC_DUST} sat has no output on chain, so that one leg could happen without the other"
     for leg, period in (give, take):
         if leg.expiry < least_expiry(height, period):
             return f"a leg expires at height {leg.expiry}; it needs at least {least_expiry(height, period)}"
