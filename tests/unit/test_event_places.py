@@ -36,6 +36,18 @@ def test_every_event_is_found_in_its_commit(event_id: int) -> None:
     assert found.place(event_id) == recent.place(event_id)
 
 
+@pytest.mark.parametrize("event_id", range(1, 15))
+def test_a_commit_of_earlier_is_found_by_halves(event_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the newest commits, which are looked at one by one, nothing is passed over."""
+    monkeypatch.setattr(places, "NEWEST", 1)
+    recent = RecentCommits()
+    for each in ROWS:
+        recent.note(each)
+    found = next(each for each in ROWS if event_id <= each.last_id)
+
+    assert Place(event_id, leaf_of(event_id), found.head) == recent.place(event_id)
+
+
 @pytest.mark.parametrize("event_id", [-1, 0, 15, 1_000])
 def test_an_event_that_does_not_exist_is_not_found(event_id: int) -> None:
     """Neither in memory nor by the search."""

@@ -7,8 +7,11 @@ because commit numbers and event ids grow together.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
@@ -17,6 +20,10 @@ from watchtower.ports import Place
 
 RECENT_LEAVES = 16_384
 """Leaves of commits kept in memory, 0.5 MB; the newest commit is kept however large it is."""
+
+
+NEWEST = 32
+"""Commits that are looked at first, one by one: a receipt is signed within a few commits."""
 
 
 class CommitRow(msgspec.Struct, frozen=True):
@@ -37,6 +44,9 @@ class CommitRow(msgspec.Struct, frozen=True):
             return None
         start = HASH_SIZE * (event_id - self.first_id)
         return Place(event_id, self.leaves[start : start + HASH_SIZE], self.head)
+
+
+first_id_of = attrgetter("first_id")
 
 
 class RecentCommits:
@@ -63,11 +73,13 @@ class RecentCommits:
     def place(self, event_id: int) -> Place | None:
         """The place of an event of a remembered commit."""
         with self._mutex:
-            rows = tuple(self._rows) if self._rows and event_id >= self._rows[0].first_id else ()
-        for row in reversed(rows):
-            if event_id >= row.first_id:
-                return row.place(event_id)
-        return None
+            if not self._rows or event_id < self._rows[0].first_id:
+                return None
+            for row in islice(reversed(self._rows), NEWEST):
+                if event_id >= row.first_id:
+                    return row.place(event_id)
+            rows = tuple(self._rows)  # the writer must not wait for the rest of the search
+        return rows[bisect_right(rows, event_id, key=first_id_of) - 1].place(event_id)
 
 
 def find_commit(read: Callable[[int], CommitRow | None], newest: int, event_id: int) -> CommitRow | None:
