@@ -18,7 +18,7 @@ from domain.channel import (
 from domain.contract.conditions import decode_conditions
 from domain.contract.hashes import tagged_hash
 from domain.contract.params import ChannelParams
-from domain.contract.revocation import index_of, insert_secret
+from domain.contract.revocation import Buckets, index_of, insert_secret
 from domain.ending_fold import apply_claim, apply_end, apply_outcome, apply_penalty, apply_spend, soft_final_without
 from domain.events import (
     ChannelAbandoned,
@@ -59,8 +59,9 @@ def evolve(channel: Channel | None, event: Envelope) -> Channel:
     payload = event.payload
     if channel is None:
         channel = _create(event.stream, payload)
-    after = _apply(channel, payload)
-    return msgspec.structs.replace(after, version=event.version)
+    if type(payload) is StateUpdated:  # nearly all events of a long stream
+        return _update(channel, payload, event.version)
+    return msgspec.structs.replace(_apply(channel, payload), version=event.version)
 
 
 def _create(stream: str, payload: Payload) -> Channel:
@@ -74,8 +75,6 @@ def _create(stream: str, payload: Payload) -> Channel:
 
 
 def _apply(channel: Channel, payload: Payload) -> Channel:
-    if type(payload) is StateUpdated:  # nearly all events of a long stream
-        return _update(channel, payload)
     for part in (_apply_opening, _apply_state, apply_spend, apply_penalty, apply_claim, apply_end, apply_outcome):
         after = part(channel, payload)
         if after is not None:
@@ -128,7 +127,7 @@ def _apply_state(channel: Channel, payload: Payload) -> Channel | None:
         case StateRevoked():
             if payload.party is channel.own_side:
                 return msgspec.structs.replace(channel, own_released=max(channel.own_released, payload.sequence))
-            return _revoke(channel, payload.sequence, payload.secret, payload.next_point)
+            return _revoke(channel, payload)
         case CloseProposed():
             return _closing(channel, Closing(payload.txid, final_balances=payload.final_balances))
         case CloseSigned():
@@ -163,22 +162,23 @@ def state_record(payload: StateUpdated) -> StateRecord:
     )
 
 
-def _update(channel: Channel, payload: StateUpdated) -> Channel:
-    record = state_record(payload)
-    first = payload.sequence == 0
-    states = (*channel.states, record)[-KEPT_STATES:]
-    updated = msgspec.structs.replace(
+def _update(channel: Channel, payload: StateUpdated, version: int) -> Channel:
+    states = (*channel.states, state_record(payload))[-KEPT_STATES:]
+    balances = payload.balance_a, payload.balance_b
+    highest, points, buckets = _revocations(channel, payload.sequence - 1, payload.revoked_secret, payload.next_point)
+    return msgspec.structs.replace(
         channel,
+        version=version,
         states=states,
         preimages=_still_used(channel.preimages, states),
         sequence=payload.sequence,
         state_hash=tagged_hash("SCT1/state", payload.header),  # the same as decoding and encoding it again
-        balances=(payload.balance_a, payload.balance_b),
-        initial_balances=(payload.balance_a, payload.balance_b) if first else channel.initial_balances,
+        balances=balances,
+        initial_balances=balances if payload.sequence == 0 else channel.initial_balances,
+        highest_revoked=highest,
+        points=points,
+        buckets=buckets,
     )
-    if payload.revoked_secret is None or payload.next_point is None:
-        return updated
-    return _revoke(updated, payload.sequence - 1, payload.revoked_secret, payload.next_point)
 
 
 def _still_used(
@@ -194,12 +194,15 @@ def _still_used(
     return tuple(pair for pair in preimages if pair[0] in open_hashes)
 
 
-def _revoke(channel: Channel, sequence: int, secret: bytes | None, next_point: bytes) -> Channel:
-    if secret is None or sequence != channel.highest_revoked + 1 or channel.points is None:
-        return channel
-    return msgspec.structs.replace(
-        channel,
-        highest_revoked=sequence,
-        points=(channel.points[1], next_point),
-        buckets=insert_secret(channel.buckets, secret, index_of(sequence)),
-    )
+def _revoke(channel: Channel, payload: StateRevoked) -> Channel:
+    highest, points, buckets = _revocations(channel, payload.sequence, payload.secret, payload.next_point)
+    return msgspec.structs.replace(channel, highest_revoked=highest, points=points, buckets=buckets)
+
+
+def _revocations(
+    channel: Channel, sequence: int, secret: bytes | None, next_point: bytes | None
+) -> tuple[int, tuple[bytes, bytes] | None, Buckets]:
+    """Highest revoked state, points and buckets with one more revocation; as they are if it isn't the next one."""
+    if secret is None or next_point is None or sequence != channel.highest_revoked + 1 or channel.points is None:
+        return channel.highest_revoked, channel.points, channel.buckets
+    return sequence, (channel.points[1], next_point), insert_secret(channel.buckets, secret, index_of(sequence))

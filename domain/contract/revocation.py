@@ -73,24 +73,25 @@ def insert_secret(buckets: Buckets, secret: bytes, index: int) -> Buckets:
         raise InvalidSecret("another secret is stored for this state; keep it and alert the operator")
     if known is not None:
         return buckets
-    position = _bucket_of(index)
-    for stored_index, stored in buckets:
-        below = _bucket_of(stored_index)
-        if below < position and _descend_to(secret, index, stored_index, position) != stored:
-            raise InvalidSecret(
-                "the revealed secret contradicts an earlier one; keep the old state and alert the operator"
-            )
-    kept = {_bucket_of(stored_index): (stored_index, stored) for stored_index, stored in buckets}
-    kept[position] = (index, secret)
-    return tuple(kept[bucket] for bucket in sorted(kept))
+    bit, below, above = _low_bit(index), [], []
+    for bucket in buckets:
+        stored_index, stored = bucket
+        if _low_bit(stored_index) > bit:
+            above.append(bucket)
+        elif _low_bit(stored_index) < bit:
+            if _descend_to(secret, index, stored_index) != stored:
+                raise InvalidSecret(
+                    "the revealed secret contradicts an earlier one; keep the old state and alert the operator"
+                )
+            below.append(bucket)
+    return (*below, (index, secret), *above)
 
 
 def derive_secret(buckets: Buckets, index: int) -> bytes | None:
     """The secret of an index if the stored ones allow it, else None."""
     for stored_index, stored in buckets:
-        position = _bucket_of(stored_index)
-        if stored_index >> position == index >> position:
-            return _descend_to(stored, stored_index, index, position)
+        if stored_index ^ index < _low_bit(stored_index):
+            return _descend_to(stored, stored_index, index)
     return None
 
 
@@ -106,16 +107,16 @@ def _factors(basepoint: bytes, point: bytes) -> tuple[bytes, bytes]:
     return keys.reduce_scalar(by_basepoint), keys.reduce_scalar(by_point)
 
 
-def _bucket_of(index: int) -> int:
-    """Number of trailing zero bits; 48 for index 0."""
-    return 48 if index == 0 else (index & -index).bit_length() - 1
+def _low_bit(index: int) -> int:
+    """The lowest bit that is set; 2^48 for index 0. Its number is that of the bucket."""
+    return index & -index or 1 << 48
 
 
-def _descend_to(secret: bytes, index: int, target: int, bits: int) -> bytes:
-    """Secret of `target` if it differs from `index` in the lowest `bits` bits only; else a value that fits nothing."""
-    if index >> bits != target >> bits:
+def _descend_to(secret: bytes, index: int, target: int) -> bytes:
+    """Secret of `target` if it differs from `index` only below the lowest set bit; else a value that fits nothing."""
+    if index ^ target >= _low_bit(index):
         return b""
-    return _descend(secret, target, bits)
+    return _descend(secret, target, _low_bit(index).bit_length() - 1)
 
 
 def _descend(secret: bytes, index: int, bits: int) -> bytes:
