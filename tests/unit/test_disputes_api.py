@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from domain.chain import display
 from domain.channel import Channel
-from domain.errors import InvalidSignature, InvalidState, MalformedInput, SelfBreach
+from domain.errors import InvalidSignature, InvalidState, MalformedInput, SelfBreach, UnknownTransaction
 from domain.events import AlertKind, BroadcastOutcome, CommitmentPublished, encode_payload
 from domain.evidence import inconsistent_secret
 from domain.joint import funding_signatures
@@ -39,7 +39,7 @@ from watchtower.client.errors import (
 from watchtower.client.proofs import counter_proof, newer_state_proof, revocation_proof
 from watchtower.ports import Answer
 from watchtower.wire.disputes import ValidateRequest, VerifyRequest
-from watchtower.wire.hexes import ParamsHex
+from watchtower.wire.hexes import ParamsHex, TxidHex
 
 
 @pytest.fixture
@@ -377,6 +377,7 @@ async def test_checked_transactions(client: StateChannelClient, tower: Bench, pa
     txid = publish(tower, pair, 0)
     by_txid = await client.validate_transaction(display(txid))
     funding = await client.validate_transaction(display(pair.funding.txid), channel_id=pair.channel_id.hex())
+    unnamed = await client.validate_transaction(display(pair.funding.txid))
     tower.node.answer = Answer(BroadcastOutcome.REJECTED, -26, "no such thing")
     asked = await client.validate_transaction(pair.commitment(Side.A, 1).hex(), ask_node=True)
     tower.node.is_down = True
@@ -390,6 +391,7 @@ async def test_checked_transactions(client: StateChannelClient, tower: Bench, pa
         by_txid.revoked,
     )
     assert ("funding", pair.channel_id.hex()) == (funding.kind, funding.channel_id)
+    assert funding == unnamed
     assert ["no such thing"] == [each.detail for each in asked.findings if not each.ok]
     assert ["the node could not be asked"] == [each.detail for each in silent.findings if not each.ok]
 
@@ -420,6 +422,10 @@ def test_a_party_sees_its_own_channels_only(tower: Bench, pair: Pair) -> None:
     strange = tower.services.disputes.validate(request, bytes(32))
 
     assert ("commitment", "unknown") == (own.kind, strange.kind)
+    by_id = ValidateRequest(txid=TxidHex(pair.funding.txid))
+    assert "funding" == tower.services.disputes.validate(by_id, pair.params.keys_b.auth).kind
+    with pytest.raises(UnknownTransaction, match="give its bytes, or the channel"):
+        tower.services.disputes.validate(by_id, bytes(32))
 
 
 @pytest.mark.asyncio

@@ -9,6 +9,7 @@ from domain.errors import MalformedInput, UnknownTransaction
 from domain.inspection import Finding, Inspection, TransactionKind, inspect_transaction
 from domain.transaction import Transaction
 from projections.watch_index import TABLE as WATCHED
+from projections.watch_index import Role
 from watchtower.channels.context import Context
 from watchtower.channels.finding import find_stream
 from watchtower.channels.info import side_name
@@ -29,7 +30,7 @@ def validate(context: Context, request: ValidateRequest, owner: bytes | None = N
     if (request.txid is None) == (request.raw is None):
         raise MalformedInput("give either txid or raw")
     named = None if request.channel_id is None else _named(context, request.channel_id, owner)
-    tx = Transaction.parse(bytes(request.raw)) if request.raw is not None else _found(context, request, named)
+    tx = Transaction.parse(bytes(request.raw)) if request.raw is not None else _found(context, request, named, owner)
     channel = named or _channel_of(context, tx, owner)
     if channel is None:
         unknown = Finding("spends", ok=False, detail="no channel here is funded or spent by it; name its channel")
@@ -71,18 +72,33 @@ def _channel_of(context: Context, tx: Transaction, owner: bytes | None) -> Chann
     return None
 
 
-def _found(context: Context, request: ValidateRequest, channel: Channel | None) -> Transaction:
+def _found(context: Context, request: ValidateRequest, named: Channel | None, owner: bytes | None) -> Transaction:
     """The bytes of a txid: from the channel's log, else from the node."""
     assert request.txid is not None  # the caller checked
     txid = bytes(request.txid)
+    channel = named or _made_by(context, txid, owner)
     raw = None if channel is None else _from_log(channel, txid)
     raw = raw or context.node.transaction(txid)
     if raw is None:
         raise UnknownTransaction(
-            f"{display(txid)} is neither in the node's mempool nor known here; give its bytes, or the channel if it "
-            "is in a block already"
+            f"{display(txid)} is neither in the node's mempool nor known here; give its bytes"
+            + ("" if named else ", or the channel if it is in a block already")
         )
     return Transaction.parse(raw)
+
+
+def _made_by(context: Context, txid: bytes, owner: bytes | None) -> Channel | None:
+    """The channel that watches an output of this transaction: one in a block is known by its id as well."""
+    for row in context.views.page(WATCHED, (txid,), MOST_PLACES):
+        watched = WATCHED.read(row)
+        if not watched.outpoint.startswith(txid):
+            return None
+        if watched.role == Role.FUNDING_INPUT:
+            continue
+        channel = context.channels.load(watched.stream)
+        if owner is None or channel.client_key == owner:
+            return channel
+    return None
 
 
 def _from_log(channel: Channel, txid: bytes) -> bytes | None:

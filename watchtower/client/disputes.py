@@ -135,7 +135,8 @@ class DisputeCalls(TowerSession):
     ) -> ValidationResult:
         """Classify a transaction and check it in full; `tx_id` is a txid or the whole transaction in hexadecimal.
 
-        `ask_node` also asks the node. Raises `TransactionNotKnown` for a txid whose bytes are nowhere.
+        `ask_node` also asks the node. Raises `TransactionNotKnown` for a txid whose bytes are nowhere: a cooperative
+        close that is in a block already is found with its `channel_id` only.
         """
         is_txid = len(_text(tx_id, "tx_id")) == 64
         body = ValidateRequest(
@@ -178,7 +179,10 @@ class DisputeCalls(TowerSession):
         """Close with the peer's agreement; the own side pays `fee` (satoshi, by default the channel's fixed feerate).
 
         The peer is asked through `closer`, unless a `transaction` that both signed is given. Raises `InvalidState` for
-        balances that do not add up and for pending conditions, before anything is signed.
+        balances that do not add up, for pending conditions and for a fee that no node relays, before anything is
+        signed; `PeerRefused` for balances that give the peer less than its newest state, unless its owner approved
+        (`approve_close`). Once signed, every close of the channel has these balances (rule U6) - without Taproot that
+        is before the peer's answer.
         """
         name, balances = channel_name(channel_id), balance_pair("final_balances", final_balances)
         if transaction is None:

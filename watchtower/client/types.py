@@ -26,7 +26,8 @@ class ChannelParticipant(msgspec.Struct, frozen=True):
     """A party: its funding key (66 hexadecimal digits) and its balance in state 0, in satoshi.
 
     A party tells its next one: `ChannelParty.next_funding_key`. An empty text means: whatever key this party takes
-    next, or the authenticated peer brings.
+    next, or the authenticated peer brings. Only keys tell a repeated `create_channel` from a second channel: with an
+    empty text each call opens another one.
     """
 
     pubkey: str
