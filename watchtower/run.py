@@ -49,7 +49,7 @@ STALL = 60.0
 START_EXTENSION = 30
 
 
-class _Listener(uvicorn.Server):
+class Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to the process, and says when it can be reached."""
 
     def __init__(self, config: uvicorn.Config, doorman: Doorman) -> None:
@@ -68,14 +68,14 @@ class _Listener(uvicorn.Server):
 
 def listener(
     app: Any, limits: ConnectionLimits, *, behind_proxy: bool = False, refused: Callable[[], object] = lambda: None
-) -> _Listener:
+) -> Listener:
     """A server for an ASGI app with limits for its connections; nothing of uvicorn's own logging.
 
     Only `behind_proxy` believes what a request from this host says about its sender. `refused` is called for each
     connection beyond the limits.
     """
     doorman = Doorman(limits, refused=refused)
-    return _Listener(
+    return Listener(
         uvicorn.Config(
             app,
             http=protocol(doorman),
@@ -135,7 +135,7 @@ class Process:
         await self._stop.wait()
         return await self._end(servers, tasks)
 
-    def _start(self, servers: dict[str, _Listener]) -> list[asyncio.Task[None]]:
+    def _start(self, servers: dict[str, Listener]) -> list[asyncio.Task[None]]:
         """Listeners and door-bell first: no metric, no notification may be missed before the first pass."""
         tasks = [
             self._guard(name, server.serve(sockets=[self._parts.sockets[name]])) for name, server in servers.items()
@@ -146,14 +146,14 @@ class Process:
         tasks.append(self._guard("threads", self._start_threads(servers)))
         if self._reload is not None:
             tasks.append(self._guard("reload", self._take_reloads(self._reload, servers["api"].doorman)))
-        addresses = {name: address(self._parts.sockets[name]) for name in servers}
-        _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
         return tasks
 
-    async def _start_threads(self, servers: dict[str, _Listener]) -> None:
+    async def _start_threads(self, servers: dict[str, Listener]) -> None:
         """Once the door-bell has subscribed and /metrics can be scraped: a catch-up must be seen in its counters."""
         for server in servers.values():
             await server.listening.wait()
+        addresses = {name: address(self._parts.sockets[name]) for name in servers}
+        _log.info("service_started", **self._parts.facts, **addresses, pid=os.getpid())
         self._parts.reporter.start()
         self._parts.heads.start()
         self._parts.backups.start()
@@ -276,7 +276,7 @@ class Process:
         self._stop.set()
         _log.critical("service_failed", reason=reason)
 
-    async def _end(self, servers: dict[str, _Listener], tasks: list[asyncio.Task[None]]) -> int:
+    async def _end(self, servers: dict[str, Listener], tasks: list[asyncio.Task[None]]) -> int:
         began = time.monotonic()
         self._supervisor.stopping()
         self._parts.board.draining()

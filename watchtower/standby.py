@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from watchtower.node.checks import require_network
 from watchtower.ports import NodeError, StoreAway, StoreFull, WrongChain
 from watchtower.receipts.tower_key import load_tower_key
 from watchtower.reload import Reload
-from watchtower.run import address, connection_limits, listener
+from watchtower.run import Listener, address, connection_limits, listener
 from watchtower.store.ahead import AheadMark
 from watchtower.store.places import Turn, open_standby
 from watchtower.store.rebuild import open_views
@@ -260,6 +260,7 @@ async def _serve(standby: Standby, supervisor: Supervisor, reload: Reload | None
     ]
     reloads = None if reload is None else loop.create_task(reload.serve(supervisor, is_ready=lambda: True))
     addresses = {name: address(standby.sockets[name]) for name in servers}
+    await _listening(list(servers.values()), tasks)
     _log.info("service_started", **addresses, pid=os.getpid(), reason="standby")
     standby.start(lambda: loop.call_soon_threadsafe(over.set))
     supervisor.ready()
@@ -280,6 +281,13 @@ async def _serve(standby: Standby, supervisor: Supervisor, reload: Reload | None
         _log.critical("service_failed", reason=str(standby.failure or "a listener ended"))
         return Ended(code=1)
     return Ended(turn=standby.turn)
+
+
+async def _listening(servers: Sequence[Listener], tasks: list[asyncio.Task[None]]) -> None:
+    """Until all can be reached, or one has ended: who reads the line with their addresses may ask at once."""
+    listening = asyncio.gather(*(server.listening.wait() for server in servers))
+    await asyncio.wait([listening, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
 
 
 async def _or_timeout(over: asyncio.Event, seconds: float, tasks: list[asyncio.Task[None]]) -> None:

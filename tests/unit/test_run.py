@@ -126,6 +126,32 @@ async def test_a_signal_ends_it_with_0(parts: FakeParts, number: signal.Signals)
     assert (0, 1, "draining") == (code, parts.closed, parts.board.snapshot().phase)
 
 
+class Reader:
+    """Reads the log and dials the addresses in it at once; `reached` has how that ended for each."""
+
+    def __init__(self) -> None:
+        self.reached: list[int] = []
+
+    def info(self, _event: str, **facts: Any) -> None:
+        """A line."""
+        for name in {"api", "admin"} & set(facts):
+            host, _, port = facts[name].partition(":")
+            with socket.socket() as dialing:
+                self.reached.append(dialing.connect_ex((host, int(port))))
+
+
+@pytest.mark.asyncio
+async def test_the_addresses_are_told_once_they_can_be_reached(
+    parts: FakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the line asks the moment after it."""
+    reader = Reader()
+    monkeypatch.setattr(run, "_log", reader)
+    await served(parts, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert [0, 0] == reader.reached
+
+
 @pytest.mark.asyncio
 async def test_a_thread_that_ends_by_itself_ends_it_with_1(parts: FakeParts) -> None:
     """Without the pass thread nobody is protected: better to start again."""
