@@ -27,9 +27,9 @@ def check_claim(
     """The sequence number of the state whose pot is the claimant's; `ClaimRefused` if it is not.
 
     `params` are those of the channel for which the referee was named, not what a claimant shows; `settlement` is the
-    txid (internal order) of the confirmed transaction that holds the pot. With a `move` the claimant is on turn and wins
-    with it. Without one the opponent is on turn and was given the challenge period to hand the referee a move, which
-    never came. Raises `InvalidSignature` for forged evidence.
+    txid (internal order) of the confirmed transaction that holds the pot. With a `move` the claimant is on turn and
+    wins with it. Without one the opponent is on turn and was given the challenge period to hand the referee a move,
+    which never came. Raises `InvalidSignature` for forged evidence.
     """
     header = state.content.read_header()
     for side in Side:
