@@ -58,11 +58,13 @@ class Listener(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and then `listening` is set."""
         await super().startup(sockets=sockets)
         self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """None: they are the process's."""
         yield
 
 
