@@ -227,6 +227,27 @@ async def test_health_and_readiness_need_no_token(tower: Bench) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_fault_of_the_admin_listener_is_a_problem() -> None:
+    """Without a word about what failed."""
+
+    def fail() -> bytes:
+        raise RuntimeError("secret")
+
+    transport = httpx.ASGITransport(create_admin_app(fail), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as admin:
+        assert_problem_without_detail(await admin.get("/metrics"), 500, "internal")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cursor", ["zz", "", "c", "%00", "d" + "a" * 22])
+async def test_a_cursor_that_no_page_gave_is_refused(http: httpx.AsyncClient, cursor: str) -> None:
+    """What is behind it would look like the end of the list."""
+    answer = await http.get(f"/v1/channels?after={cursor}")
+
+    assert (400, True) == (answer.status_code, answer.json()["type"].endswith(":malformed"))
+
+
+@pytest.mark.asyncio
 async def test_metrics_on_the_admin_listener() -> None:
     """The admin application renders what it is given, and nothing else."""
     transport = httpx.ASGITransport(create_admin_app(lambda: b"watchtower_up 1\n"))

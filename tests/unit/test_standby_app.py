@@ -25,6 +25,8 @@ READY = ReadyBody(ready=False, watching=False, phase="starting", reasons=("stand
         ("GET", "/v1/status", 503, "urn:state-channel:standing-by"),
         ("POST", "/v1/channels", 503, "urn:state-channel:standing-by"),
         ("GET", "/", 503, "urn:state-channel:standing-by"),
+        ("OPTIONS", "/v1/info", 503, "urn:state-channel:standing-by"),
+        ("TRACE", "/v1/info", 405, "urn:state-channel:method-not-allowed"),
     ],
 )
 async def test_it_is_alive_and_not_ready(method: str, path: str, status: int, part: str) -> None:

@@ -268,6 +268,30 @@ async def test_own_forms_are_taken(stranger: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_form_of_somebody_else_is_refused(stranger: httpx.AsyncClient) -> None:
+    """More fields than the door has are a bad request, no fault of the tower."""
+    answer = await stranger.post("/login", content=b"&".join([b"token=x"] * 9))
+
+    assert (400, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
+
+
+@pytest.mark.asyncio
+async def test_one_address_may_not_try_without_end(shut_tower: PageBench) -> None:
+    """Ten attempts at once, then it waits; another address and this host itself do not."""
+
+    async def attempts(host: str, count: int) -> list[int]:
+        transport = httpx.ASGITransport(shut_tower.app, client=(host, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return [(await logged_in(client, "wt_guess")).status_code for _ in range(count)]
+
+    tried = await attempts("203.0.113.5", 12)
+
+    assert ([401] * 10, [429] * 2) == (tried[:10], tried[10:])
+    assert [401] == await attempts("203.0.113.6", 1)
+    assert {401} == set(await attempts("127.0.0.1", 12))
+
+
+@pytest.mark.asyncio
 async def test_a_long_form_is_refused(stranger: httpx.AsyncClient) -> None:
     """Only a token fits."""
     assert 413 == (await stranger.post("/login", content=b"token=" + b"x" * 5_000)).status_code

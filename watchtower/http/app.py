@@ -92,7 +92,7 @@ def create_admin_app(
             require_scope(gate.token_only(request), "metrics:read")
         return Response(await run_in_threadpool(render), 200, media_type=METRICS_TYPE)
 
-    refusals = {DomainError: _problem, WatchtowerError: _problem, HTTPException: _problem}
+    refusals = {DomainError: _problem, WatchtowerError: _problem, HTTPException: _problem, Exception: _problem}
     app = Starlette(
         routes=[Route("/metrics", metrics, methods=["GET"]), *routes],
         exception_handlers=refusals,

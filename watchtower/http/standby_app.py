@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -29,11 +30,15 @@ def create_standby_app(ready: Callable[[], ReadyBody]) -> Starlette:
     async def elsewhere(request: Request) -> Response:
         return problem_response(StandingBy("another tower leads the log"), request)
 
-    methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+    async def refusal(request: Request, error: Exception) -> Response:
+        return problem_response(error, request)
+
+    methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
     return Starlette(
         routes=[
             Route("/healthz", health, methods=["GET"]),
             Route("/readyz", readiness, methods=["GET"]),
             Route("/{path:path}", elsewhere, methods=methods),
-        ]
+        ],
+        exception_handlers={HTTPException: refusal, Exception: refusal},
     )

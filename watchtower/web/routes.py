@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -12,8 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from domain.chain import from_display
-from domain.errors import DomainError
+from domain.errors import DomainError, MalformedInput
 from watchtower.http.body import read_body
+from watchtower.http.buckets import Buckets, group_of
 from watchtower.http.feed import Feed
 from watchtower.http.problems import EdgeRefusal
 from watchtower.http.routes import openapi_route
@@ -35,6 +37,9 @@ ASSETS = Path(__file__).parent / "assets"
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 FORM_BYTES = 4_096
+ATTEMPTS, ATTEMPTS_BURST = 0.5, 20.0
+"""Attempts to log in a second of one address, and for how many seconds of them at once: ten."""
+
 LONGEST_NUMBER = 15
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -48,6 +53,7 @@ class StatusPage:
         self._sources, self._visitors, self._feed, self._traffic = sources, visitors, feed, traffic
         self._views = HomeViews(sources)
         self._renderer = Renderer()
+        self._attempts = Buckets(ATTEMPTS, burst=ATTEMPTS_BURST, unit="attempts to log in")
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is asked with GET or HEAD, and the two forms of a session."""
@@ -148,14 +154,21 @@ class StatusPage:
         if request.method != "POST":
             return self._door("")
         require_own_page(request)
-        form = parse_qs((await read_body(request, FORM_BYTES)).decode("utf-8", "replace"), max_num_fields=4)
+        self._limit_attempts(request)
+        token = _token_of(await read_body(request, FORM_BYTES))
         try:
-            session = self._visitors.log_in(form.get("token", [""])[0].strip())
+            session = self._visitors.log_in(token)
         except DomainError as refusal:
             return self._door(str(refusal), 401)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(COOKIE, session, int(LIFETIME), httponly=True, samesite="strict")
         return answer
+
+    def _limit_attempts(self, request: Request) -> None:
+        """Nobody guesses 256 bits; but every attempt reads a form and the list of tokens. Raises `RateLimited`."""
+        group = None if request.client is None else group_of(request.client.host)
+        if group is not None:
+            self._attempts.take(group, time.monotonic())
 
     async def _logout(self, request: Request) -> Response:
         require_own_page(request)
@@ -176,6 +189,14 @@ def _asset(name: str, kind: str) -> Route:
         return Response(content, 200, {"Cache-Control": "no-cache"}, kind)
 
     return Route(f"/assets/{name}", served, methods=["GET"])
+
+
+def _token_of(form: bytes) -> str:
+    """What stands in the form of the door; `MalformedInput` for another form."""
+    try:
+        return parse_qs(form.decode("utf-8", "replace"), max_num_fields=4).get("token", [""])[0].strip()
+    except ValueError:
+        raise MalformedInput("the form has one field, token") from None
 
 
 def _number(text: str) -> int | None:

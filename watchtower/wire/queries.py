@@ -31,6 +31,10 @@ StatusName = Literal[
 ]
 """`ChannelStatus` as a type for readers of the API; a test compares the two."""
 
+CURSOR = "^c[A-Za-z0-9_-]{22}$"
+"""Where a list of channels goes on: the name of the last stream. What has another form is refused, for the page behind
+it would look like the end."""
+
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="At most this many entries.")]
 
 
@@ -41,7 +45,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ChannelsQuery(Query, frozen=True, kw_only=True):
     """`GET /v1/channels`."""
 
-    after: Annotated[str, Meta(max_length=64, description="`next` of the page before.")] | None = None
+    after: Annotated[str, Meta(pattern=CURSOR, description="`next` of the page before.")] | None = None
     limit: Limit = 100
     status: Annotated[StatusName, Meta(description="Only channels with this status.")] | None = None
 
