@@ -30,6 +30,9 @@ from watchtower.client.party import Change, ChannelParty, NewHtlc
 
 EXPIRY = 100_000
 
+FAR = 1_000
+"""More steps or messages than any of these exchanges has."""
+
 Action = Callable[[ChannelParty, bytes], list[Message]]
 
 
@@ -81,6 +84,29 @@ def at_state_2(profile: int) -> tuple[Disks, Pair]:
     return disks, opened(disks, 2)
 
 
+POINTS: dict[str, tuple[int, int]] = {
+    "in turn": (9, 13),
+    "out of turn": (15, 9),
+    "with an HTLC out of turn": (15, 9),
+    "an HTLC and its fulfilment": (26, 24),
+    "an HTLC and its failure": (22, 22),
+    "crossing": (12, 14),
+}
+"""How often A and B store, have stored, or are about to send. Each of these is a place to die."""
+
+MESSAGES = {
+    "in turn": 6,
+    "out of turn": 7,
+    "with an HTLC out of turn": 8,
+    "an HTLC and its fulfilment": 16,
+    "an HTLC and its failure": 14,
+    "crossing": 8,
+}
+
+DEATHS = [(kind, side, step) for kind, passed in POINTS.items() for side in Side for step in range(passed[side])]
+BROKEN = [(kind, fault, number) for kind, sent in MESSAGES.items() for fault in Fault for number in range(sent)]
+
+
 def channel(profile: int = TAPROOT) -> tuple[Disks, Pair]:
     """A channel at state 2 between careful parties."""
     disks, pair = at_state_2(profile)
@@ -113,9 +139,7 @@ def assert_sound(pair: Pair) -> None:
     assert newest.txid == pair.commitment_txid(Side.A, before + 1)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("side", list(Side))
-@pytest.mark.parametrize("step", range(14))
+@pytest.mark.parametrize(("kind", "side", "step"), DEATHS)
 def test_death_at_every_step(kind: str, side: Side, step: int) -> None:
     """Before storing, after storing, before sending: whoever dies, both end in one state."""
     disks, pair = channel()
@@ -127,21 +151,19 @@ def test_death_at_every_step(kind: str, side: Side, step: int) -> None:
     assert_sound(net.heal())
 
 
-@pytest.mark.parametrize("side", list(Side))
-@pytest.mark.parametrize("step", range(14))
-def test_death_at_every_step_without_taproot(side: Side, step: int) -> None:
+@pytest.mark.parametrize(("kind", "side", "step"), [each for each in DEATHS if "fulfilment" in each[0]])
+def test_death_at_every_step_without_taproot(kind: str, side: Side, step: int) -> None:
     """The other profile has the same exchange with other signatures."""
     disks, pair = channel(SEGWIT)
     net = Net(disks, pair)
     disks.points[side].left = step
 
-    play(net, "an HTLC and its fulfilment")
+    play(net, kind)
 
     assert_sound(net.heal())
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize(("fault", "number"), list(product(Fault, range(9))))
+@pytest.mark.parametrize(("kind", "fault", "number"), BROKEN)
 def test_every_fault_at_every_message(kind: str, fault: Fault, number: int) -> None:
     """One message is lost, doubled, delayed, followed by an old one, or the last of its sender or receiver."""
     disks, pair = channel()
@@ -154,14 +176,58 @@ def test_every_fault_at_every_message(kind: str, fault: Fault, number: int) -> N
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_without_faults_every_kind_ends(kind: str) -> None:
-    """The kinds themselves do what they say, so that the faults above hit something."""
+    """The kinds themselves do what they say, and no step and no message of theirs is without a fault above."""
     disks, pair = channel()
     net = Net(disks, pair)
+    for point in disks.points:
+        point.left = FAR
 
     play(net, kind)
+    passed = tuple(FAR - (point.left or 0) for point in disks.points)
 
     assert pair.sequence >= 3
-    assert net.sent >= 6
+    assert (POINTS[kind], MESSAGES[kind]) == (passed, net.sent)
+    assert_sound(net.heal())
+
+
+# A wire that breaks after `cut` messages of a payment out of turn, and what A and B pass when they reconnect then.
+RESUMED = [(13, 9), (13, 8), (11, 8), (8, 7), (8, 5), (3, 4), (2, 1), (0, 0)]
+
+
+def cut_off(cut: int) -> tuple[Disks, Net]:
+    """Both parties have died after so many messages arrived, and are there again."""
+    disks, pair = channel()
+    net = Net(disks, pair, dict.fromkeys(range(cut, FAR), Fault.LOSE))
+    play(net, "out of turn")
+    net.faults.clear()
+    for side in Side:
+        net.parties[side] = disks.start(side)
+    return disks, net
+
+
+@pytest.mark.parametrize("cut", range(MESSAGES["out of turn"] + 1))
+def test_the_steps_of_a_reconnection(cut: int) -> None:
+    """So many places to die are there; the next test dies at each of them."""
+    disks, net = cut_off(cut)
+    for point in disks.points:
+        point.left = FAR
+
+    net.hello()
+
+    assert RESUMED[cut] == tuple(FAR - (point.left or 0) for point in disks.points)
+
+
+@pytest.mark.parametrize(
+    ("cut", "side", "step"),
+    [(cut, side, step) for cut, passed in enumerate(RESUMED) for side in Side for step in range(passed[side])],
+)
+def test_death_at_every_step_of_a_reconnection(cut: int, side: Side, step: int) -> None:
+    """An exchange was cut off, and while it goes on after `reestablish` somebody dies again: still one state."""
+    disks, net = cut_off(cut)
+    disks.points[side].left = step
+
+    net.hello()
+
     assert_sound(net.heal())
 
 

@@ -482,8 +482,24 @@ def test_lost_messages_are_repeated_with_identical_bytes(place: int) -> None:
         assert all(each == earlier for each in repeated)
 
 
+STEPS_OF_AN_OPENING = 13
+"""Store and send points that either side passes until state 0 is complete."""
+
+
+def test_no_step_of_an_opening_is_left_out() -> None:
+    """The crashes below are at every one of them."""
+    disks = Disks()
+    a, b = disks.start(Side.A), disks.start(Side.B)
+    for point in disks.points:
+        point.left = 100
+
+    exchange.open_channel(a, b, Terms(balances=(500_000, 500_000)), lambda _spk, _sat: (b"\x11" * 32, 1))
+
+    assert [100 - STEPS_OF_AN_OPENING] * 2 == [point.left for point in disks.points]
+
+
 @pytest.mark.parametrize("side", list(Side))
-@pytest.mark.parametrize("step", range(10))
+@pytest.mark.parametrize("step", range(STEPS_OF_AN_OPENING))
 def test_crash_during_the_opening(side: Side, step: int) -> None:
     """An opening that was cut ends with state 0 complete on both sides, or it is begun anew with fresh keys."""
     disks = Disks()
