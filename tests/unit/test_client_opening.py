@@ -179,6 +179,26 @@ async def test_a_repetition_changes_nothing(tmp_path: Path) -> None:
         assert (1, 1) == (at.wallet.calls.count("sign"), len(at.alice.channels()))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"static_feerate": 3_000}, "static_feerate is 3000, the channel with these keys has 2000"),
+        ({"app_id": b"\x01" * 32}, "app_id is '0101"),
+        ({"state_data": "other"}, "state_data is '6f74686572', the channel with these keys has ''"),
+    ],
+)
+async def test_a_repetition_that_asks_for_something_else_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    """What is asked for beside `params` belongs to the channel as well: another application has other rules."""
+    async with desk(tmp_path) as at:
+        params = at.params()
+        await at.client.create_channel(params)
+
+        with pytest.raises(InvalidParams, match=words):
+            await at.client.create_channel(params, **changes)
+
+
 @pytest.mark.parametrize("step", ["prepare", "sign", "broadcast"])
 @pytest.mark.parametrize("restart", [True, False])
 async def test_a_wallet_that_fails_once_is_asked_again(tmp_path: Path, step: str, restart: bool) -> None:

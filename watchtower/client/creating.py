@@ -140,8 +140,25 @@ def find_opening(party: ChannelParty, asked: Asked) -> PartyChannel | None:
         found = [channel.params.keys(side).fund.hex() for side in Side]
         if channel.own_side is Side.A and found == wanted and not channel.abandoned:
             check_agreed(channel.params, channel.initial_balances, asked.params)
+            _check_rest(channel, asked)
             return channel
     return None
+
+
+def _check_rest(channel: PartyChannel, asked: Asked) -> None:
+    """What is asked for beside `params`: a repetition that wants another channel must not get this one."""
+    params, terms = channel.params, asked.terms
+    compared: list[tuple[str, object, object]] = [
+        ("static_feerate", terms.static_feerate, params.static_feerate),
+        ("profile", terms.profile, params.profile),
+    ]
+    if channel.state is not None:
+        compared.append(("app_id", asked.app_id.hex(), channel.state.content.read_header().app_id.hex()))
+        if channel.sequence == 0:
+            compared.append(("state_data", asked.state_data.hex(), channel.state.content.state_data.hex()))
+    for name, wanted, found in compared:
+        if wanted != found:
+            raise InvalidParams(f"{name} is {wanted!r:.80}, the channel with these keys has {found!r:.80}")
 
 
 def check_own_key(party: ChannelParty, params: ChannelParams) -> None:
