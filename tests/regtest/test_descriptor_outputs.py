@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
 from domain.chain import display
 from domain.contract.conditions import Condition
 from domain.contract.descriptors import with_checksum
+from domain.contract.params import SEGWIT, TAPROOT
 from domain.errors import InvalidState
 from domain.transaction import Transaction, TxOut
 from domain.units import Side
@@ -78,8 +81,17 @@ def node_form(node: RegtestNode, descriptor: str) -> str:
     return f"{descriptor}#{node.rpc('getdescriptorinfo', descriptor)['checksum']}"
 
 
-def test_an_escrow_is_settled_and_spent_by_two_signatures(world: World) -> None:
+@pytest.fixture(params=[TAPROOT, SEGWIT])
+def either(node: RegtestNode, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world whose channels have one profile or the other."""
+    story = World(node, tmp_path / "tower", profile=request.param)
+    yield story
+    story.close()
+
+
+def test_an_escrow_is_settled_and_spent_by_two_signatures(either: World) -> None:
     """`wsh(thresh(…))`: the tower settles, the node finds two signatures enough, long before the lock."""
+    world = either
     pair, settlement = settled(world, ESCROW)
 
     raw = spend(world.node, settlement, ESCROW, A, B, sequence=0xFFFFFFFD)
@@ -133,8 +145,9 @@ def test_a_lock_that_has_not_passed_keeps_the_leaf_shut(world: World) -> None:
         world.node.generate_block([raw])
 
 
-def test_one_penalty_takes_descriptor_outputs_too(world: World) -> None:
+def test_one_penalty_takes_descriptor_outputs_too(either: World) -> None:
     """A stale state with two descriptor outputs is published: the one penalty takes the whole contest output."""
+    world = either
     pair = world.open(updates=1)
     outputs = [descriptor_condition(0, AMOUNT, ESCROW), descriptor_condition(1, AMOUNT, TREE)]
     stale = pair.with_htlcs(*outputs)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.contract.params import SEGWIT, TAPROOT
 from domain.events import PaymentOutcome
 from domain.transaction import Transaction
 from domain.units import Side
@@ -130,9 +131,10 @@ async def test_neither_leg_if_the_taker_stays_silent(node: RegtestNode, tmp_path
     assert (500_000, 500_000) == (row.alice.balance(row.first), row.bob.balance(row.first))
 
 
-async def test_a_breach_in_the_middle_of_a_swap(node: RegtestNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [TAPROOT, SEGWIT])
+async def test_a_breach_in_the_middle_of_a_swap(node: RegtestNode, tmp_path: Path, profile: int) -> None:
     """Carol publishes a revoked state that holds the leg: one penalty takes everything, alice gets her leg back."""
-    async with stage(node, tmp_path / "tower", period=72) as play:
+    async with stage(node, tmp_path / "tower", profile=profile, period=72) as play:
         row = play.row
         name = await both_legs(play)
         seat = row.bob.party.channel(row.second)
