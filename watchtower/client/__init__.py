@@ -5,7 +5,8 @@
             result = await client.create_channel(params)
 
 `SyncStateChannelClient` is the same without asyncio. Secrets stay in the party's keystore; the client carries only what
-a party hands out. Everything that is raised is a `StateChannelError`, or a refusal of `domain.errors`.
+a party hands out. What is raised is a `StateChannelError`, or a refusal of `domain.errors`; the party's own disk and
+keystore fail with a `watchtower.ports.WatchtowerError`.
 """
 
 from domain.as_of import AsOf
