@@ -26,7 +26,7 @@ from domain.events import (
     ClaimPrepared,
     Payload,
 )
-from domain.fees import Market, bid, fee_for, phase_estimate
+from domain.fees import CLAIM_SHARE, Market, bid, fee_for, phase_estimate
 from domain.punishing import Rival, above_rival
 from domain.spending import clear_alert, raise_alert
 from domain.transaction import Transaction
@@ -34,10 +34,6 @@ from domain.units import vsize as vsize_of
 
 CLAIM_WINDOW = 144
 """Blocks over which a claim becomes urgent; before them nothing is urgent, however far the expiry is."""
-
-CLAIM_SHARE = 0.5
-"""The most that a claim may cost, as a share of its output. A penalty may burn everything, because that denies it to
-a thief; whoever loses the race for an HTLC loses it to somebody with a right to it."""
 
 
 class WantedClaim(msgspec.Struct, frozen=True):

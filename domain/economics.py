@@ -20,7 +20,7 @@ from domain.contract.penalty import max_penalty_fee, penalty_vsize
 from domain.contract.scripts import dust_limit
 from domain.contract.settlement import overhead, plan_settlement
 from domain.errors import InvalidState
-from domain.fees import Market
+from domain.fees import CLAIM_SHARE, Market
 from domain.liquidity import Holdings
 from domain.transaction import Transaction
 from domain.units import Side, vsize
@@ -58,7 +58,7 @@ class ClosingCost(msgspec.Struct, frozen=True):
 
 
 class ClaimCost(msgspec.Struct, frozen=True):
-    """What taking one conditional output costs. `is_worth_it` means that more than dust is left for the claimant."""
+    """What taking one conditional output costs. `is_worth_it` means that a tower pays this fee (`CLAIM_SHARE`)."""
 
     type: int
     id: int
@@ -180,7 +180,7 @@ def _claim(params: ChannelParams, condition: Condition, path: ClaimPath, feerate
     payout = params.keys(by).payout
     size = vsize(claim_weight(params, condition, path, payout))
     fee = ceil(feerate * size)
-    is_worth_it = condition.amount - fee > dust_limit(payout)
+    is_worth_it = fee <= condition.amount * CLAIM_SHARE - dust_limit(payout)
     return ClaimCost(int(condition.type), condition.id, path, by, condition.amount, size, fee, is_worth_it)
 
 

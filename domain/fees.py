@@ -21,6 +21,10 @@ MEMPOOL_SHARE = 0.10
 """An unconfirmed breach is answered for at most a tenth of the value: its confirmation is good for us, and
 after it the cheater has no move until h_c + T."""
 
+CLAIM_SHARE = 0.5
+"""The most that a claim may cost, as a share of its output. A penalty may burn everything, because that denies it to
+a thief; whoever loses the race for an HTLC loses it to somebody with a right to it."""
+
 MINIMUM_STEP = 1.0
 """sat/vB between two bids, also where the node's own increment is 0.1: Core 28 and Knots still want 1."""
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from domain.channel_fold import fold
 from domain.claiming import (
-    CLAIM_SHARE,
     Parent,
     build_claim,
     claim_fee,
@@ -23,7 +22,7 @@ from domain.claiming import (
 from domain.conditional import ConditionalOutput, output_taken
 from domain.contract.conditions import Condition
 from domain.events import AlertKind
-from domain.fees import Market
+from domain.fees import CLAIM_SHARE, Market
 from domain.punishing import Rival
 from domain.spending import disconnected
 from domain.transaction import Transaction

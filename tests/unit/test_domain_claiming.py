@@ -7,7 +7,6 @@ import pytest
 
 from domain.channel import Claim
 from domain.claiming import (
-    CLAIM_SHARE,
     Parent,
     WantedClaim,
     build_claim,
@@ -29,7 +28,7 @@ from domain.contract.keys import public_key, verify_schnorr
 from domain.errors import InvalidSecret
 from domain.events import AlertKind, BroadcastOutcome, ClaimBroadcast, ClaimPrepared
 from domain.events import ClaimPath as Path
-from domain.fees import Market
+from domain.fees import CLAIM_SHARE, Market
 from domain.punishing import Rival
 from domain.transaction import Transaction
 from domain.units import Side

@@ -113,6 +113,15 @@ def test_pending_conditions_leave_no_cooperative_close() -> None:
     ]
 
 
+@pytest.mark.parametrize(("amount", "expected"), [(963, False), (964, True)])
+def test_a_claim_is_worth_what_the_tower_pays_for_it(amount: int, expected: bool) -> None:
+    """152 sat for a success at 1 sat/vB: half of the output, less dust, just covers it or does not."""
+    holdings = Holdings(PARAMS, (600_000 - amount, 400_000), (Condition(0, 1, 900_000, amount, bytes(32)),))
+    success = next(claim for claim in claim_costs(holdings, 1.0) if claim.path is ClaimPath.SUCCESS)
+
+    assert (152, expected) == (success.fee, success.is_worth_it)
+
+
 def test_a_claim_that_eats_itself_is_told() -> None:
     """At a high feerate a small HTLC is not worth its claim."""
     holdings = Holdings(PARAMS, (590_000, 400_000), (Condition(0, 1, 900_000, 10_000, bytes(32)),))

@@ -52,7 +52,7 @@ class ClosingCostBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClaimCostBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What taking one HTLC output costs. `worth_it` means that more than dust is left."""
+    """What taking one HTLC output costs. `worth_it`: the tower pays this fee, half of the amount less dust at most."""
 
     type: int
     id: int
