@@ -28,7 +28,8 @@ from tests.support.anybody import ANYBODY, COIN_SAT, spend_coins
 from tests.support.parties import Pair, htlc, open_pair, preimage_of
 from watchtower.devnode.purse import ANCHOR_SAT, Coin, Funding
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.node.rpc import BitcoindNode, satoshi
+from watchtower.node.replies import satoshi
+from watchtower.node.rpc import BitcoindNode
 from watchtower.node.transport import RpcRefused
 from watchtower.ports import Answer, Utxo
 

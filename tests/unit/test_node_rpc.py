@@ -15,7 +15,8 @@ from domain.chain import display, double_sha256, from_display, make_outpoint, ou
 from domain.fees import Market
 from watchtower.node import rpc
 from watchtower.node.checks import ZmqTopicMissing, require_network, require_topics
-from watchtower.node.rpc import BitcoindNode, ZmqNotification, satoshi
+from watchtower.node.replies import satoshi
+from watchtower.node.rpc import BitcoindNode, ZmqNotification
 from watchtower.node.transport import RpcRefused
 from watchtower.ports import ALLOWED_METHODS, BlockNotAvailable, NodeError, WrongChain
 

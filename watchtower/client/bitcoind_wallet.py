@@ -18,7 +18,7 @@ from domain.events import BroadcastOutcome
 from domain.transaction import Transaction, TxIn, TxOut
 from watchtower.client.wallet import Prepared, WalletError, check_prepared
 from watchtower.node.answers import package_answers, refused
-from watchtower.node.rpc import satoshi
+from watchtower.node.replies import satoshi
 from watchtower.node.transport import RpcRefused, RpcTransport
 
 WALLET_METHODS = (

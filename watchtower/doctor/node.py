@@ -9,7 +9,7 @@ from domain.chain import GENESIS_DISPLAY
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, fail, ok, warn
 from watchtower.node.failures import MethodForbidden
-from watchtower.node.rpc import network_name
+from watchtower.node.replies import network_name
 from watchtower.ports import NodeAuthError, NodeError, NodeWarmingUp
 
 OLDEST_VERSION = 280_000

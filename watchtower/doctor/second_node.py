@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from watchtower.doctor.case import Case
 from watchtower.doctor.finding import Finding, ok, warn
-from watchtower.node.rpc import network_name
+from watchtower.node.replies import network_name
 from watchtower.ports import NodeError
 
 APART = 2

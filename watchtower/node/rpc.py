@@ -1,7 +1,6 @@
 """bitcoind as the core's `Node` port: typed questions over JSON-RPC, blocks over REST where it is on.
 
-Replies are decoded here and nowhere else: amounts to exact satoshi, hashes to internal byte order. A reply of
-another shape is a `NodeError`. Only the methods of `ports.ALLOWED_METHODS` are called, so the node's user can be
+Replies are decoded by `replies`. Only the methods of `ports.ALLOWED_METHODS` are called, so the node's user can be
 restricted to them.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,27 @@ from domain.chain import (
     display,
     double_sha256,
     from_display,
-    make_outpoint,
     outpoint_txid,
     outpoint_vout,
 )
-from domain.errors import MalformedInput
 from domain.fees import Market
-from domain.transaction import TxOut
-from domain.units import MAX_MONEY
 from watchtower.node import answers
+from watchtower.node.replies import (
+    block_hash_of,
+    decoded_transaction,
+    decoding,
+    feerate,
+    network_name,
+    satoshi,
+    utxo_of,
+    whole_number,
+)
 from watchtower.node.transport import CALL_SECONDS, FIRST_SHARE, IN_FLIGHT, Observer, RpcRefused, RpcTransport
 from watchtower.ports import (
     Answer,
     BlockNotAvailable,
     ChainInfo,
     DecodedBlock,
-    DecodedTransaction,
     HeaderInfo,
     MempoolEntry,
     NodeError,
@@ -58,16 +61,6 @@ AHEAD = 2
 INVALID_ADDRESS_OR_KEY = -5
 INVALID_PARAMETER = -8
 _MISC = -1
-
-_NETWORKS = {"main": "mainnet", "test": "testnet"}
-
-
-def network_name(chain: str) -> str:
-    """Our name of a network that bitcoind calls `chain`."""
-    return _NETWORKS.get(chain, chain)
-
-
-_SAT_PER_BTC = 100_000_000
 
 
 class ZmqNotification(msgspec.Struct, frozen=True):
@@ -122,22 +115,22 @@ class BitcoindNode:
     def chain_info(self) -> ChainInfo:
         """See the port."""
         reply = self._call("getblockchaininfo")
-        with _decoding("getblockchaininfo"):
+        with decoding("getblockchaininfo"):
             return ChainInfo(
                 network=network_name(reply["chain"]),
-                blocks=_int(reply["blocks"]),
-                headers=_int(reply["headers"]),
-                best_hash=_block_hash(reply["bestblockhash"]),
+                blocks=whole_number(reply["blocks"]),
+                headers=whole_number(reply["headers"]),
+                best_hash=block_hash_of(reply["bestblockhash"]),
                 initial_block_download=bool(reply["initialblockdownload"]),
-                pruned_height=_int(reply.get("pruneheight", 0)) if reply["pruned"] else 0,
-                tip_time=_int(reply.get("time", 0)),  # for metrics only: nothing rests on it
+                pruned_height=whole_number(reply.get("pruneheight", 0)) if reply["pruned"] else 0,
+                tip_time=whole_number(reply.get("time", 0)),  # for metrics only: nothing rests on it
             )
 
     def best_hash(self) -> BlockHash:
         """See the port."""
         reply = self._call("getbestblockhash")
-        with _decoding("getbestblockhash"):
-            return _block_hash(reply)
+        with decoding("getbestblockhash"):
+            return block_hash_of(reply)
 
     def header(self, block_hash: bytes) -> HeaderInfo | None:
         """See the port. One request; both forms of the header are about the same block, because the hash names it."""
@@ -149,16 +142,16 @@ class BitcoindNode:
                 if reply.code == INVALID_ADDRESS_OR_KEY:
                     return None
                 raise reply
-        with _decoding("getblockheader"):
+        with decoding("getblockheader"):
             header = bytes.fromhex(raw)
             if known["hash"] != name or double_sha256(header) != block_hash:
                 raise ValueError("an answer about another block")
             return HeaderInfo(
-                hash=_block_hash(known["hash"]),
-                prev=_block_hash(known.get("previousblockhash", "00" * 32)),  # absent for the genesis block
-                height=_int(known["height"]),
+                hash=block_hash_of(known["hash"]),
+                prev=block_hash_of(known.get("previousblockhash", "00" * 32)),  # absent for the genesis block
+                height=whole_number(known["height"]),
                 chainwork=int(known["chainwork"], 16),
-                confirmations=_int(known["confirmations"]),
+                confirmations=whole_number(known["confirmations"]),
                 raw=header,
             )
 
@@ -170,8 +163,8 @@ class BitcoindNode:
             if error.code == INVALID_PARAMETER:
                 return None
             raise
-        with _decoding("getblockhash"):
-            return _block_hash(reply)
+        with decoding("getblockhash"):
+            return block_hash_of(reply)
 
     def block(self, block_hash: bytes) -> bytes:
         """See the port. REST first where it is configured (6 times cheaper), else `getblock` as text."""
@@ -180,7 +173,7 @@ class BitcoindNode:
             return raw
         with _block_errors(name):
             text = self._transport.call_text("getblock", name, 0, seconds=BLOCK_SECONDS)
-        with _decoding("getblock"):
+        with decoding("getblock"):
             return bytes.fromhex(text.decode("ascii"))
 
     def decoded_block(self, block_hash: bytes) -> DecodedBlock:
@@ -189,14 +182,14 @@ class BitcoindNode:
         with _block_errors(name):
             header = self._transport.call("getblockheader", name, False, seconds=self._seconds)
             reply = self._transport.call("getblock", name, 2, seconds=BLOCK_SECONDS)
-        with _decoding("getblock"):
-            return DecodedBlock(bytes.fromhex(header), tuple(_decoded(tx) for tx in reply["tx"]))
+        with decoding("getblock"):
+            return DecodedBlock(bytes.fromhex(header), tuple(decoded_transaction(tx) for tx in reply["tx"]))
 
     def fetch_from_peers(self, block_hash: bytes) -> None:
         """See the port. A peer that cannot be asked is passed over; what counts is whether the block arrives."""
         peers = self._call("getpeerinfo")
-        with _decoding("getpeerinfo"):
-            numbers = [_int(peer["id"]) for peer in peers]
+        with decoding("getpeerinfo"):
+            numbers = [whole_number(peer["id"]) for peer in peers]
         for number in numbers[:PEERS_ASKED]:
             with suppress(RpcRefused):
                 self._call("getblockfrompeer", display(block_hash), number)
@@ -227,8 +220,8 @@ class BitcoindNode:
             for reply in replies:
                 if isinstance(reply, NodeError):
                     raise reply
-            with _decoding("gettxout"):
-                found += [None if reply is None else _utxo(reply) for reply in replies]
+            with decoding("gettxout"):
+                found += [None if reply is None else utxo_of(reply) for reply in replies]
         return found
 
     def _batches(self, batches: Sequence[Sequence[tuple[str, Sequence[object]]]]) -> Iterator[list[Any]]:
@@ -255,7 +248,7 @@ class BitcoindNode:
         for chunk in _chunks(outpoints):
             places = [dict(zip(("txid", "vout"), _place(outpoint), strict=True)) for outpoint in chunk]
             replies = self._call("gettxspendingprevout", places)
-            with _decoding("gettxspendingprevout"):
+            with decoding("gettxspendingprevout"):
                 for outpoint, place, reply in zip(chunk, places, replies, strict=True):
                     if (reply["txid"], reply["vout"]) != (place["txid"], place["vout"]):
                         raise ValueError("an answer about another outpoint")
@@ -271,7 +264,7 @@ class BitcoindNode:
             if error.code == INVALID_ADDRESS_OR_KEY:
                 return None
             raise
-        with _decoding("getrawtransaction"):
+        with decoding("getrawtransaction"):
             return None if "blockhash" in reply else bytes.fromhex(reply["hex"])
 
     def transaction(self, txid: bytes) -> bytes | None:
@@ -282,7 +275,7 @@ class BitcoindNode:
             if error.code == INVALID_ADDRESS_OR_KEY:
                 return None
             raise
-        with _decoding("getrawtransaction"):
+        with decoding("getrawtransaction"):
             return bytes.fromhex(reply)
 
     def test_accept(self, raw: bytes) -> Answer:
@@ -291,7 +284,7 @@ class BitcoindNode:
             (reply,) = self._call("testmempoolaccept", [raw.hex()], 0)
         except RpcRefused as error:
             return answers.refused(error.code, error.text)
-        with _decoding("testmempoolaccept"):
+        with decoding("testmempoolaccept"):
             return answers.accepted() if reply["allowed"] else answers.rejected_by_test(str(reply["reject-reason"]))
 
     def mempool_entry(self, txid: bytes) -> MempoolEntry | None:
@@ -302,9 +295,9 @@ class BitcoindNode:
             if error.code == INVALID_ADDRESS_OR_KEY:
                 return None
             raise
-        with _decoding("getmempoolentry"):
+        with decoding("getmempoolentry"):
             parents = tuple(Txid(from_display(parent)) for parent in reply["depends"])
-            return MempoolEntry(satoshi(reply["fees"]["base"]), _int(reply["vsize"]), parents)
+            return MempoolEntry(satoshi(reply["fees"]["base"]), whole_number(reply["vsize"]), parents)
 
     # --- fees and broadcasts ------------------------------------------------------------------------------------
 
@@ -314,13 +307,13 @@ class BitcoindNode:
         policy, *replies = self._transport.batch([("getmempoolinfo", ()), *questions], self._seconds)
         if isinstance(policy, NodeError):
             raise policy
-        with _decoding("getmempoolinfo"):
+        with decoding("getmempoolinfo"):
             return Market(
-                minimum=_feerate(policy["mempoolminfee"]),
-                relay=_feerate(policy["minrelaytxfee"]),
-                increment=_feerate(policy["incrementalrelayfee"]),
+                minimum=feerate(policy["mempoolminfee"]),
+                relay=feerate(policy["minrelaytxfee"]),
+                increment=feerate(policy["incrementalrelayfee"]),
                 estimates=tuple(
-                    (target, _feerate(reply["feerate"]))
+                    (target, feerate(reply["feerate"]))
                     for target, reply in zip(targets, replies, strict=True)
                     if not isinstance(reply, NodeError) and "feerate" in reply
                 ),
@@ -352,32 +345,24 @@ class BitcoindNode:
     def zmq_notifications(self) -> tuple[ZmqNotification, ...]:
         """What the node publishes and where."""
         reply = self._call("getzmqnotifications")
-        with _decoding("getzmqnotifications"):
-            return tuple(ZmqNotification(str(each["type"]), str(each["address"]), _int(each["hwm"])) for each in reply)
+        with decoding("getzmqnotifications"):
+            return tuple(
+                ZmqNotification(str(each["type"]), str(each["address"]), whole_number(each["hwm"])) for each in reply
+            )
 
     def version(self) -> NodeVersion:
         """Version and number of peers."""
         reply = self._call("getnetworkinfo")
-        with _decoding("getnetworkinfo"):
+        with decoding("getnetworkinfo"):
             return NodeVersion(
-                number=_int(reply["version"]),
+                number=whole_number(reply["version"]),
                 subversion=str(reply["subversion"]),
-                inbound=_int(reply["connections_in"]),
-                outbound=_int(reply["connections_out"]),
+                inbound=whole_number(reply["connections_in"]),
+                outbound=whole_number(reply["connections_out"]),
             )
 
     def _call(self, method: str, *params: object) -> Any:
         return self._transport.call(method, *params, seconds=self._seconds)
-
-
-def satoshi(amount: object) -> int:
-    """Exact satoshi of an amount in BTC; raises `TypeError` or `ValueError` if it is none."""
-    if isinstance(amount, bool) or not isinstance(amount, (Decimal, int)):
-        raise TypeError("an amount was expected")
-    scaled = Decimal(amount) * _SAT_PER_BTC
-    if not 0 <= scaled <= MAX_MONEY or scaled != scaled.to_integral_value():
-        raise ValueError("an amount out of range, or with a part of a satoshi")
-    return int(scaled)
 
 
 @contextmanager
@@ -391,27 +376,6 @@ def _block_errors(name: str) -> Iterator[None]:
         raise
 
 
-def _decoded(tx: Any) -> DecodedTransaction:
-    spends = [source for source in tx["vin"] if "txid" in source]  # a coinbase spends nothing
-    return DecodedTransaction(
-        txid=Txid(from_display(tx["txid"])),
-        spends=tuple(make_outpoint(from_display(source["txid"]), _int(source["vout"])) for source in spends),
-        outputs=tuple(
-            TxOut(satoshi(output["value"]), bytes.fromhex(output["scriptPubKey"]["hex"])) for output in tx["vout"]
-        ),
-        raw=bytes.fromhex(tx["hex"]),
-    )
-
-
-@contextmanager
-def _decoding(method: str) -> Iterator[None]:
-    """Turn every surprise in the shape of a reply into one `NodeError`."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MalformedInput) as error:
-        raise NodeError(f"{method}: the node's reply has another shape than expected: {error!r}") from error
-
-
 def _chunks(outpoints: Sequence[OutPoint]) -> Iterator[Sequence[OutPoint]]:
     for start in range(0, len(outpoints), BATCH):
         yield outpoints[start : start + BATCH]
@@ -421,35 +385,9 @@ def _place(outpoint: OutPoint) -> tuple[str, int]:
     return display(outpoint_txid(outpoint)), outpoint_vout(outpoint)
 
 
-def _utxo(reply: Any) -> Utxo:
-    return Utxo(
-        value=satoshi(reply["value"]),
-        spk=bytes.fromhex(reply["scriptPubKey"]["hex"]),
-        confirmations=_int(reply["confirmations"]),
-        best_block=_block_hash(reply["bestblock"]),
-    )
-
-
 def _broadcast_answer(reply: Any) -> Answer:
     if isinstance(reply, RpcRefused):
         return answers.refused(reply.code, reply.text)
-    with _decoding("sendrawtransaction"):
+    with decoding("sendrawtransaction"):
         from_display(reply)  # anything else than a txid is no acceptance
     return answers.accepted()
-
-
-def _block_hash(text: Any) -> BlockHash:
-    return BlockHash(from_display(text))
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"a number was expected, not {type(value).__name__}")
-    return value
-
-
-def _feerate(btc_per_kvb: Any) -> float:
-    """sat/vB of a feerate in BTC per 1000 vB."""
-    if isinstance(btc_per_kvb, bool) or not isinstance(btc_per_kvb, (Decimal, int)):
-        raise TypeError("a feerate was expected")
-    return float(btc_per_kvb * 100_000)
