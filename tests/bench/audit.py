@@ -22,7 +22,7 @@ from watchtower.audit.findings import ExitCode
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook
 from watchtower.audit.verify import Audit, Wish
-from watchtower.store.source import open_file
+from watchtower.store.sqlite_source import open_file
 
 NAMES = ("audit_events_per_s", "audit_events_per_cpu_s", "audit_ratio_to_stock_read")
 JOBS = 2

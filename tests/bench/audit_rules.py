@@ -31,7 +31,7 @@ from watchtower.audit.rules import rules_for
 from watchtower.audit.verify import Audit, Wish
 from watchtower.channels.accept_state import accept_state
 from watchtower.new_tower import create
-from watchtower.store.source import open_file
+from watchtower.store.sqlite_source import open_file
 
 NAMES = (
     "audit_signatures_per_s",

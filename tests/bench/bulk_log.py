@@ -11,7 +11,7 @@ from domain.events import FundingConfirmed, StateUpdated, encode_payload
 from domain.log_chain import leaf, next_head
 from tests.support.golden import example
 from tests.support.stores import new_log
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 BulkRow = tuple[str, int, str, bytes]
 """Stream, version, topic, state."""

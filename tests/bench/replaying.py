@@ -31,7 +31,7 @@ from watchtower.store.create import open_reader
 from watchtower.store.part import read_all
 from watchtower.store.rebuild import rebuild
 from watchtower.store.snapshots import ChannelSnapshots
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.views import SqliteRows
 
 REPLAY_NAMES = ("replay_events_per_s", "replay_ratio_to_stock")

@@ -29,7 +29,8 @@ from watchtower.store.create import open_reader, open_store
 from watchtower.store.postgres.event_store import open_server_log, open_server_reader
 from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.reader import LogReader
-from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.source import LogSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_source
 from watchtower.store.writer import LogWriter
 

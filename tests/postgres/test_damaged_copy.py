@@ -11,7 +11,7 @@ from tests.support.stores import note
 from watchtower.ports import StoreBroken
 from watchtower.store.postgres.event_store import open_server_log
 from watchtower.store.postgres.source import PostgresSource
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_source
 
 STREAMS, EVENTS, PAGE = 12, 400, 4096

@@ -22,7 +22,7 @@ from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.overflow import OverflowStore
 from watchtower.store.postgres.event_store import PostgresEventStore, open_server_log, open_server_reader
 from watchtower.store.postgres.source import PostgresSource
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_source
 
 LONG = 60.0

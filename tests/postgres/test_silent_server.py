@@ -21,7 +21,7 @@ from watchtower.store.postgres.event_store import open_server_log
 from watchtower.store.postgres.secrets import SealedSecrets
 from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.postgres.standby import StandbyLog
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 PATIENT = 8.0
 """As in the service: a server that answers again may be slow."""

@@ -23,7 +23,8 @@ from watchtower.store.exports.manifest import Digests, Manifest, decode_manifest
 from watchtower.store.exports.records import RecordReader, RecordWriter
 from watchtower.store.exports.replay import fold_digests
 from watchtower.store.exports.write import Wish, export
-from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.source import LogSource
+from watchtower.store.sqlite_source import SqliteSource
 
 STEPS = (1, 3, 11, 2, 5, 17, 9, 1, 2, 30, 40, 6)
 NOTES = 60

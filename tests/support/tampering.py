@@ -20,7 +20,8 @@ from watchtower.audit.findings import ExitCode, Report
 from watchtower.audit.progress import Progress
 from watchtower.audit.resume import Notebook
 from watchtower.audit.verify import Audit, ViewsCheck, Wish
-from watchtower.store.source import Commit, LogSource, RawRow, SourceMeta, SqliteSource
+from watchtower.store.source import Commit, LogSource, RawRow, SourceMeta
+from watchtower.store.sqlite_source import SqliteSource
 
 STREAMS = tuple(f"c{letter * 22}" for letter in "ABC")
 

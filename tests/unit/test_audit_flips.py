@@ -15,7 +15,7 @@ from tests.support.golden import example
 from tests.support.tampering import audit, state
 from watchtower.audit.findings import ExitCode
 from watchtower.ports import StoreError
-from watchtower.store.source import open_file
+from watchtower.store.sqlite_source import open_file
 
 FLIPS = 200
 

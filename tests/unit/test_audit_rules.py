@@ -97,7 +97,7 @@ from watchtower.audit.findings import ExitCode
 from watchtower.audit.rules import rules_for, tower_key_of
 from watchtower.audit.rules_channel import ChannelRules
 from watchtower.cli import _main
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ from watchtower.config import load
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.high_water import mark_of, write_high_water
 from watchtower.store.rebuild import rebuild
-from watchtower.store.source import RawRow, SqliteSource
+from watchtower.store.source import RawRow
+from watchtower.store.sqlite_source import SqliteSource
 
 SECRET = bytes(31) + b"\x07"
 MINUTES = 60_000_000

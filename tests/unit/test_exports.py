@@ -21,7 +21,8 @@ from watchtower.store.exports.records import ExportMalformed, Frame, RecordWrite
 from watchtower.store.exports.rows import read_commit, read_entry, write_commit
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.write import OutOfRange, Wish, export
-from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, Unreadable
+from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
+from watchtower.store.sqlite_source import SqliteSource
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.write import Wish, export
 from watchtower.store.segments.source import open_log_files
-from watchtower.store.source import RawRow, SqliteSource
+from watchtower.store.source import RawRow
+from watchtower.store.sqlite_source import SqliteSource
 
 FIXTURES = sorted(path.parent for path in LOGS.glob("*/*/expected.json"))
 BY_FIXTURE = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: f"{path.parent.name}-{path.name}")

@@ -39,7 +39,7 @@ from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.high_water import HighWater, read_high_water, write_high_water
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.store.rebuild import open_views
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.views import SqliteRows
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard

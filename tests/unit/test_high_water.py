@@ -32,7 +32,7 @@ from watchtower.store.high_water import (
     write_high_water,
 )
 from watchtower.store.log_stream import append_to_log_stream
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 MARK = HighWater("tower/log", bytes(range(16)), 3, 4711, b"\x0a" * 32)
 STREAM = "c" + "x" * 22

@@ -20,7 +20,7 @@ from watchtower.store.local_copy import LocalCopy
 from watchtower.store.postgres.standby import CopyReader
 from watchtower.store.rebuild import open_views
 from watchtower.store.recorders import LogMeta
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 
 def log_of(directory: Path, name: str, streams: Sequence[str]) -> Path:

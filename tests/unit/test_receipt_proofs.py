@@ -47,7 +47,7 @@ from watchtower.client.receipt_proof import read_proof, verify_by_export, verify
 from watchtower.store.create import open_store
 from watchtower.store.exports.signature import signature_file
 from watchtower.store.exports.write import Wish
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.writer import LogWriter
 
 SHOWN = Shown(log_id=bytes(16), epoch=0, last_position=100, leaf=None, head=None)

@@ -28,7 +28,7 @@ from watchtower.channels.revoke import revoke
 from watchtower.receipts.signer import Epochs, ReceiptSigner
 from watchtower.receipts.tower_key import TowerKey, TowerKeyMissing, read_tower_key
 from watchtower.store.create import open_store
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.wire.api import UpdateRequest
 from watchtower.wire.deposits import sha256_of_registration, sha256_of_update
 from watchtower.wire.hexes import to_json

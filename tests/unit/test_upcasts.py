@@ -48,7 +48,7 @@ from watchtower.store.create import open_store
 from watchtower.store.mapper import EnvelopeMapper
 from watchtower.store.part import read_all
 from watchtower.store.rebuild import digests, open_views_reader, rebuild
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 OLD = NamedAlert(recorded_at=5, height=120, name="FUNDS_LOST")
 TODAY = AlertRaised(recorded_at=5, kind=AlertKind.FUNDS_LOST, txid=None, sequence=None, height=120)

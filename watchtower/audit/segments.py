@@ -14,7 +14,8 @@ from watchtower.audit.findings import ExitCode, Finding
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.exports.streams import StreamReader
 from watchtower.store.segments.source import SegmentedSource
-from watchtower.store.source import LogSource, SqliteSource, Unreadable, is_sane
+from watchtower.store.source import LogSource, Unreadable, is_sane
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import LOWEST
 
 NAMED = 100

@@ -32,7 +32,7 @@ from watchtower.store.ends import end_of
 from watchtower.store.rebuild import Digests, digests, open_views_reader, rebuild
 from watchtower.store.segments.names import segments_directory
 from watchtower.store.snapshot import SnapshotFacts, facts_of
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 
 NICENESS = 10
 POLL_SECONDS = 0.5

@@ -94,7 +94,7 @@ def _open(context: Context, log: Path | None, export: Path | None) -> LogSource:
     from watchtower.store.exports.source import ExportSource
     from watchtower.store.places import open_source
     from watchtower.store.segments.source import open_log_files
-    from watchtower.store.source import is_written
+    from watchtower.store.sqlite_source import is_written
 
     if export is not None:
         return ExportSource(export)

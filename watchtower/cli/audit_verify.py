@@ -128,7 +128,7 @@ def _audit(context: Context, options: dict[str, Any]) -> Report:
     from watchtower.audit.stopping import stop_at_interrupt
     from watchtower.audit.verify import Audit
     from watchtower.ports import StoreBusy
-    from watchtower.store.source import is_written
+    from watchtower.store.sqlite_source import is_written
 
     style = style_for(options["progress"], sys.stderr)
     progress = Progress(style, sys.stderr, monotonic)
@@ -187,7 +187,7 @@ def _open(context: Context, options: dict[str, Any]) -> _Opened:
     from watchtower.store.create import open_reader
     from watchtower.store.places import open_log_reader, open_source
     from watchtower.store.segments.source import open_log_files
-    from watchtower.store.source import is_written
+    from watchtower.store.sqlite_source import is_written
 
     if options["log"]:
         path: Path = options["log"]

@@ -25,7 +25,8 @@ from watchtower.store.exports.manifest import MANIFEST
 from watchtower.store.exports.signature import read_signature
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.segments.source import open_log_files
-from watchtower.store.source import LogSource, is_written
+from watchtower.store.source import LogSource
+from watchtower.store.sqlite_source import is_written
 from watchtower.wire.receipts import body_of
 
 Ask = Callable[[str, str, object], Awaitable[tuple[bytes, httpx.Response]]]

@@ -22,7 +22,8 @@ from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.local_copy import PAGE_COMMITS, LocalCopy, pages
 from watchtower.store.lock import InstanceLock
 from watchtower.store.recorders import LogMeta
-from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource
+from watchtower.store.source import Commit, LogSource, RawRow
+from watchtower.store.sqlite_source import SqliteSource
 
 UNFINISHED = ".copying"
 """What is put behind the name of a file until the copy in it is complete."""

@@ -22,7 +22,8 @@ from watchtower.store.datastore import NORMAL, LogDatastore, connect
 from watchtower.store.errors import StoreCheckFailed, is_damaged, store_error
 from watchtower.store.recorder import ChainedRecorder
 from watchtower.store.recorders import LogMeta
-from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, Unreadable
+from watchtower.store.source import Commit, LogSource, RawRow, Unreadable
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_source
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,8 @@ from watchtower.store.errors import StoreCheckFailed, store_error
 from watchtower.store.segments.closed import missing_segment
 from watchtower.store.segments.names import segment_archive, segment_file, segments_directory
 from watchtower.store.segments.source import SegmentedSource, open_log_files
-from watchtower.store.source import LogSource, SqliteSource
+from watchtower.store.source import LogSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_log, verify_source
 
 

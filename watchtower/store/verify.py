@@ -17,7 +17,8 @@ from domain.events import TOPICS
 from domain.log_chain import HASH_SIZE, leaves
 from watchtower.store.chain_walk import ChainWalk, Flaw, Span
 from watchtower.store.salvage import commits_of, rows_of, runs
-from watchtower.store.source import Commit, LogSource, RawRow, SqliteSource, commit_holding
+from watchtower.store.source import Commit, LogSource, RawRow, commit_holding
+from watchtower.store.sqlite_source import SqliteSource
 
 MAX_FINDINGS = 100
 """Findings reported by name; one is enough to stop a start."""

@@ -21,7 +21,7 @@ from watchtower.store.exports.write import Wish, export
 from watchtower.store.lock import InstanceLock
 from watchtower.store.segments.closed import missing_segment
 from watchtower.store.segments.names import segment_archive, segment_file
-from watchtower.store.source import SqliteSource
+from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.verify import verify_source
 
 _INDEX = "SELECT originator_id, originator_version, rowid FROM stored_events ORDER BY originator_id, originator_version"

@@ -16,7 +16,8 @@ from watchtower.store.errors import store_error
 from watchtower.store.lock import InstanceLock
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.store.segments.closed import public_name
-from watchtower.store.source import SourceMeta, SqliteSource
+from watchtower.store.source import SourceMeta
+from watchtower.store.sqlite_source import SqliteSource
 
 PATIENCE = 1.0
 """Seconds to wait for a program that reads the file."""

@@ -16,15 +16,8 @@ import msgspec
 
 from watchtower.store.exports.source import ExportSource
 from watchtower.store.segments.names import segment_archive, segment_file
-from watchtower.store.source import (
-    Border,
-    Commit,
-    LogSource,
-    RawRow,
-    SourceMeta,
-    SqliteSource,
-    commit_holding,
-)
+from watchtower.store.source import Border, Commit, LogSource, RawRow, SourceMeta, commit_holding
+from watchtower.store.sqlite_source import SqliteSource
 
 
 class SegmentedAddress(msgspec.Struct, frozen=True):
