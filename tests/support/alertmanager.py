@@ -21,21 +21,21 @@ SECRETS = "/etc/alertmanager/secrets"
 """Where the configuration looks for addresses."""
 
 RECEIVERS = ("page", "ticket", "heartbeat")
-SECONDS = 20.0
+SECONDS = 60.0
 """Longest wait for a message or for the start."""
 
 
 class Inbox:
-    """A web server on this host that keeps what is posted to it: (path without slash, body)."""
+    """A web server on this host that keeps what is posted to it, by the path without its slash."""
 
     def __init__(self) -> None:
-        self._arrived: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+        self._arrived: dict[str, queue.Queue[dict[str, Any]]] = {name: queue.Queue() for name in RECEIVERS}
         arrived = self._arrived
 
         class Taking(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                arrived.put((self.path.removeprefix("/"), json.loads(body)))
+                arrived[self.path.removeprefix("/")].put(json.loads(body))
                 self.send_response(200)
                 self.end_headers()
 
@@ -48,11 +48,8 @@ class Inbox:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def next(self, receiver: str) -> dict[str, Any]:
-        """The next message to this receiver; others are dropped. Raises `queue.Empty` when none comes."""
-        while True:
-            to, body = self._arrived.get(timeout=SECONDS)
-            if to == receiver:
-                return body
+        """The next message to this receiver, whatever others get. Raises `queue.Empty` when none comes."""
+        return self._arrived[receiver].get(timeout=SECONDS)
 
     def close(self) -> None:
         """End the server."""
