@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from pathlib import Path
 
@@ -97,6 +98,21 @@ async def test_each_channel_is_asked_about_with_its_own_key(tower: Bench, pair: 
     assert (name, "commitment") == (found.channel_id, found.kind)
     assert name == verdict.channel_id
     assert 0 == synchronized.sequence
+
+
+@pytest.mark.asyncio
+async def test_a_second_channel_is_waited_for(tower: Bench, pair: Pair) -> None:
+    """Before it is registered, too: its events are asked for with its own key, not with that of the first one."""
+    second = open_pair(parties=(pair.a, pair.b))
+    tower.registered(pair)
+    async with (
+        served(tower.app) as clients,
+        StateChannelClient(REGTEST, url=clients.url, party=pair.b, auth=auth_of(tower, pair)) as client,
+    ):
+        asyncio.get_running_loop().call_later(0.3, tower.registered, second)
+        info = await client.wait_for_status(second.channel_id.hex(), "ACTIVE", timeout_ms=10_000)
+
+    assert "ACTIVE" == info.status
 
 
 @pytest.mark.asyncio

@@ -24,6 +24,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 LONGEST_EVENT = 1_000_000
 """Characters that wait for the end of their event."""
 
+ABOUT = "state_channel"
+"""Extension of a request that names no channel in its address: the one it is for (32 bytes), for whoever signs it."""
+
 TRY_AGAIN = (429, 500, 502, 503, 504)
 
 
@@ -76,16 +79,19 @@ class EventReader:
         self.position = self._id
 
 
-async def follow(http: httpx.AsyncClient, path: str, after: int | None = None) -> AsyncIterator[EventBody]:
+async def follow(
+    http: httpx.AsyncClient, path: str, after: int | None = None, about: bytes | None = None
+) -> AsyncIterator[EventBody]:
     """Events of a path, each once, for ever; interruptions are waited out.
 
-    `after`: begin behind this id, 0 for the whole history; None means from now on. Raises the typed error of a refusal
-    that will not pass: a wrong credential, an unknown channel.
+    `after`: begin behind this id, 0 for the whole history; None means from now on. `about` is the channel whose key
+    signs for a stream of all channels. Raises the typed error of a refusal that will not pass: a wrong credential, an
+    unknown channel.
     """
     reader, pause = EventReader(after), FIRST_PAUSE
     while True:
         try:
-            async for event in _one_stream(http, path, reader):
+            async for event in _one_stream(http, path, reader, about):
                 pause = FIRST_PAUSE
                 yield event
         except httpx.TransportError:
@@ -95,12 +101,15 @@ async def follow(http: httpx.AsyncClient, path: str, after: int | None = None) -
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def _one_stream(http: httpx.AsyncClient, path: str, reader: EventReader) -> AsyncIterator[EventBody]:
+async def _one_stream(
+    http: httpx.AsyncClient, path: str, reader: EventReader, about: bytes | None
+) -> AsyncIterator[EventBody]:
     headers = {"Accept": "text/event-stream"}
     if reader.position is not None:
         headers["Last-Event-ID"] = str(reader.position)
     timeout = httpx.Timeout(http.timeout.connect, read=SILENCE)
-    async with http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+    extensions = {} if about is None else {ABOUT: about}
+    async with http.stream("GET", path, headers=headers, timeout=timeout, extensions=extensions) as answer:
         if answer.status_code in TRY_AGAIN:
             return
         if answer.status_code != 200:

@@ -21,6 +21,7 @@ from domain.contract import keys
 from domain.contract.params import ChannelParams
 from domain.contract.proofs import HEAD_SIZE, ProofHead
 from domain.errors import MalformedInput
+from watchtower.client.following import ABOUT
 from watchtower.client.party import ChannelParty
 from watchtower.wire.api import RegisterRequest
 from watchtower.wire.disputes import ValidateRequest, VerifyRequest
@@ -32,7 +33,7 @@ LARGEST_CORRECTION = 86_400.0
 
 _CHANNEL = re.compile(r"/v1/(?:channels|receipts)/([0-9a-f]{64})(?:/|$)")
 
-_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
+WHOLE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Sign(Protocol):
@@ -156,9 +157,10 @@ def _channel_of(request: httpx.Request, party: ChannelParty) -> bytes | None:
 
 
 def _named_in(request: httpx.Request) -> bytes | None:
-    """The channel that the body of a request names."""
+    """The channel that the body of a request names, or whoever made it."""
     if request.method != "POST":
-        return None
+        about: bytes | None = request.extensions.get(ABOUT)
+        return about
     match request.url.path:
         case "/v1/channels":
             return ChannelParams.decode(bytes(from_json(request.content, RegisterRequest).params)).proposal_id
@@ -167,6 +169,6 @@ def _named_in(request: httpx.Request) -> bytes | None:
             return ProofHead.read(proof).channel_id if len(proof) >= HEAD_SIZE else None
         case "/v1/transactions/validate":
             name = from_json(request.content, ValidateRequest).channel_id or ""
-            return bytes.fromhex(name) if _WHOLE_ID.fullmatch(name) else None
+            return bytes.fromhex(name) if WHOLE_ID.fullmatch(name) else None
         case _:
             return None

@@ -21,12 +21,14 @@ from watchtower.client.errors import (
     ReceiptRefused,
     SequenceConflict,
 )
+from watchtower.client.following import follow
 from watchtower.client.ids import channel_name
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import LogPoint, parameters
 from watchtower.client.receipt_calls import ReceiptCalls, Told
 from watchtower.client.receipts import Expected, ReceiptText
+from watchtower.client.request_signing import WHOLE_ID
 from watchtower.client.session import is_replayed, read
 from watchtower.client.types import ChannelInfo, ChannelResult, FundingStatus, UpdateResult
 from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntry, UpdateRequest
@@ -138,7 +140,7 @@ class TowerCalls(ReceiptCalls):
             async with limit:
                 info = await self._find_channel(channel_id)
                 # One that is not known has no stream of its own yet.
-                events = self.follow(None if info is None else channel_id, 0)
+                events = self.follow(channel_id, 0) if info is not None else self._follow_all(channel_id)
                 listener = asyncio.create_task(_ring(events, news))
                 try:
                     while info is None or info.status not in status:
@@ -292,6 +294,11 @@ class TowerCalls(ReceiptCalls):
     def _expected_state(self, upload: UpdateRequest) -> Expected:
         header = StateHeader.decode(bytes(upload.state.header))
         return Expected(self._tower_id, header.channel_id, header.seq, sha256_of_update(upload))
+
+    def _follow_all(self, channel_id: str) -> AsyncIterator[EventBody]:
+        """The events of all channels from the beginning, asked for with the key of one that is not registered yet."""
+        about = bytes.fromhex(channel_id) if WHOLE_ID.fullmatch(channel_id) else None
+        return follow(self._session(), "/v1/events", 0, about)
 
     async def _find_channel(self, channel_id: str) -> ChannelInfo | None:
         try:
