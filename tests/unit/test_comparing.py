@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -21,8 +20,7 @@ from watchtower.client import StateChannelClient, StateChannelConfig, exchange
 from watchtower.client.comparing import TowerComparison
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
 from watchtower.client.htlcs import Change
-from watchtower.client.messages import AnyMessage, Message, UpdateCommit
-from watchtower.client.party import ChannelParty
+from watchtower.client.messages import Message, UpdateCommit, UpdateRevoke
 from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
 from watchtower.receipts.signer import ReceiptSigner
@@ -177,7 +175,7 @@ async def test_a_state_that_the_peer_published_and_did_not_complete_is_brought(t
     """Nobody calls: the next look finds the close, and the tower gets what it has to settle. Nothing freezes."""
     await town.fill()
     a, b = town.pair.parties
-    exchange.run(a, b, a.change(town.channel_id, Change(pay=1_000)), lose_the_last_signature)
+    exchange.run(a, b, a.change(town.channel_id, Change(pay=1_000)), lose(UpdateCommit))
     commitment = Transaction.parse(a.sign_commitment(town.channel_id, UPDATES + 1))
     town.first.publish(town.pair, commitment)
     before = town.sequence(town.first)
@@ -189,9 +187,27 @@ async def test_a_state_that_the_peer_published_and_did_not_complete_is_brought(t
     assert b.channel(town.channel_id).frozen is None
 
 
-def lose_the_last_signature(sender: ChannelParty, message: Message) -> Sequence[AnyMessage]:
-    """A wire on which message 3 of an update is lost."""
-    return () if isinstance(message, UpdateCommit) else exchange.deliver(sender, message)
+def lose(kind: type[Message]) -> exchange.Carry:
+    """A wire on which these messages are lost."""
+    return lambda sender, message: () if isinstance(message, kind) else exchange.deliver(sender, message)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["look", "close"])
+async def test_a_state_whose_predecessor_the_peer_does_not_revoke_reaches_the_tower(town: Town, call: str) -> None:
+    """The own secret is out, so that only the new state can be published: by the peer at any time, or by this side."""
+    await town.fill()
+    a, b = town.pair.parties
+    exchange.run(b, a, b.change(town.channel_id, Change(pay=1_000)), lose(UpdateRevoke))
+    before = town.sequence(town.first)
+
+    if call == "look":
+        await town.comparison.look()
+    else:
+        await town.client.close_channel_unilateral(town.channel_id.hex(), UPDATES + 1)
+
+    assert (UPDATES, UPDATES + 1) == (before, town.sequence(town.first))
+    assert b.channel(town.channel_id).firm is None
 
 
 @pytest.mark.asyncio

@@ -86,7 +86,7 @@ class TowerComparison:
         state = await self._tower.get_state()
         channels = self._party.channels()
         held = [channel for channel in channels if channel.acknowledged]
-        self._left.update([c.channel_id for c in channels if c.accepted is not None and await self._is_cut_short(c)])
+        self._left.update([c.channel_id for c in channels if c.is_cut_short and await self._is_lacking(c)])
         if self._seen is None:
             self._left.update([channel.channel_id for channel in held if await self._is_behind(channel)])
         if self._is_suspect(state) or self._breaks_promise(state, promised):
@@ -132,13 +132,14 @@ class TowerComparison:
             return True
         return info.current_sequence < held
 
-    async def _is_cut_short(self, channel: PartyChannel) -> bool:
-        """Whether the channel closes while its peer owes an update its end; the tower may lack what is published."""
+    async def _is_lacking(self, channel: PartyChannel) -> bool:
+        """Whether the tower lacks a state that the peer owes its end: a complete one, or one that is on chain."""
         try:
             info = await self._tower.get_channel_info(channel.channel_id.hex())
         except ChannelNotFound:
             return False
-        return info.status in CLOSED and info.current_sequence < channel.signed_sequence
+        publishable = channel.signed_sequence if info.status in CLOSED else channel.sequence
+        return info.current_sequence < publishable
 
     async def _compare(self, channel_id: bytes, state: ProtocolState) -> None:
         behind, log = state.behind_receipts, state.log

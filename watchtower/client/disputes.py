@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +29,7 @@ from watchtower.client.dispute_types import (
     ValidationResult,
     VerificationResult,
 )
-from watchtower.client.errors import NotConnected
+from watchtower.client.errors import NotConnected, ReceiptRefused, SequenceConflict
 from watchtower.client.exchange import close as close_in_process
 from watchtower.client.given import balance_pair, require_number, require_whole
 from watchtower.client.ids import channel_id_of, channel_name
@@ -36,7 +37,8 @@ from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
 from watchtower.client.peers import Closer
 from watchtower.client.receipt_proof import is_receipt, verify_by_export, verify_by_file, verify_by_tower
-from watchtower.client.session import TowerSession, is_replayed, read
+from watchtower.client.session import is_replayed, read
+from watchtower.client.tower_calls import TowerCalls
 from watchtower.wire.disputes import (
     ChallengeRequest,
     CooperativeCloseRequest,
@@ -67,7 +69,7 @@ class InProcessPeer:
         return await asyncio.to_thread(close_in_process, self._own, self._peer, channel_id, final_balances, fee)
 
 
-class DisputeCalls(TowerSession):
+class DisputeCalls(TowerCalls):
     """`closer` reaches the peer for `close_channel_cooperative`."""
 
     closer: Closer | None = None
@@ -154,7 +156,8 @@ class DisputeCalls(TowerSession):
         """Publish the own commitment of state `sequence`; the settlement follows after the challenge period.
 
         `signatures` are those of A and B on it, 128 digits each; with a party they may be left out: it signs now,
-        unless the state was revoked (`SelfBreach`). Raises `InvalidSignature` if given ones do not verify.
+        unless the state was revoked (`SelfBreach`). Raises `InvalidSignature` if given ones do not verify. A state
+        that only the party has, because the peer never ended its update, is brought to the tower first.
         """
         name = channel_name(channel_id)
         require_number("sequence", sequence)
@@ -165,7 +168,15 @@ class DisputeCalls(TowerSession):
             own = await asyncio.to_thread(_sign, self.party, channel_id_of(channel_id), sequence, pair)
             pair = pair or own
         body = UnilateralCloseRequest(sequence=sequence, signatures=(Hex64(pair[0]), Hex64(pair[1])))
-        raw, answer = await self._call("POST", f"/v1/channels/{name}/unilateral-close", body)
+        path = f"/v1/channels/{name}/unilateral-close"
+        try:
+            raw, answer = await self._call("POST", path, body)
+        except SequenceConflict:
+            if self.party is None:
+                raise
+            with contextlib.suppress(ReceiptRefused):  # then it was delivered all the same
+                await self.synchronize(channel_id_of(channel_id))
+            raw, answer = await self._call("POST", path, body)
         return msgspec.structs.replace(read(raw, ClosureResult), duplicate=is_replayed(answer))
 
     async def close_channel_cooperative(

@@ -198,6 +198,11 @@ class PartyChannel(msgspec.Struct, frozen=True):
         return self.state.seq if self.state else -1
 
     @property
+    def is_cut_short(self) -> bool:
+        """Whether the counterparty can publish two states: an update is in flight, or it owes the end of one."""
+        return self.accepted is not None or (self.state is not None and self.firm is None)
+
+    @property
     def signed_sequence(self) -> int:
         """Highest state that this side or the counterparty can publish, -1 for none; at most one above `sequence`."""
         accepted = self.accepted
