@@ -475,6 +475,26 @@ async def stored_until_the_end(
     return party.channels()[0].version - before
 
 
+async def test_a_stopped_link_has_nothing_left_to_say_to_its_party() -> None:
+    """What had arrived before is taken or thrown away by then, so that the next connection comes behind it."""
+    (alice, bob), books = new_parties()
+    async with linked(None, (alice, bob), books) as two:
+        channel_id = await two.open()
+    near, far = memory_pair(ALICE, BOB)
+    link = PeerLink(alice, near, books[0])
+    running = asyncio.create_task(link.run())
+    await far.receive()
+    for number in range(20):
+        await far.send(encode(next_offer(bob, channel_id, number)))
+
+    await link.stop()
+    ended, stored = running.done(), alice.channel(channel_id).version
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert ended
+    assert stored == alice.channel(channel_id).version
+
+
 async def test_an_answer_to_no_opening_is_refused() -> None:
     """A second acceptance, or one that nobody waits for, changes nothing."""
     near, far = sieves()

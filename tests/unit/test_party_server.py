@@ -18,6 +18,7 @@ from watchtower.client.party_server import PartyServer
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
 from watchtower.client.transport.curve_key import PeerAddress
+from watchtower.client.transport.memory import MemoryTransport, memory_pair
 from watchtower.devnode.launch import free_ports
 from watchtower.ports import StoreBroken
 
@@ -95,6 +96,46 @@ async def test_a_restarted_peer_is_found_again() -> None:
 
             assert old is not new
             assert 1 == await soon(_patiently(a, bob, channel_id))
+
+
+class Lingering:
+    """A connection whose end takes as long as the test wants."""
+
+    def __init__(self, inner: MemoryTransport) -> None:
+        self.peer, self._inner, self.may_end = inner.peer, inner, asyncio.Event()
+
+    async def send(self, raw: bytes) -> None:
+        """As the inner one."""
+        await self._inner.send(raw)
+
+    async def receive(self) -> bytes:
+        """As the inner one."""
+        return await self._inner.receive()
+
+    async def close(self) -> None:
+        """As the inner one, later."""
+        await self.may_end.wait()
+        await self._inner.close()
+
+
+async def test_connections_that_come_at_once_leave_one_link() -> None:
+    """Two new connections of a peer replace its old one at the same moment: one of them is served, the other ends."""
+    alice, bob = Owner("alice"), Owner("bob")
+    ends = [memory_pair(alice.key.public, bob.key.public)[1] for _ in range(3)]
+    old = Lingering(ends[0])
+    async with bob.server(alice.address) as b:
+        serving = [asyncio.create_task(b._serve(old, dialed=False))]
+        await b.link(alice.key.public)
+        serving += [asyncio.create_task(b._serve(each, dialed=False)) for each in ends[1:]]
+        await asyncio.sleep(0)
+        old.may_end.set()
+        await soon(asyncio.wait(serving[1:], return_when=asyncio.FIRST_COMPLETED))
+        left = [task for task in serving if not task.done()]
+        for each in ends:
+            await each.close()
+        await soon(asyncio.gather(*serving))
+
+    assert 1 == len(left)
 
 
 @pytest.mark.slow

@@ -73,6 +73,8 @@ class PeerLink:
         self._refusals = 0
         self._tasks: set[asyncio.Task[Done]] = set()
         self._running: asyncio.Task[None] | None = None
+        self._begun = False
+        self._over = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<PeerLink to {self.peer.hex()[:8]}>"
@@ -99,10 +101,15 @@ class PeerLink:
             self._running = asyncio.create_task(self._run_quietly(), name=f"link {self.peer.hex()[:8]}")
 
     async def stop(self) -> None:
-        """Close the connection and wait for the end of the work in hand. Harmless if it ended already."""
+        """Close the connection and wait until nothing of it is in hand. Harmless if it ended already.
+
+        Afterwards no message of this connection reaches the party any more: those of the next one come behind it.
+        """
         await self._transport.close()
         if self._running is not None:
             await asyncio.gather(self._running, return_exceptions=True)
+        elif self._begun:
+            await self._over.wait()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def run(self) -> None:
@@ -111,6 +118,7 @@ class PeerLink:
         Raises `MalformedInput` for what no party sends, `AllowanceExceeded` for a peer that fills the disk with offers
         that come to nothing, and the errors of the store.
         """
+        self._begun = True
         try:
             with self._finality.telling(self._look_again) if self._finality else contextlib.nullcontext():
                 await self.reconnect()
@@ -122,6 +130,8 @@ class PeerLink:
             self._greetings.end()
             await self._transport.close()
             raise
+        finally:
+            self._over.set()
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────────────
 

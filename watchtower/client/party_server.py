@@ -178,12 +178,13 @@ class PartyServer:
     async def _serve(self, transport: Transport, *, dialed: bool) -> None:
         """Run a link to its end. Of two connections to one peer both sides keep the one that the smaller key dialed."""
         peer = transport.peer
-        known = self._links.get(peer)
-        if known is not None and known[1] != dialed and self._prefers_dialed(peer) != dialed:
-            await transport.close()
-            return
-        if known is not None:
+        while (known := self._links.get(peer)) is not None:
+            if known[1] != dialed and self._prefers_dialed(peer) != dialed:
+                await transport.close()
+                return
             await known[0].stop()
+            if self._links.get(peer) is known:
+                break  # else another connection of this peer came first
         allowance = self._allowances.setdefault(peer, PeerAllowance())
         link = PeerLink(
             self._party,
@@ -209,8 +210,8 @@ class PartyServer:
         return self._key.public < peer
 
     async def _keep(self, peer: bytes, link: PeerLink, dialed: bool) -> None:
+        self._links[peer] = (link, dialed)  # at once: whoever comes next must see it
         async with self._changed:
-            self._links[peer] = (link, dialed)
             self._changed.notify_all()
 
     async def _forget(self, peer: bytes, link: PeerLink) -> None:
