@@ -406,6 +406,16 @@ def test_a_peer_cannot_steer_a_terminal() -> None:
     assert ("no?[2J?yes", "the peer refuses: no?[2J?yes") == (refusal.reason, str(refusal))
 
 
+def test_a_party_knows_which_rules_it_was_not_given() -> None:
+    """A start without `--application` is not silent: until it has the rules, nobody judges those states."""
+    alice, bob = make_party("Alice"), make_party("Bob", applications=[Counter()])
+    exchange.open_channel(alice, bob, Terms(balances=(500_000, 500_000)), outpoint, state_data=b"0", app_id=COUNTER_ID)
+    plain = open_pair(names=("Carol", "Dave"))
+
+    assert frozenset({COUNTER_ID}) == alice.applications_without_rules()
+    assert [frozenset()] * 2 == [party.applications_without_rules() for party in (bob, plain.a)]
+
+
 class Anonymous(Counter):
     """Would be asked about every channel without an application."""
 

@@ -96,6 +96,14 @@ class PartyCore:
             stream = self._stream_of(channel_id)
             return self._channels[stream]
 
+    def applications_without_rules(self) -> frozenset[bytes]:
+        """The app_ids of channels that take updates and whose application was not given: nobody judges their states."""
+        with self._mutex:
+            alive = [channel for channel in self._channels.values() if not channel.is_closing and not channel.abandoned]
+            states = [channel.state for channel in alive if channel.state is not None]
+        named = {state.content.read_header().app_id for state in states} - {bytes(32)}
+        return frozenset(name for name in named if self._rules.application(name) is None)
+
     def state(self, channel_id: bytes, sequence: int) -> CompleteState:
         """Any complete state with all signatures, read from the log; `UnknownChannel` if it was never complete."""
         channel = self.channel(channel_id)

@@ -159,6 +159,8 @@ async def _serve(place: PartyPlace, started: Started) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with _opened(place, payments=place.payments) as (home, desk):
+        for app_id in sorted(home.party.applications_without_rules()):
+            _log.warning("application_unknown app=%s", app_id.hex()[:16])
         async with _connected(desk.client, stop) as connected:
             if not connected:
                 return 0

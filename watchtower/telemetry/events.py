@@ -54,6 +54,7 @@ SERVICE_EVENTS: dict[str, LogEvent] = {
     "canary_passed": _event("info", "height seconds", "The synthetic breach went through every stage."),
     "canary_failed": _event("error", "stage reason", "The synthetic breach stopped at a stage: a real one might, too."),
     "gauges_failed": _event("error", "reason", "Some metrics could not be computed; the others are shown."),
+    "verifier_failed": _event("warning", "reason again", "A process that verifies states failed; the tower does it."),
 }
 
 NODE_EVENTS: dict[str, LogEvent] = {
@@ -115,6 +116,9 @@ STORE_EVENTS: dict[str, LogEvent] = {
 PARTY_EVENTS: dict[str, LogEvent] = {
     "admission_failed": _event("error", "peer", "A peer could not be let in because of a mistake of this program."),
     "application_failed": _event("error", "app state reason", "An application's code failed."),
+    "application_unknown": _event(
+        "warning", "app", "Nobody judges the states of this application: start the party with --application."
+    ),
     "call_dropped": _event("info", "reason", "A command ended before its answer."),
     "call_failed": _event("error", "", "A command met a mistake of this program."),
     "consent_failed": _event("error", "channel state reason", "The application's rule of consent failed."),
