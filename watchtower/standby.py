@@ -285,9 +285,14 @@ async def _serve(standby: Standby, supervisor: Supervisor, reload: Reload | None
 
 async def _listening(servers: Sequence[Listener], tasks: list[asyncio.Task[None]]) -> None:
     """Until all can be reached, or one has ended: who reads the line with their addresses may ask at once."""
-    listening = asyncio.gather(*(server.listening.wait() for server in servers))
-    await asyncio.wait([listening, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    listening.cancel()
+
+    async def all_listen() -> None:
+        for server in servers:
+            await server.listening.wait()
+
+    waiting = asyncio.get_running_loop().create_task(all_listen())
+    await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 async def _or_timeout(over: asyncio.Event, seconds: float, tasks: list[asyncio.Task[None]]) -> None:

@@ -52,7 +52,7 @@ class Kept:
             self.all.append(one)
             self._changed.notify_all()
 
-    def wait(self, count: int, seconds: float = 10.0) -> list[Any]:
+    def wait(self, count: int, seconds: float = 30.0) -> list[Any]:
         """Until so many arrived; fails with what did."""
         with self._changed:
             if self._changed.wait_for(lambda: len(self.all) >= count, seconds):
