@@ -1,4 +1,4 @@
-"""Spends of the funding and contest outputs: seen, replaced, mined, undone, final; alerts come and go."""
+"""Spends of the funding and contest outputs: seen, replaced, mined."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import msgspec
 import pytest
 
 from domain.chain import make_outpoint
-from domain.channel import Channel
 from domain.classifier import Verdict
 from domain.events import (
-    AlertCleared,
     AlertKind,
     AlertRaised,
     BreachDetected,
-    ChannelResolved,
-    Payload,
     PenaltyConfirmed,
-    PenaltyDisconnected,
-    ResolvedAs,
     SettleConfirmed,
-    SoftFinal,
     Source,
     SpendConfirmed,
-    SpendDisconnected,
     SpendKind,
     SpendReplaced,
     SpendSeen,
@@ -31,13 +23,6 @@ from domain.events import (
     envelopes,
 )
 from domain.spending import (
-    clear_alert,
-    contest_confirmed,
-    disconnected,
-    funding_double_spent,
-    matured,
-    raise_alert,
-    reclassified,
     spend_confirmed,
     spend_gone,
     spend_seen,
@@ -45,23 +30,8 @@ from domain.spending import (
 from domain.status import ChannelStatus
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
-from domain.updating import decide_revoke, decide_update
-from tests.support.scenes import FUNDED_AT, NOW, Scene, block, payout
-
-T = 144
-
-
-def kinds(events: list[Payload]) -> list[type[Payload]]:
-    """The types of some events."""
-    return [type(event) for event in events]
-
-
-def two_contests(scene: Scene) -> tuple[Transaction, Transaction]:
-    """B's stale commitments of states 1 and 2."""
-    return scene.commitment(Side.B, 1), scene.commitment(Side.B, 2)
-
-
-# ── mempool ──────────────────────────────────────────────────────────────────────────────────────────────
+from tests.support.contests import T, kinds, two_contests
+from tests.support.scenes import NOW, Scene, block, payout
 
 
 def test_a_breach_in_the_mempool_is_detected_once() -> None:
@@ -144,9 +114,6 @@ def test_nothing_is_seen_in_the_mempool_beside_a_confirmed_spend() -> None:
 
     assert [] == scene.seen(scene.commitment(Side.B, 1))
     assert [] == spend_gone(scene.channel, scene.commitment(Side.B, 3).txid, None, 201, NOW)
-
-
-# ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_B16_a_breach_that_was_never_seen_unconfirmed() -> None:
@@ -315,382 +282,3 @@ def test_C11_a_replaced_cooperative_close() -> None:
 
     assert {SpendKind.COOP} == {spend.kind for spend in scene.channel.spends}
     assert versions[1].txid == scene.channel.present_spend.txid  # type: ignore[union-attr]
-
-
-# ── late secrets ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def late_breach(scene: Scene, commit: Transaction, tip: int) -> list[Payload]:
-    """Classify a known spend again."""
-    spend = scene.channel.spend(commit.txid)
-    assert spend is not None
-    return scene.then(reclassified(scene.channel, spend, commit, scene.verdict(commit), tip, NOW))
-
-
-def test_a_late_secret_makes_a_breach_with_its_deadline() -> None:
-    """The close was honest for 20 blocks; the deadline counts from its block."""
-    scene = Scene().opened(3)
-    commit = scene.commitment(Side.B, 3)
-    scene.mined(commit, block(200))
-    assert [] == late_breach(scene, commit, 219)
-
-    scene.then(decide_revoke(scene.channel, scene.revocation(3)))
-    events = late_breach(scene, commit, 220)
-
-    assert [BreachDetected] == kinds(events)
-    assert (200 + T - 1, Source.UPLOAD) == (events[0].deadline, events[0].source)  # type: ignore[attr-defined]
-    assert SpendKind.BREACH is scene.channel.confirmed_spend.kind  # type: ignore[union-attr]
-    assert [] == late_breach(scene, commit, 221)
-
-
-def test_a_future_state_becomes_a_breach_of_its_side() -> None:
-    """Old data catches up: the spend gets the side that the penalty needs, and the alert ends."""
-    scene = Scene().opened(1)
-    commit = scene.commitment(Side.B, 4)
-    scene.mined(commit, block(200))
-    assert {AlertKind.FUTURE_STATE} == scene.channel.alerts
-    for sequence in range(1, 5):
-        scene.then(decide_revoke(scene.channel, scene.revocation(sequence)))
-
-    events = late_breach(scene, commit, 201)
-
-    spend = scene.channel.confirmed_spend
-    assert [AlertCleared, BreachDetected] == kinds(events)
-    assert spend is not None
-    assert (SpendKind.BREACH, Side.B, 4) == (spend.kind, spend.side, spend.sequence)
-    assert frozenset() == scene.channel.alerts
-
-
-def test_a_breach_that_is_mined_after_its_late_secret_ends_the_alert() -> None:
-    """The verdict changed between mempool and block."""
-    scene = Scene().opened(1)
-    commit = scene.commitment(Side.B, 4)
-    scene.seen(commit)
-    for sequence in range(1, 5):
-        scene.then(decide_revoke(scene.channel, scene.revocation(sequence)))
-
-    events = scene.mined(commit, block(201))
-
-    assert [AlertCleared, SpendConfirmed, BreachDetected] == kinds(events)
-    assert frozenset() == scene.channel.alerts
-
-
-# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────
-
-ALARMING = {
-    AlertKind.SELF_BREACH: lambda scene: scene.commitment(Side.A, 1),
-    AlertKind.FUTURE_STATE: lambda scene: scene.commitment(Side.B, 7),
-    AlertKind.UNKNOWN_SPEND: lambda scene: scene.stranger(),
-}
-
-
-@pytest.mark.parametrize("kind", ALARMING)
-def test_an_alert_is_raised_once_for_mempool_and_block(kind: AlertKind) -> None:
-    """The condition is the same on both levels."""
-    scene = Scene().opened(3)
-    tx = ALARMING[kind](scene)
-
-    first, second = scene.seen(tx), scene.mined(tx, block(200))
-
-    assert [SpendSeen, AlertRaised] == kinds(first)
-    assert [SpendConfirmed] == kinds(second)
-    assert {kind} == scene.channel.alerts
-
-
-@pytest.mark.parametrize("kind", ALARMING)
-def test_an_alert_ends_when_its_spend_is_replaced(kind: AlertKind) -> None:
-    """A cooperative close removes the reason."""
-    scene = Scene().opened(3)
-    scene.seen(ALARMING[kind](scene))
-
-    events = scene.mined(scene.coop_close(), block(200))
-
-    assert [SpendReplaced, AlertCleared, SpendConfirmed] == kinds(events)
-    assert frozenset() == scene.channel.alerts
-
-
-@pytest.mark.parametrize("kind", ALARMING)
-def test_an_alert_ends_with_an_eviction_and_begins_again(kind: AlertKind) -> None:
-    """The condition is what is there now."""
-    scene = Scene().opened(3)
-    tx = ALARMING[kind](scene)
-    scene.seen(tx)
-
-    gone = scene.then(spend_gone(scene.channel, tx.txid, None, 201, NOW))
-    again = scene.seen(tx)
-
-    assert [SpendReplaced, AlertCleared] == kinds(gone)
-    assert [SpendSeen, AlertRaised] == kinds(again)
-
-
-def test_an_alert_stays_while_another_spend_gives_the_same_reason() -> None:
-    """One unknown spend replaces another: the alert neither ends nor comes twice."""
-    scene = Scene().opened(3)
-    scene.seen(scene.stranger(0))
-
-    events = scene.seen(scene.stranger(1))
-
-    assert [SpendReplaced, SpendSeen] == kinds(events)
-    assert {AlertKind.UNKNOWN_SPEND} == scene.channel.alerts
-
-
-@pytest.mark.parametrize(
-    ("alert", "side", "sequence"),
-    [
-        (AlertKind.UNARMED_BREACH, Side.B, 1),
-        (AlertKind.UNECONOMICAL_TO_PUNISH, Side.B, 1),
-        (AlertKind.SETTLEMENT_UNAVAILABLE, Side.B, 3),
-        (AlertKind.SETTLEMENT_UNAVAILABLE, Side.A, 3),
-    ],
-)
-def test_complaints_of_the_responder_end_with_the_contest(alert: AlertKind, side: Side, sequence: int) -> None:
-    """Somebody else answered, or the commitment left the chain: nothing is left to complain about."""
-    scene = Scene().opened(3)
-    commit = scene.commitment(side, sequence)
-    scene.mined(commit, block(200))
-    scene.then(raise_alert(scene.channel, alert, commit.txid, sequence, 200, NOW))
-    spend = scene.channel.confirmed_spend
-    assert spend is not None
-
-    answered = contest_confirmed(scene.channel, spend, scene.settlement(side, sequence), block(200 + T), NOW)
-    undone = disconnected(scene.channel, block(200), NOW)
-
-    cleared = AlertCleared(recorded_at=NOW, kind=alert, height=200)
-    assert msgspec.structs.replace(cleared, height=200 + T) in answered
-    assert cleared in undone
-
-
-def test_an_alert_is_raised_and_cleared_on_the_change_only() -> None:
-    """Twice the same condition is one event; an alert that does not stand cannot end."""
-    scene = Scene().opened(0)
-    kind = AlertKind.UNECONOMICAL_TO_PUNISH
-
-    assert [] == clear_alert(scene.channel, kind, 1, NOW)
-    assert 1 == len(scene.then(raise_alert(scene.channel, kind, None, None, 1, NOW)))
-    assert [] == raise_alert(scene.channel, kind, None, None, 2, NOW)
-    assert 1 == len(scene.then(clear_alert(scene.channel, kind, 3, NOW)))
-    assert [] == clear_alert(scene.channel, kind, 4, NOW)
-
-
-# ── reorganizations ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_R02_breach_and_penalty_are_disconnected_together() -> None:
-    """One block held both: the penalty is undone first, then the breach."""
-    scene = Scene().opened(3)
-    stale = scene.commitment(Side.B, 1)
-    scene.mined(stale, block(200))
-    scene.ended(stale, scene.penalty(Side.B, 1), block(200))
-
-    events = scene.then(disconnected(scene.channel, block(200), NOW))
-    scene.seen(stale, tip=199)
-
-    assert [PenaltyDisconnected, SpendDisconnected] == kinds(events)
-    assert scene.channel.contest_spends == ()
-    assert ChannelStatus.UNILATERAL is scene.channel.status
-
-
-def test_R03_another_stale_state_after_a_reorg() -> None:
-    """State 1 was punished; the other branch holds state 2."""
-    scene = Scene().opened(3)
-    first, second = two_contests(scene)
-    scene.mined(first, block(200))
-    scene.ended(first, scene.penalty(Side.B, 1), block(201))
-    for height in (201, 200):
-        scene.then(disconnected(scene.channel, block(height), NOW))
-
-    events = scene.mined(second, block(201, branch=1))
-
-    assert [SpendConfirmed, BreachDetected] == kinds(events)
-    assert second.txid == scene.channel.present_spend.txid  # type: ignore[union-attr]
-    assert ChannelStatus.UNILATERAL is scene.channel.status
-
-
-def test_R04_an_honest_close_after_a_reorg() -> None:
-    """The newest state confirms instead: no breach any more."""
-    scene = Scene().opened(3)
-    scene.mined(scene.commitment(Side.B, 1), block(200))
-    scene.then(disconnected(scene.channel, block(200), NOW))
-
-    assert [SpendConfirmed] == kinds(scene.mined(scene.commitment(Side.B, 3), block(200, branch=1)))
-
-
-def test_R05_a_reorg_changes_the_deadline() -> None:
-    """The same commitment two blocks later: a new breach with a new deadline."""
-    scene = Scene().opened(3)
-    stale = scene.commitment(Side.B, 1)
-    scene.mined(stale, block(200))
-    scene.then(disconnected(scene.channel, block(200), NOW))
-
-    events = scene.mined(stale, block(202, branch=1))
-
-    assert [SpendConfirmed, BreachDetected] == kinds(events)
-    assert 202 + T - 1 == events[1].deadline  # type: ignore[attr-defined]
-
-
-def test_R07_funding_and_close_leave_in_one_block() -> None:
-    """Newest first: the close, then the funding."""
-    scene = Scene().opened(3)
-    scene.mined(scene.commitment(Side.B, 1), block(FUNDED_AT))
-
-    events = scene.then(disconnected(scene.channel, block(FUNDED_AT), NOW))
-
-    assert ["SpendDisconnected", "FundingDisconnected"] == [type(event).__name__ for event in events]
-    assert ChannelStatus.FUNDING_BROADCAST is scene.channel.status
-
-
-def test_R12_the_same_facts_in_both_branches_are_recorded_per_block() -> None:
-    """Idempotent per (txid, block hash), not per txid."""
-    scene = Scene().opened(3)
-    stale = scene.commitment(Side.B, 1)
-    scene.mined(stale, block(200))
-    scene.then(disconnected(scene.channel, block(200), NOW))
-
-    assert 2 == len(scene.mined(stale, block(200, branch=1)))
-    assert [] == scene.mined(stale, block(200, branch=1))
-
-
-def test_a_disconnected_stale_settlement_ends_the_loss() -> None:
-    """LOST is undone together with its alerts."""
-    scene = Scene().opened(3)
-    stale = scene.commitment(Side.B, 1)
-    scene.mined(stale, block(200))
-    before = scene.channel
-    scene.ended(stale, scene.settlement(Side.B, 1), block(344))
-
-    scene.then(disconnected(scene.channel, block(344), NOW))
-
-    assert msgspec.structs.replace(before, version=0) == msgspec.structs.replace(scene.channel, version=0)
-
-
-def test_a_block_without_our_facts_undoes_nothing() -> None:
-    """The same height on another branch is another block."""
-    scene = Scene().opened(3)
-    scene.mined(scene.commitment(Side.B, 1), block(200))
-
-    assert [] == disconnected(scene.channel, block(200, branch=1), NOW)
-
-
-# ── finality ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def punished(scene: Scene) -> Channel:
-    """A channel whose penalty is in block 201."""
-    stale = scene.commitment(Side.B, 1)
-    scene.mined(stale, block(200))
-    scene.ended(stale, scene.penalty(Side.B, 1), block(201))
-    return scene.channel
-
-
-@pytest.mark.parametrize(("tip", "expected"), [(201, []), (205, []), (206, [SoftFinal]), (299, [SoftFinal])])
-def test_R09_soft_finality_at_six_confirmations(tip: int, expected: list[type[Payload]]) -> None:
-    """Block 201 has its sixth confirmation at tip 206, not at 205."""
-    assert expected == kinds(matured(punished(Scene().opened(3)), tip, NOW))
-
-
-@pytest.mark.parametrize("tip", [300, 301, 5_000])
-def test_finality_at_a_hundred_confirmations_or_any_time_later(tip: int) -> None:
-    """A tower that slept finds both at once."""
-    events = matured(punished(Scene().opened(3)), tip, NOW)
-
-    assert [SoftFinal, ChannelResolved] == kinds(events)
-    assert (ResolvedAs.PUNISHED, tip - 200) == (events[1].outcome, events[1].depth)  # type: ignore[attr-defined]
-
-
-def test_soft_finality_is_announced_once() -> None:
-    """Then nothing until the hundredth confirmation, and nothing after it."""
-    scene = Scene().opened(3)
-    punished(scene)
-    scene.then(matured(scene.channel, 206, NOW))
-
-    assert [] == matured(scene.channel, 299, NOW)
-    assert [ChannelResolved] == kinds(scene.then(matured(scene.channel, 300, NOW)))
-    assert [] == matured(scene.channel, 301, NOW)
-    assert ChannelStatus.RESOLVED is scene.channel.status
-
-
-def test_a_resolved_channel_is_not_undone() -> None:
-    """The promise on depth ends at 100 confirmations."""
-    scene = Scene().opened(3)
-    punished(scene)
-    scene.then(matured(scene.channel, 300, NOW))
-
-    assert [] == disconnected(scene.channel, block(201), NOW)
-
-
-def ends(name: str) -> tuple[Scene, ResolvedAs]:
-    """A channel that ended in block 201 in one of five ways."""
-    scene = Scene().opened(3)
-    stale, newest = scene.commitment(Side.B, 1), scene.commitment(Side.B, 3)
-    if name == "coop":
-        scene.mined(scene.coop_close(), block(201))
-    elif name == "double_spent":
-        scene.then(disconnected(scene.channel, block(FUNDED_AT), NOW))
-        scene.then(funding_double_spent(scene.channel, b"\x0d" * 32, block(201), NOW))
-    else:
-        commit = newest if name == "settled" else stale
-        scene.mined(commit, block(200))
-        answer = {
-            "settled": scene.settlement(Side.B, 3),
-            "lost": scene.settlement(Side.B, 1),
-            "punished": scene.penalty(Side.B, 1),
-        }[name]
-        scene.ended(commit, answer, block(201))
-    return scene, ResolvedAs[name.upper()]
-
-
-ENDS = ["coop", "double_spent", "settled", "lost", "punished"]
-
-
-@pytest.mark.parametrize("name", ENDS)
-def test_every_end_is_resolved_under_its_name(name: str) -> None:
-    """Five outcomes, one rule."""
-    scene, outcome = ends(name)
-
-    resolved = matured(scene.channel, 300, NOW)[-1]
-
-    assert isinstance(resolved, ChannelResolved)
-    assert (outcome, block(201), 100) == (resolved.outcome, resolved.block, resolved.depth)
-
-
-@pytest.mark.parametrize("name", ENDS)
-def test_soft_finality_is_undone_with_its_block(name: str) -> None:
-    """A reorg of six takes the announcement back, whatever ended the channel."""
-    scene, _ = ends(name)
-    scene.then(matured(scene.channel, 206, NOW))
-    announced = scene.channel.soft_final
-
-    scene.then(disconnected(scene.channel, block(201), NOW))
-
-    assert announced is not None
-    assert scene.channel.soft_final is None
-
-
-def test_a_second_confirmation_of_a_cooperative_close_is_announced_again() -> None:
-    """Disconnected after its announcement and mined again on another branch."""
-    scene, _ = ends("coop")
-    scene.then(matured(scene.channel, 206, NOW))
-    scene.then(disconnected(scene.channel, block(201), NOW))
-    scene.mined(scene.coop_close(), block(202, branch=1))
-
-    assert [SoftFinal] == kinds(matured(scene.channel, 207, NOW))
-
-
-@pytest.mark.parametrize("tx", ["close", "unknown"])
-def test_an_open_contest_never_matures(tx: str) -> None:
-    """A confirmed commitment or an unknown spend is not the end."""
-    scene = Scene().opened(3)
-    scene.mined({"close": scene.commitment(Side.B, 3), "unknown": scene.stranger()}[tx], block(200))
-
-    assert [] == matured(scene.channel, 10_000, NOW)
-
-
-def test_facts_in_flight_do_not_freeze_the_status() -> None:
-    """State 2 in flight, B publishes state 1: legitimate, and no breach (B12)."""
-    scene = Scene().opened(1)
-    scene.then(decide_update(scene.channel, scene.update_in_flight(2)))
-    commit = scene.commitment(Side.B, 1)
-
-    events = spend_seen(scene.channel, commit, commit.serialize(), scene.verdict(commit), Source.MEMPOOL, 200, NOW)
-
-    assert [SpendSeen] == kinds(events)
