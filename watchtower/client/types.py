@@ -171,7 +171,10 @@ class ProtocolState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FundingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of `get_funding_status`; `confirmed` means: as deep as the tower asks for."""
+    """Result of `get_funding_status`; `confirmed` means: as deep as the tower asks for.
+
+    A reorganization that disconnects `confirmations` blocks undoes the funding.
+    """
 
     channel_id: str
     status: Literal["UNSEEN", "MEMPOOL", "CONFIRMED", "DOUBLE_SPENT", "SPENT_BY"]
