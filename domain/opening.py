@@ -5,7 +5,7 @@ The revocation basepoint secret is not part of any event: the caller puts it int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -121,6 +121,10 @@ def verify_content(
     """
     points = (state.own_point, peer_point) if own_side is Side.A else (peer_point, state.own_point)
     verify_complete_state(params, state.header, state.conditions, (state.sigs_a, state.sigs_b), points, publisher)
+
+
+Verify = Callable[[ChannelParams, Side, StateContent, bytes, Side | None], None]
+"""What `verify_content` does, wherever."""
 
 
 def check_funding_transaction(params: ChannelParams, raw: bytes) -> None:

@@ -24,7 +24,7 @@ from domain.errors import (
     SequenceGap,
 )
 from domain.events import Payload, SpendKind, StateRevoked
-from domain.opening import StateContent, descriptor_facts, signature_set, state_updated, verify_content
+from domain.opening import StateContent, Verify, descriptor_facts, signature_set, state_updated, verify_content
 from domain.status import ChannelStatus
 from domain.units import Side
 
@@ -53,8 +53,11 @@ class RevokeState(msgspec.Struct, frozen=True):
     next_point: bytes
 
 
-def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
-    """Events of one accepted state; nothing for an identical repetition."""
+def decide_update(channel: Channel, command: UpdateState, verify: Verify = verify_content) -> list[Payload]:
+    """Events of one accepted state; nothing for an identical repetition.
+
+    `verify` decides about signatures and may work elsewhere; it raises what `verify_content` raises.
+    """
     state = command.state
     if (command.revoked_secret is None) != (command.next_point is None):
         raise MalformedInput("revoked_secret and next_point belong together: give both or none")
@@ -80,7 +83,7 @@ def decide_update(channel: Channel, command: UpdateState) -> list[Payload]:
         raise SequenceGap("the counterparty's point of this state is unknown; revoke the earlier state first")
     if not is_public_key(state.own_point):
         raise MalformedInput("own_point is a 33-byte compressed point on the curve")
-    verify_content(channel.params, channel.own_side, state, peer_point, _publisher(channel, state.header.seq))
+    verify(channel.params, channel.own_side, state, peer_point, _publisher(channel, state.header.seq))
     if command.revoked_secret is not None and command.next_point is not None:
         check_revocation(channel, previous.sequence, command.revoked_secret, command.next_point)
     return [state_updated(state, command.revoked_secret, command.next_point, command.now, command.tip_height)]

@@ -33,6 +33,8 @@ Answering = Callable[[bytes], bytes]
 
 MAX_FRAME = 4 * 2**20
 """Bytes of a question or an answer: two states with the largest state data are far below."""
+AT_ONCE = 4096
+"""Bytes of an answer that are asked for before its length is known."""
 START_SECONDS = 30.0
 """An interpreter starts and imports its target in well under a second; a loaded machine gets this long."""
 WAITING, PATIENCE = 4, 1.0
@@ -68,7 +70,7 @@ class WorkerBusy(WorkerUnavailable):
 
 
 class Worker:
-    """One such process, started at the first question. Safe to use from several threads; a few questions queue up.
+    """One such process, started at the first question or before. Several threads may use it; a few questions queue up.
 
     `seconds` limits one question, `memory` (bytes) the address space of the process.
     """
@@ -81,6 +83,12 @@ class Worker:
         self._mutex = Lock()
         self._places = BoundedSemaphore(WAITING)
         self._running: _Running | None = None
+
+    def start(self) -> None:
+        """Start the process before there is a question; raises `WorkerUnavailable`."""
+        with self._mutex:
+            if self._running is None:
+                self._running = self._started()
 
     def ask(self, question: bytes) -> bytes:
         """The answer; `WorkerSlow` after the time limit, `WorkerFailed` with the reason for anything else.
@@ -171,23 +179,27 @@ class _Running:
         self._socket.sendall(len(question).to_bytes(4, "little") + question)
 
     def receive(self, deadline: float) -> bytes:
-        size = int.from_bytes(self._read(4, deadline), "little")
+        received = self._read(4, deadline)
+        size = int.from_bytes(received[:4], "little")
         if not 1 <= size <= MAX_FRAME:
             raise EOFError
-        frame = self._read(size, deadline)
-        if frame[0] != 0:
-            raise WorkerFailed(frame[1:].decode("utf-8", "replace"))
-        return frame[1:]
+        received += self._read(4 + size - len(received), deadline)
+        if len(received) != 4 + size:
+            raise EOFError  # nobody asked for more
+        if received[4] != 0:
+            raise WorkerFailed(received[5:].decode("utf-8", "replace"))
+        return bytes(received[5:])
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, least: int, deadline: float) -> bytearray:
+        """At least so many bytes; most answers arrive with their length, in one piece."""
         parts = bytearray()
-        while len(parts) < size:
+        while len(parts) < least:
             self._socket.settimeout(_left(deadline))
-            part = self._socket.recv(size - len(parts))
+            part = self._socket.recv(max(least - len(parts), AT_ONCE))
             if not part:
                 raise EOFError
             parts += part
-        return bytes(parts)
+        return parts
 
 
 def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:

@@ -15,9 +15,9 @@ from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import Bench
 from watchtower.channels.accept_state import accept_state
-from watchtower.channels.lanes import processors
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
+from watchtower.host.system import processors
 from watchtower.repository import Channels
 from watchtower.wire.hexes import Hex64
 

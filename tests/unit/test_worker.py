@@ -103,6 +103,14 @@ def test_a_question_that_nobody_reads_does_not_block(worker: Worker) -> None:
         worker.ask(bytes(MAX_FRAME))
 
 
+def test_two_answers_to_one_question_are_none(worker: Worker) -> None:
+    """The second one would be taken for the answer to the next question."""
+    with pytest.raises(WorkerFailed, match="died"):
+        worker.ask(b"twice")
+
+    assert b"hello: next" == worker.ask(b"next")
+
+
 @pytest.mark.parametrize("size", [MAX_FRAME + 1, 2 * MAX_FRAME])
 def test_questions_have_a_limit(worker: Worker, size: int) -> None:
     """Above the limit nothing is sent."""

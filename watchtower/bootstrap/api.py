@@ -9,6 +9,7 @@ import structlog
 from starlette.applications import Starlette
 
 import watchtower
+from domain.opening import Verify
 from projections.channel_info import TABLE as CHANNEL_INFO
 from watchtower.access import AccessFile
 from watchtower.applications import Applications, load_applications
@@ -18,6 +19,7 @@ from watchtower.bootstrap.node import CLIENTS_IN_FLIGHT, connect_measured
 from watchtower.bootstrap.policies import channel_policy, limits
 from watchtower.bootstrap.storage import Storage
 from watchtower.channels.context import Context
+from watchtower.channels.lanes import lanes
 from watchtower.config import Settings
 from watchtower.gauges.submissions import counted
 from watchtower.host.system import SystemClock
@@ -26,6 +28,7 @@ from watchtower.http.auth import Gate
 from watchtower.http.services import Standing, bind
 from watchtower.http.traffic import Traffic
 from watchtower.receipts.signer import Epochs, ReceiptSigner
+from watchtower.verification.processes import EACH, VerifyingProcesses, how_many
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +110,15 @@ class Api:
             failpoint=ground.failpoint,
             rollbacks=storage.heads,
             receipts=self._sign_receipts(),
+            lanes=lanes(EACH),
+            verify=self._verify(),
         )
+
+    def _verify(self) -> Verify:
+        """Other processes start once two clients upload at the same time."""
+        processes = VerifyingProcesses(how_many())
+        self._ground.stack.callback(processes.close)
+        return processes.verify
 
     def _sign_receipts(self) -> ReceiptSigner:
         storage, metrics = self._storage, self._ground.metrics

@@ -49,7 +49,7 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
         if channel is None:
             raise UnknownChannel("no such channel is registered here")
         with context.lanes:
-            made[:] = decide_update(channel, command)
+            made[:] = decide_update(channel, command, context.verify)
         judge(context, channel, content, made)
         return made
 

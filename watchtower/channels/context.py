@@ -13,6 +13,7 @@ from domain.channel_fold import fold
 from domain.contract.params import ParamsPolicy
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.events import Envelope, Payload, envelopes
+from domain.opening import Verify, verify_content
 from projections.tables import Key, Row, Table
 from watchtower.applications import Applications
 from watchtower.channels.lanes import lanes
@@ -145,7 +146,7 @@ class Context(msgspec.Struct, frozen=True):
     raises `WrongChain` or `NodeError` unless the node was found to be the right one: a node of another network would
     call every funding output unknown. `may_register` tells whether a party (x-only auth key) may register channels.
     `receipts` signs what was stored; without it answers carry no receipt. `rollbacks` knows whether the log is an older
-    copy. Whoever verifies a state holds one of the `lanes`.
+    copy. Whoever decides about a state holds one of the `lanes`; `verify` looks at its signatures, here or elsewhere.
     `quota` is the policy whose limits count for a registration, if they can change while the tower runs.
     """
 
@@ -168,6 +169,7 @@ class Context(msgspec.Struct, frozen=True):
     quota: Callable[[], ChannelPolicy] | None = None
     rollbacks: Rollbacks = msgspec.field(default_factory=NoRollback)
     lanes: Semaphore = msgspec.field(default_factory=lanes)
+    verify: Verify = verify_content
 
 
 def store_decision(

@@ -1,7 +1,8 @@
-"""The machine as the core's ports: its clocks and its random numbers."""
+"""The machine as the core's ports: its clocks, its random numbers, its processors."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 
@@ -16,6 +17,11 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back."""
         return time.monotonic()
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def system_random(size: int) -> bytes:
