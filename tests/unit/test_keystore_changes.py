@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from watchtower.cli.places import find_passphrase
 from watchtower.keystore import (
     FileKeystore,
     KeystoreError,
@@ -100,8 +101,10 @@ def test_a_crash_leaves_a_keystore_that_its_passphrase_file_opens(
             replace_passphrase(store, file, NEW, None)
     store.close()
 
+    found = find_passphrase(path.parent, None)
     again = open_with_file(path, file)
 
+    assert SECRET == FileKeystore.open_copy(path, found).get(NAME)
     assert SECRET == again.get(NAME)
     again.close()
     assert SECRET == FileKeystore.open_copy(path, file.read_bytes().removesuffix(b"\n")).get(NAME)

@@ -49,10 +49,12 @@ class Place:
 
     def passphrase(self) -> bytes:
         """From --passphrase-file, else as the setting keystore.passphrase says, else from the file beside."""
+        from watchtower.keystore import fitting_passphrase
+
         if self._given is not None:
             return _read(self._given)
         secret = self.settings.keystore.passphrase
-        return secret.reveal().encode() if secret is not None else _read(str(self.beside))
+        return fitting_passphrase(self.keystore, self.beside) if secret is None else secret.reveal().encode()
 
     def sources(self, *, with_log: bool) -> Sources:
         """What a backup holds."""

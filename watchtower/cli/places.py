@@ -105,14 +105,16 @@ class Place:
 
 def find_passphrase(home: Path, given: str | None) -> bytes:
     """The passphrase of a party's keystore; raises `KeystoreError` if there is none."""
-    from watchtower.keystore import PASSPHRASE_NAME, read_passphrase, read_passphrase_line
+    from watchtower.keystore import PASSPHRASE_NAME, fitting_passphrase, read_passphrase, read_passphrase_line
 
     if given == STDIN:
         return read_passphrase_line()
     if given is not None:
         return read_passphrase(Path(given))
     credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / PASSPHRASE_NAME
-    return read_passphrase(credential if credential.is_file() else home / PASSPHRASE_NAME)
+    if credential.is_file():
+        return read_passphrase(credential)
+    return fitting_passphrase(home / "keystore", home / PASSPHRASE_NAME)
 
 
 home_option = click.option(

@@ -23,6 +23,7 @@ from watchtower.keystore.file_keystore import MAX_SECRET, FileKeystore
 from watchtower.keystore.passphrases import (
     MAX_PASSPHRASE_FILE,
     PASSPHRASE_NAME,
+    fitting_passphrase,
     new_passphrase,
     open_with_file,
     read_passphrase,
@@ -45,6 +46,7 @@ __all__ = [
     "KeystoreMissing",
     "TransportSeal",
     "WrongPassphrase",
+    "fitting_passphrase",
     "new_passphrase",
     "open_with_file",
     "read_passphrase",

@@ -64,6 +64,18 @@ def open_with_file(path: Path, passphrase_path: Path, *, for_writing: bool = Tru
     return keystore
 
 
+def fitting_passphrase(path: Path, passphrase_path: Path) -> bytes:
+    """The passphrase of a file, or the one beside it if a change was cut short and that one fits; writes nothing."""
+    passphrase, beside = read_passphrase(passphrase_path), _beside(passphrase_path)
+    if not beside.exists():
+        return passphrase
+    try:
+        FileKeystore.open_copy(path, passphrase)
+    except WrongPassphrase:
+        return read_passphrase(beside)
+    return passphrase
+
+
 def replace_passphrase(keystore: FileKeystore, passphrase_path: Path, passphrase: bytes, cost: int | None) -> None:
     """Change the passphrase of a keystore and of its passphrase file; a crash at any point leaves both usable.
 
