@@ -41,6 +41,27 @@ def prepared_chain(bitcoind_path: Found, tmp_path_factory: pytest.TempPathFactor
     return RegtestNode.make_prepared(tmp_path_factory.mktemp("chain") / "prepared", bitcoind_path)
 
 
+class MakeWorld(Protocol):
+    """Starts a further world of the test; keyword arguments as in `World`."""
+
+    def __call__(self, **options: Any) -> World:
+        """A world on the node of the test, with a directory of its own."""
+
+
+@pytest.fixture
+def make_world(node: RegtestNode, tmp_path: Path) -> Iterator[MakeWorld]:
+    """Worlds with faults; all end with the test."""
+    made: list[World] = []
+
+    def make(**options: Any) -> World:
+        made.append(World(node, tmp_path / f"tower{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
 class StartNode(Protocol):
     """Starts a further node of the test; keyword arguments as in `RegtestNode.start`."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from domain.events import SpendConfirmed, SpendKind, StoreRestored
 from domain.units import Side
-from tests.regtest.test_scenarios_disputes import ask
+from tests.regtest.disputes import ask
 from tests.regtest.world import World
 from tests.support.healthy import Watched, assert_tower_healthy
 from tests.support.parties import Pair

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -18,34 +16,12 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.regtest.breaches import only
+from tests.regtest.conftest import MakeWorld
 from tests.regtest.fuses import Fuse, PowerCut
 from tests.regtest.world import SWEEP, World
 from tests.support.parties import Pair
-from watchtower.devnode.regtest import RegtestNode
 from watchtower.ports import StoreBroken, StoreError, StoreFull
-
-MakeWorld = Callable[..., World]
-
-
-@pytest.fixture
-def make_world(node: RegtestNode, tmp_path: Path) -> Iterator[MakeWorld]:
-    """Worlds with faults; all end with the test."""
-    made: list[World] = []
-
-    def make(**options: Any) -> World:
-        made.append(World(node, tmp_path / f"tower{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def only(world: World, pair: Pair, kind: type[Any]) -> Any:
-    """The one event of this type in the channel's log."""
-    (event,) = world.events(pair, kind)
-    return event
-
 
 # ── power cuts ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,131 +5,49 @@ The tower belongs to B. `INCOMING` HTLCs are offered by A to B, `OUTGOING` ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pytest
 
-from domain.chain import make_outpoint
 from domain.contract.conditions import Condition
-from domain.contract.params import SEGWIT
 from domain.contract.settlement import plan_settlement
 from domain.events import (
     AlertKind,
-    ClaimBroadcast,
     ClaimConfirmed,
-    ClaimDisconnected,
     ClaimPrepared,
-    Payload,
     PreimageLearned,
-    SettleConfirmed,
     Source,
 )
 from domain.transaction import Transaction
 from domain.units import Side
-from tests.regtest.fuses import Fuse, PowerCut
-from tests.regtest.replaying import live_and_replayed
+from tests.regtest.conditions import (
+    T,
+    assert_replays,
+    claim_of,
+    close,
+    events,
+    give,
+    holding,
+    incoming,
+    mine,
+    mine_to,
+    outgoing,
+    place,
+    settle,
+    taken,
+)
 from tests.regtest.world import World
-from tests.support.parties import Pair, htlc, preimage_of
-from watchtower.channels.preimages import add_preimage, get_preimages
+from tests.support.parties import Pair, preimage_of
+from watchtower.channels.preimages import get_preimages
 from watchtower.channels.register import register
-from watchtower.devnode.regtest import RegtestNode
 from watchtower.wire.api import RegisterRequest
-from watchtower.wire.conditions import PreimageRequest
-from watchtower.wire.hexes import SecretHex
-
-T = 2
-Event = TypeVar("Event", bound=Payload)
-
-
-def incoming(number: int, expiry: int, amount: int = 30_000, preimage: bytes | None = None) -> Condition:
-    """An HTLC offered by A to B."""
-    return htlc(Side.A, number, amount, expiry, preimage)
-
-
-def outgoing(number: int, expiry: int, amount: int = 40_000, preimage: bytes | None = None) -> Condition:
-    """An HTLC offered by B to A."""
-    return htlc(Side.B, number, amount, expiry, preimage)
-
-
-def holding(world: World, *conditions: Condition, **options: Any) -> Pair:
-    """A channel whose newest state, 1, holds these conditions; the tower has it."""
-    pair = world.open(challenge_period=T, **options)
-    world.upload(pair, pair.with_htlcs(*conditions))
-    return pair
-
-
-def close(world: World, pair: Pair, sequence: int = 1, side: Side = Side.A) -> None:
-    """The commitment of a state is mined; its settlement is valid in the next block."""
-    world.node.generate_block([pair.commitment(side, sequence)])
-    world.node.mine(T - 1)
-    world.look()
-
-
-def settle(world: World, pair: Pair) -> None:
-    """Close state 1 and mine the settlement, alone: nobody's claim is there yet."""
-    close(world, pair)
-    world.node.generate_block([pair.settlement(Side.A, 1)])
-    world.look()
-
-
-def mine(world: World, blocks: int = 1) -> None:
-    """Mine what is in the mempool, and let the tower see every block."""
-    for _ in range(blocks):
-        world.node.mine(1)
-        world.look()
-
-
-def mine_to(world: World, height: int) -> None:
-    """Grow the chain up to a height, and let the tower see the tip."""
-    world.node.mine(height - world.node.height())
-    world.look()
-
-
-def give(world: World, pair: Pair, preimage: bytes) -> None:
-    """The owner's client hands a preimage to the tower."""
-    add_preimage(world.context, world.stream(pair), PreimageRequest(preimage=SecretHex(preimage)))
-
-
-def events(world: World, pair: Pair, kind: type[Event]) -> list[Event]:
-    """The channel's events of one type."""
-    return [event for event in world.events(pair) if isinstance(event, kind)]
-
-
-def place(pair: Pair, condition: Condition, side: Side = Side.A, sequence: int = 1) -> bytes:
-    """The outpoint of a conditional output."""
-    settlement = Transaction.parse(pair.settlement(side, sequence))
-    content = pair.state(sequence).content
-    header = content.read_header()
-    vouts = plan_settlement(pair.params, *header.balances, content.read_conditions()).condition_vouts
-    return make_outpoint(settlement.txid, vouts[condition.key])
-
-
-def claim_of(world: World, pair: Pair, condition: Condition, sequence: int = 1) -> Transaction | None:
-    """What takes a conditional output in the mempool."""
-    return world.mempool_spender(place(pair, condition, sequence=sequence))
 
 
 def paid_to_owner(pair: Pair, tx: Transaction | None) -> int:
     """What a claim pays to B's payout script."""
     assert tx is not None
     return sum(out.value for out in tx.outputs if out.spk == pair.params.keys(Side.B).payout)
-
-
-def taken(world: World, pair: Pair) -> list[tuple[int, bool]]:
-    """Amount of every taken output and whether it was taken by us, in the order of the log."""
-    return [(event.value, event.ours) for event in events(world, pair, ClaimConfirmed)]
-
-
-def assert_replays(world: World) -> None:
-    """The views of this story equal those folded anew from its log."""
-    live, replayed = live_and_replayed(world)
-    assert live == replayed
-
-
-# ── success and refund ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("closer", list(Side))
@@ -257,9 +175,6 @@ def test_scenario_C14_peer_balance_zero_no_settle(world: World) -> None:
     assert 998_000 < paid[pair.params.keys(Side.A).payout] < 1_000_000
 
 
-# ── a settlement that cannot enter alone ─────────────────────────────────────────────────────────────────
-
-
 def test_scenario_C04_settle_child_is_htlc_success(world: World) -> None:
     """The minimum rose above the settlement's fixed fee: our claim enters with it and pays for both. No alert."""
     condition = incoming(1, world.node.height() + 200, amount=100_000)
@@ -295,9 +210,6 @@ def test_scenario_C04_a_refund_may_be_the_child_too(world: World) -> None:
     assert [(100_000, True)] == taken(world, pair)
 
 
-# ── the key of the owner ─────────────────────────────────────────────────────────────────────────────────
-
-
 def test_without_the_key_the_owner_is_told_and_may_add_it(world: World) -> None:
     """An old registration has no HTLC key: an alert, until exactly the same registration brings it."""
     condition = incoming(1, world.node.height() + 200)
@@ -319,9 +231,6 @@ def test_without_the_key_the_owner_is_told_and_may_add_it(world: World) -> None:
     assert not again.created
     assert frozenset() == world.channel(pair).alerts
     assert claim_of(world, pair, condition) is not None
-
-
-# ── one payment, many channels ───────────────────────────────────────────────────────────────────────────
 
 
 def forwarding(world: World) -> tuple[Pair, Condition, Pair, Condition]:
@@ -380,9 +289,6 @@ def test_a_preimage_uploaded_for_one_channel_serves_the_other(world: World) -> N
     assert claim_of(world, upstream, into) is not None
 
 
-# ── races ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_our_late_success_outbids_the_counterpartys_refund(world: World) -> None:
     """The preimage came behind the expiry and A's refund is in the mempool: ours replaces it and is mined."""
     expiry = world.node.height() + 10
@@ -423,231 +329,4 @@ def test_a_lost_race_is_an_alert(world: World) -> None:
     assert frozenset() == world.channel(pair).alerts
     assert [True] == [event.missed for event in events(world, pair, ClaimConfirmed)]
     assert 1 == len(events(world, pair, ClaimPrepared))
-    assert_replays(world)
-
-
-# ── stale states ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_scenario_B20_settle_confirmed_stale(world: World) -> None:
-    """The tower slept through the window. LOST, and the HTLCs of the stale state are still claimed and refunded."""
-    height = world.node.height()
-    into, out = incoming(1, height + 300), outgoing(2, height + 30)
-    pair = holding(world, into, out)
-    give(world, pair, preimage_of(1))
-    for _ in range(3):
-        world.upload(pair, pair.update((500_000, 500_000)))
-    world.node.generate_block([pair.commitment(Side.A, 1)])
-    world.node.mine(T - 1)
-    world.node.generate_block([pair.settlement(Side.A, 1)])
-    world.look()
-    lost, alerts = world.status(pair), world.channel(pair).alerts
-    mine(world)
-    mine_to(world, height + 30)
-    mine(world)
-
-    assert "LOST" == lost
-    assert {AlertKind.FUNDS_LOST, AlertKind.OUTPUT_CLAIMED_BY_COUNTERPARTY} == alerts
-    assert [(30_000, True), (40_000, True)] == taken(world, pair)
-    assert [True] == [event.revoked for event in events(world, pair, SettleConfirmed)]
-    assert_replays(world)
-
-
-def test_scenario_B20_stale_settlement_and_claim_in_one_block(world: World) -> None:
-    """The counterparty takes its HTLC of the stale state together with the settlement: who took it is known."""
-    height = world.node.height()
-    out = outgoing(2, height + 300)
-    pair = holding(world, out)
-    claim = pair.a.claim_success(pair.channel_id, 1, Side.A, out.key, preimage_of(2), 500)
-    for _ in range(3):
-        world.upload(pair, pair.update((500_000, 500_000)))
-    world.node.generate_block([pair.commitment(Side.A, 1)])
-    world.node.mine(T - 1)
-    world.node.generate_block([pair.settlement(Side.A, 1), claim])
-    world.look()
-
-    assert "LOST" == world.status(pair)
-    assert [(40_000, False)] == taken(world, pair)
-    assert [preimage_of(2)] == [event.preimage for event in events(world, pair, PreimageLearned)]
-
-
-@pytest.mark.slow
-def test_scenario_B22_two_hundred_htlcs_in_the_stale_state(world: World) -> None:
-    """200 HTLCs in the stale state: one penalty of 111 vB takes every conditional amount."""
-    height = world.node.height()
-    heavy = [incoming(n, height + 300, amount=2_000) for n in range(1, 101)]
-    heavy += [outgoing(n, height + 300, amount=2_000) for n in range(101, 201)]
-    pair = holding(world, *heavy)
-    world.upload(pair, pair.update((500_000, 500_000)))
-    world.node.generate_block([pair.commitment(Side.A, 1)])
-    world.look()
-    penalty = world.penalty_of(pair, 1)
-    mine(world)
-
-    assert penalty is not None
-    assert (111, 3) == (penalty.vsize, penalty.version)
-    bid = world.channel(pair).bids[-1]
-    assert pair.params.contest_value - bid.fee == penalty.outputs[0].value
-    assert "PUNISHED" == world.status(pair)
-    assert [] == world.events(pair, ClaimPrepared)
-
-
-# ── reorganizations ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("depth", [1, 2])
-def test_a_claim_survives_a_reorganization(world: World, depth: int) -> None:
-    """The block with the claim, or the one with the settlement too, leaves the chain: all of it is mined again."""
-    condition = incoming(1, world.node.height() + 200)
-    pair = holding(world, condition)
-    settle(world, pair)
-    give(world, pair, preimage_of(1))
-    world.look()
-    mine(world)
-    before = taken(world, pair)
-    world.node.reorg(depth, [[]] * (depth + 1))
-    world.look()
-    undone = len(events(world, pair, ClaimDisconnected))
-    mine(world, 2)
-
-    assert [(30_000, True)] == before
-    assert 1 == undone
-    assert 1 == len(world.channel(pair).claim_ends)
-    assert 1 == len(events(world, pair, ClaimPrepared))
-    assert "SETTLED" == world.status(pair)
-    assert_replays(world)
-
-
-def test_claims_of_the_other_commitment_after_a_reorganization(world: World) -> None:
-    """B's commitment wins the second time: its settlement has other outputs, and the claim is made for those."""
-    condition = incoming(1, world.node.height() + 200)
-    pair = holding(world, condition)
-    settle(world, pair)
-    give(world, pair, preimage_of(1))
-    world.look()
-    mine(world)
-    world.node.reorg(T + 2, [[pair.commitment(Side.B, 1)], *([[]] * (T + 2))])
-    world.look()
-    mine(world, 2)
-
-    assert world.mempool_spender(place(pair, condition, Side.B)) is None
-    assert [True] == [end.ours for end in world.channel(pair).claim_ends]
-    assert {place(pair, condition, Side.B)[:32]} == {end.settle_txid for end in world.channel(pair).claim_ends}
-    assert_replays(world)
-
-
-# ── half-way ─────────────────────────────────────────────────────────────────────────────────────────────
-
-MakeWorld = Callable[..., World]
-
-
-@pytest.fixture
-def make_world(node: RegtestNode, tmp_path: Path) -> Iterator[MakeWorld]:
-    """Worlds with faults; all end with the test."""
-    made: list[World] = []
-
-    def make(**options: Any) -> World:
-        made.append(World(node, tmp_path / f"tower{len(made)}", **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        "claim_commit:before",
-        "claim_commit:after",
-        "broadcast:before",
-        "broadcast:after",
-        "claim_result_commit:before",
-        "claim_result_commit:after",
-    ],
-)
-def test_a_power_cut_at_any_step_of_a_claim(make_world: MakeWorld, point: str) -> None:
-    """What was durable before the cut goes out again with the same bytes; one claim, one acceptance."""
-    fuse = Fuse()
-    world = make_world(failpoint=fuse)
-    condition = incoming(1, world.node.height() + 200)
-    pair = holding(world, condition)
-    settle(world, pair)
-    give(world, pair, preimage_of(1))
-    fuse.armed = point
-    with pytest.raises(PowerCut):
-        world.look()
-    world.restart()
-    world.look()
-    claim = claim_of(world, pair, condition)
-
-    assert claim is not None
-    assert [claim.txid] == [event.txid for event in events(world, pair, ClaimPrepared)]
-    assert [claim.txid] == [event.txid for event in events(world, pair, ClaimBroadcast)]
-    mine(world)
-    assert [(30_000, True)] == taken(world, pair)
-    assert_replays(world)
-
-
-def test_an_evicted_claim_is_sent_again(world: World) -> None:
-    """The mempool forgot it; the next pass sends the same bytes."""
-    condition = incoming(1, world.node.height() + 200)
-    pair = holding(world, condition)
-    settle(world, pair)
-    give(world, pair, preimage_of(1))
-    world.look()
-    first = claim_of(world, pair, condition)
-    world.node.restart(["-persistmempool=0"])
-    gone = claim_of(world, pair, condition)
-    world.look()
-
-    assert first is not None
-    assert gone is None
-    assert first == claim_of(world, pair, condition)
-    assert 1 == len(events(world, pair, ClaimPrepared))
-
-
-# ── channels without taproot ─────────────────────────────────────────────────────────────────────────────
-
-
-def test_claims_of_a_channel_without_taproot(node: RegtestNode, tmp_path: Path) -> None:
-    """Profile 1: success and refund by its scripts, the counterparty's success told from its refund."""
-    world = World(node, tmp_path / "segwit", profile=SEGWIT)
-    height = world.node.height()
-    into, out, theirs = incoming(1, height + 300), outgoing(2, height + 10), outgoing(3, height + 300, 50_000)
-    pair = holding(world, into, out, theirs)
-    give(world, pair, preimage_of(1))
-    close(world, pair)
-    child = claim_of(world, pair, into)
-    mine(world)
-    world.node.send_raw(pair.a.claim_success(pair.channel_id, 1, Side.A, theirs.key, preimage_of(3), 500))
-    mine_to(world, height + 10)
-    mine(world)
-
-    assert child is not None
-    assert [(30_000, True), (40_000, True), (50_000, False)] == sorted(taken(world, pair))
-    assert [preimage_of(1), preimage_of(3)] == [event.preimage for event in events(world, pair, PreimageLearned)]
-    assert frozenset() == world.channel(pair).alerts
-    assert_replays(world)
-    world.close()
-
-
-# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_channel_is_resolved_behind_its_last_claim(world: World) -> None:
-    """The settlement is final long before the refund is possible: the tower goes on watching until that is final."""
-    expiry = world.node.height() + 150
-    pair = holding(world, outgoing(1, expiry))
-    settle(world, pair)
-    mine_to(world, expiry)
-    open_still = world.status(pair)
-    mine(world)
-    world.node.mine(98)
-    world.look()
-    before = world.status(pair)
-    mine(world)
-
-    assert ("SETTLED", "SETTLED", "RESOLVED") == (open_still, before, world.status(pair))
-    assert 0 == world.models.watched_count
     assert_replays(world)
