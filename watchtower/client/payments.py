@@ -75,6 +75,9 @@ __all__ = [
 ]
 
 RETRY_SECONDS = 5.0
+ON_ITS_WAY = ("IN_MEMPOOL", "CONFIRMED", "PENDING")
+"""Outcomes of a close that need nobody; of any other one the owner is told (`ClosureResult.outcome`)."""
+
 LinkOf = Callable[[bytes], Awaitable[PeerLink]]
 """The living link to the peer of a channel (by channel id); raises a `PeerError` if there is none."""
 
@@ -400,7 +403,10 @@ class Payments:
             await self._tower.synchronize(job.channel_id)
         except PASSING as error:
             _log.warning("payment_delayed", channel=job.channel_id.hex()[:16], reason=str(error))
-        await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
+        closed = await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
+        if closed.outcome not in ON_ITS_WAY:
+            # The deadlines count on a block soon, and nobody but the owner can pay for it.
+            _log.warning("payment_delayed", channel=job.channel_id.hex()[:16], reason=closed.message)
 
     async def _end(self, payment_hash: bytes, end: End) -> None:
         said = self._reasons.pop(payment_hash, "")
