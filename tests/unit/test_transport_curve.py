@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -15,11 +16,12 @@ from tests.support.wires import ALICE_KEY, BOB_KEY, EVE_KEY, CurveWire, Tap, cur
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerUnreachable, TransportClosed
-from watchtower.client.transport import Transport
+from watchtower.client.transport import Transport, curve_listener
 from watchtower.client.transport.admission import everybody
 from watchtower.client.transport.curve_doorstep import WAITING_LIMIT, Doorstep
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_listener import CurveListener
+from watchtower.client.transport.curve_meter import Meter
 from watchtower.client.transport.curve_socket import HELLO, MESSAGE, Timing
 
 pytestmark = pytest.mark.asyncio
@@ -162,6 +164,57 @@ async def test_the_number_of_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         await soon(wire.dial(EVE_KEY))
 
 
+class Greedy:
+    """Lets three megabytes pass and keeps the rest, so that what is on the way never ends."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        """What goes on."""
+        self.passed += len(data)
+        return data if self.passed < 3_000_000 else b""
+
+
+@pytest.mark.slow
+async def test_a_message_without_end_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is small enough; their sum is bounded as well, and what came of them is thrown away."""
+    monkeypatch.setattr(curve_listener, "Meter", partial(Meter, limit=2_000_000))
+    monkeypatch.setattr(curve_listener, "LOOK_SECONDS", 0.05)
+    tap = Tap(change=Greedy())
+    async with curve_wire() as wire, tapped(wire.listener.address, tap) as detour:
+        socket = raw_socket(wire, ALICE_KEY, detour)
+        await socket.send(HELLO)
+        far = await soon(wire.listener.accept())
+        await socket.send_multipart([MESSAGE + bytes(300_000)] * 20)
+
+        with pytest.raises(TransportClosed):
+            await soon(far.receive())
+        socket.context.destroy(0)
+
+
+async def test_many_whole_messages_end_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count begins anew with each: only what comes without one is too much."""
+    monkeypatch.setattr(curve_listener, "Meter", partial(Meter, limit=100_000))
+    monkeypatch.setattr(curve_listener, "LOOK_SECONDS", 0.0)
+    async with curve_wire() as wire:
+        near, far = await both(wire)
+        for number in range(20):
+            await near.send(bytes([number]) * 20_000)
+            assert bytes([number]) == (await soon(far.receive()))[:1]
+
+
+async def test_a_dialed_peer_sends_no_message_without_end_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The side that dialed measures its connection as well."""
+    async with curve_wire() as wire:
+        near, _ = await both(wire)
+        monkeypatch.setattr(near._meter, "_limit", -1)  # type: ignore[attr-defined]
+        near._looked = 0.0  # type: ignore[attr-defined]
+
+        with pytest.raises(TransportClosed, match="without end"):
+            await soon(near.receive())
+
+
 @pytest.mark.slow
 async def test_a_dead_line_is_noticed() -> None:
     """When nothing passes any more, not even heartbeats, both sides hear of the end."""
@@ -266,12 +319,12 @@ async def test_a_wrong_address_is_refused(text: str) -> None:
         PeerAddress.parse(text)
 
 
-def raw_socket(wire: CurveWire, key: TransportKey) -> zmq.asyncio.Socket:
+def raw_socket(wire: CurveWire, key: TransportKey, address: PeerAddress | None = None) -> zmq.asyncio.Socket:
     """A client of this transport without its manners."""
     socket = zmq.asyncio.Context().socket(zmq.DEALER)
     key.apply(socket)
     socket.curve_serverkey = BOB_KEY.public
-    socket.connect(wire.listener.address.endpoint)
+    socket.connect((address or wire.listener.address).endpoint)
     return socket
 
 

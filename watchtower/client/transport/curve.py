@@ -16,6 +16,7 @@ from domain.errors import MalformedInput
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, PeerUnreachable, TransportClosed
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
+from watchtower.client.transport.curve_meter import LOOK_SECONDS, Meter
 from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing, Watched, end, prepare
 
 ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
@@ -69,6 +70,8 @@ class CurveConnection:
         self._watched = Watched(socket)
         self._ended = ""
         self._closed = False
+        self._meter = Meter(-1)
+        self._looked = 0.0
 
     def __repr__(self) -> str:
         return f"<CurveConnection to {self._address}>"
@@ -133,18 +136,29 @@ class CurveConnection:
             await self._note_events()
             frames = await self._watched.frames()
             if frames is not None and len(frames) == 1:
+                self._meter.whole()
                 return bytes(frames[0].bytes)
+            self._measure()
             if self._ended or frames is not None:
                 await self.close()
                 raise TransportClosed(self._ended)
-            await self._watched.wait()
+            await self._watched.wait(LOOK_SECONDS)
+
+    def _measure(self) -> None:
+        """End a connection whose message does not end."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked >= LOOK_SECONDS and not self._ended:
+            self._looked = now
+            self._ended = "a message without end came" if self._meter.is_over() else ""
 
     async def _note_events(self) -> None:
         while (event := await self._watched.event()) is not None:
             if event[0] & ENDED:
-                self._ended = "the connection to the peer was lost"
+                self._ended = self._ended or "the connection to the peer was lost"
 
     async def _next_event(self) -> int:
         while (event := await self._watched.event()) is None:
-            await self._watched.wait()
+            await self._watched.wait(LOOK_SECONDS)
+        if event[0] == zmq.EVENT_CONNECTED:
+            self._meter = Meter(event[1])
         return event[0]

@@ -38,10 +38,10 @@ class Doorstep:
         while len(self._waiting) > self._limit:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
-            _hang_up(oldest, port)
+            hang_up(oldest, port)
 
 
-def _hang_up(descriptor: int, port: int) -> None:
+def hang_up(descriptor: int, port: int) -> None:
     """End the connection and leave the descriptor to libzmq, which closes it when it reads the end.
 
     It may have been closed a moment ago and stand for something else by now: only a connection to `port` is ended.

@@ -18,9 +18,10 @@ from watchtower.client.errors import ConfigurationError
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import TransportClosed
 from watchtower.client.transport.admission import Admission
-from watchtower.client.transport.curve_doorstep import Doorstep
+from watchtower.client.transport.curve_doorstep import Doorstep, hang_up
 from watchtower.client.transport.curve_gate import DOMAIN, Gate
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
+from watchtower.client.transport.curve_meter import LOOK_SECONDS, Meter
 from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing, Watched, end, prepare
 
 UNREAD_BYTES = 16_000_000
@@ -103,6 +104,8 @@ class CurveListener:
         self._sessions: dict[bytes, CurveSession] = {}
         self._by_descriptor: dict[int, CurveSession] = {}
         self._doorstep = Doorstep()
+        self._meters: dict[int, Meter] = {}
+        self._looked = 0.0
         self._waiting: asyncio.Queue[CurveSession | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -168,10 +171,27 @@ class CurveListener:
                 # What happened before this frame is known then: a descriptor in it is that of the newest connection.
                 ended += await self._look_outside()
                 await self._take(frames)
+                self._measure()
                 await asyncio.sleep(0)  # a flood must not hold the loop
             for session in ended:
                 self._forget(session, "the connection to the peer was lost")
-            await self._watched.wait()
+            self._measure()
+            await self._watched.wait(LOOK_SECONDS)
+
+    def _measure(self) -> None:
+        """Hang up on connections whose message does not end; what follows is told as any other end."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        for descriptor in [each for each, meter in self._meters.items() if meter.is_over()]:
+            _log.info("peer_gone peer=%s reason=%s", self._name(descriptor), "a message without end came")
+            del self._meters[descriptor]
+            hang_up(descriptor, self._port)
+
+    def _name(self, descriptor: int) -> str:
+        session = self._by_descriptor.get(descriptor)
+        return session.peer.hex() if session is not None else "unknown"
 
     async def _look_outside(self) -> list[CurveSession]:
         """Who came and who left; the sessions whose connections have ended."""
@@ -180,8 +200,10 @@ class CurveListener:
             kind, descriptor = event
             if kind == zmq.EVENT_ACCEPTED:
                 self._doorstep.came(descriptor)
+                self._meters[descriptor] = Meter(descriptor)
             elif kind == zmq.EVENT_DISCONNECTED:
                 self._doorstep.left(descriptor)
+                self._meters.pop(descriptor, None)
                 if (session := self._by_descriptor.pop(descriptor, None)) is not None:
                     found.append(session)
         self._doorstep.clear(self._port)
@@ -190,6 +212,8 @@ class CurveListener:
     async def _take(self, frames: list[zmq.Frame]) -> None:
         route, payload = bytes(frames[0].bytes), bytes(frames[-1].bytes)
         session = self._sessions.get(route)
+        if session is not None and (meter := self._meters.get(session.descriptor)) is not None:
+            meter.whole()
         if payload == HELLO and len(frames) == 2 and session is None:
             await self._welcome(route, frames[1])
         elif session is None:

@@ -65,10 +65,10 @@ class Watched:
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
-    async def wait(self) -> None:
-        """Return when there is an event or a message, or the socket was closed."""
+    async def wait(self, seconds: float) -> None:
+        """Return when there is an event or a message, the socket was closed, or the time is over."""
         try:
-            await self._poller.poll()
+            await self._poller.poll(_ms(seconds))
         except asyncio.CancelledError:
             # Closing a socket cancels whoever waits for it; that must not look like the end of the waiting task.
             task = asyncio.current_task()
