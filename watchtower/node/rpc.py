@@ -281,10 +281,11 @@ class BitcoindNode:
     def test_accept(self, raw: bytes) -> Answer:
         """See the port."""
         try:
-            (reply,) = self._call("testmempoolaccept", [raw.hex()], 0)
+            replies = self._call("testmempoolaccept", [raw.hex()], 0)
         except RpcRefused as error:
             return answers.refused(error.code, error.text)
         with decoding("testmempoolaccept"):
+            (reply,) = replies
             return answers.accepted() if reply["allowed"] else answers.rejected_by_test(str(reply["reject-reason"]))
 
     def mempool_entry(self, txid: bytes) -> MempoolEntry | None:
