@@ -32,17 +32,8 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
     Raises the refusals of `decide_update`, and `ApplicationRefused` if the channel's application is known here and
     does not accept the state.
     """
-    content = content_of(request.state)
-    command = UpdateState(
-        now=context.clock.wall_microseconds(),
-        state=content,
-        revoked_secret=None if request.revoked_secret is None else bytes(request.revoked_secret),
-        next_point=None if request.next_point is None else bytes(request.next_point),
-        tip_height=context.tip_height(),
-        confirmations_wanted=context.policy.confirmations,
-        policy=context.policy.state,
-    )
-
+    command = _command(context, request)
+    content = command.state
     made: list[Payload] = []
 
     def decide(channel: Channel | None) -> list[Payload]:
@@ -76,6 +67,18 @@ def accept_state(context: Context, stream: str, request: UpdateRequest) -> Accep
     )
     context.failpoint("receipt_send:after")
     return Accepted(answer, duplicate=not stored)
+
+
+def _command(context: Context, request: UpdateRequest) -> UpdateState:
+    return UpdateState(
+        now=context.clock.wall_microseconds(),
+        state=content_of(request.state),
+        revoked_secret=None if request.revoked_secret is None else bytes(request.revoked_secret),
+        next_point=None if request.next_point is None else bytes(request.next_point),
+        tip_height=context.tip_height(),
+        confirmations_wanted=context.policy.confirmations,
+        policy=context.policy.state,
+    )
 
 
 def _final_by(command: UpdateState) -> int:

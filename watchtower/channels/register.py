@@ -52,27 +52,9 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     a secret that is not that of `rev` or `htlc`, `TowerFull`, and `NodeError` or `WrongChain` if the node cannot say.
     """
     params = ChannelParams.decode(bytes(request.params))
-    own_side = side_of(request.own_side)
     _check_secrets(request, params)
     check_payout_script(bytes(request.sweep_spk))
-    upload = registration_upload(request)
-    command = RegisterChannel(
-        now=context.clock.wall_microseconds(),
-        params=params,
-        own_side=own_side,
-        channel_index=request.channel_index,
-        own_points=(bytes(request.own_points[0]), bytes(request.own_points[1])),
-        counterparty_points=(bytes(request.counterparty_points[0]), bytes(request.counterparty_points[1])),
-        sweep_spk=bytes(request.sweep_spk),
-        upload_sha256=sha256(upload).digest(),
-        upload_message=upload_hash(upload),
-        upload_sig=bytes(request.upload_sig),
-        state=content_of(request.state),
-        funding_tx=None if request.funding_tx is None else bytes(request.funding_tx),
-        tip_height=context.tip_height(),
-        params_policy=context.policy.params,
-        state_policy=context.policy.state,
-    )
+    command = _command(context, request, params)
 
     def decide(channel: Channel | None) -> list[Payload]:
         events = decide_register(channel, command)
@@ -99,6 +81,27 @@ def register(context: Context, request: RegisterRequest) -> Registered:
     answer = msgspec.structs.replace(get_channel(context, stream), receipt=body_of(receipt))
     context.failpoint("receipt_send:after")
     return Registered(answer, created=bool(created))
+
+
+def _command(context: Context, request: RegisterRequest, params: ChannelParams) -> RegisterChannel:
+    upload = registration_upload(request)
+    return RegisterChannel(
+        now=context.clock.wall_microseconds(),
+        params=params,
+        own_side=side_of(request.own_side),
+        channel_index=request.channel_index,
+        own_points=(bytes(request.own_points[0]), bytes(request.own_points[1])),
+        counterparty_points=(bytes(request.counterparty_points[0]), bytes(request.counterparty_points[1])),
+        sweep_spk=bytes(request.sweep_spk),
+        upload_sha256=sha256(upload).digest(),
+        upload_message=upload_hash(upload),
+        upload_sig=bytes(request.upload_sig),
+        state=content_of(request.state),
+        funding_tx=None if request.funding_tx is None else bytes(request.funding_tx),
+        tip_height=context.tip_height(),
+        params_policy=context.policy.params,
+        state_policy=context.policy.state,
+    )
 
 
 def _keep_secrets(context: Context, params: ChannelParams, request: RegisterRequest) -> bool:
