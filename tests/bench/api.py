@@ -21,6 +21,7 @@ from domain.chain import BlockRef
 from domain.contract.scripts import funding_output
 from tests.bench.installation import OWNER, Installation
 from tests.bench.scale import Scale
+from tests.bench.steady import forget
 from tests.support.parties import Pair, made_up_funding, make_party, open_pair
 from tests.support.towers import CoinNode
 from watchtower.http.app import create_app
@@ -70,6 +71,7 @@ def _rate(directory: Path, pairs: list[Pair], clients: int) -> float:
     with Installation(tower, node, HEIGHT) as installation:  # type: ignore[arg-type]
         for pair in pairs:
             installation.watch(pair, BLOCK, updates=0)
+        forget()
         with _serving(installation) as port:
             return asyncio.run(_clients(port, work))
 

@@ -5,7 +5,8 @@
     stock        the same updates with the library's own `Application.save`, one commit each
     floor        eight signatures per update and nothing else, on all processors
 
-Beside every rate stands the CPU time of this process: on a busy machine it says more. The server's is not in it.
+Beside every rate stands the CPU time of this process and of those that verify for it: on a busy machine it says more.
+The server's is not in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,7 @@ from domain.opening import state_updated
 from domain.spending import funding_confirmed
 from tests.bench.answers import percentile
 from tests.bench.scale import Scale
+from tests.bench.steady import cpu_seconds, forget, verifying
 from tests.bench.stock import StockStore
 from tests.bench.updates import BLOCK, OWNER, made_pair
 from tests.support.parties import Pair
@@ -36,14 +39,17 @@ from tests.support.stores import new_log
 from tests.support.towers import LOG_ID, TOWER_KEY, Bench
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import Context
-from watchtower.channels.lanes import processors
+from watchtower.channels.lanes import lanes
 from watchtower.channels.reading import content_of
 from watchtower.channels.register import register
+from watchtower.host.system import processors
 from watchtower.ports import EventStore
 from watchtower.receipts.signer import ReceiptSigner
 from watchtower.repository import Channels
 from watchtower.store.create import open_store
 from watchtower.store.postgres.event_store import open_server_log
+from watchtower.verification.processes import EACH
+from watchtower.wire.api import UpdateRequest
 
 KINDS = ("per_s", "p50_ms", "p99_ms", "cpu_ms")
 NAMES = (
@@ -63,7 +69,7 @@ Calls = list[Callable[[], object]]
 
 
 class Run(msgspec.Struct, frozen=True):
-    """So many calls: seconds of all, seconds of each, CPU seconds of this process."""
+    """So many calls: seconds of all, seconds of each, CPU seconds of our processes."""
 
     seconds: float
     each: list[float]
@@ -166,20 +172,18 @@ def _updates(store: EventStore, directory: Path, pairs: Sequence[Pair]) -> Run:
     )
     for pair in pairs:
         tower.node.add_coin(pair.params.funding_outpoint, pair.params.capacity, funding_output(pair.params).spk)
-    return run([_uploads(context, pair) for pair in pairs])
+    uploads = [_uploads(context, pair) for pair in pairs]
+    with verifying() as processes:
+        busy = msgspec.structs.replace(context, verify=processes.verify, lanes=lanes(EACH))
+        return run([[partial(accept_state, busy, *each) for each in calls] for calls in uploads])
 
 
-def _uploads(context: Context, pair: Pair) -> Calls:
+def _uploads(context: Context, pair: Pair) -> list[tuple[str, UpdateRequest]]:
     register(context, pair.registration(OWNER))
     stream = context.channels.stream_of(pair.params.proposal_id)
     channel = context.channels.load(stream)
     context.store.append(envelopes(stream, channel.version, funding_confirmed(channel, BLOCK, 0)))
-
-    def upload(sequence: int) -> Callable[[], object]:
-        request = pair.update_request(OWNER, sequence)
-        return lambda: accept_state(context, stream, request)
-
-    return [upload(sequence) for sequence in range(1, pair.sequence + 1)]
+    return [(stream, pair.update_request(OWNER, sequence)) for sequence in range(1, pair.sequence + 1)]
 
 
 def _floor(scale: Scale) -> Run:
@@ -194,7 +198,7 @@ def _floor(scale: Scale) -> Run:
 
 
 def run(callers: Sequence[Calls]) -> Run:
-    """All calls of each caller in its own thread; garbage of the preparation is collected before."""
+    """All calls of each caller in its own thread; what the preparation left behind is forgotten before."""
 
     def timed(calls: Calls) -> list[float]:
         took = []
@@ -204,11 +208,12 @@ def run(callers: Sequence[Calls]) -> Run:
             took.append(time.perf_counter() - began)
         return took
 
+    forget()
     gc.collect()
     with ThreadPoolExecutor(len(callers)) as threads:
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu = time.perf_counter(), cpu_seconds()
         each = [seconds for took in threads.map(timed, callers) for seconds in took]
-        return Run(time.perf_counter() - began, each, time.process_time() - cpu)
+        return Run(time.perf_counter() - began, each, cpu_seconds() - cpu)
 
 
 def _file_size(path: Path) -> int:

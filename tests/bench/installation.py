@@ -28,9 +28,11 @@ from domain.spending import funding_confirmed
 from domain.units import Side
 from projections.catalog import PROJECTIONS
 from projections.projector import Projector
+from tests.bench.steady import verifying
 from tests.support.parties import Pair
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import ChannelPolicy, Context
+from watchtower.channels.lanes import lanes
 from watchtower.channels.register import register
 from watchtower.host.system import SystemClock
 from watchtower.keystore import FileKeystore, read_passphrase
@@ -40,6 +42,7 @@ from watchtower.repository import Channels
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import open_views
+from watchtower.verification.processes import EACH
 
 JOB_EVENTS = 20_000
 OWNER = Side.B
@@ -66,6 +69,8 @@ class Installation:
             views=self._rows,
             policy=ChannelPolicy(ParamsPolicy(chain_hash("regtest"), max_capacity=10_000_000_000), confirmations=1),
             tip_height=lambda: height,
+            lanes=lanes(EACH),
+            verify=self._files.enter_context(verifying()).verify,
         )
 
     def __enter__(self) -> Installation:

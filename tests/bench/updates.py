@@ -6,25 +6,30 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from domain.chain import BlockRef
+from domain.channel_fold import fold
 from domain.contract.commitment import contest_key
 from domain.contract.keys import public_key
 from domain.contract.penalty import build_penalty, sign_penalty
 from domain.contract.revocation import revocation_secret
 from domain.contract.scripts import funding_output
+from domain.events import envelopes
 from domain.transaction import Transaction
 from domain.units import Side
 from domain.updating import UpdateState, decide_update
 from tests.bench.installation import OWNER, Installation
 from tests.bench.scale import Scale
 from tests.bench.scanning import timed
+from tests.bench.steady import forget
 from tests.support.parties import Pair, made_up_funding, make_party, open_pair
 from tests.support.towers import CoinNode
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.reading import content_of
 from watchtower.new_tower import create
+from watchtower.wire.api import UpdateRequest
 
 NAMES = ("updates_per_s_durable_1_caller", "updates_per_s_durable", "update_verify_ms", "penalty_build_sign_ms")
 BLOCK = BlockRef(100, bytes(range(32)))
@@ -74,6 +79,7 @@ def _rate(channels: list[list[Callable[[], object]]]) -> float:
     def run(calls: list[Callable[[], object]]) -> int:
         return sum(1 for call in calls if call())
 
+    forget()
     with ThreadPoolExecutor(len(channels)) as callers:
         began = time.perf_counter()
         stored = sum(callers.map(run, channels))
@@ -81,12 +87,23 @@ def _rate(channels: list[list[Callable[[], object]]]) -> float:
 
 
 def _verify(installation: Installation, pair: Pair, runs: int) -> float:
-    """CPU of `decide_update`: all eight signatures, the secret, the rules. Nothing is stored."""
+    """CPU of `decide_update`, one state after the other: eight signatures, the secret, the rules. Nothing is stored."""
     stream = installation.context.channels.stream_of(pair.params.proposal_id)
     channel = installation.context.channels.load(stream)
-    sequence = pair.update()
-    request = pair.update_request(OWNER, sequence)
-    command = UpdateState(
+    first = channel.sequence + 1
+    pair.updates(runs)
+    forget()
+    took = []
+    for sequence in range(first, first + runs):
+        command = _command(installation, pair.update_request(OWNER, sequence))
+        took += timed(partial(decide_update, channel, command), 1)
+        events = decide_update(channel, command)
+        channel = fold(channel, envelopes(stream, channel.version, events)) or channel
+    return statistics.median(took)
+
+
+def _command(installation: Installation, request: UpdateRequest) -> UpdateState:
+    return UpdateState(
         now=0,
         state=content_of(request.state),
         revoked_secret=bytes(request.revoked_secret or b""),
@@ -95,7 +112,6 @@ def _verify(installation: Installation, pair: Pair, runs: int) -> float:
         confirmations_wanted=1,
         policy=installation.context.policy.state,
     )
-    return statistics.median(timed(lambda: decide_update(channel, command), runs))
 
 
 def _penalty(pair: Pair, runs: int) -> float:
