@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.support.towers import TIP, TOKEN
 from watchtower.client import StateChannelClient, StateUpdate, UpdateResult
 from watchtower.client.consent import never_lose
 from watchtower.client.errors import ConfigurationError, NotConnected, TowerUnreachable
+from watchtower.client.messages import Message
 from watchtower.client.peer_errors import PeerError, PeerRefused
 
 pytestmark = pytest.mark.asyncio
@@ -226,6 +227,38 @@ async def with_htlc(at: Desk) -> str:
     again = await at.client.add_htlc(channel_id, 20_000, HASH, TIP + 500)
     assert (False, True, 1, 1) == (added.duplicate, again.duplicate, added.sequence, again.sequence)
     return channel_id
+
+
+class Interrupted:
+    """A peer whose connection breaks after the exchange; much happens until the call is made again, as it may be."""
+
+    def __init__(self, at: Desk, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self._link, self._meanwhile = at.two.a, meanwhile
+
+    async def advance(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> int:
+        """See `ServedPeer.advance`, which repeats a call that was cut off."""
+        await self._link.advance(channel_id, offer)
+        await self._meanwhile()
+        return await self._link.advance(channel_id, offer)
+
+
+async def test_an_htlc_that_is_paid_while_its_call_is_repeated_is_not_added_again(tmp_path: Path) -> None:
+    """A peer that takes it, makes a further state and only then says where it stands would be paid twice."""
+    async with desk(tmp_path) as at:
+        channel_id = await at.open()
+        name = bytes.fromhex(channel_id)
+
+        async def paid_and_gone() -> None:
+            async with bobs(at) as bob:
+                await bob.fulfil_htlc(channel_id, PREIMAGE)
+            await at.two.b.update(name, (HALF - 20_000 + 1, HALF + 20_000 - 1))
+            await at.two.b.update(name, (HALF - 20_000 + 2, HALF + 20_000 - 2))
+
+        at.client.peer = Interrupted(at, paid_and_gone)  # type: ignore[assignment]
+        added = await at.client.add_htlc(channel_id, 20_000, HASH, TIP + 500)
+
+        assert (True, ()) == (added.duplicate, at.alice.channel(name).conditions)
+        assert HALF - 20_000 + 2 == at.alice.channel(name).balances[0]
 
 
 def bobs(at: Desk) -> StateChannelClient:

@@ -11,6 +11,7 @@ from domain.contract.conditions import Condition, ConditionKey, encode_condition
 from domain.contract.state import StateHeader, StateSignatures
 from domain.errors import ChannelNotReady, Equivocation, InvalidState, MalformedInput, SequenceGap
 from domain.status import ChannelStatus
+from domain.units import Side
 from watchtower.client.contents import condition_of
 from watchtower.client.errors import NotConnected, StateChannelError
 from watchtower.client.finality import Finality
@@ -93,12 +94,13 @@ class UpdateCalls(TowerCalls):
         await self.get_state()  # tells the party the height
         wanted = NewHtlc(amount, hash_of(payment_hash), expiry, note)
         party, name = self._own_party(), channel_id_of(channel_id)
+        before: list[int] = []
 
         def offer() -> list[Message]:
-            own = party.channel(name).own_side
-            same = (amount, expiry, own)
-            if any((c.amount, c.expiry, c.offerer) == same for c in party.find_htlcs(name, wanted.payment_hash)):
+            # Asked again after a broken connection: by then the HTLC may be paid and gone, and is not due again.
+            if _is_pending(party, name, wanted) or any(_was_added(party, name, wanted, first) for first in before):
                 raise AlreadyMade
+            before.append(party.channel(name).sequence)
             return party.change(name, Change(add=(wanted,)))
 
         return await self._change(name, offer)
@@ -207,6 +209,23 @@ class UpdateCalls(TowerCalls):
         """The receipt of a state if it is the newest one of this tower."""
         signed = dict(channel.receipts).get(self._tower_id)
         return signed.encode().hex() if signed is not None and signed.read().seq == sequence else None
+
+
+def _is_pending(party: ChannelParty, channel_id: bytes, wanted: NewHtlc) -> bool:
+    own, found = party.channel(channel_id).own_side, party.find_htlcs(channel_id, wanted.payment_hash)
+    return any(_is_same(condition, wanted, own) for condition in found)
+
+
+def _was_added(party: ChannelParty, channel_id: bytes, wanted: NewHtlc, first: int) -> bool:
+    """Whether a complete state after `first` had it, read from the log."""
+    own = party.channel(channel_id).own_side
+    later = (state.content.read_conditions() for state in party.history(channel_id) if state.seq > first)
+    return any(_is_same(condition, wanted, own) for conditions in later for condition in conditions)
+
+
+def _is_same(condition: Condition, wanted: NewHtlc, own: Side) -> bool:
+    terms = (condition.offerer, condition.hash, condition.amount, condition.expiry)
+    return condition.is_htlc and terms == (own, wanted.payment_hash, wanted.amount, wanted.expiry)
 
 
 class AlreadyMade(StateChannelError):
