@@ -149,7 +149,7 @@ def _is_there(path: Path) -> bool:
 def _read_toml(reading: _Reading, path: Path) -> None:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no text, a number or a nesting without end
         raise ConfigError([f"{path} is not TOML: {error}"]) from None
     except PermissionError:
         raise ConfigError([f"{path} is closed to this user; {AS_THE_TOWER}"]) from None

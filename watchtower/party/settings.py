@@ -110,7 +110,7 @@ def read_settings(home: Path) -> PartyFile:
         raise ConfigurationError(f"{home} is no party's directory; make one with `watchtower party init`") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:  # no TOML, no text, or without end
         raise ConfigurationError(f"{path}: {error}") from None
 
 
