@@ -95,6 +95,8 @@ class Projector:
     def __init__(self, log: Log, rows: Rows, projections: Sequence[Projection], page: int = PAGE) -> None:
         self._log, self._rows, self._page = log, rows, page
         self._projections = tuple(projections)
+        # Asked once: whether a value has a protocol's shape is the dearest question of a short page.
+        self._topics = {p.name: p.topics for p in projections if isinstance(p, Selective)}
         self._tables = {table.name: table for p in projections for table in p.tables}
         positions = {rows.position(projection.name) for projection in projections}
         if len(positions) != 1:
@@ -162,22 +164,18 @@ class Projector:
 
     def _fold(self, projection: Projection, batch: Batch, page: Sequence[Recorded]) -> tuple[list[Change], list[Stuck]]:
         skipped = self._skipped[projection.name]
-        wanted = _wanted(projection, page)
+        topics = self._topics.get(projection.name)
+        wanted = page if topics is None else [recorded for recorded in page if recorded.envelope.topic in topics]
         if skipped:
             wanted = [recorded for recorded in wanted if recorded.envelope.stream not in skipped]
+        if not wanted:
+            return [], []
         keys = {key for recorded in wanted for key in projection.keys(recorded)}
         before = batch.load(projection.tables[0], keys) if keys else {}
         try:
             return projection.apply(before, wanted), []
         except Exception:  # noqa: BLE001 - the border of a fold: one broken stream must not stop the others
             return fold_singly(projection, before, wanted)
-
-
-def _wanted(projection: Projection, page: Sequence[Recorded]) -> Sequence[Recorded]:
-    if not isinstance(projection, Selective):
-        return page
-    topics = projection.topics
-    return [recorded for recorded in page if recorded.envelope.topic in topics]
 
 
 def fold_singly(
