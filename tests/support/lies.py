@@ -17,7 +17,8 @@ SIGNATURE, RULE = ExitCode.SIGNATURE, ExitCode.RULE
 Change = Callable[[Any], dict[str, object]]
 
 
-def _flip(value: bytes, at: int) -> bytes:
+def flip(value: bytes, at: int) -> bytes:
+    """With the lowest bit of one byte changed."""
     return value[:at] + bytes((value[at] ^ 1,)) + value[at + 1 :]
 
 
@@ -26,7 +27,7 @@ def signed(side: str, name: str) -> Change:
 
     def change(event: Any) -> dict[str, object]:
         signatures = getattr(event, side)
-        return {side: msgspec.structs.replace(signatures, **{name: _flip(getattr(signatures, name), 40)})}
+        return {side: msgspec.structs.replace(signatures, **{name: flip(getattr(signatures, name), 40)})}
 
     return change
 

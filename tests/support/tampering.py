@@ -318,3 +318,12 @@ def audit(source: LogSource, scratch: Path, views: ViewsCheck | None = None, **w
 def open_nowhere() -> io.StringIO:
     """A stream that nobody reads."""
     return io.StringIO()
+
+
+def grown_victim(directory: Path) -> SqliteVictim:
+    """A log of seven commits."""
+    made = SqliteVictim(directory)
+    with made.source() as source:
+        honest = grown(source, random.Random(2), commits=6)
+    made.replace(honest)
+    return made

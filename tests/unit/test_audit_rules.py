@@ -61,7 +61,7 @@ from tests.support.audited import (
     settled,
     updated,
 )
-from tests.support.lies import RULE, SIGNATURE, Change, _flip, elsewhere, paid_elsewhere, signed
+from tests.support.lies import RULE, SIGNATURE, Change, elsewhere, flip, paid_elsewhere, signed
 from watchtower.audit.findings import ExitCode
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def test_the_report_counts_what_was_computed_again(
 
 def flipped(name: str, at: int = 5) -> Change:
     """One bit of a field of bytes."""
-    return lambda event: {name: _flip(getattr(event, name), at)}
+    return lambda event: {name: flip(getattr(event, name), at)}
 
 
 def more(name: str, by: int = 1) -> Change:
@@ -124,7 +124,7 @@ def unsigned(event: Any) -> dict[str, object]:
     tx = Transaction.parse(event.raw)
     first, *rest = tx.inputs[0].witness
     # In profile 1 the witness begins with an empty item.
-    witness = (_flip(first, 20), *rest) if first else (first, _flip(rest[0], 20), *rest[1:])
+    witness = (flip(first, 20), *rest) if first else (first, flip(rest[0], 20), *rest[1:])
     return {"raw": tx.with_witness(0, witness).serialize()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from domain.events import (
 from domain.log_chain import leaf
 from domain.units import Side
 from tests.support.exports import exported
-from tests.support.tampering import Content, SqliteVictim, chained, content_of, grown
+from tests.support.tampering import Content, SqliteVictim, chained, content_of, grown_victim
 from watchtower.audit.event_fields import fields_of
 from watchtower.cli import _main
 from watchtower.store.exports.write import Wish
@@ -40,11 +39,7 @@ SHOWN_TXID = TXID[::-1].hex()
 @pytest.fixture
 def victim(tmp_path: Path) -> SqliteVictim:
     """A log of seven commits."""
-    made = SqliteVictim(tmp_path)
-    with made.source() as source:
-        honest = grown(source, random.Random(2), commits=6)
-    made.replace(honest)
-    return made
+    return grown_victim(tmp_path)
 
 
 def show(*arguments: object) -> Result:
