@@ -312,9 +312,13 @@ def test_f10_inconsistent_shachain_raises_an_alarm(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(InvalidSecret, match="contradicts"):
         pair.update()
+    with pytest.raises(InvalidSecret, match="contradicts"):
+        exchange.reconnect(pair.a, pair.b, pair.channel_id)
 
     alert = events_of(pair, Side.A)[-1].payload
+    before = events_of(pair, Side.A)[-2].payload
     assert isinstance(alert, AlertRaised)
+    assert not isinstance(before, AlertRaised)
     assert (alert.kind, alert.sequence) == (AlertKind.SECRET_INCONSISTENT, 3)
     assert pair.a.channel(pair.channel_id).peer_revoked == 2
 

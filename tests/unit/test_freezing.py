@@ -105,6 +105,23 @@ def test_a_peer_that_knows_more_proves_the_loss() -> None:
         copy.unfreeze(pair.channel_id, 1)
 
 
+def test_a_proof_of_the_loss_is_stored_once() -> None:
+    """Peer and tower may say it as often as they like; the log does not grow by it."""
+    pair = open_pair()
+    copy = restored_copy(pair, Side.A)
+    pair.updates(3)
+    with pytest.raises(ChannelNotReady, match="old copy"):
+        copy.receive(hello(pair.b, pair))
+    stored = copy.channel(pair.channel_id).version
+
+    with pytest.raises(ChannelNotReady, match="old copy"):
+        copy.receive(hello(pair.b, pair))
+    with pytest.raises(ChannelNotReady, match="old copy"):
+        copy.note_tower_report(pair.channel_id, 9)
+
+    assert stored == copy.channel(pair.channel_id).version
+
+
 @pytest.mark.parametrize(
     "change",
     [

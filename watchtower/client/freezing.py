@@ -26,13 +26,19 @@ def restored(seat: Seat) -> Step:
 
 def data_loss(seat: Seat, sequence: int) -> Step:
     """Somebody trustworthy knows state `sequence`, this log does not: freeze, then raise `ChannelNotReady`."""
-    evidence = sequence.to_bytes(8, "little")
-    event = ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.DATA_LOSS, evidence=evidence)
     refusal = ChannelNotReady(
         f"state {sequence} exists, this store knows {seat.channel.sequence}: it is an old copy; "
         "no own commitment may be published"
     )
-    return Step((event,), refusal=refusal)
+    return Step(proven_loss(seat, sequence), refusal=refusal)
+
+
+def proven_loss(seat: Seat, sequence: int) -> tuple[ChannelFrozen, ...]:
+    """The record that state `sequence`, or its revocation, is missing here; one is enough, however often it is said."""
+    if seat.channel.is_lost:
+        return ()
+    evidence = sequence.to_bytes(8, "little")
+    return (ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.DATA_LOSS, evidence=evidence),)
 
 
 def unfreeze(seat: Seat, sequence: int, reported_by: ReportedBy) -> Step:

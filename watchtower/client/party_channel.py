@@ -154,8 +154,9 @@ class PartyChannel(msgspec.Struct, frozen=True):
     block, as this party was told, `rescue` a joint settlement of it. `handed_over` names the state whose turn was
     given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose preimage the
     counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did later,
-    whatever else froze the channel, `peer_doubted` that the peer then named another state than this log. `funding_tx`
-    is signed, `prepared_tx` is what the wallet made of it before.
+    whatever else froze the channel, `peer_doubted` that the peer then named another state than this log. `alarmed` is
+    the state whose secret contradicted earlier ones last. `funding_tx` is signed, `prepared_tx` is what the wallet made
+    of it before.
     """
 
     stream: str
@@ -178,6 +179,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     frozen: FreezeReason | None = None
     old_copy: bool = False
     peer_doubted: bool = False
+    alarmed: int = -1
     closes: tuple[Close, ...] = ()
     published: frozenset[int] = frozenset()
     spend_seen: bool = False
@@ -257,6 +259,11 @@ class PartyChannel(msgspec.Struct, frozen=True):
             self.pending.content if self.pending else None,
         )
         return frozenset(c for content in contents if content for c in content.read_conditions() if c.is_htlc)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this log counts as an old copy for good: no further proof of it says more."""
+        return self.old_copy and self.frozen is not FreezeReason.RESTORED
 
     @property
     def firm(self) -> CompleteState | None:

@@ -17,6 +17,8 @@ from domain.contract.revocation import index_of, insert_secret
 from domain.contract.state import StateSignatures
 from domain.errors import LogCorrupt
 from domain.events import (
+    AlertKind,
+    AlertRaised,
     ChannelAbandoned,
     ChannelFrozen,
     ChannelProposed,
@@ -150,6 +152,8 @@ def _apply_revocation(channel: PartyChannel, payload: Payload) -> PartyChannel |
                 peer_points=points,
                 buckets=insert_secret(channel.buckets, payload.secret, index_of(payload.sequence)),
             )
+        case AlertRaised(kind=AlertKind.SECRET_INCONSISTENT) if payload.sequence is not None:
+            return msgspec.structs.replace(channel, alarmed=payload.sequence)
         case TowerAcknowledged():
             known = dict(channel.acknowledged)
             known[payload.tower_id] = max(known.get(payload.tower_id, -1), payload.sequence)

@@ -11,7 +11,7 @@ import secrets
 import msgspec
 
 from domain.errors import ChannelNotReady, InvalidSecret
-from domain.events import ChannelFrozen, ChannelUnfrozen, FreezeReason
+from domain.events import ChannelUnfrozen
 from domain.units import Side
 from watchtower.client import freezing
 from watchtower.client.messages import Message, Reestablish
@@ -76,12 +76,11 @@ def _lost_data(seat: Seat, message: Reestablish) -> Step | None:
         raise InvalidSecret(f"the peer shows a secret of state {sequence} that is not ours; nothing is concluded")
     if sequence <= seat.channel.own_released:
         return None
-    frozen = ChannelFrozen(recorded_at=seat.now, reason=FreezeReason.DATA_LOSS, evidence=sequence.to_bytes(8, "little"))
     refusal = ChannelNotReady(
         f"the peer knows the revocation of own state {sequence}, this store does not: it is an old copy; "
         "no own commitment may be published, ask the peer to close"
     )
-    return Step((frozen,), refusal=refusal)
+    return Step(freezing.proven_loss(seat, sequence), refusal=refusal)
 
 
 def _complete_again(seat: Seat, message: Reestablish) -> tuple[Message, ...]:

@@ -39,7 +39,8 @@ def revoked_by_peer(seat: Seat, revoked: int, secret: bytes | None, next_point: 
         alert = AlertRaised(
             recorded_at=seat.now, kind=AlertKind.SECRET_INCONSISTENT, txid=None, sequence=revoked, height=0
         )
-        return Step((alert,), refusal=inconsistent)
+        # One alarm per state: the peer may say it again for ever.
+        return Step(() if seat.channel.alarmed == revoked else (alert,), refusal=inconsistent)
     event = StateRevoked(
         recorded_at=seat.now,
         party=seat.peer,
