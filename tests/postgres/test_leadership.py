@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresServer
-from tests.support.postgres_towers import end_leading_session, terms, through
+from tests.support.postgres_towers import end_leading_session, replacing_the_leader, terms, through, wait_in_line
 from tests.support.stores import note
 from watchtower.ports import StoreAway, StoreBroken, StoreError, StoreLocked
 from watchtower.store.postgres import leadership
@@ -67,8 +67,7 @@ def test_a_leader_that_lost_its_session_goes_on(leader: PostgresEventStore, log_
 
 def test_a_leader_that_was_replaced_ends(leader: PostgresEventStore, log_url: str, tmp_path: Path) -> None:
     """Another tower led meanwhile, even if it is gone again: the old one refuses for good and writes nothing."""
-    end_leading_session(log_url)
-    with open_server_log(log_url, tmp_path / "second.db") as other:
+    with replacing_the_leader(log_url, tmp_path / "second.db") as other:
         other.append([note("c1", 1)])
 
     with pytest.raises((LeadershipLost, StoreBroken)):
@@ -80,9 +79,8 @@ def test_a_leader_that_was_replaced_ends(leader: PostgresEventStore, log_url: st
 
 def test_a_quiet_leader_that_was_replaced_ends_too(leader: PostgresEventStore, log_url: str, tmp_path: Path) -> None:
     """It need not write to find out: it is heard every second."""
-    end_leading_session(log_url)
-    with open_server_log(log_url, tmp_path / "second.db"):
-        assert leader.broken.wait(10)
+    with replacing_the_leader(log_url, tmp_path / "second.db"):
+        assert leader.broken.wait(30)
 
 
 def test_an_old_leader_cannot_commit(log_url: str, tmp_path: Path) -> None:
@@ -152,6 +150,7 @@ def test_while_another_session_holds_the_lock_jobs_are_refused_for_now(
         target=waiting.execute, args=("SELECT pg_advisory_lock(hashtextextended('watchtower.leader', 0))",)
     )
     taken.start()
+    wait_in_line(log_url)
     end_leading_session(log_url)
     taken.join()
 
