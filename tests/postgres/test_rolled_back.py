@@ -13,7 +13,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.postgres_logs import migrated
 from watchtower.backup import verify
 from watchtower.backup.job import Work, make_backup
-from watchtower.config.settings import Settings, StoreSettings
+from watchtower.config.sections import StoreSettings
+from watchtower.config.settings import Settings
 from watchtower.continuity import rollback
 from watchtower.keystore import FileKeystore
 from watchtower.store.high_water import Comparison, HighWater, compare, read_high_water, write_high_water

@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 
 from projections.catalog import PROJECTIONS
 from tests.support.towers import TIP, TOWER_ID, Bench
-from watchtower.config.settings import AdminSettings, ApiSettings, Settings
+from watchtower.config.sections import AdminSettings, ApiSettings
+from watchtower.config.settings import Settings
 from watchtower.http.traffic import Traffic
 from watchtower.store.summary import summary
 from watchtower.telemetry.metrics import Metrics

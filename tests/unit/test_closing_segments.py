@@ -16,7 +16,7 @@ from tests.support.segment_logs import LATER, NEW, OLD, Killed, audit, killer, r
 from tests.support.stores import CHAIN_HASH, new_log, note
 from watchtower.audit.findings import ExitCode
 from watchtower.config import Settings
-from watchtower.config.settings import StoreSettings
+from watchtower.config.sections import StoreSettings
 from watchtower.ports import StoreBusy, StoreError, StoreLocked
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.errors import StoreCheckFailed

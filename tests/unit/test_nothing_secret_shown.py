@@ -22,7 +22,7 @@ from tests.contract_vectors.load import PARAMS
 from tests.support.parties import Pair, htlc, made_up_funding, make_party, open_pair, preimage_of, seed_of, settings_of
 from watchtower.client import Terms, exchange
 from watchtower.client.home import create_home, export_seed, open_home
-from watchtower.config.settings import Secret
+from watchtower.config.sections import Secret
 from watchtower.keystore import FileKeystore, KeystoreConflict, WrongPassphrase
 from watchtower.ports import WatchtowerError
 from watchtower.telemetry.logging import configure

@@ -16,7 +16,7 @@ import structlog
 
 from watchtower.config import ConfigError, Loaded, NotifySettings, Secret, Settings
 from watchtower.config.fields import all_fields
-from watchtower.config.settings import ApiSettings, LogSettings, PolicySettings
+from watchtower.config.sections import ApiSettings, LogSettings, PolicySettings
 from watchtower.host.supervisor import Supervisor
 from watchtower.http.buckets import Buckets, RateLimited
 from watchtower.reload import Changes, Reload, compare, nothing

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from watchtower.config.settings import AdminSettings, ApiSettings, Settings
+from watchtower.config.sections import AdminSettings, ApiSettings
+from watchtower.config.settings import Settings
 from watchtower.http.standby_app import create_standby_app
 from watchtower.standby import admin_app
 from watchtower.wire.api import ReadyBody

@@ -10,7 +10,7 @@ import structlog
 
 from watchtower.bootstrap.ground import Ground
 from watchtower.config import Settings
-from watchtower.config.settings import NodeSettings, SecondNodeSettings
+from watchtower.config.sections import NodeSettings, SecondNodeSettings
 from watchtower.node.rpc import BitcoindNode
 from watchtower.node.second import SECONDS as SECOND_NODE_SECONDS
 from watchtower.node.second import SecondNode

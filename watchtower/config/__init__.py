@@ -6,7 +6,7 @@ never shown. Does not promise that a path or a node exists: the parts that use t
 
 from watchtower.config.document import example_toml, reference_rows, reference_table, shown
 from watchtower.config.load import ConfigError, Loaded, load
-from watchtower.config.settings import (
+from watchtower.config.sections import (
     AdminSettings,
     ApiSettings,
     ApplicationSettings,
@@ -17,10 +17,9 @@ from watchtower.config.settings import (
     NotifySettings,
     PolicySettings,
     Secret,
-    Settings,
     StoreSettings,
-    parse_listen,
 )
+from watchtower.config.settings import Settings, parse_listen
 
 __all__ = [
     "AdminSettings",

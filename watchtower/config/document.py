@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from watchtower.config.fields import Field, all_fields
 from watchtower.config.load import Loaded
-from watchtower.config.settings import Secret
+from watchtower.config.sections import Secret
 
 _HEADER = """\
 # Configuration of the state channel watchtower. Every key is shown with its default; remove the # to set one.

@@ -7,7 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from watchtower.config.settings import Secret, Settings
+from watchtower.config.sections import Secret
+from watchtower.config.settings import Settings
 
 PREFIX = "STATE_CHANNEL_"
 

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from watchtower.config.fields import PREFIX, Field, all_fields
-from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, StoreSettings, parse_listen
+from watchtower.config.sections import StoreSettings
+from watchtower.config.settings import COOKIE_FOLDERS, RPC_PORTS, Settings, parse_listen
 from watchtower.config.targets import bad_targets, doubtful_targets
 from watchtower.ports import WatchtowerError
 

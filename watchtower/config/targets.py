@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from watchtower.config.settings import NotifySettings
+from watchtower.config.sections import NotifySettings
 
 Encryption = Literal["tls", "starttls", "none"]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from watchtower.backup import BackupError, Manifest, restore
 from watchtower.config import Settings
-from watchtower.config.settings import StoreSettings
+from watchtower.config.sections import StoreSettings
 from watchtower.continuity.rollback import Acceptance, HighWaterUnwritten, accept_rollback
 from watchtower.store.high_water import HighWater, HighWaterDamaged, read_high_water, write_high_water
 

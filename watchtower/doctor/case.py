@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from watchtower.config import Loaded, Settings
-from watchtower.config.settings import NodeSettings, SecondNodeSettings
+from watchtower.config.sections import NodeSettings, SecondNodeSettings
 from watchtower.doctor.needs import Needs, needs_of
 from watchtower.node.hearing import Heard, hear
 from watchtower.node.transport import RpcTransport
