@@ -269,3 +269,41 @@ def test_a_restore_that_was_cut_short_is_no_home(tmp_path: Path, monkeypatch: py
     keystore.close()
     with pytest.raises(UnknownChannel, match="no seed"):
         open_home(tmp_path / "home", PASSPHRASE, REGTEST)
+
+
+def test_an_old_log_over_the_newer_one_is_frozen(tmp_path: Path) -> None:
+    """`cp` over a file keeps its inode; but the log is shorter than it was when the home was closed."""
+    channel_id = with_channel(tmp_path / "a")
+    old = (tmp_path / "a" / "party.db").read_bytes()
+    with open_home(tmp_path / "a", PASSPHRASE, REGTEST) as home:
+        home.party.offer(channel_id, (490_000, 510_000))
+    before = frozen(tmp_path / "a", channel_id)
+
+    (tmp_path / "a" / "party.db").write_bytes(old)
+
+    assert before is None
+    assert frozen(tmp_path / "a", channel_id) is FreezeReason.RESTORED
+
+
+def test_an_old_log_is_noticed_without_an_orderly_end(tmp_path: Path) -> None:
+    """Where the process died, the place of its last start is known."""
+    channel_id = with_channel(tmp_path / "a")
+    old = (tmp_path / "a" / "party.db").read_bytes()
+    with open_home(tmp_path / "a", PASSPHRASE, REGTEST) as home:
+        home.party.offer(channel_id, (490_000, 510_000))
+    home = open_home(tmp_path / "a", PASSPHRASE, REGTEST)
+    home._store.close()
+    home._keystore.close()
+
+    (tmp_path / "a" / "party.db").write_bytes(old)
+
+    assert frozen(tmp_path / "a", channel_id) is FreezeReason.RESTORED
+
+
+@pytest.mark.parametrize("text", ["", "12", "a b c", "1 x"])
+def test_a_place_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    """Freezing is undone by the peer's word; publishing an old state is not."""
+    channel_id = with_channel(tmp_path / "a")
+    (tmp_path / "a" / "place").write_text(text)
+
+    assert frozen(tmp_path / "a", channel_id) is FreezeReason.RESTORED

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +34,7 @@ from watchtower.client.transport.curve_key import TransportKey
 from watchtower.host.hygiene import require_private
 from watchtower.host.system import SystemClock
 from watchtower.keystore import SCRYPT_COST, FileKeystore
+from watchtower.ports import StoreError
 from watchtower.store.create import create_store, open_store
 from watchtower.store.event_store import SqliteEventStore
 
@@ -42,9 +44,10 @@ LOG_NAME = LOG_NAMES["party"]
 class PartyHome:
     """An open directory; `party` and `book` (which peer a channel belongs to) may be used until `close`."""
 
-    def __init__(self, party: ChannelParty, store: SqliteEventStore, keystore: FileKeystore) -> None:
+    def __init__(self, log: Path, party: ChannelParty, store: SqliteEventStore, keystore: FileKeystore) -> None:
         self.party = party
         self.book = PeerBook(keystore)
+        self._log = log
         self._store = store
         self._keystore = keystore
 
@@ -65,8 +68,11 @@ class PartyHome:
         self.close()
 
     def close(self) -> None:
-        """Release log and keystore."""
+        """Release log and keystore; a second call does nothing more."""
         try:
+            # On a full disk, or closed before: what was noted at the start is true as well, only less.
+            with suppress(OSError, StoreError):
+                write_place(self._log, self._store.last_id())
             self._store.close()
         finally:
             self._keystore.close()
@@ -104,7 +110,7 @@ def _create(
     keystore = FileKeystore.create(directory / KEYSTORE_NAME, passphrase, cost=cost)
     try:
         prepare(keystore)
-        write_place(directory / LOG_NAME)
+        write_place(directory / LOG_NAME, 0)
         ChannelParty.create_seed(keystore, seed)
     finally:
         keystore.close()
@@ -124,16 +130,17 @@ def open_home(
     """Open both; raises `WrongPassphrase`, `KeystoreError` or `StoreError` for another network or a damaged file.
 
     `Exposed` if the directory or a file in it can be opened by others. `consent`, `applications`, `resolve` and
-    `listener` are those of `ChannelParty`. A directory that was copied, or `restored=True`, has every channel
-    frozen first, for its log may be an old one, and new channels get indexes that its keystore cannot have missed
-    (`ClockBehind` if the clock is wrong); False says that this is the only and newest copy.
+    `listener` are those of `ChannelParty`. A directory that was copied, one whose log was longer before, or
+    `restored=True`, has every channel frozen first, for its log may be an old one, and new channels get indexes that
+    its keystore cannot have missed (`ClockBehind` if the clock is wrong); False says that this is the only and newest
+    copy.
     """
     require_private(directory, (LOG_NAME,))
     keystore = FileKeystore.open(directory / KEYSTORE_NAME, passphrase)
     try:
         store = open_store(directory / LOG_NAME, chain_hash=chain_hash(settings.network))
         try:
-            is_old = is_copy(directory / LOG_NAME) if restored is None else restored
+            is_old = is_copy(directory / LOG_NAME, store.last_id()) if restored is None else restored
             if is_old:
                 raise_floor(keystore, SystemClock().wall_microseconds())
             party = ChannelParty(
@@ -148,14 +155,14 @@ def open_home(
             )
             if is_old:
                 party.note_restored()
-            write_place(directory / LOG_NAME)
+            write_place(directory / LOG_NAME, store.last_id())
         except BaseException:
             store.close()
             raise
     except BaseException:
         keystore.close()
         raise
-    return PartyHome(party, store, keystore)
+    return PartyHome(directory / LOG_NAME, party, store, keystore)
 
 
 def export_seed(directory: Path, passphrase: bytes) -> bytes:
