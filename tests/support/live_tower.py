@@ -37,7 +37,7 @@ from watchtower.wire.hexes import to_json
 
 CHALLENGE_PERIOD = 24
 CAPACITY = 1_000_000
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 
 Changes = Mapping[str, Mapping[str, str | int | float | bool]]
 """Settings by section, "" is the top level, as `new_tower.create` takes them."""

@@ -23,7 +23,7 @@ from tests.support.programs import program
 from watchtower.devnode.launch import free_ports
 
 CONFIG = Path(__file__).parents[3] / "deploy" / "prometheus" / "prometheus.yml"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 SCRAPE_SECONDS = 1
 RULE_SECONDS = 2
@@ -131,7 +131,7 @@ class Prometheus:
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def wait_scraped(self, seconds: float = 20.0) -> None:
+    def wait_scraped(self, seconds: float = 60.0) -> None:
         """Until every target was scraped once."""
         self.wait(lambda: {"1"} == {each["value"][1] for each in self.query("up")}, seconds)
 
