@@ -10,7 +10,7 @@ from tests.support.stores import new_log, note
 from tests.unit.test_metrics import samples
 from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreConflict, StoreError, StoreFull
 from watchtower.store.create import open_store
-from watchtower.store.group_commit import failure_kind
+from watchtower.store.observing import failure_kind
 from watchtower.telemetry.catalog import CATALOG
 from watchtower.telemetry.commit_times import CommitTimes
 from watchtower.telemetry.metrics import Metrics

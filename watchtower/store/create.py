@@ -17,8 +17,8 @@ from watchtower.store.datastore import LogDatastore, no_failpoint
 from watchtower.store.errors import StoreCheckFailed
 from watchtower.store.event_store import SqliteEventStore, SqliteLogReader
 from watchtower.store.files import make_file
-from watchtower.store.group_commit import Observe
 from watchtower.store.lock import InstanceLock
+from watchtower.store.observing import Observe
 from watchtower.store.reader import ignore_observation
 from watchtower.store.recorders import LogMeta
 from watchtower.store.segments.closed import segments_before

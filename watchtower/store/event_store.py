@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from watchtower.store.datastore import LogDatastore
-from watchtower.store.group_commit import Observe
 from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
+from watchtower.store.observing import Observe
 from watchtower.store.reader import LogReader, ignore_observation
 from watchtower.store.recorder import ChainedRecorder
 from watchtower.store.recorders import LogMeta

@@ -15,8 +15,9 @@ from time import perf_counter
 
 from eventsourcing.persistence import IntegrityError, StoredEvent
 
-from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreConflict, StoreError, StoreFull
+from watchtower.ports import StoreAway, StoreBroken, StoreBusy, StoreError
 from watchtower.store.errors import GuardViolation
+from watchtower.store.observing import Observe, failure_kind
 from watchtower.store.read_back import Verdict, read_back
 from watchtower.store.recorders import Recorder
 from watchtower.store.versions import StreamVersions
@@ -43,12 +44,6 @@ AWAY_PAUSE = 1.0
 """Seconds between two attempts to reach a server that is away. Jobs in between are answered at once."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
-
-Observe = Callable[[str, float, str], None]
-"""Receives (operation, seconds, kind); kind is chain or client for writes, empty for reads.
-
-An operation that failed is told as `…_failed` with the kind of its failure (`failure_kind`).
-"""
 
 
 class PendingJob:
@@ -389,19 +384,6 @@ class GroupCommit:
         for job in jobs:
             for event in job.stored:
                 self._versions.pop(str(event.originator_id), None)
-
-
-def failure_kind(meant: StoreError, error: BaseException | None) -> str:
-    """How a failure counts: a conflict with a faster writer, the database, its interface, or anything else."""
-    if isinstance(meant, StoreConflict):
-        return "integrity"
-    if isinstance(meant, StoreBusy | StoreFull | StoreBroken):
-        return "operational"
-    return "interface" if type(error).__name__ in _INTERFACE else "other"
-
-
-_INTERFACE = ("InterfaceError", "ProgrammingError")
-"""Names that all drivers have: a driver that was used wrongly, or cannot be used any more."""
 
 
 def _first_versions(stored: Sequence[StoredEvent]) -> dict[str, int]:

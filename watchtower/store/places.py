@@ -18,7 +18,7 @@ from watchtower.host.system import SystemClock
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store.create import create_store, open_reader, open_store
 from watchtower.store.datastore import no_failpoint
-from watchtower.store.group_commit import Observe
+from watchtower.store.observing import Observe
 from watchtower.store.reader import LogReader, ignore_observation
 from watchtower.store.segments.cut import close_grown_segment
 from watchtower.store.segments.source import open_log_files

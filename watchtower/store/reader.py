@@ -13,8 +13,8 @@ from typing import Self
 from domain.events import Envelope, Recorded, decode_payload
 from watchtower.ports import Place, StoreError
 from watchtower.store.errors import GuardViolation, is_damaged
-from watchtower.store.group_commit import Observe, failure_kind
 from watchtower.store.log import Log
+from watchtower.store.observing import Observe, failure_kind
 from watchtower.store.recorders import LogMeta
 from watchtower.store.streams import stream_id
 

@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from domain.events import Envelope
 from watchtower.ports import Failpoint, StoreError
 from watchtower.store.errors import GuardViolation
-from watchtower.store.group_commit import GroupCommit, Observe
+from watchtower.store.group_commit import GroupCommit
 from watchtower.store.log import Log
 from watchtower.store.mapper import check_versions
+from watchtower.store.observing import Observe
 from watchtower.store.reader import LogReader, ignore_observation
 from watchtower.store.recorders import LogMeta
 from watchtower.store.versions import StreamVersions

@@ -13,10 +13,10 @@ from eventsourcing.persistence import PersistenceError
 from watchtower.ports import Failpoint, StoreBroken, StoreError
 from watchtower.store.datastore import no_failpoint
 from watchtower.store.errors import StoreCheckFailed
-from watchtower.store.group_commit import Observe
 from watchtower.store.local_copy import LocalCopy
 from watchtower.store.lock import InstanceLock
 from watchtower.store.log import Log
+from watchtower.store.observing import Observe
 from watchtower.store.postgres.checks import check_log, read_meta
 from watchtower.store.postgres.connection import Connection
 from watchtower.store.postgres.copying import CopyingRecorder, FollowedSource
