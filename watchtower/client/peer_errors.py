@@ -37,7 +37,7 @@ class PeerSilent(PeerError):
 
 
 class PeerRefused(PeerError):
-    """The peer refused; `reason` is its own text in printable characters and `slug` the kind of refusal, both untrusted.
+    """The peer refused; `reason` is its own text, in printable characters, and `slug` the kind; both are untrusted.
 
     `advice` is this side's: what is left if the refused state is bound by own signatures already.
     """
