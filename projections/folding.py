@@ -65,13 +65,28 @@ def advance(facts: ChannelFacts | None, envelope: Envelope, event_id: int) -> Ch
     return advance_by(facts, envelope.stream, envelope.version, envelope.payload, event_id)
 
 
-def advance_by(facts: ChannelFacts | None, stream: str, version: int, payload: Payload, event_id: int) -> ChannelFacts:
-    """`advance` for an event that was never put into an envelope."""
+def advance_by(
+    facts: ChannelFacts | None,
+    stream: str,
+    version: int,
+    payload: Payload,
+    event_id: int,
+    headers: dict[str, bytes] | None = None,
+) -> ChannelFacts:
+    """`advance` for an event that was never put into an envelope.
+
+    With `headers` no state is hashed: its header is left there by stream, and who goes on folding works out the hash of
+    the last one (`state_hash`).
+    """
     if facts is None:
         facts = _create(stream, payload)
     kind = type(payload)
     if kind is StateUpdated:  # nearly all events of a busy tower
-        _update(facts, payload)  # type: ignore[arg-type]
+        header = _update(facts, payload)  # type: ignore[arg-type]
+        if headers is None:
+            facts.state_hash = state_hash(header)
+        else:
+            headers[stream] = header
     elif (fold := _FOLDS.get(kind)) is not None:
         for name, value in fold(facts, payload).items():
             setattr(facts, name, value)
@@ -134,20 +149,25 @@ _HEADER_START = b"SCT1\x01\x00"
 """Magic, version and flags of a state header (protocol 4.2)."""
 
 
-def _update(facts: ChannelFacts, event: StateUpdated) -> None:
+def state_hash(header: bytes) -> bytes:
+    """The hash of a state by its header (protocol 4.2), 32 bytes; that of `StateHeader`, without reading the fields."""
+    return tagged_hash("SCT1/state", header)
+
+
+def _update(facts: ChannelFacts, event: StateUpdated) -> bytes:
+    """Everything but the hash of the state, whose header is returned."""
     header = event.header
     if not header.startswith(_HEADER_START):
         StateHeader.decode(header)  # says what is wrong with it
-    state_hash = tagged_hash("SCT1/state", header)
     balances = (event.balance_a, event.balance_b)
     facts.sequence = sequence = event.sequence
-    facts.state_hash = state_hash
     facts.condition_count = header[6] | header[7] << 8
     facts.balances = balances
     if sequence == 0:
         facts.initial_balances = balances
     if event.revoked_secret is not None and event.next_point is not None and sequence == facts.highest_revoked + 2:
         facts.highest_revoked = sequence - 1
+    return header
 
 
 def _next_revoked(facts: ChannelFacts, sequence: int) -> int:

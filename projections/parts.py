@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from domain.events import Payload, Recorded
 from projections.channels import ChannelViews, decode_facts, encode_facts, is_channel_stream, rows_of
 from projections.facts import ChannelFacts
-from projections.folding import advance_by
+from projections.folding import advance_by, state_hash
 from projections.projector import Stuck, fold_singly, put
 from projections.tables import Key, Mergeable, Projection, Row, Selective, Table
 
@@ -40,10 +40,12 @@ class ChannelsPart:
         self.stuck: dict[str, Stuck] = {}
         self._hot: dict[str, ChannelFacts] = {}
         self._cold: dict[str, bytes] = {}
+        self._headers: dict[str, bytes] = {}
+        """Of the newest states of hot channels: only their hashes are worked out."""
 
     def fold(self, events: Iterable[Event]) -> None:
         """Apply events in log order; those of other streams are passed over."""
-        hot, cold, stuck = self._hot, self._cold, self.stuck
+        hot, cold, stuck, headers = self._hot, self._cold, self.stuck, self._headers
         for event_id, stream, version, payload in events:
             facts = hot.get(stream)
             if facts is None:
@@ -54,7 +56,7 @@ class ChannelsPart:
             if stuck and stream in stuck:
                 continue
             try:
-                hot[stream] = advance_by(facts, stream, version, payload, event_id)
+                hot[stream] = advance_by(facts, stream, version, payload, event_id, headers)
             except Exception as error:  # noqa: BLE001 - one broken stream must not stop the others; told as quarantine
                 stuck[stream] = Stuck(stream, event_id, type(error).__name__)
         if len(hot) > HOT:
@@ -68,6 +70,9 @@ class ChannelsPart:
             yield from rows_of([(stream, cold[stream]) for stream in streams[first : first + CHUNK]])
 
     def _cool(self) -> None:
+        for stream, header in self._headers.items():
+            self._hot[stream].state_hash = state_hash(header)
+        self._headers.clear()
         self._cold.update((stream, encode_facts(facts)) for stream, facts in self._hot.items())
         self._hot.clear()
 
