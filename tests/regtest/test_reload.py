@@ -27,9 +27,10 @@ def test_a_running_tower_takes_over_what_may_change(tower: NewTower, run: Run, t
     """Level, rate of requests and a target at once; the limit of a channel's value waits for a restart."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(60)
         service = run(tower.config_path, {"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        service.wait_watching()
+        while "READY=1" != manager.recv(300).decode():
+            pass  # told a moment after the phase has changed; before that no reload is announced
         changed(tower.config_path, "log", 'level = "debug"')
         changed(tower.config_path, "policy", "max_total_capacity = 5_000_000")
         tower.config_path.write_text(f"max_value = 60_000\n{tower.config_path.read_text()}")

@@ -164,7 +164,7 @@ def test_the_service_manager_is_told(tower: NewTower, tmp_path: Path, run: Run) 
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
-        manager.settimeout(20)
+        manager.settimeout(60)
         service = run(tower.config_path, {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
         heard = [manager.recv(200).decode()]
         while "READY=1" not in heard:
