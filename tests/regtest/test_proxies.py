@@ -69,10 +69,10 @@ def test_one_entry_of_a_batch_is_changed(node: RegtestNode, proxy: RpcProxy) -> 
 
 def test_hang_truncate_status_and_errors(node: RegtestNode, proxy: RpcProxy) -> None:
     """Each broken exchange is a typed error, the next one is whole."""
-    ours = adapter(node, proxy, seconds=1.0)
+    ours, hasty = adapter(node, proxy), adapter(node, proxy, seconds=1.0)
     proxy.hang("getbestblockhash", times=2)
     with pytest.raises(NodeUnavailable, match=r"within \d\.\d s"):
-        ours.best_hash()
+        hasty.best_hash()
     proxy.truncate("getbestblockhash", times=2)  # the first is asked again at once
     with pytest.raises(NodeError):
         ours.best_hash()
