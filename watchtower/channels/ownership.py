@@ -39,13 +39,10 @@ def require_owner(context: Context, name: str, key: bytes) -> None:
         raise absent
 
 
-def seen_until(context: Context, key: bytes) -> int | None:
-    """None for a party that has a channel; else the position up to which the log holds nothing of it.
-
-    Anybody can make a key: for one without a channel the log must not be read from its beginning.
-    """
+def streams_of(context: Context, key: bytes) -> tuple[int, list[str]]:
+    """The position that the view has seen, and the streams of all channels that this party had up to there."""
     position = context.views.position(ChannelViews.name)  # asked first: what is stored in between is read
-    return None if context.views.find(TABLE, "owner_key", key) else position
+    return position, [TABLE.read(row).stream for row in context.views.find(TABLE, "owner_key", key)]
 
 
 def admit_registration(context: Context, request: RegisterRequest, key: bytes) -> None:

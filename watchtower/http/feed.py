@@ -1,8 +1,9 @@
 """Events of channels as they are stored: what event streams are read from.
 
 A reader has no queue: it has a position in the log, reads on from there, and is woken when something was stored. So a
-slow reader costs no memory and one that comes back loses nothing. One thread waits for the log, and only while somebody
-reads.
+slow reader costs no memory and one that comes back loses nothing. Who wants few channels and is behind reads their own
+streams until it has caught up: the log is that of all channels, and anybody may ask for it from the beginning, again
+and again. One thread waits for the log, and only while somebody reads.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 import msgspec
 
 from projections.channels import is_channel
 from projections.timeline import TimelineRow, row_of
 from watchtower.http.nonces import TooBusy
+from watchtower.http.own_events import own_events
 from watchtower.ports import EventStore
 from watchtower.repository import Channels
 from watchtower.wire.events import EventBody
@@ -80,6 +83,10 @@ class Feed:
             self._page = (after, end, told)
             return end, told
 
+    def own(self, streams: Sequence[str], after: int, until: int) -> Iterator[Told]:
+        """The events of some channels behind a position, up to another one; read as they are asked for."""
+        return (self._told(row_of(each)) for each in own_events(self._store, streams, after, until))
+
     @contextmanager
     def reading(self, key: bytes | None, *, is_stranger: bool = False) -> Iterator[asyncio.Event]:
         """Be a reader: the event is set whenever something was stored. Raises `TooBusy` beyond the limits."""
@@ -132,7 +139,8 @@ class Feed:
 class Subscription(msgspec.Struct, frozen=True):
     """Which events somebody wants: those of one stream, of one owner, or all; behind `after`, or from now on.
 
-    `is_stranger` = the owner has no channel yet.
+    `is_stranger` = the owner has no channel yet. `own` tells the streams that it is about, and the position up to which
+    these are all of them; None if it is about the whole log.
     """
 
     feed: Feed
@@ -140,10 +148,46 @@ class Subscription(msgspec.Struct, frozen=True):
     owner: bytes | None = None
     after: int | None = None
     is_stranger: bool = False
+    own: Callable[[], tuple[int, Sequence[str]]] | None = None
 
     def wants(self, told: Told) -> bool:
         """True for an event that belongs into this stream."""
         return self.stream in (None, told.stream) and self.owner in (None, told.owner)
+
+
+class Reader:
+    """One reader's place in the log. Called in worker threads, one call at a time."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._feed = subscription.feed
+        self._far = 0 if subscription.after is not None else PAGE
+        self._own: Iterator[Told] | None = None
+        self._until = 0
+        self.position = self._feed.last_id() if subscription.after is None else subscription.after
+        """Everything that is wanted up to here was handed out."""
+
+    def read(self) -> tuple[bool, list[Told]]:
+        """The next events that are wanted, in the order of the log, and whether it ends here."""
+        own = self._own or self._catch_up()
+        if own is None:
+            end, page = self._feed.read(self.position)
+            is_at_end, self.position = end == self.position, end
+            return is_at_end, [told for told in page if self._subscription.wants(told)]
+        told = list(islice(own, PAGE))
+        is_whole = len(told) < PAGE
+        self._own, self.position = (None, self._until) if is_whole else (own, told[-1].id)
+        return False, told
+
+    def _catch_up(self) -> Iterator[Told] | None:
+        """The own streams, for a reader that begins in the past or fell behind; None where the log is shorter."""
+        far, self._far = self._far, PAGE
+        if self._subscription.own is None or self._feed.last_id() - self.position <= far:
+            return None
+        self._until, streams = self._subscription.own()
+        if self._until - self.position <= len(streams):
+            return None
+        return self._feed.own(streams, self.position, self._until)
 
 
 async def frames(
@@ -155,21 +199,19 @@ async def frames(
     for dead, and come back to read all of that again. `news` is that of `Feed.reading`. Ends when `allowed` says no: a
     token that was revoked reads no further.
     """
-    feed, clock = subscription.feed, asyncio.get_running_loop().time
-    position = feed.last_id() if subscription.after is None else subscription.after
-    yield _silence(position)
+    clock = asyncio.get_running_loop().time
+    reader = Reader(subscription)
+    yield _silence(reader.position)
     told_at = clock()
     while allowed():
         news.clear()
-        end, page = await asyncio.to_thread(feed.read, position)
+        is_at_end, page = await asyncio.to_thread(reader.read)
         for told in page:
-            if subscription.wants(told):
-                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (told.id, told.kind.encode(), told.body)
-                told_at = clock()
-        is_at_end, position = end == position, end
+            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (told.id, told.kind.encode(), told.body)
+            told_at = clock()
         left = told_at + heartbeat - clock()
         if left <= 0:
-            yield _silence(position)
+            yield _silence(reader.position)
             told_at = clock()
         elif is_at_end:
             with suppress(TimeoutError):

@@ -19,7 +19,7 @@ from watchtower.channels.disputes import Disputes, bind_disputes
 from watchtower.channels.finding import find_stream
 from watchtower.channels.funding import get_funding
 from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
-from watchtower.channels.ownership import admit_registration, require_owner, seen_until
+from watchtower.channels.ownership import admit_registration, require_owner, streams_of
 from watchtower.channels.past import Past, totals_of
 from watchtower.channels.preimages import Preimages, bind_preimages
 from watchtower.channels.receipts import Receipts, bind_receipts
@@ -141,11 +141,15 @@ def bind(
 
     def subscribe(name: str | None, owner: bytes | None, after: int | None) -> Subscription:
         if name is not None:
-            return Subscription(feed, find_stream(context, name), owner, after)
-        nothing_until = None if owner is None else seen_until(context, owner)
-        if nothing_until is None:
-            return Subscription(feed, None, owner, after)
-        begin = None if after is None else max(after, nothing_until)
+            stream = find_stream(context, name)
+            return Subscription(feed, stream, owner, after, own=lambda: (feed.last_id(), (stream,)))
+        if owner is None:
+            return Subscription(feed, after=after)
+        seen_until, streams = streams_of(context, owner)
+        if streams:
+            return Subscription(feed, None, owner, after, own=lambda: streams_of(context, owner))
+        # Anybody can make a key: for one without a channel the log must not be read from its beginning.
+        begin = None if after is None else max(after, seen_until)
         return Subscription(feed, None, owner, begin, is_stranger=True)
 
     return Services(
