@@ -21,7 +21,15 @@ ECHO = "tests.support.answerers:echo"
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    """A worker that follows orders."""
+    """A worker that follows orders and may take its time."""
+    made = Worker(ECHO, ("hello",), seconds=20.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[Worker]:
+    """The same with a short limit."""
     made = Worker(ECHO, ("hello",), seconds=0.4)
     yield made
     made.close()
@@ -81,26 +89,26 @@ def ends(pid: int) -> bool:
         os.close(handle)
 
 
-def test_the_time_limit_holds_and_ends_the_process(worker: Worker) -> None:
+def test_the_time_limit_holds_and_ends_the_process(hasty: Worker) -> None:
     """A question that takes too long fails in time; its process is gone, the next question is answered."""
-    pid = int(worker.ask(b"pid").split()[-1])
+    pid = int(hasty.ask(b"pid").split()[-1])
     begun = time.monotonic()
 
     with pytest.raises(WorkerSlow, match=r"within 0\.4 s"):
-        worker.ask(b"sleep")
+        hasty.ask(b"sleep")
 
     assert time.monotonic() - begun < 5
-    assert b"hello: next" == worker.ask(b"next")
+    assert b"hello: next" == hasty.ask(b"next")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_a_question_that_nobody_reads_does_not_block(worker: Worker) -> None:
+def test_a_question_that_nobody_reads_does_not_block(hasty: Worker) -> None:
     """Sending is limited in time too: a stopped process reads nothing."""
-    os.kill(int(worker.ask(b"pid").split()[-1]), signal.SIGSTOP)
+    os.kill(int(hasty.ask(b"pid").split()[-1]), signal.SIGSTOP)
 
     with pytest.raises(WorkerSlow):
-        worker.ask(bytes(MAX_FRAME))
+        hasty.ask(bytes(MAX_FRAME))
 
 
 def test_two_answers_to_one_question_are_none(worker: Worker) -> None:
@@ -145,17 +153,17 @@ def test_a_process_that_cannot_start_says_why(target: str, words: str) -> None:
 
 
 @pytest.mark.slow
-def test_few_questions_wait_for_a_slow_answer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_questions_wait_for_a_slow_answer(hasty: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five at once: one is turned away soon, instead of holding a thread for the time of all others."""
     monkeypatch.setattr("watchtower.worker.PATIENCE", 0.05)
     errors: list[type[Exception]] = []
 
     def ask() -> None:
         with pytest.raises(WorkerFailed) as raised:
-            worker.ask(b"sleep")
+            hasty.ask(b"sleep")
         errors.append(raised.type)
 
-    worker.ask(b"started")
+    hasty.ask(b"started")
     threads = [threading.Thread(target=ask) for _ in range(WAITING + 1)]
     for thread in threads:
         thread.start()
@@ -163,7 +171,7 @@ def test_few_questions_wait_for_a_slow_answer(worker: Worker, monkeypatch: pytes
         thread.join(30)
 
     assert [WorkerBusy, *[WorkerSlow] * WAITING] == errors
-    assert b"hello: again" == worker.ask(b"again")
+    assert b"hello: again" == hasty.ask(b"again")
 
 
 def test_threads_get_their_own_answers(worker: Worker) -> None:
