@@ -68,6 +68,12 @@ class MemoryRows:
         bound = after or ()
         return [row for row in self._sorted(table) if not bound or row[: len(bound)] > bound][:limit]  # type: ignore[operator]
 
+    def page_of(self, table: Table, where: Mapping[str, Scalar], after: Key | None, limit: int) -> list[Row]:
+        """Rows with these values in key order behind a key."""
+        wanted = [(table.columns.index(name), value) for name, value in where.items()]
+        found = [row for row in self._sorted(table) if all(row[at] == value for at, value in wanted)]
+        return [row for row in found if not after or row[: len(after)] > after][:limit]  # type: ignore[operator]
+
     def _sorted(self, table: Table) -> list[Row]:
         rows = self.tables.get(table.name, {})
         return [rows[key] for key in sorted(rows)]  # type: ignore[type-var]

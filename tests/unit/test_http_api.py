@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ from tests.support.parties import Pair, open_pair
 from tests.support.towers import TIP, TOWER_ID, Bench
 from watchtower.http.app import create_admin_app
 from watchtower.http.services import Standing
+from watchtower.store import views
 from watchtower.wire.hexes import to_plain
 
 
@@ -146,19 +148,34 @@ async def test_every_stored_change_is_announced(tower: Bench, http: httpx.AsyncC
 
 
 @pytest.mark.asyncio
-async def test_pages_of_channels_and_of_a_timeline(tower: Bench, http: httpx.AsyncClient) -> None:
-    """Pages follow each other without gap or overlap; status filters."""
+@pytest.mark.parametrize("sorted_rows", [1, 1000])
+async def test_pages_of_channels_and_of_a_timeline(
+    tower: Bench, http: httpx.AsyncClient, sorted_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages follow each other without gap or overlap and load no more rows than they show; status filters."""
+    monkeypatch.setattr(views, "_SORTED", sorted_rows)
+    loaded: list[int] = []
+    select = tower.rows._rows
     names = sorted(tower.registered(open_pair(names=(f"a{n}", f"b{n}"))) for n in range(5))
-    found: list[str] = []
-    after = ""
-    while True:
-        page = (await http.get(f"/v1/channels?limit=2{after}")).json()
-        found += [each["channel_id"] for each in page["channels"]]
-        if page["next"] is None:
-            break
-        after = f"&after={page['next']}"
 
-    assert sorted(found) == names
+    def count(query: str, values: Any) -> Any:
+        found = select(query, values)
+        loaded.append(len(found))
+        return found
+
+    monkeypatch.setattr(tower.rows, "_rows", count)
+    for asked in ("limit=2", "limit=2&status=ACTIVE"):
+        found: list[str] = []
+        after = ""
+        while True:
+            page = (await http.get(f"/v1/channels?{asked}{after}")).json()
+            found += [each["channel_id"] for each in page["channels"]]
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+        assert sorted(found) == names
+
+    assert max(loaded) == 3  # one more than shown tells that there is a next page
     assert len((await http.get("/v1/channels?status=ACTIVE")).json()["channels"]) == 5
     assert (await http.get("/v1/channels?status=PUNISHED")).json() == {"channels": [], "next": None}
     history = (await http.get(f"/v1/channels/{names[0]}/timeline?limit=3")).json()

@@ -12,6 +12,7 @@ import pytest
 from projections.projector import Stuck
 from projections.tables import Change, Table, as_row
 from tests.fakes.rows import MemoryRows
+from watchtower.store import views
 from watchtower.store.views import new_views_file
 
 
@@ -127,6 +128,38 @@ def test_rows_are_found_by_a_column(rows: Any) -> None:
     assert ["apple", "plum"] == [row[0] for row in rows.find(FRUIT, "weight", 3)]
     with pytest.raises(ValueError, match="color"):
         rows.find(FRUIT, "color", 3)
+
+
+@pytest.mark.parametrize("sorted_rows", [1, 1000])
+def test_pages_of_the_rows_with_a_value(rows: Any, sorted_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In key order behind a key, whether few rows are sorted or many passed by; further columns narrow them."""
+    monkeypatch.setattr(views, "_SORTED", sorted_rows)
+    put(rows, 1, fruit("plum", 3), fruit("apple", 3, ripe=True), fruit("pear", 4), fruit("fig", 3), fruit("kiwi", 3))
+
+    pages = [rows.page_of(FRUIT, {"weight": 3}, after, 2) for after in (None, ("fig",), ("plum",))]
+
+    assert [["apple", "fig"], ["kiwi", "plum"], []] == [[row[0] for row in page] for page in pages]
+    assert ["apple"] == [row[0] for row in rows.page_of(FRUIT, {"weight": 3, "ripe": 1}, None, 10)]
+    assert rows.page_of(FRUIT, {"weight": 7}, None, 10) == []
+
+
+@pytest.mark.parametrize(("count", "index"), [(2, "fruit_weight"), (3, "fruit_key")])
+def test_rows_are_taken_along_the_shorter_way(tmp_path: Path, count: int, index: str) -> None:
+    """Few rows from the index of their value; many, which would all be sorted for each page, along the key."""
+    made = new_views_file(tmp_path / "views.db", bytes(16), (Fruits(),))
+    put(made, 1, *(fruit(f"f{number}") for number in range(count)))
+    asked: list[tuple[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "_SORTED", 2)
+        select = made._rows
+        patch.setattr(made, "_rows", lambda query, values: asked.append((query, values)) or select(query, values))
+        made.page_of(FRUIT, {"weight": 1}, ("a",), 2)
+    query, values = asked[-1]
+
+    plan = " ".join(str(row[3]) for row in made.select(f"EXPLAIN QUERY PLAN {query}", values))
+
+    assert f"INDEX {index} " in plan
+    made.close()
 
 
 def test_a_failed_batch_leaves_nothing(rows: Any) -> None:

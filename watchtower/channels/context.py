@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock, Semaphore
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from domain.contract.params import ParamsPolicy
 from domain.contract.state import DEFAULT_STATE_POLICY, StatePolicy
 from domain.events import Envelope, Payload, envelopes
 from domain.opening import Verify, verify_content
-from projections.tables import Key, Row, Table
+from projections.tables import Key, Row, Scalar, Table
 from watchtower.applications import Applications
 from watchtower.channels.lanes import lanes
 from watchtower.outbox import Outbox
@@ -34,6 +34,9 @@ class Views(Protocol):
 
     def page(self, table: Table, after: Key | None, limit: int) -> list[Row]:
         """Rows behind a key."""
+
+    def page_of(self, table: Table, where: Mapping[str, Scalar], after: Key | None, limit: int) -> list[Row]:
+        """Rows with these values behind a key; the first column is an indexed one."""
 
     def position(self, projection: str) -> int:
         """Id of the last event that a projection has applied."""

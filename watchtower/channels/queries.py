@@ -9,7 +9,7 @@ from domain.events import Recorded
 from domain.status import ChannelStatus
 from projections.channel_info import TABLE as CHANNELS
 from projections.channel_info import ChannelInfoRow
-from projections.tables import Key, Row
+from projections.tables import Key, Row, Scalar
 from projections.timeline import TimelineRow, row_of
 from watchtower.channels.context import Context
 from watchtower.channels.info import channel_body
@@ -53,14 +53,9 @@ def list_channels(
 
 def _rows(context: Context, after: str | None, limit: int, status: str | None, owner: bytes | None) -> list[Row]:
     key: Key | None = None if after is None else (after,)
-    if owner is not None:
-        own = context.views.find(CHANNELS, "owner_key", owner)
-        matching = [row for row in own if status in (None, CHANNELS.read(row).status)]
-    elif status is not None:
-        matching = context.views.find(CHANNELS, "status", status)
-    else:
-        return context.views.page(CHANNELS, key, limit)
-    return [row for row in matching if key is None or CHANNELS.key_of(row) > key][:limit]
+    asked: dict[str, Scalar] = {"owner_key": owner, "status": status}
+    where = {column: value for column, value in asked.items() if value is not None}
+    return context.views.page_of(CHANNELS, where, key, limit) if where else context.views.page(CHANNELS, key, limit)
 
 
 def get_timeline(context: Context, stream: str, after: int = 0, limit: int = 100) -> TimelinePage:
