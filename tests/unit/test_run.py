@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +118,24 @@ async def served(parts: FakeParts, then: Callable[[], object]) -> int:
     await asyncio.sleep(0.05)
     then()
     return await asyncio.wait_for(task, 10)
+
+
+def test_what_is_loaded_is_left_out_of_collections(parts: FakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection that visits every watched outpoint would hold up the answer to a breach."""
+
+    async def frozen(_process: Process) -> int:
+        return sum(each is parts.sockets for each in gc.get_objects())
+
+    monkeypatch.setattr(run, "forbid_core_dumps", lambda: True)
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _seconds: None)
+    monkeypatch.setattr(Process, "serve", frozen)
+    before = sum(each is parts.sockets for each in gc.get_objects())
+    try:
+        visited = run.run(parts)  # type: ignore[arg-type]
+    finally:
+        gc.unfreeze()
+
+    assert (1, 0) == (before, visited)
 
 
 @pytest.mark.asyncio
