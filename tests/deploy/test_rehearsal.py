@@ -100,8 +100,8 @@ def countdown(stage: Stage, pair: Pair) -> None:
     stage.wait_page("Defending.", f"{CHALLENGE_PERIOD - 2} blocks left")
 
     listed, status = stage.ask("breach", "list"), stage.ask("status")
-    names = ("channel", "commit_txid", "value", "deadline", "blocks_left", "answer", "fee")
-    other = ("channel", "txid", "value", "deadline", "left", "stage", "fee")
+    names = ("channel_id", "commit_txid", "value", "deadline", "blocks_left", "answer", "fee")
+    other = ("channel_id", "txid", "value", "deadline", "left", "stage", "fee")
     assert [[each[name] for name in names] for each in listed["breaches"]] == [
         [each[name] for name in other] for each in status["breaches"]
     ]
