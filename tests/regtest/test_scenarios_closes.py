@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from domain.chain import display
-from domain.contract.params import SEGWIT
+from domain.chain import BlockRef, display, from_display
+from domain.contract.params import FLAG_RESCUE_LEAF, SEGWIT
+from domain.errors import ChannelClosed
 from domain.events import (
     AlertCleared,
     AlertKind,
@@ -20,9 +21,11 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.regtest.contract_stage import enter, publish
 from tests.regtest.disputes import ask, challenge, stopped_short, sweep_of
 from tests.regtest.world import World
 from tests.support.proofs import ladder_proof, rungs
+from watchtower.client import exchange
 from watchtower.client.errors import (
     SelfBreachRefused,
     StateRefused,
@@ -259,3 +262,23 @@ def test_segwit_v0_channels_have_disputes_and_closes_too(segwit_world: World) ->
         world.status(alone),
         world.status(together),
     )
+
+
+def test_scenario_C13_by_what_the_tower_says(world: World) -> None:
+    """A's commitment is in a block: B's client hears so from its tower, and the split of both is in the next block."""
+    pair = world.open(updates=1, flags=FLAG_RESCUE_LEAF)
+    closed_at = publish(world.node, pair.commitment(Side.A, 1))
+    world.look()
+    status = ask(world, pair, lambda client: client.get_funding_status(pair.channel_id.hex()))
+    assert status.spent_by is not None
+    block = BlockRef(closed_at, from_display(status.spent_by.block_hash or ""))
+    pair.a.note_funding_spend(pair.channel_id, from_display(status.spent_by.txid), block)
+
+    exchange.run(pair.b, pair.a, pair.b.propose_rescue(pair.channel_id, (497_800, 501_000)))
+
+    joint = pair.a.rescue_transaction(pair.channel_id)
+    assert joint is not None
+    assert 816 == enter(world.node, joint)
+    assert closed_at + 1 == world.node.height()
+    with pytest.raises(ChannelClosed, match="U6"):
+        pair.b.offer(pair.channel_id, (400_000, 600_000), (), b"")

@@ -70,7 +70,7 @@ def client_of(
 
 
 class Unreliable(httpx.AsyncBaseTransport):
-    """Delivers the n-th request and loses its answer; everything else is carried faithfully."""
+    """Delivers the n-th request of a synchronization and loses its answer; everything else is carried faithfully."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, lose: int) -> None:
         self.inner = inner
@@ -79,6 +79,8 @@ class Unreliable(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry or lose."""
         answer = await self.inner.handle_async_request(request)
+        if request.url.path.endswith(("/info", "/funding", "/events")):
+            return answer
         self.lose -= 1
         if self.lose == -1:
             raise httpx.ReadTimeout("lost")
@@ -311,7 +313,7 @@ async def test_synchronize_brings_the_tower_to_the_party(tower: Bench) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("lose", range(1, 6))
+@pytest.mark.parametrize("lose", range(5))
 async def test_f12_a_lost_answer_is_repaired_by_the_next_upload(tower: Bench, lose: int) -> None:
     """The tower stored it, the answer was lost: not final; the same bytes again are stored once, then it is."""
     pair = open_pair()

@@ -66,7 +66,7 @@ def test_what_is_over_does_not_count() -> None:
     with pytest.raises(ExposureExceeded):
         check_total(settings, [channel], 1)
 
-    over = msgspec.structs.replace(channel, spend_seen=True)
+    over = msgspec.structs.replace(channel, had_spend=True, spend=bytes(32))
 
     assert (True, False) == (counts(channel), counts(over))
     check_total(settings, [over, msgspec.structs.replace(channel, abandoned=True)], 1)

@@ -11,7 +11,7 @@ from watchtower.channels.context import Context
 from watchtower.channels.info import depth, side_name
 from watchtower.ports import NodeError
 from watchtower.wire.api import FundingBody, SpentByBody
-from watchtower.wire.hexes import Hex32, TxidHex
+from watchtower.wire.hexes import BlockHashHex, Hex32, TxidHex
 
 FundingStatus = Literal["UNSEEN", "MEMPOOL", "CONFIRMED", "DOUBLE_SPENT", "SPENT_BY"]
 
@@ -90,4 +90,5 @@ def _spent_by(spend: Spend) -> SpentByBody:
         sequence=spend.sequence,
         revoked=revoked,
         height=spend.block.height if spend.block else None,
+        block_hash=BlockHashHex(spend.block.hash) if spend.block else None,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,7 @@ from watchtower.client.opening_calls import OpeningCalls
 from watchtower.client.party import ChannelParty
 from watchtower.client.peers import Closer, Peer
 from watchtower.client.served_peer import ServedPeer
+from watchtower.client.spend_watch import SpendWatch
 from watchtower.client.update_calls import UpdateCalls
 from watchtower.client.wallet import FundingWallet
 
@@ -86,6 +88,7 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         self._delivered = {}
         self._uploading: asyncio.Task[None] | None = None
         self._comparing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Open the session with the tower, and reach the peers if this client serves them itself.
@@ -96,6 +99,8 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         """
         self._delivered.clear()
         await super().connect()
+        if self.party is not None:
+            self._watch_spends(self.party)
         if self.party is None or self.peer is None or self.finality is None:
             return
         try:
@@ -108,8 +113,8 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         """Bring to the tower what it lacks, and close the session; harmless if there is none."""
         if isinstance(self.peer, ServedPeer):
             await self.peer.stop()
-        tasks = [task for task in (self._uploading, self._comparing) if task is not None]
-        self._uploading = self._comparing = None
+        tasks = [task for task in (self._uploading, self._comparing, self._watching) if task is not None]
+        self._uploading = self._comparing = self._watching = self._spend_watch = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,8 +135,16 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         elif self._uploading is None:
             self._uploading = asyncio.create_task(finality.run(), name="uploads")
         if self._comparing is None:
-            comparison = TowerComparison(self, party, self._bring_again, lambda: self._book.highest)
+            again = partial(self._watch_spends, party)
+            comparison = TowerComparison(self, party, self._bring_again, lambda: self._book.highest, again)
             self._comparing = asyncio.create_task(comparison.run(), name="compare the tower")
+
+    def _watch_spends(self, party: ChannelParty) -> None:
+        """From the tower's present on: what was read of another log says nothing about this one."""
+        if self._watching is not None:
+            self._watching.cancel()
+        self._spend_watch = SpendWatch(self, party, by_channel=self._auth is not None)
+        self._watching = asyncio.create_task(self._spend_watch.run(), name="watch spends")
 
     async def _bring_again(self, channel_id: bytes) -> None:
         """Synchronize from what the tower says, not from what this session remembers of it."""

@@ -58,8 +58,13 @@ class TowerComparison:
         party: ChannelParty,
         bring: Callable[[bytes], Awaitable[object]],
         promised: Callable[[], LogReceipt | None] = lambda: None,
+        on_other_log: Callable[[], None] = lambda: None,
     ) -> None:
-        """`promised` is the receipt with the latest place in the log that this client holds."""
+        """`promised` is the receipt with the latest place in the log that this client holds.
+
+        `on_other_log` is called when the tower goes on from another log than at the last look.
+        """
+        self._on_other_log = on_other_log
         self._tower, self._party, self._bring, self._promised = tower, party, bring, promised
         self._unkept: LogReceipt | None = None
         self._seen: LogState | None = None
@@ -91,6 +96,8 @@ class TowerComparison:
             self._left.update([channel.channel_id for channel in held if await self._is_behind(channel)])
         if self._is_suspect(state) or self._breaks_promise(state, promised):
             self._left.update(channel.channel_id for channel in held if not self._is_done(state, channel.channel_id))
+        if self._is_other_log(state):
+            self._on_other_log()
         self._seen = state.log
         failure: StateChannelError | DomainError | None = None
         for channel_id in sorted(self._left):
@@ -108,9 +115,10 @@ class TowerComparison:
 
     def _is_suspect(self, state: ProtocolState) -> bool:
         """Whether the log is not certainly the one of the last look."""
+        return state.behind_receipts is not None or self._is_other_log(state)
+
+    def _is_other_log(self, state: ProtocolState) -> bool:
         now, before = state.log, self._seen
-        if state.behind_receipts is not None:
-            return True
         if now is None or before is None:
             return False
         return (now.log_id, now.epoch) != (before.log_id, before.epoch) or now.position < before.position

@@ -262,8 +262,8 @@ def swap_objection(
 
 def must_close(channel: PartyChannel, own: Side, known: set[bytes], height: int, *, preemptive: bool = False) -> bool:
     """Whether the channel must go on chain now for the sake of an HTLC (protocol 3.5). `known`: payment hashes."""
-    if channel.is_closing or channel.state is None:
-        return False
+    if channel.closes or channel.published or channel.spend_seen or channel.state is None:
+        return False  # not for a spend that is gone: nobody but this side may send one again
     period, conditions = channel.params.challenge_period, _at_stake(channel, own, known)
     early = height + closing_blocks(period)
     if preemptive and any(early >= c.expiry for c in conditions if c.offerer is own and c.hash not in known):

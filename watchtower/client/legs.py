@@ -52,6 +52,10 @@ UNRIPE = (ChannelStatus.PROPOSED, ChannelStatus.FUNDING_BROADCAST)
 """Statuses of channels whose funding may still come to nothing, and with it whatever they promise."""
 
 
+QUIET = (*UNRIPE, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
+"""Statuses of channels that do not close."""
+
+
 class ClaimEnd(msgspec.Struct, frozen=True):
     """Who took a conditional output in a block."""
 

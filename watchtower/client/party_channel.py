@@ -150,8 +150,9 @@ class PartyChannel(msgspec.Struct, frozen=True):
 
     `own_released` and `peer_revoked` are the highest revoked states (-1 for none) of this side and of the
     counterparty; `acknowledged` the highest state that a tower holds, `receipts` the newest of each tower. `settled`
-    is the content of the newest state that was ever `firm`. `confirmed` is the spend of the funding output in a
-    block, as this party was told, `rescue` a joint settlement of it. `handed_over` names the state whose turn was
+    is the content of the newest state that was ever `firm`. `had_spend` is true for good once a spend of the funding
+    output was seen; `spend` is the one that counts now, as this party was told, `confirmed` the same in a block, and
+    `rescue` a joint settlement of it. `handed_over` names the state whose turn was
     given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose preimage the
     counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did later,
     whatever else froze the channel, `peer_doubted` that the peer then named another state than this log. `alarmed` is
@@ -182,7 +183,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     alarmed: int = -1
     closes: tuple[Close, ...] = ()
     published: frozenset[int] = frozenset()
-    spend_seen: bool = False
+    had_spend: bool = False
+    spend: bytes | None = None
     confirmed: tuple[bytes, BlockRef] | None = None
     rescue: Rescue | None = None
     abandoned: bool = False
@@ -243,7 +245,13 @@ class PartyChannel(msgspec.Struct, frozen=True):
     @property
     def is_closing(self) -> bool:
         """Whether rule U6 forbids further updates."""
-        return bool(self.closes or self.published) or self.spend_seen
+        return bool(self.closes or self.published) or self.had_spend
+
+    @property
+    def spend_seen(self) -> bool:
+        """Whether the funding output is spent now; not by a close of both in the mempool, which another may replace."""
+        is_joint = any(close.txid == self.spend for close in self.closes)
+        return self.confirmed is not None or (self.spend is not None and not is_joint)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

@@ -37,6 +37,7 @@ from domain.events import (
     Source,
     SpendConfirmed,
     SpendDisconnected,
+    SpendReplaced,
     SpendSeen,
     StateAccepted,
     StateCommitted,
@@ -200,9 +201,12 @@ def _apply_end(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
 def _apply_chain(channel: PartyChannel, payload: Payload) -> PartyChannel | None:
     match payload:
         case SpendSeen():
-            return msgspec.structs.replace(channel, spend_seen=True)
+            return msgspec.structs.replace(channel, had_spend=True, spend=payload.txid)
+        case SpendReplaced() if channel.spend == payload.txid:
+            return msgspec.structs.replace(channel, spend=payload.by)
         case SpendConfirmed():
-            return msgspec.structs.replace(channel, spend_seen=True, confirmed=(payload.txid, payload.block))
+            confirmed = (payload.txid, payload.block)
+            return msgspec.structs.replace(channel, had_spend=True, spend=payload.txid, confirmed=confirmed)
         case SpendDisconnected() if channel.confirmed == (payload.txid, payload.block):
             return msgspec.structs.replace(channel, confirmed=None)
         case RescueSigned():

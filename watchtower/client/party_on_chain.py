@@ -70,6 +70,16 @@ class PartyOnChain(PartyCore):
             event = SpendDisconnected(recorded_at=self._clock.wall_microseconds(), txid=bytes(txid), block=block)
             self._take(channel, Step((event,)))
 
+    def note_funding_spend(self, channel_id: bytes, txid: bytes | None, block: BlockRef | None = None) -> None:
+        """Record what the own tower says: which transaction spends the funding output now (None: none), in which block.
+
+        What is known already is not stored again. A spend that is gone opens nothing (U6), but the channel counts as
+        unspent for whatever must be published in time.
+        """
+        with self._mutex:
+            channel = self.channel(channel_id)
+            self._take(channel, publishing.funding_spend(self._seat(channel), txid, block))
+
     def propose_rescue(self, channel_id: bytes, amounts: tuple[int, int]) -> list[Message]:
         """Sign a split of a confirmed commitment at once instead of after T (flag rescue_leaf); see `rescuing`.
 

@@ -73,7 +73,7 @@ class PartyOpening(PartyCore):
                 raise ChannelNotReady("the funding transaction is signed; close the channel instead")
             # The own tower takes an opener's channel before the signature, an acceptor's only once it sees the funding.
             held = channel.own_side is Side.B and bool(channel.acknowledged)
-            if channel.sequence > 0 or held or channel.spend_seen:
+            if channel.sequence > 0 or held or channel.had_spend:
                 raise ChannelNotReady("the channel is in use, its funding output may hold money; close it instead")
             if channel.abandoned:
                 return

@@ -15,14 +15,11 @@ from domain.errors import DomainError
 from domain.status import ChannelStatus
 from watchtower.client.dispute_types import ClosureResult
 from watchtower.client.errors import StateChannelError
-from watchtower.client.legs import UNRIPE, ClaimEnd, OnChain
+from watchtower.client.legs import QUIET, UNRIPE, ClaimEnd, OnChain
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.types import ChannelInfo, FundingStatus, ProtocolState
 from watchtower.ports import StoreBusy, StoreConflict, StoreFull
-
-QUIET = (*UNRIPE, ChannelStatus.ACTIVE, ChannelStatus.FROZEN)
-"""Statuses of channels that do not close."""
 
 PASSING = (StateChannelError, DomainError, StoreBusy, StoreFull, StoreConflict)
 """Trouble that another look may find gone."""

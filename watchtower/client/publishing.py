@@ -14,7 +14,16 @@ from domain.contract.htlc import ClaimPath
 from domain.contract.settlement import complete_settlement, condition_vouts
 from domain.contract.state import StateSignatures, onchain_state_hash
 from domain.errors import ChannelNotReady, InvalidState, MalformedInput, SelfBreach, SequenceGap
-from domain.events import CommitmentPublished, Source, SpendConfirmed, SpendKind, SpendSeen
+from domain.events import (
+    CommitmentPublished,
+    Payload,
+    Source,
+    SpendConfirmed,
+    SpendDisconnected,
+    SpendKind,
+    SpendReplaced,
+    SpendSeen,
+)
 from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client.party_channel import CompleteState, Content
@@ -76,6 +85,30 @@ def spend_seen(seat: Seat, raw: bytes, height: int, block_hash: bytes | None) ->
         raw=None,
     )
     return Step((seen, confirmed))
+
+
+def funding_spend(seat: Seat, txid: bytes | None, block: BlockRef | None) -> Step:
+    """What changed about the spend of the funding output, if its bytes are elsewhere; nothing if nothing did."""
+    channel, now, height = seat.channel, seat.now, seat.height or 0
+    found = None if txid is None or block is None else (txid, block)
+    events: list[Payload] = []
+    if channel.confirmed is not None and channel.confirmed != found:
+        events.append(SpendDisconnected(recorded_at=now, txid=channel.confirmed[0], block=channel.confirmed[1]))
+    if channel.spend is not None and channel.spend != txid:
+        events.append(SpendReplaced(recorded_at=now, txid=channel.spend, by=txid, height=height))
+    if txid is not None and channel.spend != txid:
+        kind, source = SpendKind.UNKNOWN, Source.CLIENT
+        events.append(
+            SpendSeen(
+                recorded_at=now, kind=kind, txid=txid, side=None, sequence=None, raw=None, source=source, height=height
+            )
+        )
+    if found is not None and channel.confirmed != found:
+        kind, (named, place) = SpendKind.UNKNOWN, found
+        events.append(
+            SpendConfirmed(recorded_at=now, kind=kind, txid=named, side=None, sequence=None, block=place, raw=None)
+        )
+    return Step(tuple(events))
 
 
 def settlement(seat: Seat, state: CompleteState, side: Side) -> Transaction:

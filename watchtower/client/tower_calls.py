@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from domain.as_of import AsOf
+from domain.chain import BlockRef, from_display
 from domain.contract.header import StateHeader
 from domain.contract.params import ChannelParams
 from domain.contract.receipts import SignedReceipt
@@ -23,13 +24,16 @@ from watchtower.client.errors import (
 )
 from watchtower.client.following import follow
 from watchtower.client.ids import channel_name
+from watchtower.client.legs import QUIET
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
 from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.past import LogPoint, parameters
 from watchtower.client.receipt_calls import ReceiptCalls, Told
 from watchtower.client.receipts import Expected, ReceiptText
 from watchtower.client.request_signing import WHOLE_ID
 from watchtower.client.session import is_replayed, read
+from watchtower.client.spend_watch import SpendWatch
 from watchtower.client.types import ChannelInfo, ChannelResult, FundingStatus, UpdateResult
 from watchtower.wire.api import RegisterRequest, RevocationRequest, TimelineEntry, UpdateRequest
 from watchtower.wire.deposits import sha256_of_registration, sha256_of_update
@@ -48,6 +52,7 @@ class TowerCalls(ReceiptCalls):
     """What a tower stores and answers."""
 
     _delivered: dict[bytes, Delivered]
+    _spend_watch: SpendWatch | None = None
 
     async def register_channel(self, registration: RegisterRequest) -> ChannelResult:
         """Put a channel under the tower's watch; `ReceiptRefused` if it did not answer with a good receipt."""
@@ -80,12 +85,17 @@ class TowerCalls(ReceiptCalls):
         `as_of`: as it was known at that point of the tower's log; `PointNotFound`.
         """
         raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}", query=parameters(as_of))
-        return read(raw, ChannelInfo)
+        info = read(raw, ChannelInfo)
+        if as_of is None and self._is_spend_news(info):
+            await self.get_funding_status(info.channel_id)
+        return info
 
     async def get_funding_status(self, channel_id: str) -> FundingStatus:
-        """Where the funding output stands."""
+        """Where the funding output stands. A party of this client makes no states from a spend on (rule U6)."""
         raw, _ = await self._call("GET", f"/v1/channels/{channel_name(channel_id)}/funding")
-        return read(raw, FundingStatus)
+        found = read(raw, FundingStatus)
+        self._note_spend(found)
+        return found
 
     async def get_liquidity(self, channel_id: str) -> ChannelLiquidity:
         """What each side can spend and receive in the next state, and what each way to close costs."""
@@ -186,6 +196,7 @@ class TowerCalls(ReceiptCalls):
         except ChannelNotFound:
             raw, _ = await self._call("POST", "/v1/channels", registration)
             info, told = read(raw, ChannelInfo), read(raw, Told).receipt
+            self._wake_spend_watch()
         else:
             told = None
         if info.current_sequence > party.channel(channel_id).signed_sequence:
@@ -242,6 +253,7 @@ class TowerCalls(ReceiptCalls):
                 await self._reveal_late(channel_id, stored.final_sequence)
                 await self._deliver_cut_short(channel_id)
                 await self.exchange_preimages(channel_id)
+                await self.get_funding_status(channel_id.hex())
                 raise
             try:
                 signed = self._acknowledge(party, channel_id, told, self._expected_state(upload))
@@ -299,6 +311,32 @@ class TowerCalls(ReceiptCalls):
         """The events of all channels from the beginning, asked for with the key of one that is not registered yet."""
         about = bytes.fromhex(channel_id) if WHOLE_ID.fullmatch(channel_id) else None
         return follow(self._session(), "/v1/events", 0, about)
+
+    def _is_spend_news(self, info: ChannelInfo) -> bool:
+        """Whether the party's log says something else about the close of a channel than the tower does."""
+        channel = self._party_channel(info.channel_id)
+        if channel is None:
+            return False
+        return channel.spend is not None if info.status in QUIET else channel.confirmed is None
+
+    def _note_spend(self, found: FundingStatus) -> None:
+        channel = self._party_channel(found.channel_id)
+        if channel is None:
+            return
+        spent, block = found.spent_by, None
+        if spent is not None and spent.height is not None and spent.block_hash is not None:
+            block = BlockRef(spent.height, from_display(spent.block_hash))
+        txid = None if spent is None else from_display(spent.txid)
+        self._own_party().note_funding_spend(channel.channel_id, txid, block)
+
+    def _party_channel(self, channel_id: str) -> PartyChannel | None:
+        if self.party is None:
+            return None
+        return next((each for each in self.party.channels() if each.channel_id.hex() == channel_id), None)
+
+    def _wake_spend_watch(self) -> None:
+        if self._spend_watch is not None:
+            self._spend_watch.wake()
 
     async def _find_channel(self, channel_id: str) -> ChannelInfo | None:
         try:

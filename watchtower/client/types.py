@@ -188,7 +188,7 @@ class FundingStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpentBy(msgspec.Struct, frozen=True, kw_only=True):
-    """What spent the funding output."""
+    """What spent the funding output; with `height` and `block_hash` (as block explorers show it), in that block."""
 
     kind: Literal["COOP", "COMMIT", "UNKNOWN"]
     txid: str
@@ -196,3 +196,4 @@ class SpentBy(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     revoked: bool | None = None
     height: int | None = None
+    block_hash: str | None = None

@@ -196,7 +196,7 @@ class RevocationAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpentByBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What spent the funding output: COOP, COMMIT (side, sequence, revoked) or UNKNOWN."""
+    """What spent the funding output: COOP, COMMIT (side, sequence, revoked) or UNKNOWN; in the block that is named."""
 
     kind: Literal["COOP", "COMMIT", "UNKNOWN"]
     txid: TxidHex
@@ -204,6 +204,7 @@ class SpentByBody(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     revoked: bool | None = None
     height: int | None = None
+    block_hash: BlockHashHex | None = None
 
 
 class FundingBody(msgspec.Struct, frozen=True, kw_only=True):
