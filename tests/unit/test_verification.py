@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,13 +18,19 @@ from domain.opening import StateContent
 from domain.units import Side
 from tests.support.parties import Pair, htlc, make_party, open_pair
 from tests.support.towers import Bench
+from watchtower.bootstrap import api
+from watchtower.bootstrap.parts import open_parts
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.context import Context
 from watchtower.channels.lanes import lanes
 from watchtower.channels.reading import content_of
 from watchtower.channels.register import register
+from watchtower.config import load
+from watchtower.http.services import Services, bind
+from watchtower.new_tower import create
+from watchtower.telemetry.metrics import Metrics
 from watchtower.verification import processes
-from watchtower.verification.processes import FAILURES, VerifyingProcesses
+from watchtower.verification.processes import EACH, FAILURES, VerifyingProcesses
 from watchtower.verification.question import NO, TARGET, Question, answer, encode_question, yes_to
 from watchtower.wire.api import UpdateRequest
 from watchtower.wire.hexes import Hex64
@@ -409,3 +416,29 @@ def upload_all(context: Context, begin: Callable[[str, UpdateRequest], object], 
     for sequence in range(1, UPDATES + 1):
         accept_state(context, stream, pair.update_request(OWNER, sequence))
     return context.channels.load(stream).sequence
+
+
+@pytest.mark.slow
+def test_a_service_verifies_in_processes_and_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The context of its API asks them, with lanes enough to keep them busy; they end with the parts."""
+    pools: list[VerifyingProcesses] = []
+    contexts: list[Context] = []
+
+    def note(count: int) -> VerifyingProcesses:
+        pools.append(VerifyingProcesses(count))
+        return pools[-1]
+
+    def look(context: Context, *others: Any, **facts: Any) -> Services:
+        contexts.append(context)
+        return bind(context, *others, **facts)
+
+    monkeypatch.setattr(api, "VerifyingProcesses", note)
+    monkeypatch.setattr(api, "bind", look)
+    anywhere = {"listen": "127.0.0.1:0"}
+    tower = create(tmp_path / "t", tmp_path / "t" / "config.toml", "regtest", {"api": anywhere, "admin": anywhere})
+    settings = load({}, config_path=str(tower.config_path)).settings
+    open_parts(settings, Metrics(build=("0", "0", "regtest", "sqlite"))).close()
+
+    assert [pools[0].verify] == [context.verify for context in contexts]
+    assert lanes(EACH)._value == contexts[0].lanes._value
+    assert pools[0]._closed
