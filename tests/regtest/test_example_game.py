@@ -17,7 +17,7 @@ README = ROOT / "examples" / "tictactoe" / "README.md"
 BLOCK = re.compile(
     r"(?:<!-- test: (?P<role>\w+) -->\n)?```sh\n(?P<commands>.*?)```(?:\n\n```text\n(?P<shown>.*?)```)?", re.DOTALL
 )
-SECONDS = 110
+SECONDS = 280
 
 
 def told() -> dict[str, list[str]]:

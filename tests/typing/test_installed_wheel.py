@@ -18,7 +18,7 @@ NEEDED = ("msgspec", "httpx", "httpcore", "anyio", "zmq", "structlog", "coincurv
 
 def run(*command: str, cwd: Path = ROOT) -> str:
     """Output of a command, its errors included."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
     return done.stdout + done.stderr
 
 

@@ -24,7 +24,7 @@ def mypy(path: Path, cache: Path) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     return done.stdout + done.stderr
@@ -62,7 +62,7 @@ def test_a_users_program_runs() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
         check=False,
     )
 
