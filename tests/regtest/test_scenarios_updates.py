@@ -23,6 +23,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
+from tests.regtest.disputes import ask
 from tests.regtest.replaying import live_and_replayed
 from tests.regtest.world import World
 from tests.support.parties import Pair, make_party, open_pair
@@ -237,6 +238,26 @@ def test_scenario_F11_crash_between_msg_2_and_3(world: World) -> None:
     world.node.mine(1)
     world.look()
     assert "SETTLED" == world.status(pair)
+
+
+def test_scenario_F11_the_newer_state_is_settled_by_the_own_tower(world: World) -> None:
+    """B closes with the state whose message 3 never left: its tower gets it first, and settles it."""
+    disks = Disks()
+    pair = crashed_between_2_and_3(world, disks)
+    name = pair.channel_id.hex()
+
+    first = ask(world, pair, lambda client: client.close_channel_unilateral(name, 1))
+    again = ask(world, pair, lambda client: client.close_channel_unilateral(name, 1))
+    world.node.mine(1)
+    world.look()
+    world.node.mine(3)
+    world.look()
+    world.node.mine(1)
+    world.look()
+
+    assert ("IN_MEMPOOL", first.txid) == (first.outcome, again.txid)
+    assert "SETTLED" == world.status(pair)
+    assert -1 == pair.b.channel(pair.channel_id).own_released
 
 
 def test_scenario_F11_the_update_is_finished_after_the_crash(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,8 @@ from watchtower.client import StateChannelClient, StateChannelConfig, exchange
 from watchtower.client.comparing import TowerComparison
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
 from watchtower.client.htlcs import Change
-from watchtower.client.messages import Message, UpdateCommit, UpdateRevoke
+from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateCommit, UpdateRevoke
+from watchtower.client.party import ChannelParty
 from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
 from watchtower.receipts.signer import ReceiptSigner
@@ -185,6 +187,51 @@ async def test_a_state_that_the_peer_published_and_did_not_complete_is_brought(t
 
     assert (UPDATES, UPDATES + 1) == (before, town.sequence(town.first))
     assert b.channel(town.channel_id).frozen is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["look", "close"])
+async def test_an_own_state_that_is_published_instead_of_completed_reaches_the_tower(town: Town, call: str) -> None:
+    """The party died behind message 2. The tower gets what it has to settle, and nothing else is ever signed for it."""
+    await town.fill()
+    a, b = town.pair.parties
+    with pytest.raises(PowerCut):
+        exchange.run(b, a, b.change(town.channel_id, Change(pay=1_000)), cut_behind_acceptance(b))
+    b._failpoint = lambda name: None
+    own = town.client.close_channel_unilateral(town.channel_id.hex(), UPDATES + 1)
+
+    if call == "look":
+        own.close()
+        b.sign_commitment(town.channel_id, UPDATES + 1)
+        await town.comparison.look()
+    else:
+        await own
+    await town.bring(town.channel_id)
+
+    channel = town.first.context.channels.load(confirmed_stream(town.first, town))
+    assert (UPDATES + 1, UPDATES) == (channel.sequence, b.channel(town.channel_id).sequence)
+    assert b.channel(town.channel_id).frozen is None
+    assert UPDATES - 1 == b.channel(town.channel_id).own_released
+
+
+class PowerCut(Exception):
+    """The party's process died here."""
+
+
+def cut_behind_acceptance(party: ChannelParty) -> exchange.Carry:
+    """A wire on which the party dies when it has stored message 2."""
+    writes = iter(range(2))
+
+    def fail(name: str) -> None:
+        if name == "store:before" and next(writes) == 1:
+            raise PowerCut(name)
+
+    def carry(sender: ChannelParty, message: Message) -> Sequence[AnyMessage]:
+        if isinstance(message, UpdateAccept):
+            party._failpoint = fail
+        return exchange.deliver(sender, message)
+
+    return carry
 
 
 def lose(kind: type[Message]) -> exchange.Carry:

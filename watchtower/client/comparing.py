@@ -146,7 +146,8 @@ class TowerComparison:
             info = await self._tower.get_channel_info(channel.channel_id.hex())
         except ChannelNotFound:
             return False
-        publishable = channel.signed_sequence if info.status in CLOSED else channel.sequence
+        is_public = info.status in CLOSED or channel.signed_sequence in channel.published
+        publishable = channel.signed_sequence if is_public else channel.sequence
         return info.current_sequence < publishable
 
     async def _compare(self, channel_id: bytes, state: ProtocolState) -> None:

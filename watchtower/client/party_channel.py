@@ -230,16 +230,18 @@ class PartyChannel(msgspec.Struct, frozen=True):
 
     @property
     def accepted(self) -> CompleteState | None:
-        """The state in flight that the counterparty can publish already, although this side cannot.
+        """The state in flight that its proposer can publish already: the counterparty, or this side once it signed to.
 
-        Its settlements are signed by both; what the counterparty did not give is `NOT_GIVEN`.
+        Its settlements are signed by both; the one signature that the proposer did not give is `NOT_GIVEN`.
         """
         pending = self.pending
-        if pending is None or pending.by is self.own_side or pending.proposal is None or pending.acceptance is None:
+        if pending is None or pending.proposal is None or pending.acceptance is None:
+            return None
+        if pending.by is self.own_side and pending.content.seq not in self.published:
             return None
         first = pending.proposal
-        theirs = StateSignatures(first.state, first.settle_a, first.settle_b, NOT_GIVEN)
-        pair = (theirs, pending.acceptance) if pending.by is Side.A else (pending.acceptance, theirs)
+        proposed = StateSignatures(first.state, first.settle_a, first.settle_b, NOT_GIVEN)
+        pair = (proposed, pending.acceptance) if pending.by is Side.A else (pending.acceptance, proposed)
         return CompleteState(pending.content, pending.by, *pair)
 
     @property

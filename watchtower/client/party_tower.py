@@ -32,14 +32,18 @@ class PartyTower(PartyCore):
             return uploads.update(self._seat(channel), state)
 
     def cut_short_body(self, channel_id: bytes) -> UpdateRequest | None:
-        """The upload of a state that this side accepted and the peer did not complete; None if there is none.
+        """The upload of a state that was accepted and not completed, and is being published; None if there is none.
 
-        A tower takes it once the peer has published that state, and settles it.
+        Of the peer's a tower takes it once it is on chain. Of an own one it has to be there before: then it is whole,
+        with the signature that the peer never got, and the same at every call.
         """
         with self._mutex:
             channel = self.channel(channel_id)
             state = channel.accepted
-            return None if state is None else uploads.update(self._seat(channel), state)
+            if state is None:
+                return None
+            seat = self._seat(channel)
+            return uploads.update(seat, state if state.by is seat.peer else uploads.completed(seat, state))
 
     def release_body(self, channel_id: bytes, sequence: int) -> RevocationRequest:
         """The record for the tower that an own state was revoked; carries no secret."""

@@ -263,12 +263,19 @@ class TowerCalls(ReceiptCalls):
         return result, doubt
 
     async def _deliver_cut_short(self, channel_id: bytes) -> None:
-        """The state that the peer published instead of completing it: without it the tower cannot settle the close."""
+        """A state that is published instead of completed: without it the tower cannot settle the close.
+
+        An own one is brought before the tower sees its commitment, which it would not know for one.
+        """
         upload = self._own_party().cut_short_body(channel_id)
         if upload is None:
             return
+        sequence = StateHeader.decode(bytes(upload.state.header)).seq
+        if sequence in self._own_party().channel(channel_id).published:
+            await self._store_state(channel_id.hex(), upload)
+            return
         spent = (await self.get_funding_status(channel_id.hex())).spent_by
-        if spent is not None and spent.sequence == StateHeader.decode(bytes(upload.state.header)).seq:
+        if spent is not None and spent.sequence == sequence:
             await self._store_state(channel_id.hex(), upload)
 
     async def _store_state(self, channel_id: str, upload: UpdateRequest) -> tuple[UpdateResult, ReceiptText | None]:

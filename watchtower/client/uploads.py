@@ -5,9 +5,11 @@ The bodies are those of the HTTP API. An update is final only after the tower an
 
 from __future__ import annotations
 
+import msgspec
+
 from domain.contract import keys
 from domain.contract.revocation import derive_secret, index_of
-from domain.contract.state import StateSignatures
+from domain.contract.state import StateSignatures, sign_commit_peer
 from domain.contract.uploads import KeyedRegistration, upload_hash
 from domain.errors import ChannelNotReady
 from domain.units import Side
@@ -24,6 +26,9 @@ from watchtower.wire.api import (
     UpdateRequest,
 )
 from watchtower.wire.hexes import HeaderHex, Hex, Hex33, Hex64, ParamsHex, SecretHex, TransactionHex
+
+NO_ENTROPY = bytes(32)
+"""The same bytes at every call: to the tower another signature would be another state."""
 
 
 def side_name(side: Side) -> SideName:
@@ -72,6 +77,15 @@ def update(seat: Seat, state: CompleteState) -> UpdateRequest:
         return UpdateRequest(state=state_body(seat, state))
     next_point = seat.points(state.seq + 1)[seat.peer]
     return UpdateRequest(state=state_body(seat, state), revoked_secret=SecretHex(secret), next_point=Hex33(next_point))
+
+
+def completed(seat: Seat, state: CompleteState) -> CompleteState:
+    """An own state in flight with the signature that the exchange did not come to, for the own tower alone."""
+    built = seat.transactions(state.content)
+    signature = sign_commit_peer(seat.channel.params, built, seat.own, seat.secrets.fund, NO_ENTROPY)
+    name = "sigs_a" if seat.own is Side.A else "sigs_b"
+    whole = msgspec.structs.replace(state.signatures(seat.own), commit_peer=signature)
+    return msgspec.structs.replace(state, **{name: whole})
 
 
 def own_release(seat: Seat, sequence: int) -> RevocationRequest:
