@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
@@ -14,6 +15,8 @@ from tests.support.wires import ALICE_KEY, BOB_KEY, EVE_KEY, Wire, curve_wire, m
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, TransportClosed
 from watchtower.client.transport import Transport
+from watchtower.client.transport.curve_meter import UNSENT_BYTES
+from watchtower.client.transport.curve_socket import RECEIVE_LIMIT, SEND_LIMIT
 
 pytestmark = pytest.mark.asyncio
 
@@ -131,6 +134,39 @@ async def test_a_slow_reader_loses_the_connection_and_no_message(make_wire: Make
 
         assert list(range(len(read))) == read
         assert 0 < len(read) <= sent
+
+
+@pytest.mark.slow
+async def test_what_waits_for_a_slow_reader_is_bounded_in_bytes(
+    make_wire: MakeWire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Few of the longest messages are too many, long before their number is; the peer is left, and it is said."""
+    caplog.set_level(logging.INFO)
+    async with make_wire() as wire:
+        _, near = await both(wire)
+        sent = 0
+        with pytest.raises(TransportClosed, match="bytes unread"):
+            while sent < SEND_LIMIT:
+                await near.send(bytes(MAX_MESSAGE))
+                sent += 1
+                await asyncio.sleep(0)
+        with pytest.raises(TransportClosed):
+            await near.send(b"more")
+
+        # What libzmq and the kernel of the other side have taken in does not wait here any more.
+        read_ahead = RECEIVE_LIMIT * MAX_MESSAGE + 20_000_000
+        assert UNSENT_BYTES - MAX_MESSAGE <= sent * MAX_MESSAGE <= UNSENT_BYTES + read_ahead
+        assert f"peer_gone peer={near.peer.hex()}" in caplog.text
+
+
+async def test_a_burst_of_preimages_passes(make_wire: MakeWire) -> None:
+    """Two hundred messages of a hundred kilobytes, none of them read before the last was sent."""
+    async with make_wire() as wire:
+        near, far = await both(wire)
+        for number in range(200):
+            await near.send(bytes([number]) * 100_000)
+
+        assert list(range(200)) == [(await soon(far.receive()))[0] for _ in range(200)]
 
 
 async def test_a_closed_listener_accepts_nobody(make_wire: MakeWire) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,11 +19,11 @@ from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerUnreachable, TransportClosed
 from watchtower.client.transport import Transport, curve_listener
 from watchtower.client.transport.admission import everybody
-from watchtower.client.transport.curve_doorstep import WAITING_LIMIT, Doorstep
+from watchtower.client.transport.curve_doorstep import WAITING_LIMIT, Doorstep, hang_up
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_listener import CurveListener
-from watchtower.client.transport.curve_meter import Meter
-from watchtower.client.transport.curve_socket import HELLO, MESSAGE, Timing
+from watchtower.client.transport.curve_meter import UNSENT_BYTES, Backlog, Meter
+from watchtower.client.transport.curve_socket import HELLO, MESSAGE, RECEIVE_LIMIT, SEND_LIMIT, Timing
 
 pytestmark = pytest.mark.asyncio
 T = TypeVar("T")
@@ -213,6 +214,83 @@ async def test_a_dialed_peer_sends_no_message_without_end_either(monkeypatch: py
 
         with pytest.raises(TransportClosed, match="without end"):
             await soon(near.receive())
+
+
+@pytest.mark.slow
+async def test_a_dialed_peer_that_does_not_read_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """What waits for it is bounded in bytes on this side as well, and is given back at once."""
+    caplog.set_level(logging.INFO)
+    async with curve_wire() as wire:
+        near, _ = await both(wire)
+        wire.listener._tasks[-1].cancel()  # Bob's program takes nothing any more
+        sent = 0
+        with pytest.raises(TransportClosed, match="bytes unread"):
+            while sent < SEND_LIMIT:
+                await near.send(bytes(MAX_MESSAGE))
+                sent += 1
+                await asyncio.sleep(0)
+
+        assert UNSENT_BYTES - MAX_MESSAGE <= sent * MAX_MESSAGE
+        assert f"peer_gone peer={near.peer.hex()}" in caplog.text
+        with pytest.raises(TransportClosed, match="bytes unread"):
+            await soon(near.receive())
+
+
+async def test_a_session_that_is_left_ends_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener hangs up: a goodbye in the queue would be read by nobody, and the queue would stay."""
+    monkeypatch.setattr(curve_listener, "Backlog", partial(Backlog, limit=1))
+    async with curve_wire() as wire:
+        near, far = await both(wire)
+        far._backlog._before += 1_000_000  # type: ignore[attr-defined]  # nothing has arrived there
+
+        with pytest.raises(TransportClosed, match="bytes unread"):
+            await far.send(b"some bytes")
+        await soon(near.receive())
+        with pytest.raises(TransportClosed):
+            await soon(near.receive())
+        again, there = await both(wire)
+        await again.send(b"again")
+        assert b"again" == await soon(there.receive())
+
+
+async def test_what_was_read_does_not_wait() -> None:
+    """Far more than the bound passes to a peer that reads, and heartbeats, which nobody counts, change nothing."""
+    async with curve_wire(IMPATIENT) as wire:
+        near, far = await both(wire)
+        backlog = Backlog(far.descriptor, limit=50_000)  # type: ignore[attr-defined]
+        far._backlog = backlog  # type: ignore[attr-defined]
+        for number in range(20):
+            await far.send(bytes([number]) * 20_000)
+            assert bytes([number]) == (await soon(near.receive()))[:1]
+
+
+@pytest.mark.slow
+async def test_a_connection_that_breaks_with_much_unread_aborts_no_program() -> None:
+    """More waits than libzmq reads ahead, the line is cut, and the time of a heartbeat passes."""
+    async with curve_wire(IMPATIENT) as wire:
+        near, far = await both(wire)
+        for _ in range(2 * RECEIVE_LIMIT):
+            await far.send(bytes(1_000))
+        await asyncio.sleep(IMPATIENT.heartbeat)
+        hang_up(far.descriptor, wire.listener.address.port)  # type: ignore[attr-defined]
+        await asyncio.sleep(2 * IMPATIENT.heartbeat)
+
+        with pytest.raises(TransportClosed):
+            while True:
+                await soon(near.receive())
+
+
+@pytest.mark.slow
+async def test_heartbeats_keep_a_quiet_connection() -> None:
+    """Nobody says anything for longer than silence may last; heartbeats are not handed out as messages."""
+    async with curve_wire(IMPATIENT) as wire:
+        near, far = await both(wire)
+        waiting = [asyncio.create_task(end.receive()) for end in (near, far)]
+        await asyncio.sleep(2 * IMPATIENT.silence)
+        await far.send(b"still here")
+        await near.send(b"so am I")
+
+        assert [b"still here", b"so am I"] == await soon(asyncio.gather(*waiting))
 
 
 @pytest.mark.slow

@@ -8,6 +8,9 @@ broke may be lost, and then the link has to know (see `port.Transport`).
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
+from typing import NoReturn
 
 import zmq
 import zmq.asyncio
@@ -16,11 +19,13 @@ from domain.errors import MalformedInput
 from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, PeerUnreachable, TransportClosed
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
-from watchtower.client.transport.curve_meter import LOOK_SECONDS, Meter
-from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing, Watched, end, prepare
+from watchtower.client.transport.curve_meter import Backlog, Meter
+from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, PING, Timing, Watched, end, prepare
 
 ENDED = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+
+_log = logging.getLogger(__name__)
 
 
 class CurveDialer:
@@ -62,6 +67,7 @@ class CurveConnection:
     def __init__(self, socket: zmq.asyncio.Socket, key: TransportKey, address: PeerAddress, timing: Timing) -> None:
         self.peer = address.key
         self._address = address
+        self._timing = timing
         prepare(socket, timing)
         socket.setsockopt(zmq.RECONNECT_IVL, -1)
         socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -71,7 +77,10 @@ class CurveConnection:
         self._ended = ""
         self._closed = False
         self._meter = Meter(-1)
+        self._backlog = Backlog(-1)
         self._looked = 0.0
+        self._heard = 0.0
+        self._beating: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<CurveConnection to {self._address}>"
@@ -96,6 +105,7 @@ class CurveConnection:
             raise PeerUnreachable(f"the program at {place} takes no further connection now")
         if answer != HELLO:
             raise PeerUnreachable(f"the program at {place} does not speak this protocol")
+        self._beating = asyncio.create_task(self._beat(), name=f"heartbeat to {self._address}")
 
     async def send(self, raw: bytes) -> None:
         """See `Transport.send`."""
@@ -105,7 +115,8 @@ class CurveConnection:
 
     async def receive(self) -> bytes:
         """See `Transport.receive`."""
-        payload = await self._take()
+        while (payload := await self._take()) == PING:
+            pass
         if payload[:1] == MESSAGE:
             return payload[1:]
         await self.close()
@@ -118,6 +129,15 @@ class CurveConnection:
         self._closed = True
         self._ended = self._ended or "the connection was closed here"
         self._watched.close()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    async def _beat(self) -> None:
+        """Say now and then that this side lives; whether it could be sent, `receive` finds out by itself."""
+        while not self._ended:
+            await asyncio.sleep(self._timing.heartbeat)
+            with suppress(zmq.ZMQError):
+                await self._watched.socket.send(PING, flags=zmq.NOBLOCK)
 
     async def _put(self, payload: bytes) -> None:
         if self._ended:
@@ -125,8 +145,16 @@ class CurveConnection:
         try:
             await self._watched.socket.send(payload, flags=zmq.NOBLOCK)
         except zmq.Again:
-            await self.close()
-            raise TransportClosed("the connection ended, or the peer left too many messages unread") from None
+            await self._leave("the connection ended, or the peer left too many messages unread")
+        if not self._backlog.add(len(payload)):
+            await self._leave("the peer left too many bytes unread")
+
+    async def _leave(self, reason: str) -> NoReturn:
+        """End a connection that takes no more."""
+        _log.info("peer_gone peer=%s reason=%s", self.peer.hex(), reason)
+        self._ended = reason
+        await self.close()
+        raise TransportClosed(reason) from None
 
     async def _take(self) -> bytes:
         """The next frame; what arrived before the end comes before the news of the end."""
@@ -137,19 +165,24 @@ class CurveConnection:
             frames = await self._watched.frames()
             if frames is not None and len(frames) == 1:
                 self._meter.whole()
+                self._heard = asyncio.get_running_loop().time()
                 return bytes(frames[0].bytes)
             self._measure()
             if self._ended or frames is not None:
                 await self.close()
                 raise TransportClosed(self._ended)
-            await self._watched.wait(LOOK_SECONDS)
+            await self._watched.wait(self._timing.look)
 
     def _measure(self) -> None:
-        """End a connection whose message does not end."""
+        """End a connection that is dead, and one whose message does not end."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked >= LOOK_SECONDS and not self._ended:
-            self._looked = now
-            self._ended = "a message without end came" if self._meter.is_over() else ""
+        if now - self._looked < self._timing.look or self._ended:
+            return
+        self._looked = now
+        if self._meter.is_over():
+            self._ended = "a message without end came"
+        elif self._heard and now - self._heard > self._timing.silence:
+            self._ended = self._timing.death
 
     async def _note_events(self) -> None:
         while (event := await self._watched.event()) is not None:
@@ -158,7 +191,7 @@ class CurveConnection:
 
     async def _next_event(self) -> int:
         while (event := await self._watched.event()) is None:
-            await self._watched.wait(LOOK_SECONDS)
+            await self._watched.wait(self._timing.look)
         if event[0] == zmq.EVENT_CONNECTED:
-            self._meter = Meter(event[1])
+            self._meter, self._backlog = Meter(event[1]), Backlog(event[1])
         return event[0]

@@ -21,8 +21,18 @@ from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.curve_doorstep import Doorstep, hang_up
 from watchtower.client.transport.curve_gate import DOMAIN, Gate
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
-from watchtower.client.transport.curve_meter import LOOK_SECONDS, Meter
-from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, Timing, Watched, end, prepare
+from watchtower.client.transport.curve_meter import Backlog, Meter
+from watchtower.client.transport.curve_socket import (
+    BYE,
+    HELLO,
+    LOOK_SECONDS,
+    MESSAGE,
+    PING,
+    Timing,
+    Watched,
+    end,
+    prepare,
+)
 
 UNREAD_BYTES = 16_000_000
 """What one peer may have waiting here; a party reads faster than an honest peer can write."""
@@ -41,8 +51,10 @@ class CurveSession:
         self.route = route
         self.descriptor = descriptor
         self._listener = listener
+        self._backlog = Backlog(descriptor)
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._unread = 0
+        self.heard = asyncio.get_running_loop().time()
         self.ended = ""
 
     def __repr__(self) -> str:
@@ -55,7 +67,10 @@ class CurveSession:
         if self.ended:
             raise TransportClosed(self.ended)
         if not await self._listener.put(self.route, MESSAGE + raw):
-            self.end("the connection ended, or the peer left too many messages unread")
+            await self._listener.leave(self, "the connection ended, or the peer left too many messages unread")
+        elif not self._backlog.add(len(raw)):
+            await self._listener.leave(self, "the peer left too many bytes unread")
+        if self.ended:
             raise TransportClosed(self.ended)
 
     async def receive(self) -> bytes:
@@ -94,7 +109,8 @@ class CurveListener:
         self._context = zmq.asyncio.Context()
         self._gate = Gate(self._context, admission)
         socket = self._context.socket(zmq.ROUTER)
-        prepare(socket, timing or Timing())
+        self._timing = timing or Timing()
+        prepare(socket, self._timing)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         key.apply(socket)
         socket.curve_server = True
@@ -105,7 +121,7 @@ class CurveListener:
         self._by_descriptor: dict[int, CurveSession] = {}
         self._doorstep = Doorstep()
         self._meters: dict[int, Meter] = {}
-        self._looked = 0.0
+        self._looked = self._beaten = 0.0
         self._waiting: asyncio.Queue[CurveSession | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -172,11 +188,25 @@ class CurveListener:
                 ended += await self._look_outside()
                 await self._take(frames)
                 self._measure()
+                await self._beat()
                 await asyncio.sleep(0)  # a flood must not hold the loop
             for session in ended:
                 self._forget(session, "the connection to the peer was lost")
             self._measure()
-            await self._watched.wait(LOOK_SECONDS)
+            await self._beat()
+            await self._watched.wait(self._timing.look)
+
+    async def _beat(self) -> None:
+        """Tell all peers now and then that this side lives, and leave those of whom nothing is heard."""
+        now = asyncio.get_running_loop().time()
+        if now - self._beaten < self._timing.heartbeat:
+            return
+        self._beaten = now
+        for session in tuple(self._sessions.values()):
+            if now - session.heard > self._timing.silence:
+                await self.leave(session, self._timing.death)
+            else:
+                await self.put(session.route, PING)
 
     def _measure(self) -> None:
         """Hang up on connections whose message does not end; what follows is told as any other end."""
@@ -212,12 +242,16 @@ class CurveListener:
     async def _take(self, frames: list[zmq.Frame]) -> None:
         route, payload = bytes(frames[0].bytes), bytes(frames[-1].bytes)
         session = self._sessions.get(route)
+        if session is not None:
+            session.heard = asyncio.get_running_loop().time()
         if session is not None and (meter := self._meters.get(session.descriptor)) is not None:
             meter.whole()
         if payload == HELLO and len(frames) == 2 and session is None:
             await self._welcome(route, frames[1])
         elif session is None:
             await self.put(route, BYE)  # it ended here, and a ROUTER cannot hang up
+        elif payload == PING and len(frames) == 2:
+            return
         elif payload[:1] == MESSAGE and len(frames) == 2:
             if not session.arrived(payload[1:]):
                 await self.drop(session, f"the peer has more than {UNREAD_BYTES} bytes waiting here")
@@ -247,6 +281,11 @@ class CurveListener:
             self._doorstep.came(session.descriptor)
         self._forget(session, reason)
         await self.put(session.route, BYE)
+
+    async def leave(self, session: CurveSession, reason: str) -> None:
+        """End a session whose peer does not answer, and its connection: libzmq keeps what waits for it until then."""
+        await self.drop(session, reason)
+        hang_up(session.descriptor, self._port)
 
     def _forget(self, session: CurveSession, reason: str) -> None:
         _log.info("peer_gone peer=%s reason=%s", session.peer.hex(), reason)

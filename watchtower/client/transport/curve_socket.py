@@ -1,7 +1,9 @@
 """Options of both ends and the frames between them.
 
 A message is one frame: a kind and a body. `HELLO` begins a connection in both directions, `BYE` ends it where a
-socket cannot (a ROUTER has no way to hang up on one peer).
+socket cannot (a ROUTER has no way to hang up on one peer), `PING` says now and then that this side lives. libzmq has
+heartbeats of its own, and they must stay off: its timer aborts the program (assertion `!_io_error`, 4.3.5) if it fires
+when a connection broke of which more than `RECEIVE_LIMIT` messages are unread, and a peer can see to both.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from zmq.utils.monitor import parse_monitor_message
 
 from watchtower.client.messages import MAX_MESSAGE
 
-HELLO, MESSAGE, BYE = b"H", b"M", b"B"
+HELLO, MESSAGE, BYE, PING = b"H", b"M", b"B", b"P"
 OVERHEAD = 64
 """CURVE adds 33 bytes to a frame (command name, nonce, authenticator, flags), the kind one more."""
 
 SEND_LIMIT = 1_000
-"""Messages that may wait for a slow reader before the connection ends."""
+"""Messages that may wait for a slow reader before the connection ends; their bytes are bounded in `curve_meter.py`."""
 
 RECEIVE_LIMIT = 50
 """Messages that libzmq reads ahead; then TCP makes the sender wait."""
@@ -29,7 +31,10 @@ RECEIVE_LIMIT = 50
 HANDSHAKE_SECONDS = 10.0
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 15.0
-"""A connection on which nothing moves for so long, not even heartbeats, is dead."""
+"""A connection from which no frame came for so long, not even a heartbeat, is dead."""
+
+LOOK_SECONDS = 1.0
+"""A look is one system call. What comes between two of them is bounded by the line."""
 
 LINGER_MS = 500
 
@@ -41,6 +46,16 @@ class Timing(msgspec.Struct, frozen=True):
     heartbeat: float = HEARTBEAT_SECONDS
     silence: float = SILENCE_SECONDS
 
+    @property
+    def look(self) -> float:
+        """Seconds between two looks at what no event tells."""
+        return min(LOOK_SECONDS, self.heartbeat)
+
+    @property
+    def death(self) -> str:
+        """Why a silent connection ends."""
+        return f"nothing came from the peer for {self.silence:g} s"
+
 
 def prepare(socket: zmq.asyncio.Socket, timing: Timing) -> None:
     """Limits that hold for both ends."""
@@ -50,8 +65,6 @@ def prepare(socket: zmq.asyncio.Socket, timing: Timing) -> None:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _ms(timing.handshake))
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _ms(timing.heartbeat))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _ms(timing.silence))
 
 
 class Watched:

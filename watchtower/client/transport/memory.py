@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from domain.errors import MalformedInput
 from watchtower.client.messages import MAX_MESSAGE
@@ -11,7 +12,12 @@ from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.port import Transport
 
 WAITING_MESSAGES = 1_000
-"""Messages that may wait for a slow reader before the connection ends."""
+"""Messages that may wait for a slow reader before the connection ends …"""
+
+WAITING_BYTES = 32_000_000
+"""… and their bytes, whichever are too many first."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Box:
@@ -19,12 +25,14 @@ class _Box:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._bytes = 0
         self.ended = False
 
     def put(self, raw: bytes) -> bool:
         """False if there is no room."""
-        if self._queue.qsize() >= WAITING_MESSAGES:
+        if self._queue.qsize() >= WAITING_MESSAGES or self._bytes + len(raw) > WAITING_BYTES:
             return False
+        self._bytes += len(raw)
         self._queue.put_nowait(raw)
         return True
 
@@ -40,6 +48,7 @@ class _Box:
         if raw is None:
             self._queue.put_nowait(None)
             raise TransportClosed("the connection ended")
+        self._bytes -= len(raw)
         return raw
 
 
@@ -62,7 +71,8 @@ class MemoryTransport:
             raise TransportClosed("the connection ended")
         if not self._outgoing.put(raw):
             await self.close()
-            raise TransportClosed(f"the peer left {WAITING_MESSAGES} messages unread; the connection was closed")
+            _log.info("peer_gone peer=%s reason=%s", self.peer.hex(), "it left too much unread")
+            raise TransportClosed("the peer left too many messages or bytes unread; the connection was closed")
 
     async def receive(self) -> bytes:
         """See `Transport.receive`."""

@@ -19,7 +19,7 @@ class Transport(Protocol):
         """Hand over one message of at most `MAX_MESSAGE` bytes; it does not mean that the peer has read it.
 
         Raises `MalformedInput` for a longer one, and `TransportClosed` after the end, or if the peer reads so
-        slowly that too many messages wait: then the connection is closed, nothing is left out silently.
+        slowly that too many messages or bytes wait: then the connection is closed, nothing is left out silently.
         """
 
     async def receive(self) -> bytes:
