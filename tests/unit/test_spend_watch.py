@@ -20,7 +20,7 @@ from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair
 from tests.support.serving import served
 from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
-from watchtower.client import PartyAuth, StateChannelClient, StateChannelConfig, exchange
+from watchtower.client import PartyAuth, StateChannelClient, StateChannelConfig, exchange, spend_watch
 from watchtower.client.forwarding import must_close
 from watchtower.client.messages import UpdateOffer, UpdateReject
 from watchtower.client.party_channel import PartyChannel
@@ -121,6 +121,21 @@ async def test_F16_a_party_signs_nothing_once_its_tower_saw_a_spend(town: Town, 
     (answer,) = town.pair.b.receive(offer)
     assert isinstance(answer, UpdateReject)
     assert "U6" in answer.reason
+
+
+@pytest.mark.asyncio
+async def test_F16_a_party_with_many_channels_leaves_connections_for_calls(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys belong to channels, streams do so too: beyond the limit the tower is asked now and then."""
+    monkeypatch.setattr(spend_watch, "MOST_STREAMS", 0)
+    monkeypatch.setattr(spend_watch, "LOOK_SECONDS", 0.05)
+    async with town.client(signed=True) as client:
+        commitment = town.publish()
+        await client.heard()
+        await client.heard()
+
+    assert (commitment.txid, BLOCK) == town.own.confirmed
 
 
 @pytest.mark.asyncio

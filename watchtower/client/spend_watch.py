@@ -7,14 +7,15 @@ such events nothing is asked, however many states are made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from domain.errors import DomainError
-from watchtower.client.errors import ChannelNotFound, StateChannelError
+from watchtower.client.errors import ChannelNotFound
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
+from watchtower.client.payment_tower import PASSING
 from watchtower.client.types import FundingStatus, ProtocolState
 from watchtower.wire.events import EventBody
 
@@ -25,6 +26,12 @@ DEEP = 100
 """Blocks on a spend behind which nobody asks for it any more."""
 
 RETRY_SECONDS = 5.0
+
+MOST_STREAMS = 4
+"""Streams of single channels at once: a tower takes 16 connections of one address, and those are for calls, too."""
+
+LOOK_SECONDS = 60.0
+"""Pause between two questions about a channel beyond them."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +56,10 @@ class SpendWatch:
     """Follows the channels of a party at its own tower. For one event loop."""
 
     def __init__(self, tower: Tower, party: ChannelParty, *, by_channel: bool) -> None:
-        """`by_channel`: one stream for each channel, for a tower that knows a party by the keys of its channels."""
+        """`by_channel`: a stream for each of the first channels, for a tower that knows a party by its channels' keys.
+
+        The others are asked for every `LOOK_SECONDS`.
+        """
         self._tower, self._party, self._by_channel = tower, party, by_channel
         self._followed: set[bytes] = set()
         self._bell = asyncio.Event()
@@ -66,11 +76,22 @@ class SpendWatch:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._bell.clear()
-                for channel in self._watched():
-                    if channel.channel_id not in self._followed:
-                        self._followed.add(channel.channel_id)
-                        group.create_task(self._keep_following(channel.channel_id))
-                await self._bell.wait()
+                others = [each.channel_id for each in self._watched() if each.channel_id not in self._followed]
+                room = MOST_STREAMS - len(self._followed)
+                for channel_id in others[:room]:
+                    self._followed.add(channel_id)
+                    group.create_task(self._keep_following(channel_id))
+                await self._ask_all(others[room:])
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._bell.wait()
+
+    async def _ask_all(self, channel_ids: Sequence[bytes]) -> None:
+        try:
+            for channel_id in channel_ids:
+                await self._ask_if_known(channel_id)
+        except PASSING as error:
+            _log.warning("spends_not_followed reason=%s", error)
 
     async def _keep_following(self, channel_id: bytes | None) -> None:
         while True:
@@ -79,7 +100,7 @@ class SpendWatch:
             except ChannelNotFound:  # of one channel: it is not registered yet, and `wake` is called when it is
                 self._followed.discard(channel_id or b"")
                 return
-            except (StateChannelError, DomainError) as error:
+            except PASSING as error:
                 _log.warning("spends_not_followed reason=%s", error)
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -134,7 +134,7 @@ PARTY_EVENTS: dict[str, LogEvent] = {
     "peer_over_allowance": _event("warning", "peer reason", "A peer sends more than is allowed."),
     "peer_refused": _event("warning", "peer address", "A stranger was not let in."),
     "peer_unreachable": _event("info", "peer reason", "A peer cannot be connected to; it is tried again."),
-    "spends_not_followed": _event("warning", "reason", "The tower's event stream ended; it is taken up again."),
+    "spends_not_followed": _event("warning", "reason", "The tower cannot be asked for spends; it is tried again."),
     "state_unarmed": _event("error", "channel seconds reason", "No tower has the newest state yet."),
     "tower_behind": _event("warning", "channel reason", "The tower does not hold all that this party has."),
     "tower_compared": _event("info", "channel epoch", "A restored tower was compared with what this party has."),
