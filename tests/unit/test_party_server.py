@@ -163,10 +163,33 @@ async def test_an_unknown_key_gets_no_link() -> None:
     """A stranger is not let in, and the server says that there is no connection."""
     alice, bob, eve = Owner("alice"), Owner("bob"), Owner("eve")
     async with bob.server(alice.address) as b, eve.server(bob.address) as e:
-        with pytest.raises(PeerUnreachable):
-            await e.link(bob.key.public, 500)
-        with pytest.raises(PeerUnreachable, match="500 ms"):
+        with pytest.raises(PeerUnreachable, match="does not let this party in; its owner must name its key"):
+            await e.link(bob.key.public, 2_500)
+        with pytest.raises(PeerUnreachable, match="500 ms: its address is not known here, and it has not called"):
             await b.link(eve.key.public, 500)
+
+
+async def test_who_waits_for_a_peer_is_told_what_was_in_the_way() -> None:
+    """The last attempt's reason is in the error: a wrong port, or the own key by mistake."""
+    alice, bob = Owner("alice"), Owner("bob")
+    async with PartyServer(alice.party, alice.book, alice.key, peers=[bob.address], timing=QUICK) as a:
+        with pytest.raises(PeerUnreachable, match=f"nobody answers at 127.0.0.1:{bob.address.port}"):
+            await a.link(bob.key.public, 500)
+        with pytest.raises(PeerUnreachable, match="the key of this party itself"):
+            await soon(a.link(alice.key.public))
+
+
+async def test_a_peer_that_somebody_waits_for_is_dialed_at_once() -> None:
+    """The pauses between attempts have grown long; a call does not wait for the end of one."""
+    alice, bob = Owner("alice"), Owner("bob")
+    server = PartyServer(alice.party, alice.book, alice.key, peers=[bob.address], timing=QUICK, first_pause=3_600)
+    async with server as a:
+        with pytest.raises(PeerUnreachable):
+            await a.link(bob.key.public, 200)
+        async with bob.server(alice.address):
+            link = await soon(a.link(bob.key.public, 10_000))
+
+    assert bob.key.public == link.peer
 
 
 async def test_a_peer_may_be_met_later() -> None:

@@ -24,6 +24,7 @@ from domain.contract.conditions import Condition
 from domain.contract.params import TAPROOT
 from domain.errors import DomainError, MalformedInput
 from watchtower.client.allowance import AllowanceExceeded, PeerAllowance
+from watchtower.client.errors import TowerUnreachable
 from watchtower.client.exchange import Fund
 from watchtower.client.finality import Finality
 from watchtower.client.htlcs import Change
@@ -48,6 +49,10 @@ _log = logging.getLogger(__name__)
 
 class PeerLink:
     """See the module. `finality` brings complete states to the own tower before an update counts (rule U4).
+
+    `timeout_ms` is that of a call from its beginning to its end, whatever it waits for: other calls of the channel, the
+    peer's greeting and answer, the own disk, the tower. A call that was given a `deadline` (seconds of the event loop's
+    clock) has that one instead. What was begun goes on when a call ends too late.
 
     `allowance` limits what the peer may have stored for nothing; who makes links anew passes the one of the peer.
     """
@@ -145,24 +150,36 @@ class PeerLink:
         txid, vout = await asyncio.to_thread(fund, spk, terms.capacity)
         return await self.fix_channel(proposal_id, txid, vout, state_data=state_data, app_id=app_id)
 
-    async def propose_channel(self, terms: Terms) -> bytes:
+    async def propose_channel(self, terms: Terms, *, deadline: float | None = None) -> bytes:
         """First half of an opening: both sides know all constants. Returns the proposal id."""
+        wanted = self._call(deadline)
         name = await asyncio.to_thread(self._work.open, terms)
         try:
-            async with self._calls.begin(name) as call:
-                await self._perform(lambda: self._work.ask(name))
-                return (await call.wait(_exists, self._seconds)).params.proposal_id
+            async with self._calls.begin(name, wanted) as call:
+                async with call.until(call.deadline):
+                    await self._perform(lambda: self._work.ask(name))
+                return (await call.wait(_exists)).params.proposal_id
         finally:
             self._work.give_up(name)
 
     async def fix_channel(
-        self, proposal_id: bytes, txid: bytes, vout: int, *, state_data: bytes = b"", app_id: bytes = NO_APP
+        self,
+        proposal_id: bytes,
+        txid: bytes,
+        vout: int,
+        *,
+        state_data: bytes = b"",
+        app_id: bytes = NO_APP,
+        deadline: float | None = None,
     ) -> bytes:
         """Second half: fix the outpoint (txid in internal order) and complete state 0. May be repeated."""
-        async with self._calls.begin(proposal_id) as call:
-            await self._greetings.heard(proposal_id, call, self._seconds)
-            await self._act(proposal_id, lambda: self.party.fix_funding(proposal_id, txid, vout, state_data, app_id))
-            return (await call.wait(lambda channel: channel.sequence >= 0, self._seconds)).channel_id
+        async with self._calls.begin(proposal_id, self._call(deadline)) as call:
+            await self._greetings.heard(proposal_id, call)
+            async with call.until(call.deadline, signing=True):
+                await self._act(
+                    proposal_id, lambda: self.party.fix_funding(proposal_id, txid, vout, state_data, app_id)
+                )
+            return (await call.wait(lambda channel: channel.sequence >= 0)).channel_id
 
     async def update(
         self,
@@ -178,23 +195,26 @@ class PeerLink:
         """Make the next state by adding and removing HTLCs. Returns its number; see `advance`."""
         return await self.advance(channel_id, lambda: self.party.change(channel_id, wanted))
 
-    async def advance(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> int:
+    async def advance(
+        self, channel_id: bytes, offer: Callable[[], Iterable[Message]], *, deadline: float | None = None
+    ) -> int:
         """Run an exchange that begins with any offer of the party; returns the state's number once it is final.
 
         Out of turn the offer asks the peer for the turn. Raises `PeerRefused`, `PeerSilent`, `Overtaken`, the
-        refusals of the own party, and what the tower's client raises: then the state is complete, not final, and
-        goes on to the tower without a further call.
+        refusals of the own party, and what the tower's client raises, or `TowerUnreachable` at the deadline: then the
+        state is complete, not final, and goes on to the tower without a further call.
         """
-        async with self._settled(channel_id) as call:
-            done = await self._act(channel_id, offer)
+        wanted = self._call(deadline)
+        async with self._settled(channel_id, wanted) as call:
+            async with call.until(call.deadline, signing=True):
+                done = await self._act(channel_id, offer)
             header = next(bytes(each.header) for each in done.messages if isinstance(each, UpdateOffer))
             sequence = int.from_bytes(header[40:48], "little")
-            await call.wait(lambda channel: _revoked_before(channel, sequence), self._seconds)
+            await call.wait(lambda channel: _revoked_before(channel, sequence))
             made = await asyncio.to_thread(self.party.state, channel_id, sequence)
             if made.content.header != header:
                 raise Overtaken(f"the peer completed state {sequence} with other content; look and decide again")
-        if self._finality is not None:
-            await self._finality.settle(channel_id)
+        await self._settle(channel_id, sequence, wanted.deadline)
         return sequence
 
     async def close_channel(
@@ -205,17 +225,19 @@ class PeerLink:
         *,
         lock_time: int = 0,
         musig: bool | None = None,
+        deadline: float | None = None,
     ) -> bytes:
         """A cooperative close that pays `fee` (satoshi) from the own side; the complete transaction, not sent.
 
         With one joined signature where the channel can (Taproot), or as `musig` says.
         """
-        async with self._settled(channel_id) as call:
+        async with self._settled(channel_id, self._call(deadline)) as call:
             joined = (await self._profile_of(channel_id) == TAPROOT) if musig is None else musig
             propose = self.party.propose_close_musig if joined else self.party.propose_close
             try:
-                await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
-                reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None, self._seconds)
+                async with call.until(call.deadline):
+                    await self._act(channel_id, lambda: propose(channel_id, final_balances, fee, lock_time))
+                reached = await call.wait(lambda channel: _close_of(channel, fee, lock_time) is not None)
             except BaseException:
                 self.party.forget_close(channel_id)
                 raise
@@ -236,9 +258,10 @@ class PeerLink:
 
     async def wait_for(self, channel_id: bytes, reached: Reached, timeout_ms: int | None = None) -> PartyChannel:
         """The channel once `reached` holds, by whoever's doing; `PeerSilent` after the time."""
-        with self._calls.watch(await self._proposal_of(channel_id)) as call:
+        wanted = self._call(None, None if timeout_ms is None else timeout_ms / 1000)
+        with self._calls.watch(await self._proposal_of(channel_id), wanted) as call:
             call.note(await asyncio.to_thread(self.party.channel, channel_id))
-            return await call.wait(reached, self._seconds if timeout_ms is None else timeout_ms / 1000)
+            return await call.wait(reached)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -250,7 +273,7 @@ class PeerLink:
         try:
             await self._perform(lambda: self._work.receive(message))
         except AllowanceExceeded as error:
-            _log.warning("peer_over_allowance peer=%s reason=%s", self.peer.hex(), error)
+            _log.warning("peer_over_allowance peer=%s reason=%s", self.peer.hex()[:16], error)
             await self._transport.send(encode(refused(message, error)))
             raise
         except DomainError as error:
@@ -264,7 +287,7 @@ class PeerLink:
         if isinstance(message, UpdateReject):
             self._calls.fail(message.channel_id, PeerRefused(message.reason))
             return
-        _log.warning("message_refused peer=%s message=%s slug=%s", self.peer.hex(), kind_of(message), error.slug)
+        _log.warning("message_refused peer=%s message=%s slug=%s", self.peer.hex()[:16], kind_of(message), error.slug)
         self._calls.fail(message.channel_id, error)
         self._refusals += 1
         if self._refusals > REFUSAL_LIMIT:
@@ -305,30 +328,51 @@ class PeerLink:
         """Forget finished work; an error whose caller has given up is said here, elsewhere nobody would hear it."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("link_work_failed peer=%s error=%s", self.peer.hex(), type(error).__name__)
+            _log.debug("link_work_failed peer=%s error=%s", self.peer.hex()[:16], type(error).__name__)
 
     async def _run_quietly(self) -> None:
         """The task of `start`: the end of a connection is said once, in the log."""
         try:
             await self.run()
         except TransportClosed as error:
-            _log.info("link_ended peer=%s reason=%s", self.peer.hex(), error)
+            _log.info("link_ended peer=%s reason=%s", self.peer.hex()[:16], error)
         except (DomainError, WatchtowerError) as error:
-            _log.error("link_failed peer=%s slug=%s reason=%s", self.peer.hex(), error.slug, error)
+            _log.error("link_failed peer=%s slug=%s reason=%s", self.peer.hex()[:16], error.slug, error)
+
+    def _call(self, deadline: float | None, seconds: float | None = None) -> Call:
+        """A call that begins now."""
+        now, length = asyncio.get_running_loop().time(), self._seconds if seconds is None else seconds
+        return Call(now + length if deadline is None else deadline, length)
 
     @asynccontextmanager
-    async def _settled(self, channel_id: bytes) -> AsyncIterator[Call]:
+    async def _settled(self, channel_id: bytes, wanted: Call) -> AsyncIterator[Call]:
         """The channel's turn to be moved: the peer has said where it stands, and what was in flight is done.
 
-        What does not get done in time is left to the party, which says why it cannot go on.
+        What does not get done in half of the time is left to the party, which says why it cannot go on, or goes on.
         """
         name = await self._proposal_of(channel_id)
-        async with self._calls.begin(name) as call:
-            await self._greetings.heard(name, call, self._seconds)
+        async with self._calls.begin(name, wanted) as call:
+            await self._greetings.heard(name, call)
             call.note(await asyncio.to_thread(self.party.channel, channel_id))
             with contextlib.suppress(PeerSilent):
-                await call.wait(_rests, self._seconds)
+                await call.wait(_rests, share=0.5)
             yield call
+
+    async def _settle(self, channel_id: bytes, sequence: int, deadline: float) -> None:
+        """Wait for the tower."""
+        if self._finality is None:
+            return
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                await self._finality.settle(channel_id)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TowerUnreachable(
+                f"state {sequence} is signed and complete, but the tower did not take it in time; it is brought there "
+                "without a further call, and the same call may be repeated"
+            ) from None
 
     async def _profile_of(self, channel_id: bytes) -> int:
         return (await asyncio.to_thread(self.party.channel, channel_id)).params.profile

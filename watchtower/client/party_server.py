@@ -8,6 +8,7 @@ async with PartyServer(home.party, home.book, home.transport_key, listen=("127.0
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Sequence
@@ -56,9 +57,10 @@ class PartyServer:
         timeout_ms: int = TIMEOUT_MS,
         finality: Finality | None = None,
         timing: Timing | None = None,
+        first_pause: float = FIRST_PAUSE,
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
-        self._longest_pause = longest_pause
+        self._first_pause, self._longest_pause = first_pause, longest_pause
         self._party, self._book, self._key = party, book, key
         self._peers = list(peers)
         self._timeout_ms = timeout_ms
@@ -68,6 +70,8 @@ class PartyServer:
         self._listener = CurveListener(key, *listen, allowed, timing) if listen is not None else None
         self._links: dict[bytes, tuple[PeerLink, bool]] = {}
         self._allowances: dict[bytes, PeerAllowance] = {}
+        self._failures: dict[bytes, str] = {}
+        self._wanted: dict[bytes, asyncio.Event] = {}
         self._changed = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -116,14 +120,23 @@ class PartyServer:
             self._group.create_task(self._keep_dialing(address), name=f"dial {address}")
 
     async def link(self, peer: bytes, timeout_ms: int | None = None) -> PeerLink:
-        """The living link to a peer; waits for it, and raises `PeerUnreachable` after the time."""
+        """The living link to a peer; waits for it, and raises `PeerUnreachable` after the time.
+
+        A peer without a link is dialed at once, whatever pause the attempts before have earned.
+        """
+        if peer == self._key.public:
+            raise PeerUnreachable(f"{peer.hex()} is the key of this party itself; give the key of the other one")
         seconds = (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
+        if peer not in self._links and peer in self._wanted:
+            self._wanted[peer].set()
         try:
             async with asyncio.timeout(seconds), self._changed:
                 await self._changed.wait_for(lambda: peer in self._links)
                 return self._links[peer][0]
         except TimeoutError:
-            raise PeerUnreachable(f"no connection to {peer.hex()} within {seconds * 1000:.0f} ms") from None
+            raise PeerUnreachable(
+                f"no connection to {peer.hex()} within {seconds * 1000:.0f} ms: {self._hindrance(peer)}"
+            ) from None
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,6 +150,14 @@ class PartyServer:
             if self._finality is not None:
                 group.create_task(self._finality.run(), name="tower")
 
+    def _hindrance(self, peer: bytes) -> str:
+        """Why there is no link, as far as this side can know."""
+        if peer in self._failures:
+            return self._failures[peer]
+        if self._is_known(peer):
+            return "it was dialed and has not answered yet"
+        return "its address is not known here, and it has not called"
+
     def _is_known(self, peer: bytes) -> bool:
         return any(peer == address.key for address in self._peers)
 
@@ -146,22 +167,25 @@ class PartyServer:
             group.create_task(self._serve(transport, dialed=False), name=f"peer {transport.peer.hex()[:8]}")
 
     async def _keep_dialing(self, address: PeerAddress) -> None:
-        pause = FIRST_PAUSE
+        pause, wanted = self._first_pause, self._wanted.setdefault(address.key, asyncio.Event())
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: address.key not in self._links)
+            wanted.clear()
             if await self._was_dialed(address.key):
                 continue
             try:
                 transport = await self._dialer.dial(address)
             except PeerError as error:
-                _log.info("peer_unreachable peer=%s reason=%s", address.key.hex(), error)
+                self._failures[address.key] = str(error)
+                _log.info("peer_unreachable peer=%s reason=%s", address.key.hex()[:16], error)
             else:
                 began = asyncio.get_running_loop().time()
                 await self._serve(transport, dialed=True)
                 lived = asyncio.get_running_loop().time() - began
-                pause = FIRST_PAUSE if lived > LONGEST_PAUSE else pause
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+                pause = self._first_pause if lived > LONGEST_PAUSE else pause
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wanted.wait(), pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(2 * pause, self._longest_pause)
 
     async def _was_dialed(self, peer: bytes) -> bool:
@@ -199,7 +223,7 @@ class PartyServer:
             await link.run()
         except PASSING as error:
             level = logging.INFO if isinstance(error, TransportClosed) else logging.WARNING
-            _log.log(level, "link_ended peer=%s reason=%s", peer.hex(), error)
+            _log.log(level, "link_ended peer=%s reason=%s", peer.hex()[:16], error)
         finally:
             await link.stop()
             await self._forget(peer, link)
@@ -211,6 +235,7 @@ class PartyServer:
 
     async def _keep(self, peer: bytes, link: PeerLink, dialed: bool) -> None:
         self._links[peer] = (link, dialed)  # at once: whoever comes next must see it
+        self._failures.pop(peer, None)
         async with self._changed:
             self._changed.notify_all()
 

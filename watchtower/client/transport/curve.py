@@ -94,7 +94,9 @@ class CurveConnection:
             raise PeerUnreachable(f"{place} is no address to connect to ({error.strerror})") from None
         while (found := await self._next_event()) != zmq.EVENT_HANDSHAKE_SUCCEEDED:
             if found == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                raise PeerNotAllowed(f"the program at {place} does not talk with the key of this party")
+                raise PeerNotAllowed(
+                    f"the program at {place} refuses the key of this party; its owner has to name it as a peer"
+                )
             if found & FAILED:
                 raise PeerUnreachable(f"the program at {place} does not hold the key {self._address.key.hex()}")
             if found & ENDED:
@@ -151,7 +153,7 @@ class CurveConnection:
 
     async def _leave(self, reason: str) -> NoReturn:
         """End a connection that takes no more."""
-        _log.info("peer_gone peer=%s reason=%s", self.peer.hex(), reason)
+        _log.info("peer_gone peer=%s reason=%s", self.peer.hex()[:16], reason)
         self._ended = reason
         await self.close()
         raise TransportClosed(reason) from None

@@ -41,7 +41,7 @@ class Gate:
         if len(frames) != 7 or frames[0] != VERSION or frames[5] != b"CURVE" or len(frames[6]) != 32:
             return [VERSION, request, b"500", b"not understood", b"", b""]
         if not self._admits(frames[6]):
-            _log.warning("peer_refused peer=%s address=%s", frames[6].hex(), frames[3].decode("ascii", "replace"))
+            _log.warning("peer_refused peer=%s address=%s", frames[6].hex()[:16], frames[3].decode("ascii", "replace"))
             return [VERSION, request, b"400", b"not allowed", b"", b""]
         return [VERSION, request, b"200", b"OK", frames[6].hex().encode(), b""]
 
@@ -50,5 +50,5 @@ class Gate:
         try:
             return self._admission(identity) is True
         except Exception:  # noqa: BLE001 - the application's own code
-            _log.exception("admission_failed peer=%s", identity.hex())
+            _log.exception("admission_failed peer=%s", identity.hex()[:16])
             return False

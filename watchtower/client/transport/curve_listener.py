@@ -221,7 +221,7 @@ class CurveListener:
 
     def _name(self, descriptor: int) -> str:
         session = self._by_descriptor.get(descriptor)
-        return session.peer.hex() if session is not None else "unknown"
+        return session.peer.hex()[:16] if session is not None else "unknown"
 
     async def _look_outside(self) -> list[CurveSession]:
         """Who came and who left; the sessions whose connections have ended."""
@@ -264,7 +264,9 @@ class CurveListener:
         for older in [each for each in self._sessions.values() if each.peer == peer]:
             await self.drop(older, "the peer connected anew")
         if len(self._sessions) >= SESSION_LIMIT:
-            _log.info("peer_gone peer=%s reason=%s", peer.hex(), f"{SESSION_LIMIT} others are connected, no more fit")
+            _log.info(
+                "peer_gone peer=%s reason=%s", peer.hex()[:16], f"{SESSION_LIMIT} others are connected, no more fit"
+            )
             await self.put(route, BYE)
             return
         if not await self.put(route, HELLO):
@@ -288,7 +290,7 @@ class CurveListener:
         hang_up(session.descriptor, self._port)
 
     def _forget(self, session: CurveSession, reason: str) -> None:
-        _log.info("peer_gone peer=%s reason=%s", session.peer.hex(), reason)
+        _log.info("peer_gone peer=%s reason=%s", session.peer.hex()[:16], reason)
         session.end(reason)
         self._sessions.pop(session.route, None)
         if self._by_descriptor.get(session.descriptor) is session:

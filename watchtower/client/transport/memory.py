@@ -71,7 +71,7 @@ class MemoryTransport:
             raise TransportClosed("the connection ended")
         if not self._outgoing.put(raw):
             await self.close()
-            _log.info("peer_gone peer=%s reason=%s", self.peer.hex(), "it left too much unread")
+            _log.info("peer_gone peer=%s reason=%s", self.peer.hex()[:16], "it left too much unread")
             raise TransportClosed("the peer left too many messages or bytes unread; the connection was closed")
 
     async def receive(self) -> bytes:
