@@ -32,8 +32,9 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 class StateChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the client. Amounts in satoshi, `challenge_period` in blocks, `timeout_ms` in milliseconds.
 
-    `timeout_ms` limits one request and never touches a deadline on chain, which counts blocks. `challenge_period` is
-    that of new channels, and the shortest one that this client takes part in.
+    `timeout_ms` limits one request to the tower, and one call that moves a channel with its peer from beginning to end;
+    it never touches a deadline on chain, which counts blocks. `challenge_period` is that of new channels, and the
+    shortest one that this client takes part in.
     """
 
     network: str = "mainnet"

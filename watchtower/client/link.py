@@ -350,7 +350,9 @@ class PeerLink:
 
         What does not get done in half of the time is left to the party, which says why it cannot go on, or goes on.
         """
-        name = await self._proposal_of(channel_id)
+        channel = await asyncio.to_thread(self.party.channel, channel_id)
+        wanted.note(channel)  # an earlier call may have left a signed proposal: too late is not the same then
+        name = channel.params.proposal_id
         async with self._calls.begin(name, wanted) as call:
             await self._greetings.heard(name, call)
             call.note(await asyncio.to_thread(self.party.channel, channel_id))

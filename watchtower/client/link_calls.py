@@ -14,9 +14,12 @@ Reached = Callable[[PartyChannel], bool]
 
 
 class Call:
-    """One call in flight."""
+    """One call in flight. It has one deadline (seconds of the event loop's clock), whatever it waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float, seconds: float) -> None:
+        """`seconds` are what the deadline allowed when the call began, for its error."""
+        self.deadline = deadline
+        self._seconds = seconds
         self._changed = asyncio.Event()
         self._channel: PartyChannel | None = None
         self._error: Exception | None = None
@@ -31,30 +34,50 @@ class Call:
         self._error = self._error or error
         self._changed.set()
 
-    async def wait(self, reached: Reached, seconds: float) -> PartyChannel:
-        """The channel once `reached` holds; raises what `fail` was told, or `PeerSilent` after the time."""
-        try:
-            async with asyncio.timeout(seconds):
-                while self._channel is None or not reached(self._channel):
-                    self.check()
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise self.silence(seconds) from None
+    async def wait(self, reached: Reached, share: float = 1) -> PartyChannel:
+        """The channel once `reached` holds; raises what `fail` was told, or `PeerSilent` at the deadline.
+
+        `share` is the part of the time left that may be spent on it.
+        """
+        now = asyncio.get_running_loop().time()
+        async with self.until(now + share * (self.deadline - now)):
+            while self._channel is None or not reached(self._channel):
+                self.check()
+                self._changed.clear()
+                await self._changed.wait()
         return self._channel
+
+    @asynccontextmanager
+    async def until(self, deadline: float, *, signing: bool = False) -> AsyncIterator[None]:
+        """What lasts longer ends as `PeerSilent`; `signing` = it may have come to a signature all the same."""
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self.silence(signing=signing) from None
 
     def check(self) -> None:
         """Raise what `fail` was told."""
         if self._error is not None:
             raise self._error
 
-    def silence(self, seconds: float) -> PeerSilent:
+    def silence(self, *, signing: bool = False) -> PeerSilent:
         """The error of a peer that did not answer: what may be done now depends on rule U5."""
-        text = f"the peer did not answer within {seconds * 1000:.0f} ms; the channel stands where it stood"
+        text = f"the peer did not answer within {self._seconds * 1000:.0f} ms"
         pending = self._channel.pending if self._channel is not None else None
-        if pending is None or not pending.is_bound:
-            return PeerSilent(f"{text}, and the call may be repeated")
-        return PeerSilent(f"{text}. {_bound(pending.content.seq)}")
+        if pending is not None and pending.is_bound:
+            stands = f"{text}; the channel stands where it stood. {_bound(pending.content.seq)}"
+            return PeerSilent(stands, may_be_signed=True)
+        if signing:
+            return PeerSilent(
+                f"{text}, and this side has not finished its own part either: the next state may be signed. Repeat the "
+                "same call, or look at the channel",
+                may_be_signed=True,
+            )
+        return PeerSilent(f"{text}; the channel stands where it stood, and the call may be repeated")
 
     def refusal(self, reason: str, slug: str) -> PeerRefused:
         """The error of a peer that said no: if the own proposal is out, that does not take it back (rule U5)."""
@@ -81,16 +104,20 @@ class Calls:
         self._end: Exception | None = None
 
     @asynccontextmanager
-    async def begin(self, name: bytes) -> AsyncIterator[Call]:
-        """Wait until no other call that moves this channel is in flight, then be the one."""
-        async with self._turns.setdefault(self.key(name), asyncio.Lock()):
-            with self.watch(name) as call:
+    async def begin(self, name: bytes, call: Call) -> AsyncIterator[Call]:
+        """Wait until no other call that moves this channel is in flight, then be the one; `PeerSilent` if too late."""
+        turn = self._turns.setdefault(self.key(name), asyncio.Lock())
+        async with call.until(call.deadline):
+            await turn.acquire()
+        try:
+            with self.watch(name, call):
                 yield call
+        finally:
+            turn.release()
 
     @contextmanager
-    def watch(self, name: bytes) -> Iterator[Call]:
+    def watch(self, name: bytes, call: Call) -> Iterator[Call]:
         """A call that only looks on; there may be many."""
-        call = Call()
         self._calls.setdefault(self.key(name), set()).add(call)
         if self._end is not None:
             call.fail(self._end)
@@ -161,13 +188,10 @@ class Greetings:
         for name in tuple(self._expected):
             self.note(name)
 
-    async def heard(self, name: bytes, call: Call, seconds: float) -> None:
+    async def heard(self, name: bytes, call: Call) -> None:
         """Return once the peer has spoken of this channel; `PeerSilent` after the time, or why the link ended."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._began.wait()
-                if (event := self._expected.get(name)) is not None:
-                    await event.wait()
-        except TimeoutError:
-            raise call.silence(seconds) from None
+        async with call.until(call.deadline):
+            await self._began.wait()
+            if (event := self._expected.get(name)) is not None:
+                await event.wait()
         call.check()

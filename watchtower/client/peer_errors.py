@@ -33,7 +33,15 @@ class TransportClosed(PeerError):
 
 
 class PeerSilent(PeerError):
-    """The peer did not answer in time. The channel stands where it stood; repeating the call is harmless."""
+    """The call did not end within `timeout_ms`. Repeating the same call is harmless.
+
+    `may_be_signed` = the peer may have this side's signatures for the next state: repeat the same call to finish it, or
+    close the channel; no other content can become that state (rule U5). False: the channel stands where it stood.
+    """
+
+    def __init__(self, sentence: str, *, may_be_signed: bool = False) -> None:
+        super().__init__(sentence)
+        self.may_be_signed = may_be_signed
 
 
 class PeerRefused(PeerError):

@@ -1,11 +1,12 @@
 """The peers of a client that listens and dials by itself: calls find the living link of their channel.
 
 A link that breaks in the middle of a call is waited for and the call repeated once: every call of `Peer` but an
-opening may be repeated.
+opening may be repeated. All of it has one deadline, `timeout_ms` from the beginning of the call.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -85,17 +86,20 @@ class ServedPeer:
         if self._server is not None:
             await self._server.wait()
 
-    async def link(self, peer: bytes) -> PeerLink:
+    async def link(self, peer: bytes, deadline: float | None = None) -> PeerLink:
         """The living link to a peer (32 bytes); `PeerUnreachable` if there is none in time."""
         if self._server is None:
             raise NotConnected("call connect() first, or use the client as an async context manager")
-        return await self._server.link(peer)
+        left = None if deadline is None else deadline - asyncio.get_running_loop().time()
+        return await self._server.link(peer, None if left is None else max(0, round(left * 1000)))
 
     async def propose_channel(self, terms: Terms, *, peer: bytes | None = None) -> bytes:
         """See `Peer`; `peer` may be left out if there is one only."""
         if peer is None and len(self._peers) != 1:
             raise PeerUnreachable(f"this client has {len(self._peers)} peers; say which one the channel is with")
-        return await (await self.link(self._peers[0].key if peer is None else peer)).propose_channel(terms)
+        deadline = self._deadline()
+        link = await self.link(self._peers[0].key if peer is None else peer, deadline)
+        return await link.propose_channel(terms, deadline=deadline)
 
     async def fix_channel(
         self, proposal_id: bytes, txid: bytes, vout: int, *, state_data: bytes = b"", app_id: bytes = NO_APP
@@ -103,26 +107,36 @@ class ServedPeer:
         """See `Peer`."""
         return await self._over_link(
             proposal_id,
-            lambda link: link.fix_channel(proposal_id, txid, vout, state_data=state_data, app_id=app_id),
+            lambda link, deadline: link.fix_channel(
+                proposal_id, txid, vout, state_data=state_data, app_id=app_id, deadline=deadline
+            ),
         )
 
     async def advance(self, channel_id: bytes, offer: Callable[[], Iterable[Message]]) -> int:
         """See `Peer`."""
-        return await self._over_link(channel_id, lambda link: link.advance(channel_id, offer))
+        return await self._over_link(
+            channel_id, lambda link, deadline: link.advance(channel_id, offer, deadline=deadline)
+        )
 
     async def close_channel(self, channel_id: bytes, final_balances: tuple[int, int], fee: int) -> bytes:
         """See `Closer`."""
-        return await self._over_link(channel_id, lambda link: link.close_channel(channel_id, final_balances, fee))
+        return await self._over_link(
+            channel_id, lambda link, deadline: link.close_channel(channel_id, final_balances, fee, deadline=deadline)
+        )
 
-    async def link_of(self, channel_id: bytes) -> PeerLink:
+    async def link_of(self, channel_id: bytes, deadline: float | None = None) -> PeerLink:
         """The living link to the peer of a channel; see `link`."""
         peer = self._home.book.peer_of(self._home.party.channel(channel_id))
         if peer is None:
             raise PeerUnreachable("this channel was not opened over a transport; its peer is not known")
-        return await self.link(peer)
+        return await self.link(peer, deadline)
 
-    async def _over_link(self, channel_id: bytes, call: Callable[[PeerLink], Awaitable[T]]) -> T:
+    async def _over_link(self, channel_id: bytes, call: Callable[[PeerLink, float], Awaitable[T]]) -> T:
+        deadline = self._deadline()
         try:
-            return await call(await self.link_of(channel_id))
+            return await call(await self.link_of(channel_id, deadline), deadline)
         except TransportClosed:
-            return await call(await self.link_of(channel_id))
+            return await call(await self.link_of(channel_id, deadline), deadline)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout_ms / 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
@@ -160,8 +161,10 @@ class TowerSession:
         content = None if body is None else to_json(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            answer = await http.request(method, path, content=content, headers=headers, params=query)
-        except httpx.TimeoutException:
+            # The library's limit is that of each piece of an answer, which may come in any number of them.
+            async with asyncio.timeout(self.config.timeout_seconds):
+                answer = await http.request(method, path, content=content, headers=headers, params=query)
+        except (httpx.TimeoutException, TimeoutError):
             raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
         except httpx.HTTPError as error:
             raise TowerUnreachable(f"the tower at {self._url} cannot be reached ({type(error).__name__})") from None
