@@ -33,6 +33,12 @@ Call = Callable[[StateChannelClient, str], Awaitable[object]]
         (lambda client, name: client.close_channel_unilateral(name, -1), "sequence: a whole number"),
         (lambda client, name: client.close_channel_unilateral(name, "0"), "sequence: a whole number"),
         (lambda client, name: client.close_channel_unilateral(name, None), "sequence: a whole number"),
+        (lambda client, name: client.close_channel_unilateral(name, 0, None), "signatures: a list of texts, or ()"),
+        (
+            lambda client, name: client.close_channel_unilateral(name, 0, "ab" * 64),
+            "signatures: a list of texts",
+        ),
+        (lambda client, name: client.close_channel_unilateral(name, 0, [None] * 2), "signatures: a list of texts, got"),
         (lambda client, name: client.close_channel_cooperative(name, (HALF, HALF), fee=True), "fee: whole satoshi"),
         (lambda client, name: client.close_channel_cooperative(name, (HALF, HALF), fee=400.0), "fee: whole satoshi"),
         (lambda client, name: client.close_channel_cooperative(name, None), "final_balances: the balances of A and B"),

@@ -165,6 +165,26 @@ async def test_amounts_that_are_no_whole_satoshi_are_refused(tmp_path: Path, bal
         assert ((), []) == (at.alice.channels(), at.wallet.calls)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"participants": "ab"}, "participants: two of ChannelParticipant"),
+        ({"participants": None}, "participants: two of ChannelParticipant"),
+        ({"participants": ["02" + "ab" * 32, "03" + "cd" * 32]}, "participants: ChannelParticipant"),
+        ({"participants": [ChannelParticipant(None, HALF)] * 2}, "participants: ChannelParticipant"),  # type: ignore[arg-type]
+        ({"funding_script": None}, "funding_script: a text"),
+        ({"funding_script": ["taproot"]}, "funding_script: a text"),
+    ],
+)
+async def test_params_of_another_kind_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """With a typed error, not with Python's own, and before the peer hears of them."""
+    async with desk(tmp_path) as at:
+        with pytest.raises(MalformedInput, match=words):
+            await at.client.create_channel(at.params(**changes))
+
+        assert ((), []) == (at.alice.channels(), at.wallet.calls)
+
+
 async def test_a_repetition_changes_nothing(tmp_path: Path) -> None:
     """The same request again finds the channel; another balance for the same keys is refused."""
     async with desk(tmp_path) as at:

@@ -20,12 +20,13 @@ from domain.contract.scripts import funding_descriptor
 from domain.errors import DomainError, InvalidParams
 from domain.units import Side
 from watchtower.client.errors import TooManyRequests, TowerProblem, TowerUnavailable, Unauthorized
+from watchtower.client.given import participant_pair, require_text
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.peer_errors import PeerRefused
 from watchtower.client.peers import Peer
-from watchtower.client.types import TAPROOT, ChannelParams, ChannelParticipant
+from watchtower.client.types import TAPROOT, ChannelParams
 from watchtower.client.wallet import FundingWallet, Prepared
 
 Propose = Callable[[Terms], Awaitable[bytes]]
@@ -135,7 +136,7 @@ class FundedOpening:
 
 def find_opening(party: ChannelParty, asked: Asked) -> PartyChannel | None:
     """The channel with exactly these two keys, if the opening was begun before. `InvalidParams` if the rest differs."""
-    wanted = [who.pubkey.lower() for who in _pair(asked.params)]
+    wanted = [who.pubkey.lower() for who in participant_pair(asked.params)]
     for channel in party.channels():
         found = [channel.params.keys(side).fund.hex() for side in Side]
         if channel.own_side is Side.A and found == wanted and not channel.abandoned:
@@ -163,7 +164,7 @@ def _check_rest(channel: PartyChannel, asked: Asked) -> None:
 
 def check_own_key(party: ChannelParty, params: ChannelParams) -> None:
     """Raise `InvalidParams` unless participants[0] is this party with its next key."""
-    opener, _ = _pair(params)
+    opener, _ = participant_pair(params)
     own = party.next_funding_key().hex()
     if opener.pubkey.lower() not in ("", own):
         raise InvalidParams(
@@ -174,7 +175,7 @@ def check_own_key(party: ChannelParty, params: ChannelParams) -> None:
 
 def check_agreed(protocol: ProtocolParams, balances: tuple[int, int], params: ChannelParams) -> None:
     """Compare what was asked for with constants of a channel; `InvalidParams` shows both."""
-    for side, who in zip(Side, _pair(params), strict=True):
+    for side, who in zip(Side, participant_pair(params), strict=True):
         found = protocol.keys(side).fund.hex()
         if who.pubkey.lower() not in ("", found):
             raise InvalidParams(
@@ -188,6 +189,7 @@ def check_agreed(protocol: ProtocolParams, balances: tuple[int, int], params: Ch
         raise InvalidParams(
             f"challenge_period is {params.challenge_period}, the channel has {protocol.challenge_period}"
         )
+    require_text("funding_script", params.funding_script)
     if params.funding_script not in {TAPROOT, *own_descriptors(protocol)}:
         raise InvalidParams(
             f"funding_script is {params.funding_script[:SHOWN]!r}; this channel has {funding_descriptor(protocol)!r}. "
@@ -199,9 +201,3 @@ def own_descriptors(protocol: ProtocolParams) -> set[str]:
     """Every form of the channel's own funding descriptor, with and without checksum."""
     forms = {funding_descriptor(protocol), funding_descriptor(protocol, musig=False)}
     return forms | {with_checksum(form) for form in forms}
-
-
-def _pair(params: ChannelParams) -> tuple[ChannelParticipant, ChannelParticipant]:
-    if len(params.participants) != 2:
-        raise InvalidParams(f"a channel has two participants, got {len(params.participants)}")
-    return params.participants[0], params.participants[1]

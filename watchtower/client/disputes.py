@@ -31,7 +31,7 @@ from watchtower.client.dispute_types import (
 )
 from watchtower.client.errors import NotConnected, ReceiptRefused, SequenceConflict
 from watchtower.client.exchange import close as close_in_process
-from watchtower.client.given import balance_pair, require_number, require_whole
+from watchtower.client.given import balance_pair, require_number, require_whole, texts
 from watchtower.client.ids import channel_id_of, channel_name
 from watchtower.client.party import ChannelParty
 from watchtower.client.past import parameters
@@ -161,7 +161,7 @@ class DisputeCalls(TowerCalls):
         """
         name = channel_name(channel_id)
         require_number("sequence", sequence)
-        pair = tuple(bytes(_hex(each, Hex64, "signature")) for each in signatures)
+        pair = tuple(bytes(_hex(each, Hex64, "signature")) for each in texts("signatures", signatures))
         if len(pair) not in (0, 2) or (not pair and self.party is None):
             raise MalformedInput("signatures are those of A and of B; only a client with a party can leave them out")
         if self.party is not None:

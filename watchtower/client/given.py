@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domain.errors import InvalidState, MalformedInput
+from domain.errors import InvalidParams, InvalidState, MalformedInput
+from watchtower.client.types import ChannelParams, ChannelParticipant
 
 SHOWN = 80
 """Characters of a wrong value in an error."""
@@ -32,6 +33,36 @@ def balance_pair(name: str, balances: Sequence[int]) -> tuple[int, int]:
         raise InvalidState(f"a channel has two balances, got {len(balances)}")
     require_whole(name, *balances)
     return balances[0], balances[1]
+
+
+def texts(name: str, given: object) -> tuple[str, ...]:
+    """The texts of a sequence; `MalformedInput` for anything else, a single text among it."""
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise MalformedInput(f"{name}: a list of texts, or () for none, got {given!r:.{SHOWN}}")
+    for each in given:
+        if not isinstance(each, str):
+            raise MalformedInput(f"{name}: a list of texts, got {each!r:.{SHOWN}} in it")
+    return tuple(given)
+
+
+def participant_pair(params: ChannelParams) -> tuple[ChannelParticipant, ChannelParticipant]:
+    """A and B. `InvalidParams` for another count, `MalformedInput` for values that are no participants."""
+    given: object = params.participants
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise MalformedInput(f"participants: two of ChannelParticipant, A first, got {given!r:.{SHOWN}}")
+    if len(given) != 2:
+        raise InvalidParams(f"a channel has two participants, got {len(given)}")
+    for who in given:
+        if not isinstance(who, ChannelParticipant) or not isinstance(who.pubkey, str):
+            raise MalformedInput(f"participants: ChannelParticipant(pubkey, initial_balance), got {who!r:.{SHOWN}}")
+        require_whole("initial_balance", who.initial_balance)
+    return given[0], given[1]
+
+
+def require_text(name: str, text: object) -> None:
+    """Raise `MalformedInput` unless it is a text."""
+    if not isinstance(text, str):
+        raise MalformedInput(f"{name}: a text, got {text!r:.{SHOWN}}")
 
 
 def data_of(state_data: str | bytes) -> bytes:

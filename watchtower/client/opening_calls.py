@@ -16,7 +16,7 @@ from domain.contract.state import StateHeader
 from domain.errors import InvalidParams
 from watchtower.client.creating import Asked, FundedOpening, Propose, check_agreed
 from watchtower.client.errors import NotConnected
-from watchtower.client.given import data_of, require_number, require_whole
+from watchtower.client.given import data_of, participant_pair, require_number, require_text
 from watchtower.client.ids import channel_id_of
 from watchtower.client.opening import NO_APP, Terms
 from watchtower.client.peers import Peer
@@ -100,10 +100,8 @@ class OpeningCalls(TowerCalls):
 
     def _terms(self, params: ChannelParams, static_feerate: int) -> Terms:
         """Terms within the limits of the configuration; the protocol's own rules follow when the keys are known."""
-        if len(params.participants) != 2:
-            raise InvalidParams(f"a channel has two participants, got {len(params.participants)}")
-        first, second = params.participants
-        require_whole("initial_balance", first.initial_balance, second.initial_balance)
+        first, second = participant_pair(params)
+        require_text("funding_script", params.funding_script)
         terms = self.config.terms((first.initial_balance, second.initial_balance))
         if params.challenge_period is not None:
             terms = msgspec.structs.replace(terms, challenge_period=params.challenge_period)

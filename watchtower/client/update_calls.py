@@ -15,7 +15,7 @@ from domain.units import Side
 from watchtower.client.contents import condition_of
 from watchtower.client.errors import NotConnected, StateChannelError
 from watchtower.client.finality import Finality
-from watchtower.client.given import balance_pair, data_of, require_number, require_whole
+from watchtower.client.given import balance_pair, data_of, require_number, require_whole, texts
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.ids import channel_id_of, hash_of
 from watchtower.client.messages import Message
@@ -243,7 +243,7 @@ def compare_update(update: StateUpdate, upload: UpdateRequest) -> None:
         raise InvalidState("state_data differs from that of the signed state")
     _compare_conditions(update, [condition_of(record) for record in upload.state.conditions])
     signed = [_signature_text(each) for each in (upload.state.signatures.a, upload.state.signatures.b)]
-    if update.signatures and list(update.signatures) != signed:
+    if update.signatures and list(texts("signatures", update.signatures)) != signed:
         raise InvalidState("signatures differ from those of the signed state (A first, 512 digits each)")
 
 
