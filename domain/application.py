@@ -26,7 +26,6 @@ __all__ = [
     "decode_state_data",
     "encode_state_data",
     "refused",
-    "require_accepted",
     "state_data_hash",
 ]
 
@@ -63,16 +62,6 @@ class Application(Protocol):
 def application_state(header: StateHeader, conditions: Sequence[Condition], state_data: bytes) -> ApplicationState:
     """The application's view of a state."""
     return ApplicationState(header.seq, header.balances, tuple(conditions), state_data)
-
-
-def require_accepted(application: Application, old: ApplicationState | None, new: ApplicationState) -> None:
-    """Raise `ApplicationRefused` with the application's reason unless it accepts; 1 … 300 characters of it are kept.
-
-    What the application itself raises comes out unchanged: a caller that does not trust it runs it behind a guard.
-    """
-    reason = application.validate(old, new)
-    if reason is not None:
-        raise refused(application.app_id, new.sequence, reason)
 
 
 def refused(app_id: bytes, sequence: int, reason: str) -> ApplicationRefused:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from domain.application import ApplicationRefused, ApplicationState, application_state, require_accepted
+from domain.application import ApplicationRefused, ApplicationState, application_state, refused
 from domain.errors import ChannelNotReady
 from domain.units import Side
 from tests.support.parties import Pair, made_up_funding, make_party, open_pair
@@ -158,23 +158,12 @@ def test_two_applications_with_one_name_are_refused() -> None:
         Applications([Counter(), Counter()])
 
 
-def test_a_bare_application_refuses_with_a_typed_error() -> None:
-    """`require_accepted` is for callers that trust the application's code."""
-    with pytest.raises(ApplicationRefused, match="refuses state 1: the counter stands at 0"):
-        require_accepted(Counter(), state(0, b"0"), state(1, b"5"))
-
-
 def test_long_reasons_are_cut() -> None:
     """An application's text must not fill logs and answers."""
+    error = refused(COUNTER_ID, 0, "no " * 10_000)
 
-    class Talker(Counter):
-        def validate(self, old: ApplicationState | None, new: ApplicationState) -> str | None:
-            return "no " * 10_000
-
-    with pytest.raises(ApplicationRefused) as caught:
-        require_accepted(Talker(), None, state(0, b"0"))
-
-    assert len(str(caught.value)) < 400
+    assert "refuses state 0: no no" in str(error)
+    assert len(str(error)) < 400
 
 
 # ── at the tower ─────────────────────────────────────────────────────────────────────────────────────────
