@@ -39,7 +39,9 @@ def decode_state_data(raw: bytes) -> Any:
     try:
         value = json.loads(raw.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
     except (UnicodeDecodeError, ValueError, RecursionError):
-        raise MalformedInput("state data is not JSON with integers only") from None
+        raise MalformedInput(
+            f"the {len(raw)} bytes of state data are not JSON with integers only; encode_state_data makes them"
+        ) from None
     if encode_state_data(value) != raw:
         raise MalformedInput("state data is JSON, but not in the canonical form of RFC 8785; encode the value again")
     return value

@@ -87,8 +87,12 @@ def decide_close(channel: Channel, tx: Transaction, final_balances: tuple[int, i
         raise InvalidState("conditions are pending; settle or drop them before a cooperative close")
     _check_unspent(channel, tx.txid)
     earlier = (c.final_balances for c in channel.closings if c.final_balances is not None)
-    if any(balances != final_balances for balances in earlier):
-        raise ChannelClosed("another close with other final balances was signed; all must be the same (rule U6)")
+    for bound in earlier:
+        if bound != final_balances:
+            raise ChannelClosed(
+                f"a close with final balances of {bound[0]} and {bound[1]} sat was signed before; "
+                "each further one must have the same (rule U6)"
+            )
     known = channel.closings[-1] if channel.closings else None
     if known is not None and known.txid == tx.txid and known.raw is not None:
         return []

@@ -95,7 +95,10 @@ def _check_sum(params: ChannelParams, header: StateHeader, conditions: Sequence[
         raise InvalidState(f"balances must not be negative, got {header.balance_a} and {header.balance_b} sat")
     total = sum(header.balances) + sum(condition.amount for condition in conditions)
     if total != params.capacity:
-        raise InvalidState(f"balances and conditions add up to {total} sat, the capacity is {params.capacity} sat")
+        pending = f"; {len(conditions)} pending hold {total - sum(header.balances)} sat" if conditions else ""
+        raise InvalidState(
+            f"balances and conditions add up to {total} sat, the capacity is {params.capacity} sat{pending}"
+        )
 
 
 def _check_reserve(params: ChannelParams, header: StateHeader, prev: PreviousState | None) -> None:

@@ -111,7 +111,7 @@ def test_conditions_count_into_the_sum() -> None:
     conditions = [HTLC, msgspec.structs.replace(HTLC, type=1, amount=400)]
 
     _check(_header((590_000, 399_600), conditions), conditions)
-    with pytest.raises(InvalidState, match="add up to 1010400"):
+    with pytest.raises(InvalidState, match=r"add up to 1010400 sat, the capacity is 1000000 sat; \d pending hold"):
         _check(_header((600_000, 400_000), conditions), conditions)
 
 

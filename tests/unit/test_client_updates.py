@@ -129,7 +129,7 @@ async def test_the_peer_agrees_to_gains_and_to_what_its_owner_approved(tmp_path:
     async with desk(tmp_path, ends=Ends(consent=never_lose)) as at:
         channel_id = await at.open()
         wanted = update(channel_id, 1, -5_000)
-        with pytest.raises(PeerRefused, match="leaves this side 495000 sat"):
+        with pytest.raises(PeerRefused, match="leaves B 495000 sat"):
             await at.client.update_state(wanted)
         bob = StateChannelClient(CONFIG, party=at.bob)
         await bob.approve_update(wanted)

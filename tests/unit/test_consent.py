@@ -84,23 +84,23 @@ def test_states_without_a_loss_are_agreed_to(offer: Deal) -> None:
 @pytest.mark.parametrize(
     ("offer", "reason"),
     [
-        (deal((499_999, 500_001)), "leaves this side 499999 sat, it is due 500000 sat"),
+        (deal((499_999, 500_001)), "leaves A 499999 sat, A is due 500000 sat; the owner of A may approve"),
         (deal((490_000, 500_000), after=(OUTGOING,)), "due 500000 sat"),
         (deal((490_000, 500_000), after=(SCRIPT,)), "due 500000 sat"),
         (deal((500_000, 500_000), before=(INCOMING,), known=(INCOMING,)), "due 510000 sat"),
         (deal((500_000, 500_000), before=(INCOMING,), known=(INCOMING,), height=901), "due 510000 sat"),
-        (deal((500_000, 500_000), before=(INCOMING,)), "only this side may give it up"),
-        (deal((500_000, 500_000), before=(INCOMING,), height=899), "only this side may give it up"),
+        (deal((500_000, 500_000), before=(INCOMING,)), "only A may give it up"),
+        (deal((500_000, 500_000), before=(INCOMING,), height=899), "only A may give it up"),
         (deal((500_000, 500_000), before=(OUTGOING,)), "due 510000 sat"),
         (deal((500_000, 500_000), before=(OUTGOING,), known=(OUTGOING,)), "due 510000 sat"),
-        (deal((510_000, 490_000), before=(SCRIPT,)), "needs this side's approval"),
+        (deal((510_000, 490_000), before=(SCRIPT,)), "needs the approval of A"),
         (
             deal((500_000, 490_000), before=(OUTGOING,), after=(msgspec.structs.replace(OUTGOING, expiry=901),)),
             "due 510000 sat",
         ),
         (
             deal((500_000, 490_000), before=(INCOMING,), after=(msgspec.structs.replace(INCOMING, expiry=800),)),
-            "only this side may give it up",
+            "only A may give it up",
         ),
     ],
     ids=[
@@ -170,7 +170,7 @@ def test_an_offer_that_costs_the_peer_is_refused_before_any_signature() -> None:
     """By default nobody signs away an own balance: the offerer gets the reason, nothing is stored."""
     pair = careful_pair()
 
-    with pytest.raises(ChannelNotReady, match="leaves this side 400000 sat, it is due 500000 sat"):
+    with pytest.raises(ChannelNotReady, match="leaves A 400000 sat, A is due 500000 sat"):
         exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, (400_000, 600_000)))
 
     assert pair.a.channel(pair.channel_id).pending is None
@@ -192,7 +192,7 @@ def test_an_approved_content_is_agreed_to_and_no_other() -> None:
     pair = careful_pair()
     approved = pair.a.approve(pair.channel_id, (400_000, 600_000), state_data=b"agreed")
 
-    with pytest.raises(ChannelNotReady, match="it is due"):
+    with pytest.raises(ChannelNotReady, match="is due"):
         exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, (400_000, 600_000), state_data=b"other"))
     exchange.run(pair.b, pair.a, pair.b.offer(pair.channel_id, (400_000, 600_000), state_data=b"agreed"))
 

@@ -149,7 +149,7 @@ def test_a_higher_fee_replaces_a_close_with_the_same_balances(scene: Scene) -> N
     other = (balances[0] + 1, balances[1] - 1)
 
     assert dearer.serialize() == close_to_send(scene.channel, None)
-    with pytest.raises(ChannelClosed, match="other final balances"):
+    with pytest.raises(ChannelClosed, match="sat was signed before"):
         decide_close(scene.channel, close(scene, other), other, NOW)
 
 

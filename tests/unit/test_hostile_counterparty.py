@@ -239,7 +239,7 @@ def test_an_approval_of_a_close_ends_with_the_next_state() -> None:
     pair.update((800_000, 200_000))
     (message,) = pair.b.propose_close(pair.channel_id, (400_000, 600_000), 1_000)
 
-    with pytest.raises(InvalidState, match="its balance is 800000"):
+    with pytest.raises(InvalidState, match="the balance of A is 800000"):
         pair.a.receive(message)
 
 
@@ -325,7 +325,7 @@ def test_an_htlc_that_burns_more_than_it_holds_is_refused(amount: int, agreed: b
     answers = pair.a.receive(offer)
 
     assert agreed is any(isinstance(each, UpdateOfferOk) for each in answers)
-    assert agreed is not any("cost this side 2150 sat" in getattr(each, "reason", "") for each in answers)
+    assert agreed is not any("cost A 2150 sat" in getattr(each, "reason", "") for each in answers)
 
 
 def test_the_acceptor_pays_no_overhead() -> None:

@@ -163,7 +163,7 @@ async def test_an_unknown_key_gets_no_link() -> None:
     """A stranger is not let in, and the server says that there is no connection."""
     alice, bob, eve = Owner("alice"), Owner("bob"), Owner("eve")
     async with bob.server(alice.address) as b, eve.server(bob.address) as e:
-        with pytest.raises(PeerUnreachable, match="does not let this party in; its owner must name its key"):
+        with pytest.raises(PeerUnreachable, match="refuses the key of this party; its owner has to name it"):
             await e.link(bob.key.public, 2_500)
         with pytest.raises(PeerUnreachable, match="500 ms: its address is not known here, and it has not called"):
             await b.link(eve.key.public, 500)

@@ -49,7 +49,7 @@ async def test_an_application_is_tried_in_a_fake_town() -> None:
         channel_id = await town.open((HALF, HALF), state_data="9", app_id=Countdown.app_id)
         with pytest.raises(ApplicationRefused, match="must fall"):
             await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "10"))
-        with pytest.raises(PeerRefused, match="leaves this side"):
+        with pytest.raises(PeerRefused, match="leaves B"):
             await town.alice.update_state(StateUpdate(channel_id, 1, (HALF + 1, HALF - 1), "8"))
         result = await town.alice.update_state(StateUpdate(channel_id, 1, (HALF, HALF), "8"))
 

@@ -28,8 +28,9 @@ MESSAGES: dict[BroadcastName, str] = {
     "IN_MEMPOOL": "the node has it in its mempool",
     "CONFIRMED": "it is in a block",
     "FEE_CHILD_NEEDED": (
-        "the node wants a higher fee than the fixed one: send the transaction as a package with a child that spends "
-        "the anchor output and pays more"
+        "the node wants a higher fee than the fixed one, or its mempool holds another spend of the funding output, "
+        "such as a cooperative close, that pays more: wait for that one, or send the transaction as a package with a "
+        "child that spends the anchor output and pays more"
     ),
     "FEE_TOO_LOW": "the node wants a higher fee: agree on the same balances with a higher fee and close again",
     "CONFLICT": "the funding output is not there for the node: it is spent by another transaction, or not yet known",

@@ -185,11 +185,15 @@ def _agreed_transaction(
     if channel.state is None:
         raise ChannelNotReady("state 0 is not complete; there is nothing to close")
     if channel.spend_seen or channel.published:
-        raise ChannelClosed("the funding output is being spent already; wait for that close")
+        raise ChannelClosed("the channel is closed, or its close is on the way; no other one can be agreed on")
     if any(content.conditions for content in _signed_contents(seat)):
         raise InvalidState("conditions are pending; settle or drop them before a cooperative close")
-    if any(close.final_balances != final_balances for close in channel.closes):
-        raise ChannelClosed("another close with other final balances was signed; all must be the same (rule U6)")
+    for bound in (close.final_balances for close in channel.closes):
+        if bound != final_balances:
+            raise ChannelClosed(
+                f"a close with final balances of {bound[0]} and {bound[1]} sat was signed before; "
+                "each further one must have the same (rule U6)"
+            )
     return build_cooperative_close(channel.params, final_balances, closer, fee, lock_time)
 
 
@@ -204,8 +208,10 @@ def _acceptable_transaction(seat: Seat, message: ClosePropose | CloseProposeMusi
         raise unapproved(seat)
     owed = max(content.read_header().balances[seat.own] for content in _signed_contents(seat))
     if message.final_balances[seat.own] < owed:
+        name = seat.own.name
         raise InvalidState(
-            f"the close leaves this side {message.final_balances[seat.own]} sat, its balance is {owed} sat"
+            f"the close leaves {name} {message.final_balances[seat.own]} sat, the balance of {name} is {owed} sat; "
+            f"the owner of {name} may approve of it beforehand"
         )
     return tx
 

@@ -106,7 +106,11 @@ def never_lose(deal: Deal) -> str | None:
             return objection
         due += amount
     if deal.balances[deal.own] < due:
-        return f"state {deal.sequence} leaves this side {deal.balances[deal.own]} sat, it is due {due} sat"
+        name = deal.own.name  # the text is read at the other side, where "this side" would be somebody else
+        return (
+            f"state {deal.sequence} leaves {name} {deal.balances[deal.own]} sat, {name} is due {due} sat; "
+            f"the owner of {name} may approve of it beforehand"
+        )
     return _burnt(deal)
 
 
@@ -115,18 +119,19 @@ def _burnt(deal: Deal) -> str | None:
     held, cost = sum(condition.amount for condition in deal.added), deal.overhead - deal.overhead_before
     if not deal.added or cost <= held:
         return None
-    return f"the new conditions hold {held} sat and cost this side {cost} sat of fees when they go on chain"
+    return f"the new conditions hold {held} sat and cost {deal.own.name} {cost} sat of fees when they go on chain"
 
 
 def _removal(deal: Deal, condition: Condition) -> tuple[str | None, int]:
     """An objection, or what this side is due for the dropped condition (satoshi)."""
+    name = deal.own.name
     label = f"condition {condition.type}/{condition.id}"
     if not condition.is_htlc:
-        return f"{label} pays a script; dropping it needs this side's approval", 0
+        return f"{label} pays a script; dropping it needs the approval of {name}", 0
     if condition.offerer is deal.own:
         return None, 0 if condition.hash in deal.shown else condition.amount
     if condition.hash in deal.known:
         return None, condition.amount
     if deal.height is None or deal.height < condition.expiry:
-        return f"{label} is for this side and has not expired; only this side may give it up", 0
+        return f"{label} is for {name} and has not expired; only {name} may give it up", 0
     return None, 0

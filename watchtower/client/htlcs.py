@@ -126,6 +126,12 @@ def _applied(seat: Seat, wanted: Change) -> tuple[tuple[int, int], list[Conditio
         condition = _added(seat, new, kept)
         kept[condition.key] = condition
         balances[own] -= condition.amount
+    if wanted.add and balances[own] < 0:
+        needed = sum(new.amount for new in wanted.add)
+        raise InvalidState(
+            f"an HTLC of {needed} sat is more than the {balances[own] + needed} sat that {own.name} has here; "
+            "`get_liquidity` (`watchtower channel info`) says what can be sent"
+        )
     return (balances[Side.A], balances[Side.B]), list(kept.values())
 
 

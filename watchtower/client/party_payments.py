@@ -91,7 +91,10 @@ class PartyPayments(PartyCore):
             if before is not None and not may_retry(before):
                 if (before.kind, before.incoming, before.outgoing) == (kind, incoming, outgoing):
                     return before
-                raise PaymentConflict(f"payment {known.hex()[:16]} is known here with other legs")
+                raise PaymentConflict(
+                    f"payment {known.hex()[:16]} was begun here with other amounts, channels or expiries, or is an "
+                    "invoice of this party; ask the receiver for a fresh payment hash"
+                )
             planned = PaymentPlanned(
                 recorded_at=self._clock.wall_microseconds(),
                 payment_hash=known,

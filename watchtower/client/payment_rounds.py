@@ -137,7 +137,7 @@ class Round(msgspec.Struct, frozen=True):
             return None  # an old copy of the log may lack the plan, and the HTLC that was forwarded already
         note = self.notes[name, condition.hash]
         if (payment is not None and not may_retry(payment)) or note is None or self.policy is None:
-            return Fail(name, (condition.key,), "no payment with this hash is known here")
+            return Fail(name, (condition.key,), "the party at the end of this channel knows no payment with this hash")
         found = self._forwarded(self.policy, channel, condition, note, channels)
         return Fail(name, (condition.key,), found[:400]) if isinstance(found, str) else found
 

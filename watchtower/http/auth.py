@@ -114,7 +114,9 @@ class Gate:
             return Principal(scopes=ALL_SCOPES)  # in the configuration: it is good although the list may be unreadable
         listed = None if self._access is None else self._listed(self._access, digest)
         if listed is None:
-            raise EdgeRefusal("unauthorized", "the token is not valid for this tower")
+            raise EdgeRefusal(
+                "unauthorized", "the token is not valid for this tower; its `watchtower token create` makes one that is"
+            )
         return Principal(scopes=listed)
 
     def _listed(self, access: AccessFile, digest: bytes) -> frozenset[Scope] | None:
