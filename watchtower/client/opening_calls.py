@@ -109,12 +109,16 @@ class OpeningCalls(TowerCalls):
         if not self.config.challenge_period <= terms.challenge_period <= MAX_PERIOD:
             raise InvalidParams(
                 f"challenge_period is {terms.challenge_period} blocks, this client asks for "
-                f"{self.config.challenge_period} at least, and {MAX_PERIOD} is the most"
+                f"{self.config.challenge_period} at least (its own challenge_period: STATE_CHANNEL_CHALLENGE_PERIOD), "
+                f"and {MAX_PERIOD} is the most"
             )
         require_number("static_feerate", static_feerate)
         least, most = self.config.funding_threshold, self.config.max_channel_value
         if not least <= terms.capacity <= most:
-            raise InvalidParams(f"the capacity of {terms.capacity} sat lies outside {least} to {most} sat")
+            raise InvalidParams(
+                f"the capacity of {terms.capacity} sat lies outside {least} to {most} sat, which are this client's "
+                "funding_threshold and max_channel_value (STATE_CHANNEL_FUNDING_THRESHOLD, STATE_CHANNEL_MAX_VALUE)"
+            )
         return msgspec.structs.replace(terms, static_feerate=static_feerate)
 
     def _compare(self, params: ChannelParams, registration: RegisterRequest) -> None:

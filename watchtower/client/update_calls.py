@@ -183,7 +183,8 @@ class UpdateCalls(TowerCalls):
         info = await self.get_channel_info(channel_id.hex())
         if info.status in BEFORE_ACTIVE:
             raise ChannelNotReady(
-                f"the channel is {info.status}: its funding is not confirmed deep enough; use `wait_for_status`"
+                f"the channel is {info.status}: its funding is not confirmed deep enough; wait until it is ACTIVE "
+                "(`wait_for_status`; `watchtower channel funding` tells how deep it is)"
             )
         self._active.add(channel_id)
 
