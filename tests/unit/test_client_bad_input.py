@@ -152,7 +152,7 @@ async def test_a_slip_in_the_final_balances_costs_nothing(tmp_path: Path) -> Non
     """The peer refuses what gives it less; the channel goes on, and closes with the right ones."""
     async with desk(tmp_path) as at:
         channel_id = await at.open()
-        with pytest.raises(PeerRefused, match="the balance of [AB] is"):
+        with pytest.raises(PeerRefused, match=r"the balance of [AB] is"):
             await at.client.close_channel_cooperative(channel_id, (HALF + 1, HALF - 1))
         made = await at.client.update_state(StateUpdate(channel_id, 1, NEXT))
         closed = await at.client.close_channel_cooperative(channel_id, NEXT)

@@ -728,7 +728,7 @@ def test_a_close_that_takes_from_the_other_side_is_not_signed() -> None:
     """The acceptor of a close signs nothing below its own balance."""
     pair = open_pair()
 
-    with pytest.raises(InvalidState, match="the balance of [AB] is 500000"):
+    with pytest.raises(InvalidState, match=r"the balance of [AB] is 500000"):
         exchange.close(pair.a, pair.b, pair.channel_id, (600_000, 400_000), 1_000)
 
     assert pair.b.channel(pair.channel_id).closes == ()
@@ -737,7 +737,7 @@ def test_a_close_that_takes_from_the_other_side_is_not_signed() -> None:
 def test_a_joined_close_that_is_refused_binds_nobody() -> None:
     """Its proposal is a nonce, no signature: a slip in the balances costs neither the updates nor the right close."""
     pair = open_pair()
-    with pytest.raises(InvalidState, match="the balance of [AB] is 500000"):
+    with pytest.raises(InvalidState, match=r"the balance of [AB] is 500000"):
         exchange.close(pair.a, pair.b, pair.channel_id, (600_000, 400_000), 1_000, musig=True)
     pair.updates(2)
     raw = pair.close(Side.A, musig=True)

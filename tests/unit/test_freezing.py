@@ -362,7 +362,7 @@ def test_a_frozen_channel_is_closed_with_the_owners_approval() -> None:
 def test_a_losing_close_needs_the_owners_approval() -> None:
     """By default a close below the own balance is refused; approved, it is signed."""
     pair = open_pair()
-    with pytest.raises(InvalidState, match="the balance of [AB] is 500000"):
+    with pytest.raises(InvalidState, match=r"the balance of [AB] is 500000"):
         exchange.close(pair.a, pair.b, pair.channel_id, (600_000, 400_000), 1_000)
     other = open_pair(names=("carol", "dave"))
 
