@@ -381,7 +381,7 @@ def test_waiting_messages_are_a_metric(scene: Scene, http: HttpReceiver) -> None
     until(lambda: 4 == scene.value("watchtower_queue_depth", queue="notifications"))
 
 
-def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Until true; fails after the time."""
     end = time.monotonic() + seconds
     while not holds():
