@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEEDS_NODE = "tests/regtest/test_devnode.py::test_start_from_the_prepared_chain_is_quick"
+NEEDS_NODE = "tests/regtest/test_devnode.py::test_start_from_the_prepared_chain_mines_nothing"
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_skip_becomes_a_failure(tmp_path: Path, required: str, code: int, word: 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
         check=False,
     )
 
