@@ -434,6 +434,17 @@ async def test_the_time_limit_is_timeout_ms() -> None:
     assert set(told[0].values()) == {0.75}
 
 
+@pytest.mark.asyncio
+async def test_another_port_of_a_tower_is_not_taken_for_its_api() -> None:
+    """The listener of the metrics answers like a tower, but has none of the addresses; the error names both."""
+    body = b'{"type": "urn:state-channel:not-found", "title": "There is nothing at this address", "status": 404}'
+    answer = httpx.Response(404, content=body, headers={"Content-Type": "application/problem+json"})
+    client = StateChannelClient(REGTEST, url="http://nobody:9816", transport=httpx.MockTransport(lambda _: answer))
+
+    with pytest.raises(UnexpectedAnswer, match="there is no /v1/info at http://nobody:9816; is this a tower's"):
+        await client.connect()
+
+
 def test_every_refusal_of_the_api_has_its_exception() -> None:
     """Slugs that clients can meet are not plain problems."""
     plain = {"refused", "not-found", "method-not-allowed", "too-large", "unsupported-media-type"}

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from domain.application import ApplicationRefused, ApplicationState
-from watchtower.client import StateChannelClient, StateChannelConfig, StateUpdate, SyncStateChannelClient, UpdateResult
+from watchtower.client import (
+    PeerLink,
+    StateChannelClient,
+    StateChannelConfig,
+    StateUpdate,
+    SyncStateChannelClient,
+    UpdateResult,
+)
 from watchtower.client.errors import WrongTower
+from watchtower.client.payments import Payments, RouteChannel, plan_route
 from watchtower.client.peer_errors import PeerRefused
 from watchtower.testing import FakeTower, FakeTown
 
@@ -94,3 +102,29 @@ async def test_a_fake_tower_is_checked_like_a_real_one() -> None:
     """Another network is another tower."""
     with FakeTower() as tower, pytest.raises(WrongTower, match="serves regtest"):
         await StateChannelClient(StateChannelConfig(network="signet"), **tower.options).connect()
+
+
+@pytest.mark.asyncio
+async def test_a_channel_may_be_closed_right_after_a_payment() -> None:
+    """`pay` returns with the preimage, while the update that drops the HTLC is on its way; the close waits for that."""
+    async with FakeTown() as town:
+        channel_id = await town.open((500_000, 500_000))
+        async with _payments(town.bob) as bob, _payments(town.alice) as alice:
+            height = (await town.alice.get_state()).height or 0
+            invoice = bob.invoice(20_000, payable_until=height + 144)
+            route = plan_route([RouteChannel(bytes.fromhex(channel_id), 144)], invoice.amount, height)
+            await alice.pay(route, invoice)
+            closed = await town.alice.close_channel_cooperative(channel_id, (480_000, 520_000))
+
+    assert "COOPERATIVE" == closed.kind
+
+
+def _payments(client: StateChannelClient) -> Payments:
+    link = client.peer
+    assert isinstance(link, PeerLink)
+    assert client.party is not None
+
+    async def link_of(_channel_id: bytes) -> PeerLink:
+        return link
+
+    return Payments(client.party, link_of, tower=client)

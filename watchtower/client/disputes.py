@@ -33,10 +33,14 @@ from watchtower.client.errors import NotConnected, ReceiptRefused, SequenceConfl
 from watchtower.client.exchange import close as close_in_process
 from watchtower.client.given import balance_pair, require_number, require_whole, texts
 from watchtower.client.ids import channel_id_of, channel_name
+from watchtower.client.link import PeerLink
 from watchtower.client.party import ChannelParty
+from watchtower.client.party_channel import PartyChannel
 from watchtower.client.past import parameters
+from watchtower.client.peer_errors import PeerError
 from watchtower.client.peers import Closer
 from watchtower.client.receipt_proof import is_receipt, verify_by_export, verify_by_file, verify_by_tower
+from watchtower.client.served_peer import ServedPeer
 from watchtower.client.session import is_replayed, read
 from watchtower.client.tower_calls import TowerCalls
 from watchtower.wire.disputes import (
@@ -52,6 +56,9 @@ from watchtower.wire.hexes import Hex, Hex64, TransactionHex, TxidHex
 
 CLOSE_VSIZE = 196
 """vB of a cooperative close by script with two payouts; by key path it is smaller, and then pays more per vB."""
+
+PAID_MS = 5_000
+"""How long a close waits for HTLCs of its own side whose preimage is known: the peer is about to drop them."""
 
 
 H = TypeVar("H", bound=Hex)
@@ -204,10 +211,26 @@ class DisputeCalls(TowerCalls):
         raw, answer = await self._call("POST", f"/v1/channels/{name}/cooperative-close", body)
         return msgspec.structs.replace(read(raw, ClosureResult), duplicate=is_replayed(answer))
 
+    async def _when_paid(self, channel_id: bytes) -> PartyChannel:
+        """The channel, once HTLCs that the peer has just taken have left it: a payment ends with the preimage.
+
+        The update that drops them is on its way then, and a close that comes first would be refused.
+        """
+        party = self._own_party()
+        channel = await asyncio.to_thread(party.channel, channel_id)
+        own = (each.is_htlc and each.offerer is channel.own_side for each in channel.conditions)
+        if not channel.conditions or not all(own) or any(party.preimage(c.hash) is None for c in channel.conditions):
+            return channel
+        with contextlib.suppress(PeerError):
+            link = await self.closer.link_of(channel_id) if isinstance(self.closer, ServedPeer) else self.closer
+            if isinstance(link, PeerLink):
+                return await link.wait_for(channel_id, lambda found: not found.conditions, PAID_MS)
+        return await asyncio.to_thread(party.channel, channel_id)
+
     async def _agree(self, channel_id: bytes, balances: tuple[int, int], fee: int | None) -> bytes:
         if self.closer is None:
             raise NotConnected("a cooperative close needs the peer: set `closer`, or give a transaction both signed")
-        channel = self._own_party().channel(channel_id)
+        channel = await self._when_paid(channel_id)
         params, pending = channel.params, channel.conditions
         if pending:
             raise InvalidState(

@@ -167,12 +167,23 @@ class TowerSession:
         except (httpx.TimeoutException, TimeoutError):
             raise TowerUnreachable(f"the tower did not answer within {self.config.timeout_ms} ms") from None
         except httpx.HTTPError as error:
-            raise TowerUnreachable(f"the tower at {self._url} cannot be reached ({type(error).__name__})") from None
+            raise TowerUnreachable(
+                f"the tower at {self._url} cannot be reached ({type(error).__name__}); "
+                "does it run, and is this its api.listen?"
+            ) from None
         if answer.is_success:
             return answer.content, answer
         if not answer.headers.get("content-type", "").startswith(PROBLEM_TYPE):
-            raise UnexpectedAnswer(f"status {answer.status_code} without a problem document; is this a tower?")
-        raise error_of(read(answer.content, Problem))
+            raise UnexpectedAnswer(
+                f"{self._url} answers with status {answer.status_code} and without a problem document; "
+                "is this a tower's api.listen?"
+            )
+        refusal = error_of(read(answer.content, Problem))
+        if refusal.slug == "not-found":
+            raise UnexpectedAnswer(
+                f"there is no {path} at {self._url}; is this a tower's api.listen, and as new as this client?"
+            )
+        raise refusal
 
     def _load_receipts(self) -> None:
         """What this client holds from this tower, from the party's log and from files."""
