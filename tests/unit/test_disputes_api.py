@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from domain.chain import display
 from domain.channel import Channel
@@ -39,7 +40,7 @@ from watchtower.client.errors import (
 from watchtower.client.proofs import counter_proof, newer_state_proof, revocation_proof
 from watchtower.ports import Answer
 from watchtower.wire.disputes import ValidateRequest, VerifyRequest
-from watchtower.wire.hexes import ParamsHex, TxidHex
+from watchtower.wire.hexes import Hex64, ParamsHex, TxidHex
 
 
 @pytest.fixture
@@ -102,6 +103,26 @@ async def test_the_newest_state(client: StateChannelClient, tower: Bench, pair: 
     assert state == other
     with pytest.raises(ChannelNotFound):
         await client.get_channel_state("00" * 32)
+
+
+@pytest.mark.asyncio
+async def test_a_signature_that_was_never_given_is_none(client: StateChannelClient, tower: Bench, pair: Pair) -> None:
+    """The peer published the state instead of completing it: null for its last signature, the others as they are."""
+    name = pair.channel_id.hex()
+    pair.update()
+    tower.publish(pair, Transaction.parse(pair.commitment(Side.A, 2)))
+    upload = replace(pair.update_request(Side.B, 2), revoked_secret=None, next_point=None)
+    signed = upload.state.signatures
+    cut_short = replace(signed, a=replace(signed.a, commit_peer=Hex64(bytes(64))))
+    tower.services.accept_state(name, replace(upload, state=replace(upload.state, signatures=cut_short)))
+    state = await client.get_channel_state(name)
+    async with tower.http() as http:
+        shown = (await http.get(f"/v1/channels/{name}/state")).json()["signatures"]
+
+    assert 2 == state.sequence
+    assert state.signatures.a.commit_peer is None
+    assert (None, signed.b.commit_peer.hex()) == (shown["A"]["commit_peer"], shown["B"]["commit_peer"])
+    assert signed.a.settle_b.hex() == state.signatures.a.settle_b
 
 
 @pytest.mark.asyncio

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from domain.channel import Channel, StateRecord
+from domain.contract.state import NOT_GIVEN
 from domain.errors import UnknownChannel
 from domain.events import SignatureSet, StateUpdated
 from watchtower.channels.context import Context
 from watchtower.channels.info import final_sequence, status
-from watchtower.wire.api import ConditionBody, SignatureBody, SignaturesBody
-from watchtower.wire.disputes import ChannelStateBody
+from watchtower.wire.api import ConditionBody
+from watchtower.wire.disputes import ChannelStateBody, GivenPairBody, GivenSignaturesBody
 from watchtower.wire.hexes import HeaderHex, Hex, Hex32, Hex33, Hex64, TxidHex
 
 WINDOW = 64
@@ -45,7 +46,7 @@ def state_body(context: Context, channel: Channel, tip_height: int) -> ChannelSt
         settle_txid_b=TxidHex(header.settle_txid_b),
         conditions=tuple(ConditionBody.of(each) for each in record.read_conditions()),
         state_data=Hex(_state_data(context, channel.stream, channel.version, record)),
-        signatures=SignaturesBody(a=_signatures(record.sigs_a), b=_signatures(record.sigs_b)),
+        signatures=GivenPairBody(a=_signatures(record.sigs_a), b=_signatures(record.sigs_b)),
         own_point=Hex33(record.own_point),
     )
 
@@ -61,10 +62,10 @@ def _state_data(context: Context, stream: str, version: int, record: StateRecord
     raise UnknownChannel("no state of this channel is stored here")
 
 
-def _signatures(signed: SignatureSet) -> SignatureBody:
-    return SignatureBody(
+def _signatures(signed: SignatureSet) -> GivenSignaturesBody:
+    return GivenSignaturesBody(
         state=Hex64(signed.state),
         settle_a=Hex64(signed.settle_a),
         settle_b=Hex64(signed.settle_b),
-        commit_peer=Hex64(signed.commit_peer),
+        commit_peer=None if signed.commit_peer == NOT_GIVEN else Hex64(signed.commit_peer),
     )

@@ -24,16 +24,19 @@ class StateCondition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartySignatures(msgspec.Struct, frozen=True, kw_only=True):
-    """The four signatures of one party; `commit_peer` is on the other party's commitment."""
+    """The four signatures of one party; `commit_peer` is on the other party's commitment.
+
+    It is None for a peer that published the state instead of completing it: then nobody has that signature.
+    """
 
     state: str
     settle_a: str = msgspec.field(name="settle_A")
     settle_b: str = msgspec.field(name="settle_B")
-    commit_peer: str
+    commit_peer: str | None
 
 
 class StateSignaturePair(msgspec.Struct, frozen=True, kw_only=True):
-    """All eight signatures of a state."""
+    """All eight signatures of a state, or seven: see `PartySignatures`."""
 
     a: PartySignatures = msgspec.field(name="A")
     b: PartySignatures = msgspec.field(name="B")

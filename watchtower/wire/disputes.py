@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from watchtower.wire.api import Amount, ConditionBody, Number, Request, SideName, SignaturesBody
+from watchtower.wire.api import Amount, ConditionBody, Number, Request, SideName
 from watchtower.wire.hexes import HeaderHex, Hex, Hex32, Hex33, Hex64, ParamsHex, TransactionHex, TxidHex
 from watchtower.wire.history import PointBody
 
@@ -29,6 +29,25 @@ class ScriptHex(Hex):
     """A witness program."""
 
     LIMIT = 42
+
+
+class GivenSignaturesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The signatures that one party gave.
+
+    `commit_peer`, on the other party's commitment, is null for a party that published the state instead of giving it.
+    """
+
+    state: Hex64
+    settle_a: Hex64 = msgspec.field(name="settle_A")
+    settle_b: Hex64 = msgspec.field(name="settle_B")
+    commit_peer: Hex64 | None
+
+
+class GivenPairBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The signatures of both parties on a state."""
+
+    a: GivenSignaturesBody = msgspec.field(name="A")
+    b: GivenSignaturesBody = msgspec.field(name="B")
 
 
 class ChannelStateBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +73,7 @@ class ChannelStateBody(msgspec.Struct, frozen=True, kw_only=True):
     settle_txid_b: TxidHex = msgspec.field(name="settle_txid_B")
     conditions: tuple[ConditionBody, ...]
     state_data: Hex
-    signatures: SignaturesBody
+    signatures: GivenPairBody
     own_point: Hex33
     as_of: PointBody | None = None
 
