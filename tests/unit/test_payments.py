@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from domain.errors import MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
@@ -410,7 +409,7 @@ class Heights:
         return SimpleNamespace(outcome="FEE_CHILD_NEEDED", message="send it with a child that pays more")
 
 
-async def test_a_peer_that_hangs_does_not_keep_its_channel_from_being_closed() -> None:
+async def test_a_peer_that_hangs_does_not_keep_its_channel_from_being_closed(caplog: pytest.LogCaptureFixture) -> None:
     """The preimage was to go to a link that never answers; at the last height the channel goes on chain.
 
     The owner is told that the commitment waits for a fee child.
@@ -429,17 +428,16 @@ async def test_a_peer_that_hangs_does_not_keep_its_channel_from_being_closed() -
     invoice = payments.invoice(20_000, payable_until=HEIGHT + 100)
     exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(NewHtlc(20_000, invoice.payment_hash, HEIGHT + 300),)))
     receipts.acknowledge(pair.b, pair.channel_id, 1)
-    with capture_logs() as told:
-        async with payments:
-            await asyncio.wait_for(asked.wait(), 10)
-            tower.height = HEIGHT + 300 - claim_margin(144)
-            await payments.look()
-            await asyncio.wait_for(tower.was_closed.wait(), 10)
+    async with payments:
+        await asyncio.wait_for(asked.wait(), 10)
+        tower.height = HEIGHT + 300 - claim_margin(144)
+        await payments.look()
+        await asyncio.wait_for(tower.was_closed.wait(), 10)
 
     assert [(pair.channel_id.hex(), 1)] == tower.closed
-    assert ["send it with a child that pays more"] == [
-        each["reason"] for each in told if each["event"] == "payment_delayed"
-    ]
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("payment_delayed")]
+    name = pair.channel_id.hex()[:16]
+    assert [f"payment_delayed about=channel:{name} reason=send it with a child that pays more"] == told
 
 
 async def test_a_broken_log_ends_the_payments() -> None:

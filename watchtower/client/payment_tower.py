@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Protocol
-
-import structlog
 
 from domain.errors import DomainError
 from domain.status import ChannelStatus
@@ -24,7 +23,7 @@ from watchtower.ports import StoreBusy, StoreConflict, StoreFull
 PASSING = (StateChannelError, DomainError, StoreBusy, StoreFull, StoreConflict)
 """Trouble that another look may find gone."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class PaymentTower(Protocol):
@@ -85,7 +84,7 @@ class TowerWatch:
             try:
                 word = await self._word(self._tower, channel)
             except PASSING as error:
-                _log.warning("payment_delayed", channel=name.hex()[:16], reason=str(error))
+                _log.warning("payment_delayed about=%s reason=%s", f"channel:{name.hex()[:16]}", error)
                 if name not in self._ripe:
                     found[name] = OnChain(ChannelStatus.PROPOSED)
                 continue

@@ -12,11 +12,10 @@ in memory, so it may be killed at any moment.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
-
-import structlog
 
 from domain.errors import DomainError, MalformedInput
 from domain.events import PaymentKind, PaymentOutcome
@@ -81,7 +80,7 @@ ON_ITS_WAY = ("IN_MEMPOOL", "CONFIRMED", "PENDING")
 LinkOf = Callable[[bytes], Awaitable[PeerLink]]
 """The living link to the peer of a channel (by channel id); raises a `PeerError` if there is none."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def links_of(server: PartyServer, party: ChannelParty, book: PeerBook) -> LinkOf:
@@ -169,7 +168,7 @@ class Payments:
             try:
                 await self.look()
             except PASSING as error:
-                _log.warning("payment_delayed", reason=str(error))
+                _log.warning("payment_delayed about=%s reason=%s", "all", error)
             try:
                 async with asyncio.timeout(self._retry_seconds):
                     await self._bell.wait()
@@ -311,7 +310,7 @@ class Payments:
                 return
         if key in taken:
             return
-        task = asyncio.create_task(self._carry_out(job), name=f"payment {job.payment_hash.hex()[:8]}")
+        task = asyncio.create_task(self._carry_out(job), name=f"payment:{job.payment_hash.hex()[:8]}")
         self._jobs[key] = task
         task.add_done_callback(lambda done: self._done(key, done))
 
@@ -328,7 +327,7 @@ class Payments:
         try:
             await self._perform(job)
         except PASSING as error:
-            _log.warning("payment_delayed", payment=job.payment_hash.hex()[:16], reason=str(error))
+            _log.warning("payment_delayed about=%s reason=%s", f"payment:{job.payment_hash.hex()[:16]}", error)
         else:
             self.wake()
 
@@ -390,23 +389,23 @@ class Payments:
         try:
             await tower.exchange_preimages(channel_id)
         except StateChannelError as error:
-            _log.warning("payment_delayed", channel=channel_id.hex()[:16], reason=str(error))
+            _log.warning("payment_delayed about=%s reason=%s", f"channel:{channel_id.hex()[:16]}", error)
 
     async def _close(self, job: Job) -> None:
         assert isinstance(job.what, Close)
         assert job.channel_id is not None
         if self._tower is None:
             raise PaymentFailed("a channel must go on chain, and there is no tower to publish its commitment")
-        _log.warning("payment_goes_on_chain", channel=job.channel_id.hex()[:16], sequence=job.what.sequence)
+        _log.warning("payment_goes_on_chain channel=%s sequence=%d", job.channel_id.hex()[:16], job.what.sequence)
         try:
             # A state that an update left half-way may not be at the tower yet, and it publishes only what it has.
             await self._tower.synchronize(job.channel_id)
         except PASSING as error:
-            _log.warning("payment_delayed", channel=job.channel_id.hex()[:16], reason=str(error))
+            _log.warning("payment_delayed about=%s reason=%s", f"channel:{job.channel_id.hex()[:16]}", error)
         closed = await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
         if closed.outcome not in ON_ITS_WAY:
             # The deadlines count on a block soon, and nobody but the owner can pay for it.
-            _log.warning("payment_delayed", channel=job.channel_id.hex()[:16], reason=closed.message)
+            _log.warning("payment_delayed about=%s reason=%s", f"channel:{job.channel_id.hex()[:16]}", closed.message)
 
     async def _end(self, payment_hash: bytes, end: End) -> None:
         said = self._reasons.pop(payment_hash, "")

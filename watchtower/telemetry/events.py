@@ -130,6 +130,8 @@ PARTY_EVENTS: dict[str, LogEvent] = {
     "message_refused": _event("warning", "peer message slug", "A peer's message breaks a rule."),
     "party_failed": _event("error", "", "The party's process met a mistake of this program."),
     "party_started": _event("info", "address", "The party can be reached."),
+    "payment_delayed": _event("warning", "about reason", "A step of a payment failed; it is tried again."),
+    "payment_goes_on_chain": _event("warning", "channel sequence", "A payment can end in time on the chain only."),
     "peer_gone": _event("info", "peer reason", "A peer's transport has ended."),
     "peer_over_allowance": _event("warning", "peer reason", "A peer sends more than is allowed."),
     "peer_refused": _event("warning", "peer address", "A stranger was not let in."),
@@ -142,11 +144,6 @@ PARTY_EVENTS: dict[str, LogEvent] = {
     "tower_unreachable": _event("warning", "reason", "The tower cannot be asked; it is tried again."),
 }
 """Of a party, which lives in an application's process: through the standard library, as `name field=value …`."""
-
-PAYMENT_EVENTS: dict[str, LogEvent] = {
-    "payment_delayed": _event("warning", "reason", "A step of a payment failed; it is tried again."),
-    "payment_goes_on_chain": _event("warning", "channel sequence", "A payment can end in time on the chain only."),
-}
 
 _CRITICAL = {
     "alert_raised",
@@ -220,7 +217,6 @@ GROUPS: dict[str, dict[str, LogEvent]] = {
     "Store and backup": STORE_EVENTS,
     "Events of the log": DOMAIN_EVENTS,
     "Parties": PARTY_EVENTS,
-    "Payments": PAYMENT_EVENTS,
 }
 """All names, as docs/logs.md shows them."""
 
