@@ -527,14 +527,14 @@ async def test_an_update_counts_when_the_tower_has_it() -> None:
     assert [1] == asked
 
 
-async def test_a_tower_that_fails_is_asked_again() -> None:
-    """The caller hears the failure; the background task goes on until the tower has the state."""
+async def test_a_tower_that_fails_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller hears the failure; the background task goes on until the tower has the state, and says why once."""
     tries: list[bytes] = []
     done = asyncio.Event()
 
     async def synchronize(channel_id: bytes) -> None:
         tries.append(channel_id)
-        if len(tries) < 3:
+        if len(tries) < 5:
             raise TowerUnreachable("down")
         done.set()
 
@@ -547,7 +547,8 @@ async def test_a_tower_that_fails_is_asked_again() -> None:
         await soon(done.wait())
         running.cancel()
 
-    assert [channel_id] * 3 == tries
+    assert [channel_id] * 5 == tries
+    assert 1 == caplog.text.count(f"tower_behind channel={channel_id.hex()[:16]} reason=down")
 
 
 # ── who belongs to whom ──────────────────────────────────────────────────────────────────────────────────

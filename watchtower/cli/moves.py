@@ -75,7 +75,10 @@ def create(
         wallet=chosen,
         wait_seconds=wait,
     )
-    emit_document(context, "channel", place.ask_party(call), as_json=as_json)
+    created = place.ask_party(call)
+    if not as_json:  # nothing can be spent yet, and `channel info` tells the costs of a close when they matter
+        created["info"].pop("liquidity", None)
+    emit_document(context, "channel", created, as_json=as_json)
 
 
 @click.command("update")

@@ -76,6 +76,7 @@ class Finality:
         self._since: dict[bytes, float] = {}
         self._reasons: dict[bytes, str] = {}
         self._told: set[bytes] = set()
+        self._logged: dict[bytes, str] = {}
         self._max_unacked = max_unacked
         self._lacking: dict[bytes, int] = {}
         self._synchronize = synchronize
@@ -154,6 +155,7 @@ class Finality:
                 self._since.pop(channel_id, None)
             self._reasons.pop(channel_id, None)
             self._told.discard(channel_id)
+            self._logged.pop(channel_id, None)
         for listener in tuple(self._listeners):
             await listener(channel_id)
 
@@ -161,7 +163,9 @@ class Finality:
         try:
             await self._bring(channel_id)
         except (StateChannelError, DomainError) as error:
-            _log.warning("tower_behind channel=%s reason=%s", channel_id.hex()[:16], error)
+            if self._logged.get(channel_id) != str(error):  # once per reason: it is tried every few seconds
+                self._logged[channel_id] = str(error)
+                _log.warning("tower_behind channel=%s reason=%s", channel_id.hex()[:16], error)
 
     def _raise_alarms(self) -> None:
         for unarmed in self.unarmed():
