@@ -28,7 +28,8 @@ MAX_FEERATE = 100_000.0
 def command(context: Context, channel_id: str | None, feerate: float | None, as_json: bool) -> None:
     """Show what each side can spend and receive; with CHANNEL_ID also pending conditions and what closing costs.
 
-    Amounts are exact for the next state. A channel that takes no updates has nothing spendable.
+    Amounts are exact for the next state. A channel that takes no updates has nothing spendable. This reads the log of
+    a tower on this machine; a party asks its tower with `watchtower channel info --home`.
 
     \b
     Examples:
