@@ -40,12 +40,11 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 @pytest.fixture
 def tower(tmp_path: Path, pair: Pair) -> Bench:
-    """B's tower with all three states; A's revoked state 2 is in the node's mempool."""
+    """B's tower with all three states."""
     bench = Bench(tmp_path)
     name = bench.registered(pair)
     for sequence in (1, 2, 3):
         bench.services.accept_state(name, pair.update_request(Side.B, sequence))
-    bench.node.add_spend(pair.params.funding_outpoint, pair.commitment(Side.A, 2))
     return bench
 
 
@@ -62,6 +61,13 @@ async def client(tower: Bench, pair: Pair) -> AsyncIterator[StateChannelClient]:
     )
     async with made as connected:
         yield connected
+
+
+@pytest_asyncio.fixture
+async def breached(client: StateChannelClient, tower: Bench, pair: Pair) -> None:
+    """A's revoked state 2 is in the mempool of B's node, and B's party has heard of it."""
+    tower.node.add_spend(pair.params.funding_outpoint, pair.commitment(Side.A, 2))
+    await client.get_funding_status(pair.channel_id.hex())
 
 
 @pytest.fixture
@@ -130,7 +136,7 @@ def flipped(raw: str, place: int) -> str:
     return raw[:place] + ("0" if raw[place] != "0" else "1") + raw[place + 1 :]
 
 
-REFUSED: dict[str, tuple[Act, type[Exception], str]] = {
+REFUSED_CLOSES: dict[str, tuple[Act, type[Exception], str]] = {
     "balances above the capacity": (
         lambda client, pair: close(client, pair, pair.balances[0] + 1, pair.balances[1]),
         InvalidState,
@@ -152,6 +158,10 @@ REFUSED: dict[str, tuple[Act, type[Exception], str]] = {
         DomainError,
         "fee",
     ),
+}
+"""Call, type of the refusal, words in it."""
+
+REFUSED: dict[str, tuple[Act, type[Exception], str]] = {
     "a proof of another state": (
         lambda client, pair: challenge(client, pair, 1, secret_proof(pair, 2).hex()),
         ChallengeRejected,
@@ -215,10 +225,26 @@ REFUSED: dict[str, tuple[Act, type[Exception], str]] = {
         "no channel",
     ),
 }
-"""Call, type of the refusal, words in it."""
+"""The same while the channel is being closed with a revoked state."""
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("fault", REFUSED_CLOSES)
+async def test_a_refused_close_leaves_no_trace(
+    client: StateChannelClient, tower: Bench, pair: Pair, signed: list[str], fault: str
+) -> None:
+    """A typed error that says why, and everything is as before."""
+    call, kind, words = REFUSED_CLOSES[fault]
+    before = traces(tower, pair)
+
+    with pytest.raises(kind, match=words):
+        await call(client, pair)
+
+    assert ([], before) == (signed, traces(tower, pair))
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("breached")
 @pytest.mark.parametrize("fault", REFUSED)
 async def test_a_refused_call_leaves_no_trace(
     client: StateChannelClient, tower: Bench, pair: Pair, signed: list[str], fault: str
