@@ -18,11 +18,13 @@ from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import create
 
+APP_ID = "a7" * 32
+
 
 def opened(node: RegtestNode, a: RunningParty, b: RunningParty) -> dict[str, Any]:
     """A new channel in use between two running parties."""
     words = ("channel", "create", "--home", str(a.home), "--peer", b.where["address"], "--wait", "60", "--json")
-    amounts = ("--balances", "500000,500000", "--challenge-period", "144", "--feerate", "5")
+    amounts = ("--balances", "500000,500000", "--challenge-period", "144", "--feerate", "5", "--app-id", APP_ID)
     process = subprocess.Popen(
         command(*words, *amounts), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN, cwd=ROOT
     )
@@ -116,7 +118,7 @@ def test_a_channel_lives_by_commands(stage: Stage) -> None:
     assert [[400_000, 600_000]] * 2 == [state["balances"] for state in shown]
     assert (1, "peer-refused") == (refused.returncode, refused.stderr.partition(":")[0])
     assert shown[0]["sequence"] + 1 == agreed["sequence"]
-    assert b"payment_1".hex() == shown[0]["state_data"]
+    assert (b"payment_1".hex(), APP_ID) == (shown[0]["state_data"], shown[0]["app_id"])
     assert "IN_MEMPOOL" == closed["outcome"]
     assert stage.node.confirmation(from_display(closed["txid"])) is not None
 

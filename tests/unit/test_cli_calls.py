@@ -315,6 +315,14 @@ def test_a_passphrase_comes_through_standard_input(desk: Desk, tmp_path: Path) -
     assert "regtest" == json.loads(shown.stdout)["network"]
 
 
+@pytest.mark.parametrize("given", ["", "a7" * 31, "a7" * 33, "x7" * 32, "00" * 32])
+def test_an_id_of_no_application_is_refused(tmp_path: Path, given: str) -> None:
+    """Before a party is looked for."""
+    words = ("channel", "create", "--home", str(tmp_path), "--peer", "ab" * 32, "--balances", "1,2", "--app-id", given)
+    result = cli(*words)
+    assert (2, True) == (result.exit_code, "64 hexadecimal digits, not all zero" in result.stderr)
+
+
 @pytest.mark.parametrize(
     ("words", "slug"),
     [

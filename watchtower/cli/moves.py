@@ -7,6 +7,7 @@ import click
 from watchtower.cli.output import Context, emit_document
 from watchtower.cli.places import (
     FILE,
+    AppId,
     Balances,
     Place,
     confirm,
@@ -31,6 +32,7 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--challenge-period", type=click.IntRange(1, 65_535), help="Blocks. Default: that of the settings.")
 @click.option("--taproot/--no-taproot", default=None, help="Refuse unless the party opens such channels.")
 @click.option("--state-data", metavar="TEXT|@FILE", default="", help="The application's data of state 0.")
+@click.option("--app-id", type=AppId(), metavar="HEX", help="The channel's application (32 bytes). Default: none.")
 @click.option("--node", metavar="URL", help="RPC address of the node that has the wallet. Default: as in party.toml.")
 @click.option("--wallet", metavar="NAME", help="The node's wallet that pays. Default: as in party.toml.")
 @click.option("--cookie-file", type=click.Path(dir_okay=False), help="The node's cookie. Default: as in party.toml.")
@@ -45,6 +47,7 @@ def create(
     challenge_period: int | None,
     taproot: bool | None,
     state_data: str,
+    app_id: bytes | None,
     node: str | None,
     wallet: str | None,
     cookie_file: str | None,
@@ -62,7 +65,7 @@ def create(
     """
     from watchtower.party.calls import CreateChannel
     from watchtower.party.settings import WalletPlace
-    from watchtower.wire.hexes import Hex
+    from watchtower.wire.hexes import Hex, Hex32
 
     chosen = WalletPlace(node=node or "", name=wallet or "", cookie_file=cookie_file or "")
     call = CreateChannel(
@@ -71,6 +74,7 @@ def create(
         challenge_period=challenge_period,
         taproot=taproot,
         state_data=Hex(read_data(state_data)),
+        app_id=None if app_id is None else Hex32(app_id),
         feerate=feerate,
         wallet=chosen,
         wait_seconds=wait,

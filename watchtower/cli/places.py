@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +42,20 @@ class Balances(click.ParamType[tuple[int, int]]):
         if of_a is None or of_b is None:
             self.fail(f"write the balances of A and B in satoshi, as in 50000000,50000000; got {value!r}", param, ctx)
         return of_a, of_b
+
+
+class AppId(click.ParamType[bytes]):
+    """The id of an application: 32 bytes, not all zero."""
+
+    name = "HEX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Read 64 hexadecimal digits."""
+        if isinstance(value, bytes):
+            return value
+        if len(value) != 64 or set(value) <= {"0"} or set(value) - set(hexdigits):
+            self.fail(f"an application's id is 64 hexadecimal digits, not all zero; got {value!r}", param, ctx)
+        return bytes.fromhex(value)
 
 
 class Place:

@@ -13,12 +13,13 @@ import msgspec
 from domain.chain import from_display
 from domain.errors import InvalidParams, MalformedInput
 from watchtower.client.errors import NotConnected, TowerUnreachable
+from watchtower.client.opening import NO_APP
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.proofs import newer_state_proof, revocation_proof
 from watchtower.client.types import ChannelParams, ChannelParticipant, ProtocolState, StateUpdate
 from watchtower.party.desk import Desk
 from watchtower.party.settings import WalletPlace
-from watchtower.wire.hexes import Hex, to_plain
+from watchtower.wire.hexes import Hex, Hex32, to_plain
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="call", kw_only=True):
@@ -77,6 +78,7 @@ class CreateChannel(Call, tag="channel create", frozen=True):
     challenge_period: int | None = None
     taproot: bool | None = None
     state_data: Hex = Hex(b"")
+    app_id: Hex32 | None = None
     feerate: float | None = None
     wallet: WalletPlace = WalletPlace()
     wait_seconds: float | None = None
@@ -94,6 +96,7 @@ class CreateChannel(Call, tag="channel create", frozen=True):
         result = await desk.client.create_channel(
             ChannelParams([ChannelParticipant("", balance) for balance in self.balances], self.challenge_period),
             state_data=bytes(self.state_data),
+            app_id=NO_APP if self.app_id is None else bytes(self.app_id),
             funding_feerate=self.feerate,
             peer=key,
         )
