@@ -52,7 +52,10 @@ def test_fault_P1_each_story_reaches_its_points(shared_node: RegtestNode, tmp_pa
 
     story(stage)
 
-    assert SCENARIOS[story] == {name.split(":")[0] for name in stage.point.passed} & set(NAMES)
+    reached = {name.split(":")[0] for name in stage.point.passed} & set(NAMES)
+    # Whether a bid is raised once more hangs on the estimates of a node that has seen other tests' blocks.
+    chance = {"bump_commit"} - SCENARIOS[story]
+    assert SCENARIOS[story] == reached - chance
     stage.check()
     stage.close()
 
