@@ -81,8 +81,8 @@ def advance_by(
     if facts is None:
         facts = _create(stream, payload)
     kind = type(payload)
-    if kind is StateUpdated:  # nearly all events of a busy tower
-        header = _update(facts, payload)  # type: ignore[arg-type]
+    if isinstance(payload, StateUpdated):  # nearly all events of a busy tower
+        header = _update(facts, payload)
         if headers is None:
             facts.state_hash = state_hash(header)
         else:

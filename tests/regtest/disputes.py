@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from typing import Any, TypeVar
 
-import httpx
-
 from domain.units import Side
+from tests.regtest.clients import client_of
 from tests.regtest.world import World
 from tests.support.parties import Pair
-from tests.support.towers import TOKEN, TOWER_ID
-from watchtower.client import InProcessPeer, StateChannelClient, StateChannelConfig
-from watchtower.http.app import create_app
-from watchtower.http.auth import Gate
-from watchtower.http.services import Standing, bind
+from watchtower.client import StateChannelClient
 
 T = TypeVar("T")
 
@@ -24,26 +18,11 @@ T = TypeVar("T")
 Work = Callable[[StateChannelClient], Awaitable[T]]
 
 
-def client_of(world: World, pair: Pair, with_party: bool = True) -> StateChannelClient:
-    """B's client of the world's tower, over the real HTTP application."""
-    standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
-    services = bind(world.context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
-    transport = httpx.ASGITransport(create_app(services, gate=Gate(sha256(TOKEN.encode()).digest())))
-    return StateChannelClient(
-        StateChannelConfig(network="regtest"),
-        url="http://tower",
-        token=TOKEN,
-        party=pair.b if with_party else None,
-        closer=InProcessPeer(pair.b, pair.a),
-        transport=transport,
-    )
-
-
 def ask(world: World, pair: Pair, work: Work[T], with_party: bool = True) -> T:
     """Run one piece of work of a connected client."""
 
     async def connected() -> T:
-        async with client_of(world, pair, with_party) as client:
+        async with client_of(world, pair, with_party=with_party) as client:
             return await work(client)
 
     return asyncio.run(connected())

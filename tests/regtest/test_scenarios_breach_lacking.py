@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
-import httpx
 import pytest
 
 from domain.events import (
@@ -17,29 +15,15 @@ from domain.events import (
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.breaches import FaultyNode, only
+from tests.regtest.clients import client_of
 from tests.regtest.conftest import MakeWorld, StartNode
 from tests.regtest.world import PASSPHRASE, SWEEP, World
-from tests.support.parties import Pair
-from tests.support.towers import TOKEN, TOWER_ID
 from watchtower.channels.register import register
-from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ChannelIsClosed
 from watchtower.devnode.regtest import RpcRefused
-from watchtower.http.app import create_app
-from watchtower.http.auth import Gate
-from watchtower.http.services import Standing, bind
 from watchtower.keystore import FileKeystore
 from watchtower.node.rpc import BitcoindNode
 from watchtower.ports import Answer, BlockNotAvailable, NodeError
-
-
-def client_of(world: World, pair: Pair) -> StateChannelClient:
-    """B's client of the world's tower, over the real HTTP application."""
-    standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
-    services = bind(world.context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
-    transport = httpx.ASGITransport(create_app(services, gate=Gate(sha256(TOKEN.encode()).digest())))
-    config = StateChannelConfig(network="regtest")
-    return StateChannelClient(config, url="http://tower", token=TOKEN, party=pair.b, transport=transport)
 
 
 def test_scenario_B26_missing_secret(world: World) -> None:

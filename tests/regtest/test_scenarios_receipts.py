@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import sha256
 
-import httpx
 import msgspec
 import pytest
 
 from domain.events import StateUpdated
 from domain.units import Side
+from tests.regtest.clients import client_of
 from tests.regtest.world import World
 from tests.support.parties import Pair
-from tests.support.towers import TOKEN, TOWER_ID, TOWER_KEY
+from tests.support.towers import TOWER_ID, TOWER_KEY
 from watchtower.channels.context import Context
-from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ReceiptForged, ReceiptMissing
 from watchtower.client.finality import Finality, Unarmed
-from watchtower.http.app import create_app
-from watchtower.http.auth import Gate
-from watchtower.http.services import Standing, bind
 from watchtower.receipts.signer import ReceiptSigner
 from watchtower.receipts.tower_key import TowerKey
-
-
-def client_of(world: World, pair: Pair, context: Context) -> StateChannelClient:
-    """B's client of the world's tower, over the real HTTP application."""
-    standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
-    services = bind(context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
-    transport = httpx.ASGITransport(create_app(services, gate=Gate(sha256(TOKEN.encode()).digest())))
-    config = StateChannelConfig(network="regtest")
-    return StateChannelClient(config, url="http://tower", token=TOKEN, party=pair.b, transport=transport)
 
 
 def signing(world: World, key: TowerKey = TOWER_KEY, *, may_sign: bool = True) -> Context:
@@ -44,7 +30,7 @@ def synchronize(world: World, pair: Pair, context: Context) -> None:
     """Bring the tower to where B stands."""
 
     async def work() -> None:
-        async with client_of(world, pair, context) as client:
+        async with client_of(world, pair, context=context) as client:
             await client.synchronize(pair.channel_id)
 
     asyncio.run(work())
@@ -87,7 +73,7 @@ class _Impostor(TowerKey):
 async def _alarmed(world: World, pair: Pair) -> Unarmed:
     """The alarm of a client whose tower gives no receipts."""
     told: asyncio.Future[Unarmed] = asyncio.get_running_loop().create_future()
-    async with client_of(world, pair, signing(world, may_sign=False)) as client:
+    async with client_of(world, pair, context=signing(world, may_sign=False)) as client:
         finality = Finality(client.synchronize, retry_seconds=0.02, alarm_seconds=0.05, alarm=told.set_result)
         finality.touch(pair.b.channel(pair.channel_id))
         with pytest.raises(ReceiptMissing):

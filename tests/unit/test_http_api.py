@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from domain.contract.receipts import SignedReceipt
@@ -22,25 +20,6 @@ from watchtower.http.app import create_admin_app
 from watchtower.http.services import Standing
 from watchtower.store import views
 from watchtower.wire.hexes import to_plain
-
-
-@pytest.fixture
-def pair() -> Pair:
-    """A channel of 1,000,000 sat with state 0."""
-    return open_pair()
-
-
-@pytest.fixture
-def tower(tmp_path: Path) -> Bench:
-    """B's tower."""
-    return Bench(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def http(tower: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of that tower."""
-    async with tower.http() as client:
-        yield client
 
 
 @pytest.mark.asyncio

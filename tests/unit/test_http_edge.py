@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-import pytest_asyncio
 
 from domain.units import Side
 from tests.support.calls import JSON, assert_problem, assert_problem_without_detail, post
@@ -25,25 +23,6 @@ from watchtower.http.routes import Limits
 from watchtower.http.services import bind
 from watchtower.keystore import KeystoreError
 from watchtower.ports import NodeUnavailable, StoreBusy, StoreConflict, StoreFull, WatchtowerError, WrongChain
-
-
-@pytest.fixture
-def pair() -> Pair:
-    """A channel of 1,000,000 sat with state 0."""
-    return open_pair()
-
-
-@pytest.fixture
-def tower(tmp_path: Path) -> Bench:
-    """B's tower."""
-    return Bench(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def http(tower: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of that tower."""
-    async with tower.http() as client:
-        yield client
 
 
 @pytest.mark.asyncio

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from domain.events import AlertKind, AlertRaised, EquivocationFound
 from domain.units import Side
@@ -21,25 +19,6 @@ OFF_CURVE = "02" + "ff" * 32
 
 
 Body = dict[str, Any]
-
-
-@pytest.fixture
-def pair() -> Pair:
-    """A channel of 1,000,000 sat with state 0."""
-    return open_pair()
-
-
-@pytest.fixture
-def tower(tmp_path: Path) -> Bench:
-    """B's tower."""
-    return Bench(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def http(tower: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of that tower."""
-    async with tower.http() as client:
-        yield client
 
 
 def with_params(change: Callable[[bytearray], object]) -> Callable[[Pair, Body], Body]:
