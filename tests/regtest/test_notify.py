@@ -18,8 +18,13 @@ def notify(http: HttpReceiver) -> Changes:
 
 
 def kinds(posts: list[Any]) -> list[str]:
-    """Kinds of the messages that arrived, in their order."""
-    return [post.document["kind"] for post in posts]
+    """Kinds of what was told, in its order; messages of the same moment may come as one digest."""
+    return [notice["kind"] for post in posts for notice in post.document["notices"]]
+
+
+def told(http: HttpReceiver, kind: str) -> list[Any]:
+    """What has arrived once this kind of message has."""
+    return http.posts.wait_for(lambda posts: kind in kinds(posts))
 
 
 def test_a_breach_is_told_to_its_end_over_a_kill_and_a_lost_node(tmp_path: Path, prepared_chain: Path) -> None:
@@ -35,15 +40,15 @@ def test_a_breach_is_told_to_its_end_over_a_kill_and_a_lost_node(tmp_path: Path,
         live.process.kill()
         http.statuses = []
         live.restart()
-        seen = http.posts.wait(2)[0]
+        seen = told(http, "penalty_sent")[0]
         live.mine(1)
-        http.posts.wait(3)
+        told(http, "penalty_confirmed")
         live.mine(99)
-        breach = http.posts.wait(4)
+        breach = told(http, "penalty_final")
         live.node.stop()
-        http.posts.wait_for(lambda posts: "node_lost" in kinds(posts))
+        told(http, "node_lost")
         live.node.restart()
-        posts = http.posts.wait_for(lambda posts: "node_back" in kinds(posts))
+        posts = told(http, "node_back")
 
     assert ["breach_seen", "penalty_sent", "penalty_confirmed", "penalty_final"] == kinds(breach)
     assert first.body == seen.body
