@@ -14,12 +14,15 @@ FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz test
 WORKERS ?= 2
 # Tests on a real node wait for it now and then.
 NODE_WORKERS ?= 3
+# How often a failed test is played again; continuous integration says 1 (docs/adr/0036-second-play.md).
+RERUNS ?= 0
+AGAIN = -p tests.support.second_play --reruns $(RERUNS)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 2000
 
-.PHONY: list setup demo check test check-deploy container-smoke crash sim mutants chaos soak bench fees format pages pictures lock clean
+.PHONY: list setup demo check test check-deploy container-smoke crash sim search mutants chaos soak bench fees format pages pictures lock clean
 
 list: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,18 +56,18 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q $(AGAIN) -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests on a real node
-	$(BIN)/pytest -q -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(BIN)/pytest -q $(AGAIN) -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
-	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(NODE_WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
+	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q $(AGAIN) -n $(NODE_WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
 	$(CHECK_DEPLOY)
 
 # The tests that need the programs of a deployment. What is missing is a failure here, not a skip.
 # A file stays on one worker, with its tower; in the order of their names none of the long ones comes last and alone.
-CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m deploy tests/deploy $(PYTEST_ARGS)
+CHECK_DEPLOY = STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q $(AGAIN) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m deploy tests/deploy $(PYTEST_ARGS)
 
 # Its pins would change those of everything else.
 $(POLICY): $(STAMP) requirements/policy.txt
@@ -93,6 +96,12 @@ soak: $(STAMP) ## The service under faults for a while: make soak MINUTES=30; wr
 
 sim: $(STAMP) ## Play SEEDS random schedules against the tower on a model chain (default 2000)
 	$(BIN)/python -m tests.simulation --seeds 0..$(SEEDS) --workers $(WORKERS)
+
+SEED ?= $(shell date +%s)
+
+search: $(STAMP) ## Generate examples that the gates don't: an hour of all generated tests, never twice the same (or SEED=7)
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest -q -n $(WORKERS) -m hypothesis --timeout 7200 --hypothesis-seed=$(SEED) \
+	    $(FAST_TESTS) $(PYTEST_ARGS)
 
 mutants: $(STAMP) ## Plant known bugs into the tower and count the schedules that find each; writes docs/mutants.md
 	$(BIN)/python -m tests.simulation.mutants --workers $(WORKERS)

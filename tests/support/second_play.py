@@ -1,0 +1,55 @@
+"""Says which tests were played a second time, why, and ends red when they are many (docs/adr/0036-second-play.md).
+
+`make test RERUNS=1` lets a failed test be played once more. With 0, the default, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+ALLOWED = 3
+"""Second plays that one run of pytest may need before it is red in any case."""
+
+LINES = 15
+"""How much of the end of a first failure is shown."""
+
+
+class SecondPlays:
+    """What failed at first in this run, with the end of its failure."""
+
+    def __init__(self, allowed: int = ALLOWED) -> None:
+        self.allowed = allowed
+        self.failures: list[tuple[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One phase of one test; the plugin that plays it again names its first failure `rerun`."""
+        if str(report.outcome) == "rerun":
+            self.failures.append((report.nodeid, report.longreprtext))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A chance is forgiven; a habit isn't."""
+        if len(self.failures) > self.allowed:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """A section of its own, so that each is seen and mended."""
+        if not self.failures:
+            return
+        terminalreporter.section(f"played twice: {len(self.failures)}, at most {self.allowed} are allowed")
+        for name, failure in self.failures:
+            terminalreporter.write_line(name)
+            for line in failure.splitlines()[-LINES:]:
+                terminalreporter.write_line(f"    {line[:300]}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is generated is reproducible: a failure is one, and is not played again."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.flaky(reruns=0))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only where the results of all workers come together."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SecondPlays())
