@@ -5,7 +5,7 @@ from __future__ import annotations
 from domain.contract import keys
 from domain.contract.commitment import complete_by_leaf, funding_sighash, sign_funding, verify_funding
 from domain.contract.form import form_of
-from domain.contract.keys import MusigSession
+from domain.contract.musig import MusigSession
 from domain.contract.params import TAPROOT, ChannelParams
 from domain.contract.penalty import RBF_SEQUENCE
 from domain.contract.scripts import MAX_EXPIRY, dust_limit, funding_txout

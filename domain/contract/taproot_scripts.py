@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from domain.contract import keys
+from domain.contract import keys, musig
 from domain.contract.hashes import ripemd160
 from domain.contract.params import ChannelParams
 from domain.contract.primitives import HtlcTerms, check_terms, push_number
@@ -21,7 +21,7 @@ def funding_output(params: ChannelParams) -> TaprootOutput:
     publics = (params.keys_a.fund, params.keys_b.fund)
     low, high = sorted(public[1:] for public in publics)
     leaf = _KEY_PUSH + low + _CHECKSIGVERIFY + _KEY_PUSH + high + _CHECKSIG
-    return taproot_output(keys.key_agg(publics)[1:], (leaf,))
+    return taproot_output(musig.key_agg(publics)[1:], (leaf,))
 
 
 def funding_descriptor(params: ChannelParams, musig: bool) -> str:
@@ -60,7 +60,7 @@ def contest_descriptor(params: ChannelParams, revocation_key: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _htlc_internal(params: ChannelParams) -> bytes:
-    return keys.key_agg((params.keys_a.htlc, params.keys_b.htlc))[1:]
+    return musig.key_agg((params.keys_a.htlc, params.keys_b.htlc))[1:]
 
 
 @lru_cache(maxsize=1024)

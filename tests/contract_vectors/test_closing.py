@@ -14,7 +14,7 @@ from domain.contract.closing import (
     key_path_sighash,
     leaf_sighash,
 )
-from domain.contract.keys import MusigSession
+from domain.contract.musig import MusigSession
 from domain.contract.taproot_scripts import funding_output
 from domain.errors import InvalidState
 from domain.transaction import Transaction, TxOut

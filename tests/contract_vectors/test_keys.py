@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from domain.contract import keys
+from domain.contract import keys, musig
 from domain.contract.hashes import sha256
 from domain.errors import MalformedInput
 from tests.contract_vectors.load import ZERO, load, raw
@@ -19,10 +19,10 @@ ONE = bytes(31) + b"\x01"
 ORDER = keys.ORDER.to_bytes(32, "big")
 
 GUARD_PROBE = """
-from domain.contract.keys import _CTX
+from domain.contract.secp256k1 import CTX
 from coincurve._libsecp256k1 import ffi, lib
 points = ffi.new("secp256k1_pubkey *[1]")
-print(lib.secp256k1_ec_pubkey_combine(_CTX, ffi.new("secp256k1_pubkey *"), points, 0))
+print(lib.secp256k1_ec_pubkey_combine(CTX, ffi.new("secp256k1_pubkey *"), points, 0))
 """
 RESTRICTED = f"""
 import ctypes, os, sys
@@ -91,8 +91,8 @@ def test_bip341_tweaked_secrets(vector: dict[str, str]) -> None:
         lambda: keys.sum_of_products([(PUBLIC, ORDER)]),
         lambda: keys.add_secrets(SECRET, (keys.ORDER - 7).to_bytes(32, "big")),
         lambda: keys.mul_secrets(SECRET, bytes(32)),
-        lambda: keys.key_agg([]),
-        lambda: keys.key_agg([PUBLIC, b"\x02" + b"\xff" * 32]),
+        lambda: musig.key_agg([]),
+        lambda: musig.key_agg([PUBLIC, b"\x02" + b"\xff" * 32]),
         lambda: keys.reduce_scalar(bytes(31)),
     ],
 )

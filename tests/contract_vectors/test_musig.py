@@ -2,8 +2,8 @@
 
 import pytest
 
-from domain.contract import keys
-from domain.contract.keys import MusigSession
+from domain.contract import keys, musig, secp256k1
+from domain.contract.musig import MusigSession
 from domain.errors import InvalidSignature, MalformedInput
 from tests.contract_vectors.load import load, raw
 
@@ -30,29 +30,29 @@ def test_bip327_key_aggregation(indexes: list[int], expected: str) -> None:
     """Keys in a given order, also repeated ones, aggregate to the published key."""
     publics = [raw(FIGURES["key_agg"]["publics"][index]) for index in indexes]
 
-    assert expected == keys._aggregate_point(keys._key_agg_cache(publics))[1:].hex()
+    assert expected == musig._aggregate_point(musig._key_agg_cache(publics))[1:].hex()
 
 
 def test_key_agg_sorts_its_keys() -> None:
     """The aggregate does not depend on the order of the arguments (KeySort)."""
     publics = [raw(public) for public in FIGURES["key_agg"]["publics"]]
 
-    assert keys._aggregate_point(keys._key_agg_cache(sorted(publics))) == keys.key_agg(publics)
-    assert keys.key_agg(publics) == keys.key_agg(publics[::-1])
+    assert musig._aggregate_point(musig._key_agg_cache(sorted(publics))) == musig.key_agg(publics)
+    assert musig.key_agg(publics) == musig.key_agg(publics[::-1])
 
 
 @pytest.mark.parametrize(("name", "valid"), [("partial", 1), ("negated", 0), ("wrong_signer", 0)])
 def test_bip327_partial_verification(name: str, valid: int) -> None:
     """Published partial signatures are judged as BIP-327 says."""
     case = FIGURES["partial"]
-    cache = keys._key_agg_cache([raw(public) for public in case["publics"]])
-    session = keys._nonce_session(cache, raw(case["message"]), [raw(nonce) for nonce in case["nonces"]])
+    cache = musig._key_agg_cache([raw(public) for public in case["publics"]])
+    session = musig._nonce_session(cache, raw(case["message"]), [raw(nonce) for nonce in case["nonces"]])
 
-    verdict = keys.lib.secp256k1_musig_partial_sig_verify(
-        keys._CTX,
-        keys._parse_partial(raw(case[name])),
-        keys._parse_nonce(raw(case["nonces"][0])),
-        keys._parse(raw(case["publics"][0])),
+    verdict = secp256k1.lib.secp256k1_musig_partial_sig_verify(
+        secp256k1.CTX,
+        musig._parse_partial(raw(case[name])),
+        musig._parse_nonce(raw(case["nonces"][0])),
+        secp256k1.parse_point(raw(case["publics"][0])),
         cache,
         session,
     )
@@ -63,17 +63,17 @@ def test_bip327_partial_verification(name: str, valid: int) -> None:
 def test_bip327_aggregation_of_partial_signatures() -> None:
     """Published partial signatures join to the published signature."""
     case = FIGURES["aggregate"]
-    cache = keys._key_agg_cache([raw(public) for public in case["publics"]])
-    session = keys._nonce_session(cache, raw(case["message"]), [raw(nonce) for nonce in case["nonces"]])
+    cache = musig._key_agg_cache([raw(public) for public in case["publics"]])
+    session = musig._nonce_session(cache, raw(case["message"]), [raw(nonce) for nonce in case["nonces"]])
 
-    assert case["signature"] == keys._join_partials(session, [raw(part) for part in case["partials"]]).hex()
+    assert case["signature"] == musig._join_partials(session, [raw(part) for part in case["partials"]]).hex()
 
 
 def test_two_signers_make_one_signature_for_the_taproot_output() -> None:
     """Both partial signatures verify and join to a BIP-340 signature of the tweaked aggregate key."""
     first, second = _sessions()
     partials = _sign(first, second)
-    internal = keys.key_agg(PUBLICS)[1:]
+    internal = musig.key_agg(PUBLICS)[1:]
     output, _ = keys.tweak_xonly(internal, keys.taproot_tweak(internal, ROOT))
 
     assert first.verify_partial(PUBLICS[1], second.public_nonce, partials[1])
@@ -115,11 +115,11 @@ def test_a_session_signs_once() -> None:
 def test_the_secret_nonce_is_erased_by_signing() -> None:
     """After the partial signature the memory of the nonce holds zeros."""
     first, second = _sessions()
-    before = bytes(keys.ffi.buffer(first._nonce))
+    before = bytes(secp256k1.ffi.buffer(first._nonce))
     _sign(first, second)
 
-    assert before != bytes(keys.ffi.buffer(first._nonce))
-    assert bytes(len(before)) == bytes(keys.ffi.buffer(first._nonce))
+    assert before != bytes(secp256k1.ffi.buffer(first._nonce))
+    assert bytes(len(before)) == bytes(secp256k1.ffi.buffer(first._nonce))
 
 
 def test_an_abandoned_session_cannot_sign() -> None:
@@ -129,7 +129,7 @@ def test_an_abandoned_session_cannot_sign() -> None:
 
     with pytest.raises(MalformedInput, match="was used"):
         first.partial_sign((first.public_nonce, second.public_nonce))
-    assert not any(bytes(keys.ffi.buffer(first._nonce)))
+    assert not any(bytes(secp256k1.ffi.buffer(first._nonce)))
 
 
 def test_fresh_randomness_gives_fresh_nonces() -> None:

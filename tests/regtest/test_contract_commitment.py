@@ -7,7 +7,7 @@ import pytest
 from domain.chain import make_outpoint
 from domain.contract import keys
 from domain.contract.closing import complete_close_by_key_path, key_path_sighash
-from domain.contract.keys import MusigSession
+from domain.contract.musig import MusigSession
 from domain.contract.taproot_scripts import funding_output
 from domain.transaction import Transaction
 from domain.units import Side

@@ -41,8 +41,8 @@ print(open("/proc/stat").readline().split()[0])
 
 GUARD = """
 from coincurve._libsecp256k1 import ffi, lib
-from domain.contract import keys
-print(lib.secp256k1_ec_pubkey_parse(keys._CTX, ffi.NULL, ffi.NULL, 0))
+from domain.contract.secp256k1 import CTX
+print(lib.secp256k1_ec_pubkey_parse(CTX, ffi.NULL, ffi.NULL, 0))
 """
 
 

@@ -26,7 +26,7 @@ def test_the_domain_imports_the_standard_library_and_msgspec() -> None:
     foreign = {
         (str(path.relative_to(ROOT)), name) for path in (ROOT / "domain").rglob("*.py") for name in imported(path) - OWN
     }
-    assert {("domain/contract/keys.py", "coincurve")} == foreign
+    assert {("domain/contract/secp256k1.py", "coincurve")} == foreign
 
 
 @pytest.mark.parametrize("name", ["domain", "projections", "watchtower", "coincurve", "bitcoinrpc"])

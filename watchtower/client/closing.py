@@ -18,7 +18,7 @@ from domain.contract.closing import (
     verify_close,
     verify_key_path,
 )
-from domain.contract.keys import MusigSession
+from domain.contract.musig import MusigSession
 from domain.errors import ChannelClosed, ChannelNotReady, InvalidSignature, InvalidState
 from domain.events import CloseProposed, CloseSigned, Payload
 from domain.transaction import Transaction
