@@ -100,8 +100,8 @@ sim: $(STAMP) ## Play SEEDS random schedules against the tower on a model chain 
 SEED ?= $(shell date +%s)
 
 search: $(STAMP) ## Generate examples that the gates don't: an hour of all generated tests, never twice the same (or SEED=7)
-	HYPOTHESIS_PROFILE=search $(BIN)/pytest -q -n $(WORKERS) -m hypothesis --timeout 7200 --hypothesis-seed=$(SEED) \
-	    $(FAST_TESTS) $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=search SCHEMATHESIS_SEED=$(SEED) $(BIN)/pytest -q -n $(WORKERS) -m hypothesis --timeout 7200 \
+	    --hypothesis-seed=$(SEED) $(FAST_TESTS) $(PYTEST_ARGS)
 
 mutants: $(STAMP) ## Plant known bugs into the tower and count the schedules that find each; writes docs/mutants.md
 	$(BIN)/python -m tests.simulation.mutants --workers $(WORKERS)

@@ -79,7 +79,11 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(data=st.data())
-@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_a_good_body_with_one_odd_value(
     tower_with_channel: tuple[Bench, list[tuple[str, Any]]], data: st.DataObject
 ) -> None:

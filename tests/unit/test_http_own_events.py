@@ -116,7 +116,9 @@ def test_who_fell_behind_catches_up_by_itself(town: Town, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     after=st.integers(0, 40), page=st.integers(1, 7), by_name=st.booleans(), saying=st.lists(st.sampled_from([0, 1]))
 )

@@ -1,6 +1,7 @@
 """Schemathesis over the served OpenAPI document, in this process: as the operator with a token, and as a party.
 
-`SCHEMATHESIS_EXAMPLES` sets the cases per operation of the slow run. The event streams are left out: they do not end.
+`SCHEMATHESIS_EXAMPLES` sets the cases per operation of the slow run, `SCHEMATHESIS_SEED` makes it other ones.
+The event streams are left out: they do not end.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def finite(*, with_credentials: bool) -> Tree:
 
 CONFIG = schemathesis.Config.from_dict(
     {
+        "seed": int(os.environ.get("SCHEMATHESIS_SEED", "0")),
         "generation": {"mode": "all", "deterministic": True, "database": "none"},
         "phases": {"coverage": {"enabled": False}, "stateful": {"enabled": False}},
         "checks": {
