@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from itertools import pairwise
@@ -24,12 +25,15 @@ from watchtower.client import following
 from watchtower.client.errors import ChannelNotFound, UnexpectedAnswer
 from watchtower.client.following import EventReader, follow
 from watchtower.client.request_signing import PartySigner
+from watchtower.devnode.launch import free_ports
 from watchtower.http import feed
 from watchtower.http.nonces import TooBusy
 from watchtower.http.routes import EventStream, Limits
 from watchtower.wire.events import EventBody
 
 HEARTBEAT = 0.05
+PATIENCE = 60.0
+"""Seconds for what comes at once on a machine that has nothing else to do."""
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ def update(tower: Bench, pair: Pair) -> None:
 async def taken(count: int, events: AsyncIterator[EventBody]) -> list[EventBody]:
     """The first events of a stream."""
     found: list[EventBody] = []
-    async with asyncio.timeout(10), aclosing(events) as stream:  # type: ignore[type-var]
+    async with asyncio.timeout(PATIENCE), aclosing(events) as stream:  # type: ignore[type-var]
         while len(found) < count:
             found.append(await anext(stream))
     return found
@@ -100,7 +104,7 @@ async def test_the_form_on_the_wire(tower: Bench, pair: Pair, http: httpx.AsyncC
     """Headers for proxies; an id, a kind and JSON per event; comments with the position in silence."""
     name = tower.registered(pair)
     lines: list[str] = []
-    async with asyncio.timeout(10), http.stream("GET", f"/v1/channels/{name}/events?after=0") as answer:
+    async with asyncio.timeout(PATIENCE), http.stream("GET", f"/v1/channels/{name}/events?after=0") as answer:
         async for line in answer.aiter_lines():
             lines.append(line)
             if lines.count(": still here") == 2:
@@ -120,7 +124,7 @@ async def test_last_event_id_wins_over_after(tower: Bench, pair: Pair, http: htt
     tower.registered(pair)
     last = tower.store.last_id()
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE),
         http.stream("GET", "/v1/events?after=0", headers={"Last-Event-ID": str(last - 1)}) as answer,
     ):
         ids = [line async for line in aiter_until(answer, f"id: {last}") if line.startswith("id: ")]
@@ -170,7 +174,7 @@ async def test_others_noise_is_silence(tower: Bench, pair: Pair) -> None:
         other.update()
         tower.services.accept_state(loud, other.update_request(Side.B, 1))
         noise = asyncio.create_task(rouse(news))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             said += [await anext(stream), await anext(stream)]
         noise.cancel()
 
@@ -216,14 +220,15 @@ async def test_an_interrupted_client_misses_nothing(tower: Bench, pair: Pair, mo
     monkeypatch.setattr(following, "FIRST_PAUSE", 0.01)
     name = tower.registered(pair)
     first = tower.store.last_id()
+    (port,) = free_ports(1)  # wanted again
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
-        async with served(tower.app) as clients:
+        async with served(tower.app, port=port) as clients:
             http.base_url = httpx.URL(clients.url)
             events = follow(http, f"/v1/channels/{name}/events", after=first)
             update(tower, pair)
             before = await anext(events)
         update(tower, pair)
-        async with served(tower.app, port=clients.port):
+        async with served(tower.app, port=port):
             between = await anext(events)
             update(tower, pair)
             after = (await taken(1, events))[0]
@@ -238,7 +243,7 @@ async def test_a_revoked_token_reads_no_further(tower: Bench, clients: Clients) 
     token, entry = tower.access.create_token("reader", ("channels:read",), 1)
     async with (
         httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {token}"}) as http,
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE),
         http.stream("GET", "/v1/events") as answer,
     ):
         lines = answer.aiter_lines()
@@ -262,7 +267,7 @@ async def test_streams_are_limited(
             refused = await owner.get("/v1/events")
             monkeypatch.setattr(feed, "MAX_READERS", 1)
             also_refused = await http.get("/v1/events")
-        await asyncio.wait_for(clients.answered(), 10)
+        await asyncio.wait_for(clients.answered(), PATIENCE)
         async with owner.stream("GET", "/v1/events") as again:
             pass
 
@@ -283,7 +288,7 @@ async def test_a_reader_that_takes_nothing_is_left(tower: Bench) -> None:
         await asyncio.Event().wait()
         raise AssertionError("never")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await stream({"type": "http", "asgi": {"spec_version": "2.3"}}, connected, full)  # type: ignore[arg-type]
 
     assert {} == subscription.feed._readers
@@ -312,16 +317,71 @@ async def test_head_of_a_stream_ends(http: httpx.AsyncClient) -> None:
 def test_the_thread_ends_after_the_last_reader(tower: Bench) -> None:
     """Nobody waits for the log when nobody reads."""
 
-    async def read_shortly() -> feed.Feed:
+    async def read_shortly() -> threading.Thread | None:
         subscription = tower.services.subscribe(None, None, 0)
         with subscription.feed.reading(None):
-            return subscription.feed
+            return subscription.feed._thread
 
-    source = asyncio.run(read_shortly())
-    assert source._thread is not None
-    source._thread.join(feed.WAIT + 2)
+    waiting = asyncio.run(read_shortly())
+    assert waiting is not None
+    waiting.join(feed.WAIT + PATIENCE)
 
-    assert not source._thread.is_alive()
+    assert not waiting.is_alive()
+
+
+class Readers(dict[Any, Any]):
+    """Tells the thread that nobody reads, and keeps it from ending until `go` is set or a moment is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.go = threading.Event(), threading.Event()
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if count == 0 and threading.current_thread().name == "feed":
+            self.seen.set()
+            self.go.wait(0.1)
+        return count
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_reader_that_comes_while_the_thread_ends_is_woken(tower: Bench, pair: Pair) -> None:
+    """The thread has seen that nobody reads and still lives: the new reader has one all the same."""
+    tower.registered(pair)
+    source = tower.services.subscribe(None, None, 0).feed
+    source._readers = readers = Readers()
+    with source.reading(None):
+        ending = source._thread
+    assert ending is not None
+    assert await asyncio.to_thread(readers.seen.wait, PATIENCE)
+    with source.reading(None) as news:
+        readers.go.set()
+        await asyncio.to_thread(ending.join, PATIENCE)
+        update(tower, pair)
+        async with asyncio.timeout(PATIENCE):
+            await news.wait()
+
+
+@pytest.mark.asyncio
+async def test_what_is_stored_before_the_thread_looks_wakes_a_reader(
+    tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that gets its first moment late must not begin behind what the reader waits for."""
+    tower.registered(pair)
+    source, may_run = tower.services.subscribe(None, None, 0).feed, threading.Event()
+    run = threading.Thread.run
+
+    def late(thread: threading.Thread) -> None:
+        assert thread.name != "feed" or may_run.wait(PATIENCE)
+        run(thread)
+
+    monkeypatch.setattr(threading.Thread, "run", late)
+    with source.reading(None) as news:
+        update(tower, pair)
+        may_run.set()
+        async with asyncio.timeout(PATIENCE):
+            await news.wait()
 
 
 # ── the reader ───────────────────────────────────────────────────────────────────────────────────────────

@@ -59,6 +59,9 @@ class Feed:
         self._readers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._keys: Counter[bytes] = Counter()
         self._strangers = 0
+        self._coming = threading.Lock()
+        """Held while a thread is begun, or sees that nobody reads and ends: else a reader might have none."""
+
         self._thread: threading.Thread | None = None
 
     def rouse(self) -> None:
@@ -108,17 +111,28 @@ class Feed:
             self._keys += Counter()  # forgets keys that have no stream left
 
     def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._wait, name="feed", daemon=True)
-            self._thread.start()
+        """Somebody waits for what is stored from now on: the reader has not looked yet, so it misses nothing."""
+        with self._coming:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._wait, args=(self._store.last_id(),), name="feed", daemon=True
+                )
+                self._thread.start()
 
-    def _wait(self) -> None:
-        position = self._store.last_id()
-        while self._readers:
+    def _wait(self, position: int) -> None:
+        while self._is_needed():
             if not self._store.wait_beyond(position, WAIT):
                 continue
             position = self._store.last_id()
             self.rouse()
+
+    def _is_needed(self) -> bool:
+        """Whether somebody reads; if not, the next reader begins another thread."""
+        with self._coming:
+            needed = bool(self._readers)
+            if not needed:
+                self._thread = None
+            return needed
 
     def _told(self, row: TimelineRow) -> Told:
         channel = self._channels.load(row.stream)
