@@ -43,6 +43,9 @@ class Doorbell:
         await asyncio.Event().wait()
 
 
+SECONDS = 30
+"""How long a start or a stop may take on a busy machine."""
+
 JUST_NOW = float("inf")
 """When a thread made progress that does not stand, however long the test is held up."""
 
@@ -52,6 +55,7 @@ class FakeParts(SimpleNamespace):
 
     def __init__(self) -> None:
         metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
+        self.started, self.ticked = asyncio.Event(), asyncio.Event()
         threads = SimpleNamespace(
             start=lambda: None, stop=lambda _seconds: True, last_progress=JUST_NOW, height=7, lag=None
         )
@@ -59,7 +63,7 @@ class FakeParts(SimpleNamespace):
             metrics=metrics,
             board=ReadinessBoard(metrics),
             doorbell=Doorbell(),
-            watch=threads,
+            watch=SimpleNamespace(**{**vars(threads), "start": self.started.set}),
             reporter=threads,
             heads=threads,
             backups=threads,
@@ -67,7 +71,7 @@ class FakeParts(SimpleNamespace):
             notifier=threads,
             bells=SimpleNamespace(look=lambda: None),
             look_after_store=lambda: None,
-            disk=SimpleNamespace(look=lambda: None),
+            disk=SimpleNamespace(look=self.ticked.set),
             store=SimpleNamespace(last_id=lambda: 1, broken=threading.Event(), writing_for=lambda: self.writing),
             chain_stored_at=0.0,
             writing=0.0,
@@ -95,6 +99,12 @@ class FakeParts(SimpleNamespace):
         """Keep the callback, so that a test can end a thread."""
         self.thread_ended = callback
 
+    async def ticks(self, count: int) -> None:
+        """Return when that many ticks of the process have begun."""
+        for _ in range(count):
+            self.ticked.clear()
+            await self.ticked.wait()
+
     def close(self) -> None:
         """Count the calls."""
         self.closed += 1
@@ -112,12 +122,14 @@ def parts() -> Iterator[FakeParts]:
 
 
 async def served(parts: FakeParts, then: Callable[[], object]) -> int:
-    """Exit code of a run in which `then` happens once everything is started."""
+    """Exit code of a run in which `then` happens once everything is started, or has failed before."""
     process = Process(parts, Supervisor({}))  # type: ignore[arg-type]
     task = asyncio.create_task(process.serve())
-    await asyncio.sleep(0.05)
+    started = asyncio.create_task(parts.started.wait())
+    await asyncio.wait({task, started}, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
     then()
-    return await asyncio.wait_for(task, 10)
+    return await asyncio.wait_for(task, SECONDS)
 
 
 def test_what_is_loaded_is_left_out_of_collections(parts: FakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,8 +213,9 @@ async def test_metrics_can_be_scraped_before_the_first_pass(parts: FakeParts) ->
 
     def start() -> None:
         for name, sock in parts.sockets.items():
-            with socket.create_connection(sock.getsockname(), 1):
+            with socket.create_connection(sock.getsockname(), SECONDS):
                 reached.append(name)
+        parts.started.set()
 
     parts.watch = SimpleNamespace(**{**vars(parts.watch), "start": start})
     code = await served(parts, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -289,13 +302,13 @@ async def test_fault_P12_a_stalled_thread(
     manager = Manager()
     task = asyncio.create_task(Process(parts, manager).serve())  # type: ignore[arg-type]
     stall(parts, stands=True)
-    await asyncio.sleep(0.05)
+    await parts.ticks(2)  # when the second one begins, the first one has said what it found
     reasons, silent = [reason.name for reason in parts.board.snapshot().reasons], manager.pings
     stall(parts, stands=False)
-    await asyncio.sleep(0.05)
+    await parts.ticks(2)
     after, heard = parts.board.snapshot().reasons, manager.pings
     os.kill(os.getpid(), signal.SIGTERM)
-    code = await asyncio.wait_for(task, 10)
+    code = await asyncio.wait_for(task, SECONDS)
 
     assert (["task_stalled"], ()) == (reasons, after)
     assert silent == 0
@@ -319,12 +332,12 @@ async def test_fault_P12_a_stalled_loop(parts: FakeParts) -> None:
     """Signs of life come from the loop itself: when it hangs, the manager hears nothing."""
     manager = Manager()
     task = asyncio.create_task(Process(parts, manager).serve())  # type: ignore[arg-type]
-    await asyncio.sleep(0.05)
+    await parts.ticks(2)
     before = manager.pings
     threading.Event().wait(0.1)  # the loop hangs in here
     after = manager.pings
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, SECONDS)
 
     assert before == after > 0
 
@@ -377,6 +390,6 @@ async def test_fault_P12_a_thread_of_the_service_dies(tmp_path: Path, kill: Call
         task = asyncio.create_task(Process(real, Supervisor({})).serve())
         await asyncio.sleep(0.1)
         kill(real)
-        code = await asyncio.wait_for(task, 20)
+        code = await asyncio.wait_for(task, 2 * SECONDS)
 
     assert (1, name) == (code, ended(logs)[0])
