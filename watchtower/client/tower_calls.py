@@ -144,19 +144,21 @@ class TowerCalls(ReceiptCalls):
         unknown = set(status) - set(ChannelStatus)
         if unknown or not status:
             raise ConfigurationError(f"a status is one of {', '.join(ChannelStatus)}; got {sorted(unknown) or 'none'}")
-        news, info = asyncio.Event(), None
+        news, info, asked = asyncio.Event(), None, False
         limit = asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000)
         try:
             async with limit:
-                info = await self._find_channel(channel_id)
+                info, asked = await self._find_channel(channel_id), True
                 # One that is not known has no stream of its own yet.
                 events = self.follow(channel_id, 0) if info is not None else self._follow_all(channel_id)
                 listener = asyncio.create_task(_ring(events, news))
                 try:
                     while info is None or info.status not in status:
                         ringing = asyncio.create_task(news.wait())
-                        await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
-                        ringing.cancel()
+                        try:
+                            await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
+                        finally:
+                            ringing.cancel()
                         if listener.done():
                             listener.result()
                         news.clear()
@@ -168,8 +170,8 @@ class TowerCalls(ReceiptCalls):
         except TimeoutError:
             if not limit.expired():
                 raise
-            found = "not known to the tower" if info is None else info.status
-            wanted = " or ".join(status)
+            found = "not known to the tower" if asked else "not told by the tower"
+            found, wanted = found if info is None else info.status, " or ".join(status)
             raise TimeoutError(f"channel {channel_id[:16]} is {found} after {timeout_ms} ms, not {wanted}") from None
 
     async def synchronize(self, channel_id: bytes, funding_tx: bytes | None = None) -> UpdateResult:
