@@ -141,8 +141,8 @@ class Row:
         """The two owners of a channel talk to each other."""
         a, b = (self.alice, self.bob) if channel_id == self.first else (self.bob, self.carol)
         ours, theirs = memory_pair(a.identity, b.identity)
-        one = PeerLink(a.party, ours, a.book, timeout_ms=2_000)
-        two = PeerLink(b.party, theirs, b.book, timeout_ms=2_000)
+        one = PeerLink(a.party, ours, a.book)
+        two = PeerLink(b.party, theirs, b.book)
         async with one, two:
             a.links[channel_id], b.links[channel_id] = one, two
             try:
