@@ -29,7 +29,7 @@ async def main() -> None:
         try:
             async for event in client.follow(after=0):
                 print(event.text, flush=True)
-                if (await client.get_channel_info(event.channel_id.hex())).status == "SETTLED":
+                if event.kind == "SpendConfirmed":
                     return
         finally:
             await client.disconnect()
