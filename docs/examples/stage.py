@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,12 +99,13 @@ def contest_outpoint() -> bytes:
     return make_outpoint(from_display((FOLDER / "commitment").read_text()), 0)
 
 
-def wait_for_spender(outpoint: bytes, seconds: int = 30) -> bytes:
+def wait_for_spender(outpoint: bytes, seconds: int = 60) -> bytes:
     """The txid that spends an output, in the mempool or in a block; looks again at each message of the node."""
     with zmq.Context() as context, context.socket(zmq.SUB) as bell:
         bell.setsockopt(zmq.SUBSCRIBE, b"")
         bell.connect(settings().node.zmq_rawtx)
-        for _ in range(seconds * 4):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if txid := node().spender(outpoint):
                 return txid
             if bell.poll(250):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ class Terminals:
 
     def wait_watching(self) -> None:
         """Until the second terminal says so, as the reader sees it."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while '"phase":"watching"' not in (self.home / "tower.log").read_text():
             assert time.monotonic() < end, self.log_tail()
             time.sleep(0.05)
@@ -106,7 +107,7 @@ class Terminals:
         """Ctrl-C in the second terminal."""
         assert self._tower is not None
         self._tower.send_signal(signal.SIGINT)
-        assert 0 == self._tower.wait(30), self.log_tail()
+        assert 0 == self._tower.wait(60), self.log_tail()
 
     def log_tail(self) -> str:
         """The last lines of the second terminal, and of the node's log."""
@@ -126,7 +127,7 @@ class Terminals:
             self._tower.kill()
             self._tower.wait()
         pid = self.home / "build/tutorial/node/regtest/bitcoind.pid"
-        if pid.exists():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the page has told it to end, which it does meanwhile
             os.kill(int(pid.read_text()), signal.SIGKILL)
 
 

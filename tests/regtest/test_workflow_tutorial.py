@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,7 +149,7 @@ class Reader:
     def ended(self) -> int:
         """Close the second terminal; its exit code once everything in it has ended."""
         assert self._second is not None
-        self._second.communicate(timeout=30)
+        self._second.communicate(timeout=60)
         return self._second.returncode
 
     def close(self) -> None:
@@ -157,7 +158,7 @@ class Reader:
             os.killpg(self._second.pid, signal.SIGKILL)
             self._second.communicate()
         pid = self.home / "build/workflow/node/regtest/bitcoind.pid"
-        if pid.exists():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the page has told it to end, which it does meanwhile
             os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
