@@ -32,7 +32,7 @@ from watchtower.store.create import open_reader
 from watchtower.tower import Hints
 from watchtower.wire.hexes import to_json
 
-CLEAN_SECONDS = 40.0
+CLEAN_SECONDS = 90.0
 """Until everything that is due is done: longer than the longest wait between two tries of the service."""
 
 GLANCE_SECONDS = 0.3

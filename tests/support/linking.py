@@ -69,7 +69,7 @@ async def linked(
     parties: tuple[ChannelParty, ChannelParty] | None = None,
     books: tuple[PeerBook, PeerBook] | None = None,
     *,
-    timeout_ms: int = 5_000,
+    timeout_ms: int = 30_000,
     finality: Finality | None = None,
 ) -> AsyncIterator[Linked]:
     """Running links; what is not given is new and in memory."""

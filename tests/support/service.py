@@ -88,7 +88,7 @@ class ServiceProcess:
     def get(self, name: str, path: str) -> tuple[int, bytes]:
         """Status and body of a GET on a listener."""
         try:
-            with urllib.request.urlopen(f"http://{self.address(name)}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.address(name)}{path}", timeout=30) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
