@@ -72,8 +72,8 @@ def test_a_crash_before_the_broadcast_loses_no_funding(
     a, b = processes
     a.ask("crash_before_broadcast")
     a.tell("open", peer=b.key)
-    before = node.mempool()
     a.revive()
+    before = node.mempool()
 
     assert set() == before
     assert 1 == a.ask("send_fundings")["sent"]

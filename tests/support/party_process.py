@@ -6,6 +6,7 @@ with PartyProcess(tmp_path / "a", free_port) as a: a.ask("open", peer=b.key)
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +90,11 @@ class PartyProcess:
             running.communicate()
 
     def revive(self) -> None:
-        """Wait for the end that its fuse brought, and start it again."""
-        running, self._running = self._process(), None
-        running.communicate(timeout=20)
+        """Wait for the end that its fuse brings, and start it again."""
+        running = self._process()
+        # Without closing its standard input: at the end of that it would leave in peace, before the fuse has burned.
+        assert -signal.SIGKILL == running.wait(timeout=60)
+        running.communicate()
         self.start()
 
     def _process(self) -> subprocess.Popen[str]:

@@ -32,7 +32,7 @@ from watchtower.client.wallet import FundingWallet
 from watchtower.node.transport import RpcTransport
 
 PASSPHRASE = b"for tests"
-TIMING = Timing(handshake=2.0, heartbeat=0.5, silence=2.0)
+TIMING = Timing(heartbeat=0.5)
 
 
 class Fuse:
@@ -139,7 +139,7 @@ async def main(options: dict[str, Any]) -> None:
             listen=("127.0.0.1", options["port"]),
             peers=[PeerAddress.parse(text) for text in options["peers"]],
             admission=lambda key: True,
-            timeout_ms=5_000,
+            timeout_ms=30_000,
             timing=TIMING,
             longest_pause=0.4,
         ) as server:
