@@ -38,11 +38,12 @@ class Scene:
     # The log
 
     def record(self, *events: Payload, stream: str = "c" + "x" * 22) -> None:
-        """Events are committed."""
+        """Events are committed, all at once: who reads sees none of them, or all."""
         with self._news:
-            for event in events:
-                envelope = Envelope(stream=stream, version=1, topic=event.TOPIC, payload=event)
-                self.rows.append(Recorded(id=len(self.rows) + 1, envelope=envelope))
+            self.rows += [
+                Recorded(id=number, envelope=Envelope(stream=stream, version=1, topic=event.TOPIC, payload=event))
+                for number, event in enumerate(events, len(self.rows) + 1)
+            ]
             self._news.notify_all()
 
     def read_log(self, after_id: int, limit: int) -> list[Recorded]:

@@ -154,6 +154,8 @@ class _Talk:
     def text(self) -> str:
         body = b""
         while (part := self._file.readline()) != b".\r\n":
+            if not part:
+                raise ConnectionError("the client left in the middle of its mail")
             body += part
         return body.decode()
 

@@ -22,7 +22,6 @@ from watchtower.config import ConfigError, NotifySettings, Secret
 from watchtower.notify import courier as courier_module
 from watchtower.notify.breaches import Tracked
 from watchtower.notify.courier import BURST, REFILL_SECONDS, Bucket
-from watchtower.notify.sending import SEND_SECONDS
 
 pytestmark = pytest.mark.slow  # real servers and threads
 
@@ -136,27 +135,31 @@ def test_a_thousand_breaches_are_few_messages(scene: Scene, http: HttpReceiver) 
     for number in range(1_000):
         event = msgspec.structs.replace(breach(H), txid=number.to_bytes(32, "big"))
         scene.record(event, stream=f"c{number:022d}")
-    posts = http.posts.wait_for(lambda posts: sum(post.document["count"] for post in posts) >= 1_000, 25)
+    posts = http.posts.wait_for(lambda posts: sum(post.document["count"] for post in posts) >= 1_000, 90)
+    took = posts[-1].at - posts[0].at
 
     assert 1_000 == sum(post.document["count"] for post in posts)
-    assert len(posts) <= BURST + 3
+    assert len(posts) <= BURST + 1 + took / REFILL_SECONDS
 
 
-def test_a_target_that_hangs_holds_up_no_other(scene: Scene, http: HttpReceiver) -> None:
-    """Each has a thread of its own: the letters are there before the other one's time limit is over."""
+def test_a_target_that_hangs_holds_up_no_other(
+    scene: Scene, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a thread of its own: the letters are there while the other one still waits for its first answer."""
+    monkeypatch.setattr("watchtower.notify.sending.STEP_SECONDS", 60.0)
+    monkeypatch.setattr("watchtower.notify.sending.SEND_SECONDS", 60.0)
     http.statuses = [-2] * 10
     with receiving(SmtpReceiver()) as smtp:
         mail = {"smtp_url": Secret(f"smtp://127.0.0.1:{smtp.port}"), "mail_from": "t@e.org", "mail_to": "a@e.org"}
         scene.start(hook(http, **mail))
-        began = time.monotonic()
         scene.record(*LIFE)
         letters = smtp.letters.wait(4)
-        took = time.monotonic() - began
+        tries = len(http.tries.all)
         http.released.set()
         scene.stop()
 
     assert ["[page]", "[ticket]", "[ticket]", "[ticket]"] == [subject(letter.text) for letter in letters]
-    assert took < SEND_SECONDS
+    assert tries <= 1
 
 
 def subject(mail: str) -> str:
@@ -176,7 +179,8 @@ def test_tries_are_counted_and_logged_without_addresses(scene: Scene, http: Http
 
     assert (1, 2, 0) == (scene.counted("sent"), scene.counted("failed"), scene.counted("dropped"))
     assert ["it answers 500", "it answers 503"] == [line["reason"] for line in failed]
-    assert str(http.port) not in json.dumps(logs)
+    said = json.dumps(logs)
+    assert (False, False) == ("127.0.0.1" in said, f":{http.port}" in said)
 
 
 def test_a_message_that_is_refused_again_and_again_is_given_up(scene: Scene, http: HttpReceiver) -> None:

@@ -9,8 +9,11 @@ import hmac
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -225,8 +228,13 @@ def test_what_an_answer_means(http: HttpReceiver, status: int, said: str, about_
     assert 1 == len(http.tries.all)
 
 
-def test_a_host_that_has_no_address_is_named_as_such() -> None:
+def test_a_host_that_has_no_address_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that DNS does not know; the name itself is not repeated."""
+
+    def unknown(host: str, *_: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # that of this host may be slow, or know every name
     error = failure(webhook_to(1, host="nowhere.invalid"))
 
     assert "the name of the host is not known" in str(error)
@@ -253,26 +261,46 @@ def test_a_server_that_hangs_is_left(http: HttpReceiver, monkeypatch: pytest.Mon
 def test_a_server_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time and the answer never ends: the limit is for all of it."""
     monkeypatch.setattr(limits, "SEND_SECONDS", 0.3)
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def drip() -> None:
-            sock = server.accept()[0]
-            with sock:
-                sock.recv(65_536)
-                while not over.wait(0.02):
-                    try:
-                        sock.sendall(b"H")
-                    except OSError:
-                        return
-
-        thread = threading.Thread(target=drip, daemon=True)
-        thread.start()
-        error = failure(webhook_to(server.getsockname()[1]))
-        over.set()
-        thread.join(2)
+    with dripping() as port:
+        error = failure(webhook_to(port))
 
     assert "no answer in time" in str(error)
+
+
+def test_a_server_that_was_found_late_is_left_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time was over before there was a connection that could be ended."""
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "SHUT_AGAIN_SECONDS", 0.05)
+    connect = socket.create_connection
+
+    def late(address: tuple[str, int], timeout: float) -> socket.socket:
+        threading.Event().wait(0.3)
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", late)
+    with dripping() as port:
+        error = failure(webhook_to(port))
+
+    assert "no answer in time" in str(error)
+
+
+@contextmanager
+def dripping(seconds: float = 20.0) -> Iterator[int]:
+    """Port of a server that takes a request and answers it byte by byte, for so long at most."""
+    over, end = threading.Event(), time.monotonic() + seconds
+
+    def drip(server: socket.socket) -> None:
+        with server.accept()[0] as sock, suppress(OSError):
+            sock.recv(65_536)
+            while not over.wait(0.02) and time.monotonic() < end:
+                sock.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join(10)
 
 
 def test_what_goes_wrong_names_no_address(http: HttpReceiver) -> None:

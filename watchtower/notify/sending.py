@@ -18,6 +18,9 @@ Transport = Literal["webhook", "ntfy", "email"]
 STEP_SECONDS = 5.0
 """Time for one step: connect, or the next bytes."""
 
+SHUT_AGAIN_SECONDS = 1.0
+"""After the time is over, how often connections that came even later are shut: a name may be looked up for long."""
+
 SEND_SECONDS = 15.0
 """Time for all of it, however slowly a server sends."""
 
@@ -57,14 +60,17 @@ def sending(held: list[socket.socket]) -> Iterator[None]:
 
     `held` may be filled inside.
     """
-    late = threading.Event()
+    late, over = threading.Event(), threading.Event()
 
     def shut() -> None:
         late.set()
-        for sock in held:
-            with suppress(OSError):
-                # Not `SSLSocket.shutdown`: it takes the encryption away from under the thread that waits.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        while True:
+            for sock in tuple(held):
+                with suppress(OSError):
+                    # Not `SSLSocket.shutdown`: it takes the encryption away from under the thread that waits.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if over.wait(SHUT_AGAIN_SECONDS):
+                return
 
     timer = threading.Timer(SEND_SECONDS, shut)
     timer.daemon = True
@@ -74,6 +80,7 @@ def sending(held: list[socket.socket]) -> Iterator[None]:
     except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
         raise SendFailed(_too_slow() if late.is_set() else in_words(error)) from None
     finally:
+        over.set()
         timer.cancel()
 
 
