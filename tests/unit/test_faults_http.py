@@ -45,7 +45,7 @@ async def poured(clients: Clients, head: bytes, part: bytes, most: int) -> tuple
             writer.write(part)
             await writer.drain()
             sent += len(part)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return sent, await answer
 
 
@@ -136,10 +136,10 @@ async def test_fault_A4_two_hundred_slow_sockets(tower: Bench, protocol: Protoco
         alone = await slowest_percent(clients)
         held = [await clients.opened(kinds[number % 4]) for number in range(200)]
         beside = await slowest_percent(clients)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.gather(*(heard(reader) for reader in held))
 
-    assert beside < max(0.2, 3 * alone)  # a machine that is slow by itself is no finding
+    assert beside < max(0.5, 3 * alone)  # a machine that is slow by itself is no finding
 
 
 async def slowest_percent(clients: Clients) -> float:
@@ -164,7 +164,7 @@ async def test_fault_A4_a_client_that_reads_no_answer(tower: Bench, protocol: Pr
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             lazy.connect(("127.0.0.1", clients.port))
             lazy.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: t\r\n\r\n" * 100)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await doorman.empty.wait()
 
     assert 0 == doorman._count

@@ -48,7 +48,7 @@ class Listening(StateChannelClient):
 
     async def heard(self) -> None:
         """Wait until it asked once more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.asked.acquire()
 
 

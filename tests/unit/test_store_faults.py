@@ -19,6 +19,9 @@ from watchtower.store.create import open_reader, open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.verify import verify_log
 
+SECONDS = 30
+"""How long a commit may take on a busy machine."""
+
 
 class Switch:
     """A failpoint that does what the test says at one named point, once."""
@@ -36,7 +39,7 @@ class Switch:
         self.name = ""
         self.reached.set()
         if self.hold is not None:
-            self.hold.wait(10)
+            self.hold.wait(2 * SECONDS)
         if self.error is not None:
             raise self.error
 
@@ -86,7 +89,7 @@ def test_fault_unknown_failure_ends_the_writer(store: SqliteEventStore, switch: 
     with pytest.raises(RuntimeError):
         store.append([note("c1", 1)])
 
-    assert store.broken.wait(1)
+    assert store.broken.wait(SECONDS)
     with pytest.raises(StoreBroken):
         store.append([note("c1", 1)])
 
@@ -152,7 +155,7 @@ for version in range(1, 10_000):
 store.close()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=2 * SECONDS, check=True
     )
 
     acknowledged = int(done.stdout)
@@ -167,29 +170,29 @@ def test_chain_jobs_overtake_waiting_clients(store: SqliteEventStore, switch: Sw
     """While a thousand client jobs wait, the chain's job is the next commit."""
     switch.name, switch.hold = "commit:before", threading.Event()
     first = store.submit([note("first", 1)])
-    assert switch.reached.wait(5)
+    assert switch.reached.wait(SECONDS)
     clients = [store.submit([note(f"c{name}", 1)]) for name in range(1_000)]
     block = store.submit([note("chain", 1)], chain=True)
 
     switch.hold.set()
 
-    assert [2, 3] == [first.result(5), block.result(5)]
-    assert sorted(client.result(5) for client in clients) == list(range(4, 1_004))
+    assert [2, 3] == [first.result(SECONDS), block.result(SECONDS)]
+    assert sorted(client.result(SECONDS) for client in clients) == list(range(4, 1_004))
 
 
 def test_two_conflicting_jobs_in_one_commit(store: SqliteEventStore, switch: Switch) -> None:
     """Of two jobs for one version that share a commit the first wins and no neighbor fails."""
     switch.name, switch.hold = "commit:before", threading.Event()
     store.submit([note("first", 1)])
-    assert switch.reached.wait(5)
+    assert switch.reached.wait(SECONDS)
     jobs: list[Future[int]] = [store.submit([note("c1", 1, height=height)]) for height in (1, 2)]
     neighbor = store.submit([note("c2", 1)])
 
     switch.hold.set()
 
-    assert jobs[0].result(5) == 3
-    assert "is at version 1, not 0" in str(jobs[1].exception(5))
-    assert neighbor.result(5) == 4
+    assert jobs[0].result(SECONDS) == 3
+    assert "is at version 1, not 0" in str(jobs[1].exception(SECONDS))
+    assert neighbor.result(SECONDS) == 4
 
 
 def test_unknown_streams_that_conflict_are_isolated(tmp_path: Path, switch: Switch) -> None:
@@ -200,13 +203,13 @@ def test_unknown_streams_that_conflict_are_isolated(tmp_path: Path, switch: Swit
     with open_store(path, failpoint=switch) as store:
         switch.name, switch.hold = "commit:before", threading.Event()
         store.submit([note("first", 1)])
-        assert switch.reached.wait(5)
+        assert switch.reached.wait(SECONDS)
         jobs = [store.submit([note(name, 1, height=5)]) for name in ("c0", "c1", "c2")]
 
         switch.hold.set()
 
-        assert [4, 5] == [jobs[0].result(5), jobs[2].result(5)]
-        assert "stream c1 is at version 1, not 0" in str(jobs[1].exception(5))
+        assert [4, 5] == [jobs[0].result(SECONDS), jobs[2].result(SECONDS)]
+        assert "stream c1 is at version 1, not 0" in str(jobs[1].exception(SECONDS))
         with store.connection() as connection:
             assert verify_log(connection).findings == ()
 
@@ -216,7 +219,7 @@ def test_a_full_queue_is_busy(store: SqliteEventStore, switch: Switch, monkeypat
     monkeypatch.setattr(group_commit, "CLIENT_QUEUE", 2)
     switch.name, switch.hold = "commit:before", threading.Event()
     store.submit([note("first", 1)])
-    assert switch.reached.wait(5)
+    assert switch.reached.wait(SECONDS)
     waiting = [store.submit([note(name, 1)]) for name in ("c1", "c2")]
 
     with pytest.raises(StoreBusy):
@@ -224,8 +227,8 @@ def test_a_full_queue_is_busy(store: SqliteEventStore, switch: Switch, monkeypat
     block = store.submit([note("chain", 1)], chain=True)
     switch.hold.set()
 
-    assert block.result(5) == 3
-    assert [4, 5] == [job.result(5) for job in waiting]
+    assert block.result(SECONDS) == 3
+    assert [4, 5] == [job.result(SECONDS) for job in waiting]
 
 
 def test_closing_writes_what_is_queued(tmp_path: Path, switch: Switch) -> None:
@@ -254,7 +257,7 @@ def test_the_log_is_folded_into_the_file_when_idle(tmp_path: Path, monkeypatch: 
     with open_store(path) as store:
         store.append([note("c1", 1)])
 
-        assert folded.wait(5)
+        assert folded.wait(SECONDS)
         assert path.with_name("log.db-wal").stat().st_size == 0
 
 
@@ -274,7 +277,7 @@ def test_fault_P4_a_log_that_cannot_be_folded_goes_on(tmp_path: Path, monkeypatc
             patch.setattr(SqliteEventStore, "_checkpoint_if_free", no_space)
             store._writer._on_idle = store._checkpoint_if_free
             store.append([note("c1", 1)])
-            assert tried.wait(5)
+            assert tried.wait(SECONDS)
             store._writer._on_idle = lambda: None
 
         assert 3 == store.append([note("c1", 2)])
@@ -316,7 +319,7 @@ store.append([note("c1", 1)])
 raise SystemExit(7)
 """
 
-    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=2 * SECONDS, check=False)
 
     assert 7 == done.returncode
     with open_reader(path) as reader:
