@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -261,8 +261,9 @@ def test_a_server_that_hangs_is_left(http: HttpReceiver, monkeypatch: pytest.Mon
 def test_a_server_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time and the answer never ends: the limit is for all of it."""
     monkeypatch.setattr(limits, "SEND_SECONDS", 0.3)
-    with dripping() as port:
+    with dripping() as (port, was_left):
         error = failure(webhook_to(port))
+        assert was_left.wait(10)
 
     assert "no answer in time" in str(error)
 
@@ -278,27 +279,32 @@ def test_a_server_that_was_found_late_is_left_as_well(monkeypatch: pytest.Monkey
         return connect(address, timeout)
 
     monkeypatch.setattr(socket, "create_connection", late)
-    with dripping() as port:
+    with dripping() as (port, was_left):
         error = failure(webhook_to(port))
+        assert was_left.wait(10)
 
     assert "no answer in time" in str(error)
 
 
 @contextmanager
-def dripping(seconds: float = 20.0) -> Iterator[int]:
-    """Port of a server that takes a request and answers it byte by byte, for so long at most."""
-    over, end = threading.Event(), time.monotonic() + seconds
+def dripping(seconds: float = 20.0) -> Iterator[tuple[int, threading.Event]]:
+    """Port of a server that answers a request byte by byte for so long, and whether it was left before."""
+    over, was_left, end = threading.Event(), threading.Event(), time.monotonic() + seconds
 
     def drip(server: socket.socket) -> None:
-        with server.accept()[0] as sock, suppress(OSError):
+        with server.accept()[0] as sock:
             sock.recv(65_536)
             while not over.wait(0.02) and time.monotonic() < end:
-                sock.sendall(b"H")
+                try:
+                    sock.sendall(b"H")
+                except OSError:
+                    was_left.set()
+                    return
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,), daemon=True)
         thread.start()
-        yield server.getsockname()[1]
+        yield server.getsockname()[1], was_left
         over.set()
         thread.join(10)
 
