@@ -18,6 +18,7 @@ from projections.open_breaches import OpenBreachRow
 from tests.support.doctoring import NOW, SoundNode, doctored, findings, levels
 from watchtower.backup.shelf import Shelf
 from watchtower.config import ConfigError, Settings
+from watchtower.devnode.launch import free_ports
 from watchtower.doctor import backups, configuration, disk, keys, listeners, notifications, overview, store
 from watchtower.doctor.examine import GROUPS, examine, examine_settings, guarded
 from watchtower.doctor.finding import Diagnosis, Finding, fail, ok, warn
@@ -198,9 +199,10 @@ def test_what_is_open_to_others_is_told(home: Path, exposure: str) -> None:
 
 def test_a_port_that_another_program_has_is_told(home: Path) -> None:
     """With the setting to change; when it is free again there is no finding."""
+    (port,) = free_ports(1)
+    environ = FREE | {"STATE_CHANNEL_API__LISTEN": f"127.0.0.1:{port}"}
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))  # nobody listens, so that nobody is waited for
-        environ = FREE | {"STATE_CHANNEL_API__LISTEN": f"127.0.0.1:{other.getsockname()[1]}"}
+        other.bind(("127.0.0.1", port))  # nobody listens, so that nobody is waited for
         found = findings(listeners.look(doctored(home, environ=environ)))["listeners.api"]
 
     assert ("fail", True) == (found.level, "api.listen" in found.mend)

@@ -19,9 +19,12 @@ from watchtower.http.routes import Limits
 from watchtower.run import listener
 
 SECONDS = 0.3
-FEW = ConnectionLimits(seconds=SECONDS, total=3, per_address=2)
+FEW = ConnectionLimits(seconds=60.0, total=3, per_address=2)
 MANY = ConnectionLimits(seconds=SECONDS)
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+DRIPS = 200
+"""Bytes of a header that comes for ten seconds, many times longer than it may."""
+
 GOOD = f"GET /v1/info HTTP/1.1\r\nHost: tower\r\n{AUTH}\r\n".encode()
 BOTH = pytest.mark.parametrize("protocol", [h11_protocol, httptools_protocol])
 
@@ -66,14 +69,14 @@ async def test_requests_that_do_not_arrive_are_cut(tower: Bench, protocol: Proto
     assert [b"", b""] == heard[:2]
     assert heard[2].startswith(b"HTTP/1.1 408 ")
     assert heard[3].startswith(b"HTTP/1.1 200 ")
-    assert dripped < 20 * (SECONDS + GRACE)
+    assert dripped < DRIPS / 2
 
 
 async def dripping(clients: Clients) -> int:
-    """Send a header byte by byte, 20 a second; returns how many got through before the connection ended."""
+    """Send a header byte by byte, at most 20 a second; returns how many got through before the connection ended."""
     reader = await clients.opened(b"GET /v1/info HTTP/1.1\r\nX-Drip: ")
     writer = clients.writers[-1]
-    for number in range(200):
+    for number in range(DRIPS):
         try:
             writer.write(b"a")
             await writer.drain()
@@ -156,15 +159,15 @@ def test_a_doorman_forgets_who_left() -> None:
 async def test_too_many_requests_of_one_address(tower: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """429 with the seconds to wait, before anything else is looked at; health checks are not counted."""
     monkeypatch.setattr(routes, "group_of", lambda host: host.encode())
-    tower.limits = Limits(per_address=1.0)
+    tower.limits = Limits(per_address=0.01)
     async with tower.http() as http:
-        statuses = [(await http.get("/v1/info")).status_code for _ in range(3)]
+        statuses = [(await http.get("/v1/info")).status_code for _ in range(2)]
         refused = await http.post("/v1/channels", content=b"x" * 10_000_000)
         health = await http.get("/healthz")
 
-    assert [200, 200, 429] == statuses
+    assert [200, 429] == statuses
     assert (429, "urn:state-channel:rate-limited") == (refused.status_code, refused.json()["type"])
-    assert "1" == refused.headers["Retry-After"]
+    assert 90 < int(refused.headers["Retry-After"]) <= 100
     assert 200 == health.status_code
 
 

@@ -157,7 +157,7 @@ async def test_an_answer_about_the_content_is_no_refusal(edge: Edge) -> None:
 @pytest.mark.asyncio
 async def test_too_many_requests_are_counted(edge: Edge) -> None:
     """Two of three requests of one address within a moment."""
-    async with edge.client("203.0.113.7", per_address=0.5) as http:
+    async with edge.client("203.0.113.7", per_address=0.01) as http:
         http.headers.update(OPERATOR)
         for _ in range(3):
             await http.get("/v1/info")
