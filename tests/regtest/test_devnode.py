@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -246,3 +248,35 @@ print(*launch.free_ports(10))
     assert 10 == len(theirs)
     assert set() == set(mine) & set(theirs)
     assert sorted(map(str, mine)) == sorted(place.name for place in tmp_path.glob("state-channel-ports-*/*"))
+
+
+def test_processes_that_find_the_files_of_dead_ones_take_different_ports(tmp_path: Path) -> None:
+    """Killed processes left the files of all ports, and six others try them in the same order: each gets its own."""
+    folder = tmp_path / f"state-channel-ports-{os.getuid()}"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for port in range(20_200, 20_240):
+        (folder / str(port)).write_text(str(dead.pid))
+    script = f"""
+import random, sys, tempfile, time
+from watchtower.devnode import launch
+random.seed(1)
+tempfile.tempdir, launch.PORTS = {str(tmp_path)!r}, range(20_200, 20_240)
+held = launch._is_held
+launch._is_held = lambda place: (held(place), time.sleep(0.1 * random.Random().random()))[0]
+sys.stdin.readline()
+print(*launch.free_ports(1), flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", script]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        others = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(6)]  # type: ignore[call-overload]
+        for other in others:
+            other.stdin.write("all at once\n")
+            other.stdin.flush()
+        given = [other.stdout.readline() for other in others]
+
+    assert 6 == len(set(given))
+    assert "" not in given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import random
 import select
@@ -12,8 +13,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,11 +45,15 @@ def free_ports(count: int) -> list[int]:
     while the program that shall listen on them has not started yet or is being restarted.
     """
     found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(found) == count:
-            break
-        if _is_free(port) and _reserve(port):
-            found.append(port)
+    with _reservations() as folder:
+        for port in random.sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                break
+            place = folder / str(port)
+            # A reserved port is not even tried: its owner may be about to listen on it.
+            if not _is_held(place) and _is_free(port):
+                _reserve(place)
+                found.append(port)
     if len(found) < count:
         raise OSError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
     return found
@@ -63,31 +68,49 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _reserve(port: int) -> bool:
-    """Put our process id into the port's file, unless a living process was faster."""
-    folder = Path(tempfile.gettempdir()) / f"state-channel-ports-{os.getuid()}"
-    place = folder / str(port)
-    for _ in range(3):
+@contextmanager
+def _reservations(folder: Path | None = None) -> Iterator[Path]:
+    """The folder with a file for each reserved port, as long as no other process reads or changes it.
+
+    Without the lock two processes that find the file of a dead one could both take its port.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"state-channel-ports-{os.getuid()}"
+    opened = _locked(folder)
+    try:
+        yield folder
+    finally:
+        os.close(opened)
+
+
+def _locked(folder: Path) -> int:
+    """Descriptor of the folder, which is there and locked until the descriptor is closed."""
+    while True:
         folder.mkdir(mode=0o700, exist_ok=True)
-        try:
-            with place.open("x") as mine:
-                mine.write(str(os.getpid()))
-        except FileExistsError:
-            if _is_held(place):
-                return False
-            place.unlink(missing_ok=True)
-        except FileNotFoundError:  # the last process with reservations removed the folder just now
-            continue
-        else:
-            if not _reserved:
-                atexit.register(_release, os.getpid())
-            _reserved.append(place)
-            return True
-    return False
+        with suppress(FileNotFoundError):  # the last process with reservations removed the folder just now
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if _is_opened(folder, opened):
+                return opened
+            os.close(opened)
+
+
+def _is_opened(folder: Path, opened: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _reserve(place: Path) -> None:
+    """Put our process id into the port's file."""
+    place.write_text(str(os.getpid()))
+    if not _reserved:
+        atexit.register(_release, os.getpid())
+    _reserved.append(place)
 
 
 def _is_held(place: Path) -> bool:
-    """A living process has reserved it; a file without a number is being written this moment."""
+    """A living process has reserved it. One that was killed left its file behind."""
     try:
         os.kill(int(place.read_text()), 0)
     except (FileNotFoundError, ProcessLookupError):
@@ -98,14 +121,15 @@ def _is_held(place: Path) -> bool:
 
 
 def _release(pid: int) -> None:
-    """Give the reservations back, but not those of a parent process."""
+    """Give the reservations back, but not those of a parent process; the last process removes the folder."""
     if os.getpid() != pid:
         return
-    for place in _reserved:
-        place.unlink(missing_ok=True)
     for folder in {place.parent for place in _reserved}:
-        with suppress(OSError):  # others have reservations
-            folder.rmdir()
+        with _reservations(folder):
+            for place in _reserved:
+                place.unlink(missing_ok=True)
+            with suppress(OSError):  # others have reservations
+                folder.rmdir()
 
 
 class Process:
