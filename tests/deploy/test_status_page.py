@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -20,6 +21,9 @@ SECONDS = 60_000.0
 """Milliseconds for one expectation. A change shows within two seconds, 15 s later where a stream was refused."""
 
 Scheme = Literal["light", "dark"]
+FOUND = re.compile(r"/channels\?(.*&)?search=")
+"""Where a search leads to."""
+
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
 
@@ -76,6 +80,7 @@ def test_search_leads_to_the_channel_and_its_breach(live: LiveTower, watched: Wa
 
     page.get_by_label("Find a channel").fill(name[:8])
     page.get_by_role("button", name="Search").click()
+    expect(page).to_have_url(FOUND)  # the page before names the channel too, beside its breach
     page.get_by_role("link", name=name[:8]).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"Channel {name[:8]}")
     page.get_by_role("link", name="A breach of this channel is open").click()
@@ -121,6 +126,7 @@ def test_the_page_is_complete_without_scripts(live: LiveTower, browser: Browser)
         expect(page.locator("footer")).to_contain_text("Live updates need JavaScript")
         page.get_by_label("Find a channel").fill(live.pairs[2].channel_id.hex())
         page.get_by_role("button", name="Search").click()
+        expect(page).to_have_url(FOUND)
         expect(page.get_by_role("cell").first).to_be_visible()
 
 

@@ -22,7 +22,7 @@ SECRETS = "/etc/alertmanager/secrets"
 
 RECEIVERS = ("page", "ticket", "heartbeat")
 SECONDS = 60.0
-"""Longest wait for a message or for the start."""
+"""Longest wait for a message, an answer or the end."""
 
 
 class Inbox:
@@ -98,11 +98,12 @@ class Alertmanager:
 
     def post(self, *alerts: dict[str, str]) -> None:
         """Let alerts with these labels fire."""
-        httpx.post(f"{self.url}/api/v2/alerts", json=[{"labels": each} for each in alerts]).raise_for_status()
+        labels = [{"labels": each} for each in alerts]
+        httpx.post(f"{self.url}/api/v2/alerts", json=labels, timeout=SECONDS).raise_for_status()
 
     def states(self) -> dict[str, str]:
         """Alert name -> active, suppressed or unprocessed."""
-        found = httpx.get(f"{self.url}/api/v2/alerts").raise_for_status().json()
+        found = httpx.get(f"{self.url}/api/v2/alerts", timeout=SECONDS).raise_for_status().json()
         return {each["labels"]["alertname"]: each["status"]["state"] for each in found}
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from watchtower.devnode.launch import free_ports
 
 CONFIG = Path(__file__).parents[3] / "deploy" / "prometheus" / "prometheus.yml"
 START_SECONDS = 60.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
 SCRAPE_SECONDS = 1
 RULE_SECONDS = 2
 LOOK_AGAIN_SECONDS = 0.1
@@ -124,7 +124,7 @@ class Prometheus:
         """`data` of an answer of the HTTP API. Raises `QueryFailed`."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(values)}"
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return json.loads(answer.read())["data"]
         except urllib.error.HTTPError as error:
             raise QueryFailed(json.loads(error.read())["error"]) from error
