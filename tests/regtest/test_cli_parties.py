@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import create
 
 APP_ID = "a7" * 32
+Found = TypeVar("Found")
 
 
 def opened(node: RegtestNode, a: RunningParty, b: RunningParty) -> dict[str, Any]:
@@ -46,6 +48,30 @@ class Stage(msgspec.Struct, frozen=True):
     def opened(self) -> dict[str, Any]:
         """A channel that A opened."""
         return opened(self.node, self.a, self.b)
+
+
+def wait_for(look: Callable[[], Found], reached: Callable[[Found], bool], seconds: float = 60) -> Found:
+    """What a command shows once it shows this: a payer has its proof before the HTLC has left all states."""
+    end = time.monotonic() + seconds
+    while not reached(found := look()):
+        assert time.monotonic() < end, found
+    return found
+
+
+def rested(party: RunningParty, channel: str) -> dict[str, Any]:
+    """The channel's state at the party's tower, with no HTLC in it and its predecessor revoked."""
+    return wait_for(
+        lambda: party.ask("channel", "state", channel),
+        lambda state: not state["conditions"] and state["final_sequence"] == state["sequence"],
+    )
+
+
+def ended_payments(party: RunningParty) -> list[dict[str, Any]]:
+    """All payments of a party, each with its outcome."""
+    return wait_for(
+        lambda: party.ask("channel", "payments")["payments"],
+        lambda payments: all(each["outcome"] is not None for each in payments),
+    )
 
 
 class Tower(msgspec.Struct, frozen=True):
@@ -104,7 +130,7 @@ def test_a_channel_lives_by_commands(stage: Stage) -> None:
     updated = stage.a.ask("channel", "update", channel[:8], "--balances", "450000,550000", "--state-data", "payment_1")
     invoice = stage.b.ask("channel", "invoice", "--amount", "50000")
     paid = stage.a.ask("channel", "pay", channel, "--hash", invoice["payment_hash"], "--amount", "50000")
-    shown = [party.ask("channel", "state", channel) for party in (stage.a, stage.b)]
+    shown = [rested(party, channel) for party in (stage.a, stage.b)]
     worse = ("--balances", "410000,590000")
     refused = shell("channel", "update", channel, *worse, "--home", str(stage.a.home))
     stage.b.ask("channel", "approve", channel, *worse)
@@ -166,8 +192,8 @@ def test_payments_and_swaps_by_commands(node: RegtestNode, tmp_path: Path, run: 
         given = a.ask("channel", "pay", near, "--hash", named, "--amount", "41000", "--expiry", "+800")
         swapped = b.ask(*swap)
 
-        shown = [b.ask("channel", "state", name)["balances"] for name in (near, far)]
-        listed = [party.ask("channel", "payments")["payments"] for party in (a, b, c)]
+        shown = [rested(b, name)["balances"] for name in (near, far)]
+        listed = [ended_payments(party) for party in (a, b, c)]
 
     assert (51, None, "paid") == (paid["fee"], begun["outcome"], swapped["outcome"])
     assert given["proof"] == swapped["proof"]
