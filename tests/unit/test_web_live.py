@@ -18,7 +18,7 @@ from tests.support.scenes import Scene
 from tests.support.serving import Clients, served
 from tests.support.status_towers import PageBench
 from watchtower.http.feed import Feed
-from watchtower.web import live
+from watchtower.web import home_view, live
 from watchtower.web.live import messages
 
 SECONDS = 30
@@ -142,8 +142,9 @@ async def test_the_page_knows_where_it_stands(tower: PageBench) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_page_that_was_drawn_too_early_says_so(tower: PageBench) -> None:
+async def test_a_page_that_was_drawn_too_early_says_so(tower: PageBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log grows before the read models do, and sums are a second old: then the page is asked for once more."""
+    monkeypatch.setattr(home_view, "SUMS_SECONDS", 3_600.0)  # here so long that both pages come in time
     before = tower.bench.store.last_id()
     tower.bench.store.append(_more(tower))
 
