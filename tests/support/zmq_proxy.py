@@ -102,14 +102,14 @@ class ZmqProxy:
         self._thread.join(5)
         self._context.destroy(linger=0)
 
-    def wait_subscribed(self, *topics: str, seconds: float = 10.0) -> None:
+    def wait_subscribed(self, *topics: str, seconds: float = 30.0) -> None:
         """Until a tower has subscribed to these topics here; fails after `seconds`."""
         wanted = {topic.encode() for topic in topics}
         with self._changed:
             if not self._changed.wait_for(lambda: wanted <= self._subscribed, seconds):
                 raise AssertionError(f"no subscription to {sorted(wanted - self._subscribed)} within {seconds} s")
 
-    def wait_seen(self, count: int, seconds: float = 10.0) -> None:
+    def wait_seen(self, count: int, seconds: float = 30.0) -> None:
         """Until the node has sent so many messages through here; fails after `seconds`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.seen >= count, seconds):
