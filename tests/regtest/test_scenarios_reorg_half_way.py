@@ -140,16 +140,18 @@ def test_scenario_R09_soft_final_is_taken_back_and_announced_again(world: World)
 
 
 def heard(node: RegtestNode, story: Callable[[], None]) -> list[list[bytes]]:
-    """All frames that the node publishes during a story, in order."""
+    """All frames that the node publishes up to the last block of a story, in order."""
     bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     with bell:
         bell.setsockopt(zmq.SUBSCRIBE, b"")
         bell.connect(node.zmq_endpoint)
         while not bell.poll(100):  # a subscription reaches the node some time after `connect`
             node.mine(1)
+        bell.setsockopt(zmq.RCVTIMEO, 30_000)
         story()
-        frames = []
-        while bell.poll(300):
+        last = [b"hashblock", node.tip()[::-1]]  # the last that is said of a block
+        frames: list[list[bytes]] = []
+        while not frames or frames[-1][:2] != last:
             frames.append(bell.recv_multipart())
         return frames
 
