@@ -71,10 +71,10 @@ def test_scenario_N01_zmq_message_loss(node: RegtestNode, world: World) -> None:
             node.mine(1)
             live.until(lambda: live.height == node.height())
             live.quiet(0.7)
+            seen = between.seen
             between.drop(1.0)
             node.send_raw(pair.commitment(Side.A, 0))
-            node.wait_until(lambda: node.mempool())
-            between.wait_seen(between.seen)
+            between.wait_seen(seen + 2)  # in two topics
             live.quiet(0.7)
             unnoticed = world.events(pair, BreachDetected)
             between.drop(0.0)
@@ -124,7 +124,7 @@ def test_scenario_N05_mixed_policy_relay(start_node: StartNode, tmp_path: Path) 
 
     The catalogue names Core 28 and 31; both policies here come from the one binary at hand.
     """
-    quick = ["-whitelist=noban@127.0.0.1"]  # such peers are told of transactions without the usual delay
+    quick = ["-whitelist=noban@127.0.0.1"]  # who connected is told of transactions without the usual delay
     knots = start_node(listen=True, knots_default_policy=True, extra_args=quick)
     own = start_node(extra_args=quick)
     world = World(own, tmp_path / "tower")
@@ -138,7 +138,7 @@ def test_scenario_N05_mixed_policy_relay(start_node: StartNode, tmp_path: Path) 
             bid_again(own, pair, 0, rival)
         world.look()
         seen.append(penalty_in_mempool(world, pair, 0).txid)
-        knots.wait_in_mempool(seen[-1], 15.0)
+        knots.wait_in_mempool(seen[-1], 60.0)  # told after a random time
     fees = [bid.fee for bid in bids(world, pair)]
     knots.mine(1)
     own.sync_to(knots)
