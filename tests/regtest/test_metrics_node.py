@@ -62,14 +62,28 @@ def counters(names: Sequence[str]) -> set[str]:
     return {name.removesuffix("_total") for name in names}
 
 
+RUNNING = [task for task in TASKS if task != "notifier"]
+"""Nobody is to be notified."""
+
+
+def tip_time(node: RegtestNode) -> int:
+    """Header time of the tip."""
+    return int(node.rpc("getblockheader", node.rpc("getbestblockhash"))["time"])
+
+
 def shown_at(service: ServiceProcess, node: RegtestNode) -> dict[str, Metric]:
     """The families once pass, canary and the look at the node have told of the tip: each does in its own thread."""
+    tip = {
+        "chain_processed_height": node.height(),
+        "node_blocks": node.height(),
+        "node_tip_timestamp_seconds": tip_time(node),
+    }
 
     def told() -> dict[str, Metric] | None:
         found = exposed(service)
-        heights = {found[name].samples[0].value for name in ("chain_processed_height", "node_blocks")}
+        known = {name: found[name].samples[0].value for name in tip if name in found}
         asked = "node_mempool_min_feerate_sats_per_vbyte" in found
-        return found if asked and heights == {node.height()} else None
+        return found if asked and known == tip and all(values(found["task_up"], "task").values()) else None
 
     service.wait_for("canary_passed", height=node.height())
     return node.wait_until(told)
@@ -86,14 +100,11 @@ def test_a_running_service_exposes_the_catalog(node: RegtestNode, tower: NewTowe
     assert counters([name for name in rows if name not in QUIET]) <= found.keys() <= counters([*rows])
     kinds = {name.removesuffix("_total"): kind for name, kind in rows.items()}
     assert {name: kinds[name] for name in found} == {name: family.type for name, family in found.items()}
-    running = [task for task in TASKS if task != "notifier"]  # nobody is to be notified
-    assert dict.fromkeys(running, 1.0) == values(found["task_up"], "task")
+    assert dict.fromkeys(RUNNING, 1.0) == values(found["task_up"], "task")
     assert dict.fromkeys(CANARY_STAGES, 0.0) == values(found["canary_failures"], "stage")
     assert {"inbound": 0.0, "outbound": 0.0} == values(found["node_peers"], "direction")
     assert node.height() == found["node_blocks"].samples[0].value == found["chain_processed_height"].samples[0].value
-    assert node.rpc("getblockheader", node.rpc("getbestblockhash"))["time"] == (
-        found["node_tip_timestamp_seconds"].samples[0].value
-    )
+    assert tip_time(node) == found["node_tip_timestamp_seconds"].samples[0].value
     assert found["node_mempool_min_feerate_sats_per_vbyte"].samples[0].value > 0
 
 
