@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, told
 
 
+def mine_during(live: LiveTower, process: subprocess.Popen[str]) -> None:
+    """Blocks until it ends, a few each second: it listens for some time, and that may begin late."""
+    while process.poll() is None:
+        live.mine(1)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+
+
 def fixed_ports() -> dict[str, dict[str, Any]]:
     """Addresses that a command can find in the settings."""
     api, admin = free_ports(2)
@@ -91,12 +100,11 @@ def test_the_whole_service_lives_under_the_documented_whitelist(
         live.mine(1)
         live.restart()
         live.mine(1)
-        live.until(lambda: (live.value("watchtower_canary_last_success_timestamp_seconds") or 0) > 0)
+        live.process.wait_for("canary_passed", height=live.node.height())
         by_service = called(live.node)
         stages = [line for line in live.metrics().splitlines() if line.startswith("watchtower_canary_failures_total{")]
         examining = command(live, "doctor", "--json", "--seconds", "20")
-        while examining.poll() is None and live.node.height() < 400:
-            live.mine(1)
+        mine_during(live, examining)
         code, told = ended(examining)
         withheld = refused(live.node)
 
@@ -122,6 +130,7 @@ def test_an_operator_sees_a_breach_in_every_command(tmp_path: Path, bitcoind_pat
         (pair,) = live.open_channels(1, updates=2)
         txid = live.breach(pair, in_block=True)
         penalty = live.node.wait_spender(make_outpoint(txid, 0))[::-1].hex()
+        live.until(lambda: live.value('watchtower_breaches_open{stage="broadcast"}') == 1)  # the node has it before
         asked = {
             name: command(live, *name.split(), "--json")
             for name in (
