@@ -9,6 +9,7 @@ Amounts are satoshi; the funding transactions are made up.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,9 @@ from watchtower.client.transport.memory import memory_pair
 
 ALICE, BOB = b"\xaa" * 32, b"\xbb" * 32
 """Identities on the memory transport."""
+
+TIMEOUT_MS = 30_000
+"""Of a call, if the test names no other: on a busy machine it must not end for want of time."""
 
 TERMS = Terms(balances=(500_000, 500_000))
 
@@ -49,6 +53,13 @@ class Linked:
         self.a = PeerLink(parties[0], transports[0], books[0], timeout_ms=timeout_ms, finality=finality)
         self.b = PeerLink(parties[1], transports[1], books[1], timeout_ms=timeout_ms)
 
+    async def rest(self) -> None:
+        """Return when neither link has anything in hand, and who waited for it has heard."""
+        while tasks := self.a._tasks | self.b._tasks:
+            await asyncio.wait(tasks)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
     async def open(self, terms: Terms = TERMS) -> bytes:
         """A channel with a complete state 0 on both sides."""
         channel_id = await self.a.open_channel(terms, fund)
@@ -69,7 +80,7 @@ async def linked(
     parties: tuple[ChannelParty, ChannelParty] | None = None,
     books: tuple[PeerBook, PeerBook] | None = None,
     *,
-    timeout_ms: int = 30_000,
+    timeout_ms: int = TIMEOUT_MS,
     finality: Finality | None = None,
 ) -> AsyncIterator[Linked]:
     """Running links; what is not given is new and in memory."""

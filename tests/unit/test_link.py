@@ -14,7 +14,8 @@ from domain.errors import ChannelNotReady, InvalidState, UnknownChannel
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
-from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
+from tests.support.clocks import LoopTime
+from tests.support.linking import ALICE, BOB, TERMS, TIMEOUT_MS, Linked, fund, linked, new_parties
 from tests.support.parties import make_party, settings_of
 from tests.support.receipts import acknowledge
 from watchtower.client import link_work
@@ -51,8 +52,8 @@ NEXT = (490_000, 510_000)
 class Sieve:
     """A transport that loses chosen messages on their way out."""
 
-    def __init__(self, inner: MemoryTransport) -> None:
-        self._inner = inner
+    def __init__(self, inner: MemoryTransport, loss: asyncio.Event) -> None:
+        self._inner, self._loss = inner, loss
         self.peer = inner.peer
         self.lost: tuple[type[Message], ...] = ()
         self.sent: list[Message] = []
@@ -60,9 +61,16 @@ class Sieve:
     async def send(self, raw: bytes) -> None:
         """Send, unless it is to be lost."""
         message = decode(raw)
-        if not isinstance(message, self.lost):
-            self.sent.append(message)
-            await self._inner.send(raw)
+        if isinstance(message, self.lost):
+            self._loss.set()
+            return
+        self.sent.append(message)
+        await self._inner.send(raw)
+
+    async def lose(self) -> None:
+        """Return when the next message was lost, at this end or the other."""
+        self._loss.clear()
+        await soon(self._loss.wait())
 
     async def receive(self) -> bytes:
         """As the inner one."""
@@ -76,7 +84,17 @@ class Sieve:
 def sieves() -> tuple[Sieve, Sieve]:
     """Both ends of a connection that can lose messages."""
     near, far = memory_pair(ALICE, BOB)
-    return Sieve(near), Sieve(far)
+    loss = asyncio.Event()
+    return Sieve(near, loss), Sieve(far, loss)
+
+
+async def unanswered(two: Linked, near: Sieve, call: Awaitable[T]) -> T:
+    """A call of which a message gets lost: its time passes as soon as nothing happens any more."""
+    time, waiting = LoopTime(), asyncio.ensure_future(call)
+    await near.lose()
+    await two.rest()
+    time.forward(TIMEOUT_MS / 1000)
+    return await soon(waiting)
 
 
 async def soon(waiting: Awaitable[T]) -> T:
@@ -148,11 +166,11 @@ async def test_calls_of_one_channel_wait_for_each_other() -> None:
 async def test_silence_before_a_signature_changes_nothing(lost: type[Message]) -> None:
     """Nothing is bound yet: the error says that the call may be repeated, and repeating it works."""
     near, far = sieves()
-    async with linked((near, far), timeout_ms=300) as two:
+    async with linked((near, far)) as two:
         channel_id = await two.open()
         near.lost = far.lost = (lost,)
         with pytest.raises(PeerSilent, match="may be repeated"):
-            await two.b.update(channel_id, NEXT)
+            await unanswered(two, near, two.b.update(channel_id, NEXT))
         near.lost = far.lost = ()
 
         assert 0 == two.parties[0].channel(channel_id).sequence
@@ -163,11 +181,11 @@ async def test_silence_before_a_signature_changes_nothing(lost: type[Message]) -
 async def test_silence_after_a_signature_binds(lost: type[Message]) -> None:
     """After message 1 the error says what is left, finish or close; the same content goes on."""
     near, far = sieves()
-    async with linked((near, far), timeout_ms=300) as two:
+    async with linked((near, far)) as two:
         channel_id = await two.open()
         near.lost = far.lost = (lost,)
         with pytest.raises(PeerSilent, match="U5"):
-            await two.b.update(channel_id, NEXT)
+            await unanswered(two, near, two.b.update(channel_id, NEXT))
         near.lost = far.lost = ()
 
         assert 1 == await two.b.update(channel_id, NEXT)
@@ -176,7 +194,7 @@ async def test_silence_after_a_signature_binds(lost: type[Message]) -> None:
 async def test_a_refusal_after_a_signature_binds() -> None:
     """The peer's no to a proposal does not take the signatures back: the error says finish or close."""
     near, far = sieves()
-    async with linked((near, far), timeout_ms=5_000) as two:
+    async with linked((near, far)) as two:
         channel_id = await two.open()
         near.lost = far.lost = (UpdatePropose,)
         waiting = asyncio.create_task(two.b.update(channel_id, NEXT))
@@ -194,11 +212,11 @@ async def test_a_refusal_after_a_signature_binds() -> None:
 async def test_a_lost_end_of_an_update_is_sent_again(lost: type[Message]) -> None:
     """Messages 3 and 4 come back with the next connection; both sides hold the state."""
     near, far = sieves()
-    async with linked((near, far), timeout_ms=300) as two:
+    async with linked((near, far)) as two:
         channel_id = await two.open()
         near.lost = far.lost = (lost,)
         with pytest.raises(PeerSilent):
-            await two.b.update(channel_id, NEXT)
+            await unanswered(two, near, two.b.update(channel_id, NEXT))
         ends, books = two.parties, two.books
 
     async with linked(None, ends, books) as again:
