@@ -49,7 +49,7 @@ class ServiceProcess:
             self._news.put(json.loads(line))
         self._news.put(None)
 
-    def wait_for(self, event: str, seconds: float = 30.0, **fields: object) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = 60.0, **fields: object) -> dict[str, Any]:
         """The next log line of this event with these fields; fails with all lines if it never comes."""
         end = time.monotonic() + seconds
         line: dict[str, Any] | None = {}
@@ -77,8 +77,8 @@ class ServiceProcess:
         return line
 
     def wait_watching(self) -> None:
-        """Until the phase is `watching`."""
-        self.wait_for("phase_changed", phase="watching")
+        """Until the phase is `watching`. A start opens the keystore, which costs seconds of a processor on purpose."""
+        self.wait_for("phase_changed", 120.0, phase="watching")
 
     def address(self, name: str) -> str:
         """`host:port` of the api or admin listener."""
