@@ -16,6 +16,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,13 @@ def found_in(secrets: dict[str, bytes], places: dict[str, bytes]) -> list[str]:
     ]
 
 
+def files_in(home: Path) -> Iterable[tuple[str, bytes]]:
+    """Name and content of every file; while the tower runs, the first name of a file that replaces another may go."""
+    for path in home.iterdir():
+        with suppress(FileNotFoundError):
+            yield path.name, path.read_bytes()
+
+
 class Listener:
     """Talks to the API with the token and keeps every answer."""
 
@@ -129,7 +137,7 @@ class Listener:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         request = urllib.request.Request(self._base + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 self.answers += str(answer.headers).encode() + answer.read()
                 return int(answer.status)
         except urllib.error.HTTPError as error:
@@ -180,14 +188,16 @@ def test_no_secret_leaves_its_file(rpc_node: RegtestNode, tmp_path: Path, profil
         metrics = service.get("admin", "/metrics")[1]
         process = Path(f"/proc/{service.process.pid}")
         limits, places = (process / "limits").read_text(), {"arguments": (process / "cmdline").read_bytes()}
-        places |= {f"running {path.name}": path.read_bytes() for path in home.iterdir() if path.suffix != ".shm"}
+        places |= {f"running {name}": content for name, content in files_in(home)}
         backup = command(made, "keys", "backup", str(tmp_path / "backup"))
         assert 0 == service.terminate()
+        while service.next_line(30) is not None:  # what was asked last may be told behind what was waited for
+            pass
     finally:
         service.close()
     secrets = secrets_of_owner(pair) | secrets_of_tower(made) | {"scoped token": scoped.encode()}
     places = {name: content for name, content in places.items() if name.removeprefix("running ") not in KEPT_IN_FILES}
-    places |= {path.name: path.read_bytes() for path in home.iterdir() if path.name not in KEPT_IN_FILES}
+    places |= {name: content for name, content in files_in(home) if name not in KEPT_IN_FILES}
     places |= {"log": json.dumps(service.lines).encode(), "answers": api.answers, "metrics": metrics}
     places |= commands(made, pair) | {"backup": (tmp_path / "backup").read_bytes(), "told": backup}
     shown = (load({}, config_path=str(made.config_path)), made, pair.b, pair.secrets(Side.B), pair.registration(Side.B))
