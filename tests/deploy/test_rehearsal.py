@@ -74,7 +74,7 @@ def breach_in_the_mempool(stage: Stage, pair: Pair) -> Latencies:
     stage.wait_firing(HEARTBEAT, BREACH)
     stage.wait_page("Am I protected? Defending.", "not in a block yet", display(txid))
 
-    assert told.at - seen < 10.0  # some hundredths on a quiet machine: the table has them
+    assert told.at - seen < 30.0  # some hundredths on a quiet machine: the table has them
     assert (display(txid), "page") == (told.body["txid"], told.body["severity"])
     assert [] == stage.unsigned()
     notes = page.body["annotations"]
