@@ -26,10 +26,10 @@ def tower_thread(app: ASGIApp) -> Iterator[str]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
     thread.start()
-    assert listening.wait(10), "the API did not start"
+    assert listening.wait(60), "the API did not start"
     try:
         yield urls[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
