@@ -205,7 +205,7 @@ class LiveTower:
         content = None if body is None else to_json(body)
         request = urllib.request.Request(self.api_url + path, content, headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise Refused(error.code, error.read()) from error
