@@ -174,6 +174,8 @@ class LiveTower:
 
     def outage(self, seconds: float) -> None:
         """The node is away for at least this time; returns when the tower has noticed both ends of it."""
+        while self.process.next_line(0) is not None:
+            pass  # what was logged before is not about this outage
         self.node.stop()
         self.process.wait_for("phase_changed", phase="degraded", seconds=60.0)
         time.sleep(seconds)
