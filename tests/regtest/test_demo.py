@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
     """A directory for one demo, whose processes all end with the test."""
     yield tmp_path
     for pid in processes_in(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes_in(place: Path) -> list[int]:

@@ -22,7 +22,7 @@ PAYMENT = 10_000
 STALE = 3
 """The state that Alice publishes: from before most of her payments."""
 
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 60
 CHILD_FEE = 5_000
 SLEEP_BLOCKS = 20
 

@@ -185,7 +185,7 @@ class Stage:
 
         await self.until("the tower watches", watching, START_SECONDS)
 
-    async def until(self, what: str, condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+    async def until(self, what: str, condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
         """Ask again until true; raises `DemoFailed` naming what never came."""
         end = time.monotonic() + seconds
         while not await condition():

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from watchtower.ports import WatchtowerError
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 """bitcoind writes its caches when it is stopped; after this time it is killed."""
 
