@@ -94,7 +94,7 @@ def with_yesterdays_copy(
     service.wait_watching()
     client.connect()
     client.synchronize(pair.channel_id)
-    client.wait_for_status(pair.channel_id.hex(), "ACTIVE", timeout_ms=20_000)
+    client.wait_for_status(pair.channel_id.hex(), "ACTIVE", timeout_ms=60_000)
     pair.updates(BEFORE)
     client.synchronize(pair.channel_id)
     command(tower, "backup", "--out", str(saved))

@@ -58,7 +58,7 @@ def command(live: LiveTower, *arguments: str) -> subprocess.Popen[str]:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and stdout."""
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=120)
     return process.returncode, told
 
 
