@@ -40,6 +40,7 @@ class _Counted:
         return self._noted(self._live.world.tower.start)
 
     def run_pass(self, hints: Hints) -> PassReport:
+        self._live.sweeps += hints.full_sweep
         return self._noted(lambda: self._live.world.tower.run_pass(hints))
 
     def _noted(self, work: Callable[[], PassReport]) -> PassReport:
@@ -48,7 +49,10 @@ class _Counted:
 
 
 class Live:
-    """Threads for one tower. `passes` has the start of each pass, `rung` every bell, `failure` what must not happen."""
+    """Threads for one tower. `passes` has the start of each pass, `rung` every bell, `failure` what must not happen.
+
+    `sweeps` counts the passes that were asked for everything.
+    """
 
     def __init__(
         self, world: World, endpoint: str | Mapping[str, str], *, poll_seconds: float = 15.0, heard: bool = True
@@ -60,6 +64,7 @@ class Live:
         self.metrics = Metrics(build=("0", "0", "regtest", "sqlite"))
         self.board = ReadinessBoard(self.metrics)
         self.passes: list[float] = []
+        self.sweeps = 0
         self.rung: list[Bell] = []
         self._heard = heard
         self._changed = threading.Condition()
@@ -97,7 +102,7 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self.watch.stop(20.0)
         self._loop.call_soon_threadsafe(self._end)
-        self._thread.join(10)
+        self._thread.join(30)
         self._loop.close()
         assert self.watch.failure is None
         assert not self._thread.is_alive()
