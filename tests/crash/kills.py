@@ -160,17 +160,24 @@ def _highest(answers: list[bytes]) -> dict[str, int]:
     return highest
 
 
-def check(ground: Ground, after: int, told: dict[str, int]) -> list[Recorded]:
-    """The new events: dense, jobs whole, everything that was told is there, cursor and blocks agree."""
+def check(ground: Ground, after: int, told: dict[str, int], versions: dict[str, int]) -> list[Recorded]:
+    """The new events: dense, jobs whole, everything that was told is there, cursor and blocks agree.
+
+    `versions` has the last version of each stream up to `after`, and is brought up to date.
+    """
     with ground.reader() as log:
         new = log.read_log(after, 1_000_000)
-        versions = {stream: log.version(stream) for stream in (*told, CURSOR, *BLOCK_STREAMS)}
+        behind = {stream: log.version(stream) for stream in (*told, CURSOR, *BLOCK_STREAMS)}
+    # A server may finish a commit after the death of its client, and between two questions: `new` is one answer.
+    versions |= {recorded.envelope.stream: recorded.envelope.version for recorded in new}
+    if any(version < versions.get(stream, 0) for stream, version in behind.items()):
+        raise Loss("a stream ends before its last event")
     if [recorded.id for recorded in new] != list(range(after + 1, after + 1 + len(new))):
         raise Loss("ids are not dense")
-    lost = {stream: version for stream, version in told.items() if versions[stream] < version}
+    lost = {stream: version for stream, version in told.items() if versions.get(stream, 0) < version}
     if lost:
         raise Loss(f"acknowledged and not there: {lost}")
-    if len({versions[stream] for stream in (CURSOR, *BLOCK_STREAMS)}) != 1:
+    if len({versions.get(stream, 0) for stream in (CURSOR, *BLOCK_STREAMS)}) != 1:
         raise Loss("the cursor and the events of its blocks disagree")
     _check_jobs(new)
     return new
@@ -192,9 +199,10 @@ def _check_jobs(new: list[Recorded]) -> None:
 def run(ground: Ground, kills: int, seed: int) -> Count:
     """That many kills of writers of one log; raises `Loss`."""
     chance, count, last_id = random.Random(seed), Count(), 1
+    versions: dict[str, int] = {}
     for _ in range(kills):
         answers = kill_one(ground, chance)
-        new = check(ground, last_id, _highest(answers))
+        new = check(ground, last_id, _highest(answers), versions)
         last_id += len(new)
         count = Count(count.kills + 1, count.acknowledged + len(answers), count.events + len(new))
     source = ground.source()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sqlite3
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +72,7 @@ class Mortal:
     def see_it_die(self) -> None:
         """The point may be the last one of a story: wait for the end of the failing process, unless that was seen."""
         if len(self.codes) < 2:
-            self.service.exit_code(30.0)
+            self.service.exit_code(60.0)
             self.revive()
             self.service.wait_for("service_started")
             self.caught_up()
@@ -83,7 +83,8 @@ class Mortal:
         self.service.close()
 
     def end(self) -> None:
-        """An orderly stop; a process that dies in it is started and stopped once more."""
+        """An orderly stop of a process that has started: before that a signal ends it as it ends every program."""
+        self.service.address("api")
         self.service.terminate()
         self._bury()
 
@@ -92,7 +93,7 @@ class Mortal:
         if self._service is not None:
             self._service.close()
 
-    def until(self, predicate: Callable[[], Value | None], seconds: float = 30.0) -> Value:
+    def until(self, predicate: Callable[[], Value | None], seconds: float = 60.0) -> Value:
         """The first true value, asked after each log line; a dead process is revived meanwhile."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -119,7 +120,7 @@ class Mortal:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 document: dict[str, Any] = json.loads(answer.read())
                 return document
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (OSError, http.client.HTTPException):  # refused, or the process died before or in its answer
             return None
 
     def open(self, *, challenge_period: int = 24, updates: int = 2) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,11 @@ STREAMS, EVENTS, PAGE = 12, 400, 4096
 
 def damage(path: Path) -> None:
     """Overwrite pages in the middle: the newest events, which are checked at a start, stay."""
-    size = path.stat().st_size
+    size, noise = path.stat().st_size, random.Random(1)
     with path.open("r+b") as file:
         for place in range(size // 6 // PAGE, size // 3 // PAGE):
             file.seek(place * PAGE)
-            file.write(os.urandom(PAGE))
+            file.write(noise.randbytes(PAGE))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from watchtower.store.postgres.recorder import PostgresRecorder
 from watchtower.store.postgres.source import PostgresSource
 from watchtower.store.verify import verify_source
 
-SECONDS = 30
+SECONDS = 60
 """Most that a test waits for something that happens at once."""
 
 MakeRecorder = Callable[..., PostgresRecorder]

@@ -80,8 +80,15 @@ class CuttingProxy:
                 if self._is_refusing:
                     client.close()
                     continue
-                server = socket.create_connection(self._server)
+                try:
+                    server = socket.create_connection(self._server)
+                except OSError:  # the server is away, perhaps not for long
+                    client.close()
+                    continue
                 self._pairs.append((client, server))
+                if self._is_refusing:  # since a moment ago
+                    self.cut()
+                    continue
                 for source, target, passing, is_answer in (
                     (client, server, self._requests, False),
                     (server, client, self._answers, True),

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,8 @@ PACKAGE = "postgresql"
 PROGRAMS = "usr/lib/postgresql/*/bin"
 NEEDED = ("initdb", "postgres")
 INSTALLED = Path("/usr/lib/postgresql")
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+END_SECONDS = 60.0
 READY = ("ready", "standby")
 """What a server writes into its pid file when it answers: a primary, a replica."""
 
@@ -236,10 +238,14 @@ class PostgresServer:
     def kill(self) -> None:
         """SIGKILL to the server and all its processes, as when the machine loses power with its disk synced."""
         assert self._process is not None
-        for pid in [self._process.pid, *self._children()]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        children = self._stopped()
+        # A descriptor tells the end of a process that is not our child. While one lives, no server starts on the data.
+        ends = [end for child in children if (end := _opened(child)) is not None]
+        for pid in children:
+            _signal(pid, signal.SIGKILL)
         self._end(signal.SIGKILL)
+        for end in ends:
+            _await_end(end)
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
 
     def restart(self, *, immediate: bool = False) -> None:
@@ -249,22 +255,27 @@ class PostgresServer:
 
     def pause(self) -> None:
         """Freeze the server and all its processes: it answers nobody, connections stay open."""
-        assert self._process is not None
-        for pid in [self._process.pid, *self._children()]:
-            os.kill(pid, signal.SIGSTOP)
+        for pid in self._stopped():
+            _signal(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let frozen processes go on."""
         assert self._process is not None
         for pid in [*self._children(), self._process.pid]:
-            os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
 
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, how)
-        self._process.wait(60)
+        _signal(self._process.pid, how)
+        self._process.wait(END_SECONDS)
         self._process = None
+
+    def _stopped(self) -> list[int]:
+        """The children of the first process, once that one is stopped: from then on there are no new ones."""
+        assert self._process is not None
+        _signal(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        return self._children()
 
     def _children(self) -> list[int]:
         assert self._process is not None
@@ -320,6 +331,25 @@ class PostgresServer:
             self.resume()
             self.stop(immediate=True)
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended: sessions come and go."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _opened(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _await_end(end: int) -> None:
+    ready, _, _ = select.select([end], [], [], END_SECONDS)
+    os.close(end)
+    assert ready, "a process of the server survived SIGKILL"
 
 
 def password_of(user: str) -> str:
