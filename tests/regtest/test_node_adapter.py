@@ -247,7 +247,7 @@ def test_starting_node_is_unavailable_until_it_answers(node: RegtestNode) -> Non
     thread.start()
     node.launch()
     ready.set()
-    thread.join(10)
+    thread.join(60)
 
     assert seen
     assert {NodeUnavailable, NodeWarmingUp} >= set(seen)
@@ -325,7 +325,7 @@ def test_calls_from_many_threads(node: RegtestNode) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert [tip] * 400 == results
 
