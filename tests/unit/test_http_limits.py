@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from tests.support.serving import Clients, Protocol, served
 from tests.support.towers import TOKEN, Bench
-from watchtower.http import routes
+from watchtower.http import connection, routes
 from watchtower.http.buckets import BURST, Buckets, RateLimited, group_of
 from watchtower.http.connection import GRACE, ConnectionLimits, Doorman, h11_protocol, httptools_protocol
 from watchtower.http.routes import Limits
@@ -47,8 +47,11 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 @pytest.mark.slow
 @pytest.mark.asyncio
 @BOTH
-async def test_requests_that_do_not_arrive_are_cut(tower: Bench, protocol: Protocol) -> None:
+async def test_requests_that_do_not_arrive_are_cut(
+    tower: Bench, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Silence, half headers, half a body, a drip of header bytes: all connections end; an honest client is served."""
+    monkeypatch.setattr(connection, "GRACE", 3.0)  # a machine that stands still for a second still sends its 408
     tower.limits = Limits(body_seconds=SECONDS)
     half_body = f"POST /v1/channels HTTP/1.1\r\nHost: t\r\n{AUTH}Content-Type: application/json\r\n"
     async with served(tower.app, protocol, Doorman(MANY)) as clients:
