@@ -9,6 +9,8 @@ from tests.support.live_tower import Changes, live_tower
 from tests.support.receivers import HttpReceiver, receiving
 
 KEY = "0123456789abcdef0123456789abcdef"
+PATIENCE = 90.0
+"""Seconds; behind five messages each further one may take ten, and a node that comes back has its time to load."""
 
 
 def notify(http: HttpReceiver) -> Changes:
@@ -24,7 +26,7 @@ def kinds(posts: list[Any]) -> list[str]:
 
 def told(http: HttpReceiver, kind: str) -> list[Any]:
     """What has arrived once this kind of message has."""
-    return http.posts.wait_for(lambda posts: kind in kinds(posts))
+    return http.posts.wait_for(lambda posts: kind in kinds(posts), PATIENCE)
 
 
 def test_a_breach_is_told_to_its_end_over_a_kill_and_a_lost_node(tmp_path: Path, prepared_chain: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_new_target_is_told_what_happens_next(node: RegtestNode, tower: NewTow
         service.process.send_signal(signal.SIGHUP)
         told = service.wait_for("config_reloaded")
         node.stop()
-        posts = http.posts.wait(1, seconds=30)
+        posts = http.posts.wait(1, seconds=60)
         assert 0 == service.terminate()
     assert {"notify.ntfy_url", "notify.grace_seconds"} == set(told["changed"])
     assert "/topic51" == posts[0].path
