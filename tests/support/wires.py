@@ -23,8 +23,11 @@ from watchtower.client.transport.curve_listener import CurveListener
 from watchtower.client.transport.curve_socket import Timing
 from watchtower.client.transport.memory import MemoryListener
 
-QUICK = Timing(handshake=5.0, heartbeat=0.5, silence=2.0)
-"""Time limits that a test can wait for."""
+QUICK = Timing(handshake=30.0, heartbeat=0.5, silence=30.0)
+"""Looks often, and gives a busy machine time for its answers."""
+
+IMPATIENT = Timing(handshake=30.0, heartbeat=0.2, silence=2.0)
+"""For tests that wait for the end of a line on which nothing passes."""
 
 
 def key_of(name: str) -> TransportKey:

@@ -35,7 +35,7 @@ from watchtower.client.transport.admission import everybody
 
 pytestmark = pytest.mark.asyncio
 
-CONFIG = StateChannelConfig(network="regtest", timeout_ms=5_000)
+CONFIG = StateChannelConfig(network="regtest", timeout_ms=30_000)
 LOOPBACK = ("127.0.0.1", 0)
 PARAMS = ChannelParams([ChannelParticipant("", HALF)] * 2)
 
@@ -144,7 +144,7 @@ async def test_nobody_there_is_said_in_time(town: Town) -> None:
         with pytest.raises(PeerUnreachable, match="within 300 ms"):
             await client.create_channel(PARAMS)
 
-        assert asyncio.get_running_loop().time() - began < 3
+        assert asyncio.get_running_loop().time() - began < 20
 
 
 async def test_one_of_several_peers_must_be_chosen(town: Town) -> None:
@@ -154,7 +154,7 @@ async def test_one_of_several_peers_must_be_chosen(town: Town) -> None:
             await client.create_channel(PARAMS)
         with pytest.raises(PeerError, match="no connection"):
             assert isinstance(client.peer, ServedPeer)
-            client.peer._server._timeout_ms = 100  # type: ignore[union-attr]
+            client.peer._timeout_ms = 100
             await client.create_channel(PARAMS, peer=b"\x01" * 32)
 
 

@@ -11,13 +11,14 @@ import pytest
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import TERMS, fund
 from tests.support.parties import make_party
-from tests.support.wires import QUICK, Tap, key_of, tapped
+from tests.support.wires import IMPATIENT, QUICK, Tap, key_of, tapped
 from watchtower.client.link import PeerLink
 from watchtower.client.party import ChannelParty
 from watchtower.client.party_server import PartyServer
 from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
 from watchtower.client.transport.curve_key import PeerAddress
+from watchtower.client.transport.curve_socket import Timing
 from watchtower.client.transport.memory import MemoryTransport, memory_pair
 from watchtower.devnode.launch import free_ports
 from watchtower.ports import StoreBroken
@@ -38,7 +39,7 @@ class Owner:
         (port,) = free_ports(1)
         self.address = PeerAddress(self.key.public, "127.0.0.1", port)
 
-    def server(self, *peers: PeerAddress, timeout_ms: int = 5_000) -> PartyServer:
+    def server(self, *peers: PeerAddress, timeout_ms: int = 30_000, timing: Timing = QUICK) -> PartyServer:
         """A server that dials these peers and lets the same keys in."""
         return PartyServer(
             self.party,
@@ -47,7 +48,7 @@ class Owner:
             listen=("127.0.0.1", self.address.port),
             peers=peers,
             timeout_ms=timeout_ms,
-            timing=QUICK,
+            timing=timing,
             longest_pause=0.3,
         )
 
@@ -66,7 +67,7 @@ async def opened(a: PartyServer, b: Owner) -> bytes:
 async def ended(link: PeerLink, channel_id: bytes) -> None:
     """Wait until a link is over."""
     with pytest.raises(TransportClosed):
-        await soon(link.wait_for(channel_id, lambda channel: False, 8_000))
+        await soon(link.wait_for(channel_id, lambda channel: False, 30_000))
 
 
 async def test_both_may_dial_and_keep_one_link() -> None:
@@ -76,7 +77,7 @@ async def test_both_may_dial_and_keep_one_link() -> None:
         channel_id = await soon(opened(a, bob))
         there = await b.link(alice.key.public)
         # The opener is done one message before the acceptor.
-        await soon(there.wait_for(channel_id, lambda channel: channel.sequence >= 0, 8_000))
+        await soon(there.wait_for(channel_id, lambda channel: channel.sequence >= 0, 30_000))
         made = await soon(_patiently(b, alice, channel_id))
 
         assert alice.key.public == there.peer
@@ -143,8 +144,8 @@ async def test_a_flipped_byte_breaks_the_connection_and_not_the_channel() -> Non
     """The frame is thrown away with its connection; on the next one the update is made."""
     alice, bob = Owner("alice"), Owner("bob")
     tap = Tap()
-    async with bob.server(alice.address) as b, tapped(bob.address, tap) as detour:
-        dialing = PartyServer(alice.party, alice.book, alice.key, peers=[detour], timing=QUICK, longest_pause=0.3)
+    async with bob.server(alice.address, timing=IMPATIENT) as b, tapped(bob.address, tap) as detour:
+        dialing = PartyServer(alice.party, alice.book, alice.key, peers=[detour], timing=IMPATIENT, longest_pause=0.3)
         async with dialing as a:
             await soon(b.link(alice.key.public))
             channel_id = await soon(opened(a, bob))
@@ -187,7 +188,7 @@ async def test_a_peer_that_somebody_waits_for_is_dialed_at_once() -> None:
         with pytest.raises(PeerUnreachable):
             await a.link(bob.key.public, 200)
         async with bob.server(alice.address):
-            link = await soon(a.link(bob.key.public, 10_000))
+            link = await soon(a.link(bob.key.public, 30_000))
 
     assert bob.key.public == link.peer
 
