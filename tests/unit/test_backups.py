@@ -162,12 +162,12 @@ def test_an_unexpected_error_ends_nothing(scene: Scene) -> None:
     """The thread goes on after a mistake of the program, and counts it."""
     scene.error = ValueError("unexpected")
     scene.task.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while scene.value("backup_failures_total") < 1 and time.monotonic() < deadline:
         scene.task.stopping.wait(0.01)
 
     assert 1.0 == scene.value("backup_failures_total")
-    assert scene.task.stop(10)
+    assert scene.task.stop(30)
 
 
 def test_a_directory_that_is_away_is_a_failure(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_waiting_ends_with_the_next_commit(store: Any) -> None:
     before = store.last_id()
     assert store.wait_beyond(before, 0.01) is False
     answers: list[bool] = []
-    follower = threading.Thread(target=lambda: answers.append(store.wait_beyond(before, 10)))
+    follower = threading.Thread(target=lambda: answers.append(store.wait_beyond(before, 60)))
     follower.start()
 
     store.append([note("c1", 1)])

@@ -196,11 +196,11 @@ def test_the_thread_follows_the_log(stage: Stage) -> None:
     keeper = stage.keeper()
     keeper.start()
     wanted = stage.accept() + 1
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while (mark := read_high_water(stage.mark)) and mark.position < wanted and time.monotonic() < deadline:
         stage.store.wait_beyond(10**9, 0.02)
 
-    assert keeper.stop(10)
+    assert keeper.stop(30)
     assert mark is not None
     assert wanted <= mark.position
 
@@ -216,11 +216,11 @@ def test_what_fails_in_the_thread_stops_nothing(stage: Stage, monkeypatch: pytes
 
     monkeypatch.setattr(keeper, "turn", fail)
     keeper.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while len(calls) < 2 and time.monotonic() < deadline:
         stage.store.wait_beyond(10**9, 0.02)
 
-    assert keeper.stop(10)
+    assert keeper.stop(30)
     assert len(calls) >= 2
 
 

@@ -166,13 +166,13 @@ def test_fault_P4_no_flood_of_clients_keeps_a_fact_from_being_held(log: SqliteEv
     def slow(job: Sequence[Envelope], *, chain: bool = False) -> int:
         if not chain:
             inside.set()
-            go_on.wait(10)
+            go_on.wait(30)
         return append(job, chain=chain)
 
     log.append = slow  # type: ignore[method-assign]
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(store.append, [note("c1", 1)])
-        assert inside.wait(10)
+        assert inside.wait(30)
         disk.error = FULL
         fact = threads.submit(store.append, [note("chain", 1)], chain=True)
         while not store._is_closing:
@@ -182,7 +182,7 @@ def test_fault_P4_no_flood_of_clients_keeps_a_fact_from_being_held(log: SqliteEv
         disk.error = None
         go_on.set()
 
-        assert (2, 3) == (first.result(10), fact.result(10))
+        assert (2, 3) == (first.result(30), fact.result(30))
 
 
 def test_fault_P4_an_id_that_was_taken_meanwhile_ends_the_process(log: SqliteEventStore, disk: Disk) -> None:

@@ -135,5 +135,5 @@ def test_stop_ends_a_wait() -> None:
     thread = threading.Thread(target=lambda: ends.append(wake.next_turn(pacer)))
     thread.start()
     wake.stop()
-    thread.join(5)
+    thread.join(30)
     assert [None] == ends

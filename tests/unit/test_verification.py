@@ -37,6 +37,9 @@ from watchtower.wire.hexes import Hex64
 from watchtower.worker import Worker, WorkerFailed, WorkerUnavailable
 
 OWNER = Side.B
+SECONDS = 30
+"""How long a thread may take on a busy machine."""
+
 SIGNATURES = [(side, name) for side in ("a", "b") for name in ("state", "settle_a", "settle_b", "commit_peer")]
 
 
@@ -76,7 +79,7 @@ class Here:
         self.seen.append(state.header.seq)
         if len(self.seen) == 1:
             self.entered.set()
-            assert self.left.wait(10)
+            assert self.left.wait(SECONDS)
             return
         self.verdict()
 
@@ -99,13 +102,13 @@ class Scene:
     def busy(self) -> Future[None]:
         """A first caller who is inside."""
         first = self.callers.submit(self.ask, 1)
-        assert self.here.entered.wait(10)
+        assert self.here.entered.wait(SECONDS)
         return first
 
     def settle(self) -> None:
         """Wait until no process starts any more."""
         while starting := [thread for thread in threading.enumerate() if thread.name == "verifier-start"]:
-            starting[0].join(10)
+            starting[0].join(SECONDS)
 
     def ready(self) -> None:
         """A first caller who stays, and a second one for whom the processes were started."""
@@ -188,7 +191,7 @@ def test_nobody_waits_for_a_process_that_starts(scene: Callable[..., Scene]) -> 
 
 def assert_set(gate: threading.Event) -> None:
     """Wait for it."""
-    assert gate.wait(10)
+    assert gate.wait(SECONDS)
 
 
 def test_the_yes_of_a_process_is_enough(scene: Callable[..., Scene]) -> None:
@@ -283,19 +286,19 @@ def test_who_waits_for_a_busy_process_is_served_here_if_that_fails(scene: Callab
 
     def dies_later(_question: bytes) -> bytes:
         asked.set()
-        assert gate.wait(10)
+        assert gate.wait(SECONDS)
         raise WorkerFailed("it died")
 
     worker = Scripted(dies_later)
     served = scene(worker)
     served.ready()
     first = served.callers.submit(served.ask, 2)
-    assert asked.wait(10)
+    assert asked.wait(SECONDS)
     second = served.callers.submit(served.ask, 2)
     worker.begin = unavailable
     gate.set()
-    first.result(10)
-    second.result(10)
+    first.result(SECONDS)
+    second.result(SECONDS)
 
     assert 1 == worker.asked
     assert [1, 2, 2] == served.here.seen
@@ -307,18 +310,18 @@ def test_closing_ends_idle_processes_and_the_busy_one_behind_its_answer(scene: C
 
     def answers_later(raw: bytes) -> bytes:
         asked.set()
-        assert gate.wait(10)
+        assert gate.wait(SECONDS)
         return yes_to(raw)
 
     both = Scripted(answers_later), Scripted(answers_later)
     served = scene(*both)
     served.ready()
     last = served.callers.submit(served.ask, 2)
-    assert asked.wait(10)
+    assert asked.wait(SECONDS)
     served.processes.close()
     closed_at_once = sum(worker.closed for worker in both)
     gate.set()
-    last.result(10)
+    last.result(SECONDS)
     served.ask(2)
 
     assert 1 == closed_at_once

@@ -30,7 +30,7 @@ def worker() -> Iterator[Worker]:
 @pytest.fixture
 def hasty() -> Iterator[Worker]:
     """The same with a short limit."""
-    made = Worker(ECHO, ("hello",), seconds=0.4)
+    made = Worker(ECHO, ("hello",), seconds=1.5)
     yield made
     made.close()
 
@@ -84,25 +84,27 @@ def ends(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([handle], [], [], 5.0)[0])
+        return bool(select.select([handle], [], [], 30.0)[0])
     finally:
         os.close(handle)
 
 
+@pytest.mark.slow
 def test_the_time_limit_holds_and_ends_the_process(hasty: Worker) -> None:
     """A question that takes too long fails in time; its process is gone, the next question is answered."""
     pid = int(hasty.ask(b"pid").split()[-1])
     begun = time.monotonic()
 
-    with pytest.raises(WorkerSlow, match=r"within 0\.4 s"):
+    with pytest.raises(WorkerSlow, match=r"within 1\.5 s"):
         hasty.ask(b"sleep")
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert b"hello: next" == hasty.ask(b"next")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_question_that_nobody_reads_does_not_block(hasty: Worker) -> None:
     """Sending is limited in time too: a stopped process reads nothing."""
     os.kill(int(hasty.ask(b"pid").split()[-1]), signal.SIGSTOP)
