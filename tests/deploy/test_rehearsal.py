@@ -18,7 +18,7 @@ from tests.support.parties import Pair
 from tests.support.rehearsal import Stage, rehearsal
 from watchtower.telemetry.runbook import RUNBOOK
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 HEARTBEAT = "WatchtowerDeadMansSwitch"

@@ -141,12 +141,12 @@ class LiveTower:
     def mine(self, count: int = 1) -> None:
         """Blocks with whatever is in the mempool; returns when the tower has processed them."""
         self.node.mine(count)
-        self.wait_height()
+        self.wait_height(ANSWER_SECONDS + count)
 
-    def wait_height(self) -> None:
+    def wait_height(self, seconds: float = ANSWER_SECONDS) -> None:
         """Until the tower has processed the node's tip."""
         height = self.node.height()
-        self.until(lambda: (self.value("watchtower_chain_processed_height") or 0) >= height)
+        self.until(lambda: (self.value("watchtower_chain_processed_height") or 0) >= height, seconds)
 
     def breach(self, pair: Pair, state: int = 1, *, in_block: bool = False, answered: bool = True) -> bytes:
         """Side A publishes a revoked state, in the mempool or straight in a block; the commitment's txid.
