@@ -86,6 +86,23 @@ class SpendDisconnected(Payload, frozen=True, kw_only=True, array_like=True):
     block: BlockRef
 
 
+class FeeChildPrepared(Payload, frozen=True, kw_only=True, array_like=True):
+    """Intent: exactly these bytes are about to be sent, to pay for a commitment or settlement of an own close.
+
+    The parent takes `outpoint`; the child spends its pay-to-anchor output first. `fee` is that of the child alone, with
+    which the pair pays `feerate_kvb`; `height` is that of the chain. First bid and every
+    better one.
+    """
+
+    TOPIC: ClassVar[str] = "cl08"
+    parent_txid: Hash32
+    outpoint: OutPointBytes
+    raw: RawTransaction
+    fee: Amount
+    feerate_kvb: int
+    height: int
+
+
 class BreachDetected(Payload, frozen=True, kw_only=True, array_like=True):
     """A revoked commitment is in the mempool (`block` None) or in a block (then with its deadline)."""
 

@@ -20,8 +20,11 @@ def client_of(
     world: World, pair: Pair, *, with_party: bool = True, context: Context | None = None
 ) -> StateChannelClient:
     """B's client of the world's tower, over the real HTTP application; `context` instead of the tower's own."""
-    standing = Standing(operational=True, watching=True, phase="watching", height=world.node.height())
-    services = bind(context or world.context, lambda: standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
+
+    def standing() -> Standing:
+        return Standing(operational=True, watching=True, phase="watching", height=world.node.height())
+
+    services = bind(context or world.context, standing, version="1.2.3", network="regtest", tower_id=TOWER_ID)
     return StateChannelClient(
         StateChannelConfig(network="regtest"),
         url="http://tower",

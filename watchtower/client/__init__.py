@@ -29,6 +29,7 @@ from watchtower.client.dispute_types import (
 )
 from watchtower.client.disputes import InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
+from watchtower.client.fee_children import FeeChildInfo, FeeChildPolicy, FeeChildStatus
 from watchtower.client.home import PartyHome, create_home, open_home
 from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.link import PeerLink
@@ -55,7 +56,7 @@ from watchtower.client.types import (
     StateUpdate,
     UpdateResult,
 )
-from watchtower.client.wallet import FundingWallet, WalletError
+from watchtower.client.wallet import FeeWallet, FundingWallet, WalletError
 
 __all__ = [
     "AsOf",
@@ -75,6 +76,10 @@ __all__ = [
     "ClosureResult",
     "Condition",
     "Deal",
+    "FeeChildInfo",
+    "FeeChildPolicy",
+    "FeeChildStatus",
+    "FeeWallet",
     "FundingStatus",
     "FundingWallet",
     "HtlcAdded",

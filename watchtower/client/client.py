@@ -22,8 +22,10 @@ from watchtower.client.comparing import TowerComparison
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.disputes import DisputeCalls
 from watchtower.client.errors import ConfigurationError
+from watchtower.client.fee_children import FeeChildPolicy, FeeChildren, FeeChildStatus
 from watchtower.client.finality import Alarm, Finality, log_alarm
 from watchtower.client.funding import send_fundings
+from watchtower.client.ids import channel_id_of
 from watchtower.client.opening_calls import OpeningCalls
 from watchtower.client.party import ChannelParty
 from watchtower.client.peers import Closer, Peer
@@ -56,13 +58,15 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         receipts_path: str | Path | None = None,
         alarm_ms: int = 60_000,
         alarm: Alarm = log_alarm,
+        fee_children: FeeChildPolicy | None = None,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
         `receipts_path` is a directory in which the tower's receipts are kept as files. `alarm` is told of a channel
-        whose newest state has no good receipt for `alarm_ms`: it is not armed so long.
+        whose newest state has no good receipt for `alarm_ms`: it is not armed so long. With a `party` and a wallet that
+        knows the market (`FeeWallet`) own closes get fee children by themselves, as `fee_children` allows.
         """
         super().__init__(
             config,
@@ -84,11 +88,13 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
             if party is None
             else Finality(self.synchronize, max_unacked=max_unacked, alarm_seconds=alarm_ms / 1000, alarm=alarm)
         )
+        self._fees = None if party is None else FeeChildren(self, party, lambda: self.wallet, fee_children)
         self._active = set()
         self._delivered = {}
         self._uploading: asyncio.Task[None] | None = None
         self._comparing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._bumping: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Open the session with the tower, and reach the peers if this client serves them itself.
@@ -101,6 +107,8 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         await super().connect()
         if self.party is not None:
             self._watch_spends(self.party)
+        if self._fees is not None and self._bumping is None:
+            self._bumping = asyncio.create_task(self._fees.run(), name="fee children")
         if self.party is None or self.peer is None or self.finality is None:
             return
         try:
@@ -113,8 +121,9 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
         """Bring to the tower what it lacks, and close the session; harmless if there is none."""
         if isinstance(self.peer, ServedPeer):
             await self.peer.stop()
-        tasks = [task for task in (self._uploading, self._comparing, self._watching) if task is not None]
-        self._uploading = self._comparing = self._watching = self._spend_watch = None
+        running = (self._uploading, self._comparing, self._watching, self._bumping)
+        tasks = [task for task in running if task is not None]
+        self._uploading = self._comparing = self._watching = self._bumping = self._spend_watch = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -123,6 +132,12 @@ class StateChannelClient(OpeningCalls, UpdateCalls, DisputeCalls):
                 async with asyncio.timeout(self.config.timeout_seconds):
                     await self.finality.flush()
         await super().disconnect()
+
+    async def get_fee_children(self, channel_id: str) -> FeeChildStatus:
+        """The fee children of a channel's close, and what keeps one from being sent; `UnknownChannel`."""
+        self._own_party()
+        assert self._fees is not None, "there is a party"
+        return await asyncio.to_thread(self._fees.told, channel_id_of(channel_id))
 
     async def _go_on(self, party: ChannelParty, finality: Finality) -> None:
         """What a crash cut short, and the peers."""

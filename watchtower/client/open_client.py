@@ -8,6 +8,7 @@ import httpx
 
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
+from watchtower.client.fee_children import FeeChildPolicy
 from watchtower.client.home import PartyHome
 from watchtower.client.served_peer import ServedPeer
 from watchtower.client.transport.admission import Admission
@@ -28,6 +29,7 @@ def open_client(
     auth: httpx.Auth | None = None,
     tower_id: bytes | None = None,
     max_unacked: int = 0,
+    fee_children: FeeChildPolicy | None = None,
 ) -> StateChannelClient:
     """A client of the tower at `url` that dials `peers` (KEY@host:port) and answers those that dial `listen`.
 
@@ -50,4 +52,5 @@ def open_client(
         auth=auth,
         tower_id=tower_id,
         max_unacked=max_unacked,
+        fee_children=fee_children,
     )

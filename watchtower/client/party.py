@@ -39,9 +39,9 @@ from watchtower.client.news import HtlcNews, Listener
 from watchtower.client.opening import NO_APP, OwnKeys, Terms
 from watchtower.client.party_channel import PartyChannel
 from watchtower.client.party_core import no_failpoint
+from watchtower.client.party_fees import PartyFees
 from watchtower.client.party_fold import evolve
 from watchtower.client.party_htlcs import PartyHtlcs
-from watchtower.client.party_on_chain import PartyOnChain
 from watchtower.client.party_opening import PartyOpening
 from watchtower.client.party_payments import PartyPayments
 from watchtower.client.party_settings import PartySettings
@@ -55,7 +55,7 @@ from watchtower.ports import Clock, EventStore, Failpoint, Keystore
 __all__ = ["Change", "ChannelParty", "NewHtlc", "PartySettings"]
 
 
-class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyOnChain, PartyTower):
+class ChannelParty(PartyOpening, PartyHtlcs, PartyPayments, PartyFees, PartyTower):
     """One party and all its channels. Safe to use from several threads; calls are short and synchronous.
 
     `consent` decides about offers of the peer, `applications` hold the rules of `state_data` by app_id, `resolve`

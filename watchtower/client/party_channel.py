@@ -17,6 +17,7 @@ from domain.contract.revocation import NO_SECRETS, Buckets
 from domain.contract.state import NOT_GIVEN, StateHeader, StateSignatures
 from domain.events import FreezeReason
 from domain.units import Side
+from watchtower.client.fee_log import FeeChild
 
 
 def proposer_of(sequence: int) -> Side:
@@ -156,8 +157,8 @@ class PartyChannel(msgspec.Struct, frozen=True):
     given away last and the side that has it now. `shown` holds the payment hashes of pending HTLCs whose preimage the
     counterparty has shown, or that are public. `old_copy` means that this log may lack what the party did later,
     whatever else froze the channel, `peer_doubted` that the peer then named another state than this log. `alarmed` is
-    the state whose secret contradicted earlier ones last. `funding_tx` is signed, `prepared_tx` is what the wallet made
-    of it before.
+    the state whose secret contradicted earlier ones last. `fee_children` holds the newest bid of each parent.
+    `funding_tx` is signed, `prepared_tx` is what the wallet made of it before.
     """
 
     stream: str
@@ -187,6 +188,7 @@ class PartyChannel(msgspec.Struct, frozen=True):
     spend: bytes | None = None
     confirmed: tuple[bytes, BlockRef] | None = None
     rescue: Rescue | None = None
+    fee_children: tuple[FeeChild, ...] = ()
     abandoned: bool = False
     funding_tx: bytes | None = None
     prepared_tx: bytes | None = None

@@ -28,6 +28,7 @@ from domain.events import (
     CommitmentPublished,
     Envelope,
     EquivocationFound,
+    FeeChildPrepared,
     FreezeReason,
     FundingBroadcast,
     FundingConfirmed,
@@ -49,6 +50,7 @@ from domain.events import (
 )
 from domain.transaction import Transaction
 from domain.units import Side
+from watchtower.client.fee_log import with_child
 from watchtower.client.party_channel import Close, CompleteState, Content, PartyChannel, Pending, Proposal, Rescue
 
 KEPT_POINTS = 4
@@ -209,6 +211,8 @@ def _apply_chain(channel: PartyChannel, payload: Payload) -> PartyChannel | None
             return msgspec.structs.replace(channel, had_spend=True, spend=payload.txid, confirmed=confirmed)
         case SpendDisconnected() if channel.confirmed == (payload.txid, payload.block):
             return msgspec.structs.replace(channel, confirmed=None)
+        case FeeChildPrepared():
+            return msgspec.structs.replace(channel, fee_children=with_child(channel.fee_children, payload))
         case RescueSigned():
             return msgspec.structs.replace(channel, rescue=_rescue(channel.rescue, payload))
     return None

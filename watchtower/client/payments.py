@@ -404,7 +404,7 @@ class Payments:
             _log.warning("payment_delayed about=%s reason=%s", f"channel:{job.channel_id.hex()[:16]}", error)
         closed = await self._tower.close_channel_unilateral(job.channel_id.hex(), job.what.sequence)
         if closed.outcome not in ON_ITS_WAY:
-            # The deadlines count on a block soon, and nobody but the owner can pay for it.
+            # The deadlines count on a block soon: a fee child has to pay for it, by itself or by the owner's hand.
             _log.warning("payment_delayed about=%s reason=%s", f"channel:{job.channel_id.hex()[:16]}", closed.message)
 
     async def _end(self, payment_hash: bytes, end: End) -> None:

@@ -22,6 +22,7 @@ import httpx
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import NotConnected
+from watchtower.client.fee_children import FeeChildPolicy
 from watchtower.client.finality import Alarm, log_alarm
 from watchtower.client.party import ChannelParty
 from watchtower.client.peers import Closer, Peer
@@ -73,13 +74,15 @@ class SyncStateChannelClient:
         receipts_path: str | Path | None = None,
         alarm_ms: int = 60_000,
         alarm: Alarm = log_alarm,
+        fee_children: FeeChildPolicy | None = None,
     ) -> None:
         """`party` signs, `peer` reaches the other party, `wallet` funds channels, `closer` replaces it for closes.
 
         `auth` replaces the token, `tower_id` (32 bytes) pins the tower. `max_unacked` 0 is mode strict: a state is at
         the tower before a call returns; 1 to 10 is mode async: so many states may still be on their way.
         `receipts_path` is a directory in which the tower's receipts are kept as files. `alarm` is told of a channel
-        whose newest state has no good receipt for `alarm_ms`: it is not armed so long.
+        whose newest state has no good receipt for `alarm_ms`: it is not armed so long. With a `party` and a wallet that
+        knows the market (`FeeWallet`) own closes get fee children by themselves, as `fee_children` allows.
         """
         self._begin(
             StateChannelClient(
@@ -97,6 +100,7 @@ class SyncStateChannelClient:
                 receipts_path=receipts_path,
                 alarm_ms=alarm_ms,
                 alarm=alarm,
+                fee_children=fee_children,
             )
         )
 
@@ -155,6 +159,7 @@ class SyncStateChannelClient:
 
     close_channel_cooperative = _twin(StateChannelClient.close_channel_cooperative)
     close_channel_unilateral = _twin(StateChannelClient.close_channel_unilateral)
+    get_fee_children = _twin(StateChannelClient.get_fee_children)
     approve_close = _twin(StateChannelClient.approve_close)
     challenge_state = _twin(StateChannelClient.challenge_state)
     respond_to_challenge = _twin(StateChannelClient.respond_to_challenge)

@@ -10,18 +10,24 @@ amounts are satoshi, feerates sat/vB, txids in internal byte order.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from domain.chain import OutPoint, Txid
 from domain.contract.params import is_witness_program
+from domain.fees import Market
 from domain.transaction import Transaction
 from watchtower.client.errors import StateChannelError
 
 
 class WalletError(StateChannelError):
     """The wallet could not do what was asked; the text says why and what helps."""
+
+
+class FeeTooLow(WalletError):
+    """Mempools ask for more than the transaction pays: a child with a higher fee may be taken."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -64,6 +70,44 @@ class FundingWallet(Protocol):
 
     def broadcast_package(self, parent: bytes, child: bytes) -> None:
         """Hand both to the network at once, for a parent that the mempool would not take alone."""
+
+
+class Pooled(msgspec.Struct, frozen=True):
+    """A transaction in the mempool and what spends its outputs there.
+
+    `fee` and `vsize` are those of the transaction with all that depends on it; `children` has txid, fee and vB of each.
+    """
+
+    fee: int
+    vsize: int
+    children: tuple[tuple[bytes, int, int], ...] = ()
+
+
+@runtime_checkable
+class FeeWallet(FundingWallet, Protocol):
+    """A wallet that also knows the market and the mempool: with one, fee children are made by themselves."""
+
+    def market(self, targets: Sequence[int]) -> Market:
+        """What mempools ask for, and estimates for targets in blocks; an estimate may be missing."""
+
+    def pooled(self, txid: bytes) -> Pooled | None:
+        """A transaction in the mempool of the wallet's node, None if it is not there."""
+
+    def is_unspent(self, outpoint: bytes, *, mempool: bool) -> bool:
+        """Whether a block has made an output that no block has spent, with `mempool` no unconfirmed one either.
+
+        With `mempool` an output that only the mempool has made counts, too.
+        """
+
+    def make_child(self, anchor: bytes, fee: int, room: int, before: Transaction | None = None) -> bytes:
+        """A signed version-3 child that pays `fee` from a pay-to-anchor output and one confirmed coin, which is locked.
+
+        `before` is the child that it replaces: its coin and its change are used again as long as they are enough. A new
+        coin has room for fees up to `room`, if the wallet has such a one. Nothing is sent.
+        """
+
+    def unlock(self, coin: bytes) -> None:
+        """Give the coin of a child back that will not be sent again; harmless if it is not locked."""
 
 
 def check_prepared(prepared: Prepared, spk: bytes, value: int, spent: tuple[bytes, ...]) -> Prepared:

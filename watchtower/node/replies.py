@@ -5,13 +5,14 @@ Replies are decoded here and nowhere else. One of another shape is a `NodeError`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from domain.chain import BlockHash, Txid, from_display, make_outpoint
 from domain.errors import MalformedInput
+from domain.fees import Market
 from domain.transaction import TxOut
 from domain.units import MAX_MONEY
 from watchtower.ports import DecodedTransaction, NodeError, Utxo
@@ -61,6 +62,29 @@ def feerate(btc_per_kvb: Any) -> float:
     if isinstance(btc_per_kvb, bool) or not isinstance(btc_per_kvb, (Decimal, int)):
         raise TypeError("a feerate was expected")
     return float(btc_per_kvb * 100_000)
+
+
+def market_of(targets: Sequence[int], replies: Sequence[Any]) -> Market:
+    """The answers to `getmempoolinfo` and to one `estimatesmartfee` per target; an estimate may be missing."""
+    policy, *estimates = replies
+    if isinstance(policy, NodeError):
+        raise policy
+    with decoding("getmempoolinfo"):
+        return Market(
+            minimum=feerate(policy["mempoolminfee"]),
+            relay=feerate(policy["minrelaytxfee"]),
+            increment=feerate(policy["incrementalrelayfee"]),
+            estimates=tuple(
+                (target, feerate(reply["feerate"]))
+                for target, reply in zip(targets, estimates, strict=True)
+                if not isinstance(reply, NodeError) and "feerate" in reply
+            ),
+        )
+
+
+def market_questions(targets: Sequence[int]) -> list[tuple[str, Sequence[object]]]:
+    """What `market_of` reads the answers to, as one batch."""
+    return [("getmempoolinfo", ()), *(("estimatesmartfee", (target, "economical")) for target in targets)]
 
 
 def utxo_of(reply: Any) -> Utxo:

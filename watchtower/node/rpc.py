@@ -30,7 +30,8 @@ from watchtower.node.replies import (
     block_hash_of,
     decoded_transaction,
     decoding,
-    feerate,
+    market_of,
+    market_questions,
     network_name,
     satoshi,
     utxo_of,
@@ -304,21 +305,7 @@ class BitcoindNode:
 
     def fee_market(self, targets: Sequence[int]) -> Market:
         """See the port. One request: a penalty waits for it."""
-        questions = [("estimatesmartfee", (target, "economical")) for target in targets]
-        policy, *replies = self._transport.batch([("getmempoolinfo", ()), *questions], self._seconds)
-        if isinstance(policy, NodeError):
-            raise policy
-        with decoding("getmempoolinfo"):
-            return Market(
-                minimum=feerate(policy["mempoolminfee"]),
-                relay=feerate(policy["minrelaytxfee"]),
-                increment=feerate(policy["incrementalrelayfee"]),
-                estimates=tuple(
-                    (target, feerate(reply["feerate"]))
-                    for target, reply in zip(targets, replies, strict=True)
-                    if not isinstance(reply, NodeError) and "feerate" in reply
-                ),
-            )
+        return market_of(targets, self._transport.batch(market_questions(targets), self._seconds))
 
     def broadcast(self, raw: bytes) -> Answer:
         """See the port. `maxfeerate` 0: the default guard would refuse late bids of large channels."""

@@ -60,7 +60,7 @@ def _check(home: Path, settings: PartyFile, environ: Mapping[str, str], peers: S
         raise ConfigurationError(f"{home} is not empty; a party needs a directory of its own")
     for peer in peers:
         check_peer(peer)
-    settings.listen_address, settings.tower_id  # noqa: B018 - reads them, and raises
+    settings.listen_address, settings.tower_id, settings.fee_policy  # noqa: B018 - reads them, and raises
     if not settings.tower.url.startswith(("http://", "https://")):
         raise ConfigurationError(f"a tower's address begins with http:// or https://, got {settings.tower.url[:100]!r}")
     given = {name: value for name, value in environ.items() if name != "STATE_CHANNEL_NETWORK" or not settings.network}

@@ -245,6 +245,7 @@ def _opened(place: PartyPlace, *, payments: bool) -> Iterator[tuple[PartyHome, D
             wallet=open_wallet(settings.wallet),
             auth=_auth(home, settings),
             tower_id=settings.tower_id,
+            fee_children=settings.fee_policy,
         )
         paying = _payments(home, client, settings) if payments else None
         yield home, Desk(client, place.home, settings, home.transport_key.public, admitted.add, paying)

@@ -18,6 +18,7 @@ import msgspec
 
 from watchtower.client.config import VARIABLES, StateChannelConfig
 from watchtower.client.errors import ConfigurationError
+from watchtower.client.fee_children import FeeChildPolicy
 from watchtower.client.routing import ForwardingPolicy
 from watchtower.client.transport.curve_key import PeerAddress
 
@@ -53,11 +54,19 @@ class WalletPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     password_file: str = ""
 
 
+class ChildFees(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Whether children are attached to own closes whose fixed fee is too small, and the most that one pays (sat)."""
+
+    attach: bool = True
+    max_fee: int = FeeChildPolicy().max_fee
+
+
 class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """`party.toml`. The first six are the documented options; None leaves the default.
 
     `listen` is host:port, empty for a party that only dials. `anyone` lets unknown peers connect. `applications` are
-    package.module:name. With a section `forwarding` it forwards payments of others on these terms.
+    package.module:name. With a section `forwarding` it forwards payments of others on these terms. `fee_children` holds
+    for closes, if there is a wallet.
     """
 
     network: str | None = None
@@ -72,6 +81,7 @@ class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     tower: TowerPlace = TowerPlace()
     wallet: WalletPlace = WalletPlace()
     forwarding: ForwardingPolicy | None = None
+    fee_children: ChildFees = ChildFees()
 
     def config(self, environ: Mapping[str, str]) -> StateChannelConfig:
         """The six options: variables first, then the file, then the defaults; raises `ConfigurationError`."""
@@ -79,6 +89,13 @@ class PartyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         given = StateChannelConfig.from_env(environ)
         told = {name: getattr(given, name) for name, variable in VARIABLES.items() if environ.get(variable)}
         return StateChannelConfig(**(own | told))
+
+    @property
+    def fee_policy(self) -> FeeChildPolicy:
+        """The section `fee_children`, with what the terms of forwarding say about time."""
+        preemptive = self.forwarding is not None and self.forwarding.preemptive
+        own = self.fee_children
+        return FeeChildPolicy(attach=own.attach, max_fee=own.max_fee, preemptive=preemptive)
 
     @property
     def listen_address(self) -> tuple[str, int] | None:

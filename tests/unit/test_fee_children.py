@@ -1,0 +1,403 @@
+"""Children of closes over a made-up mempool: what is looked at, what is stored first, what fails and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import pytest
+
+from domain.chain import OutPoint, make_outpoint
+from domain.contract.params import ANCHOR_SAT
+from domain.fees import Market
+from domain.transaction import Transaction, TxIn, TxOut
+from domain.units import Side
+from tests.support.parties import Pair, make_party, open_pair, settings_of
+from tests.support.sdk import Fuse, Killed, MemoryWallet
+from tests.support.towers import CoinNode
+from watchtower.client.errors import ConfigurationError, TowerUnreachable
+from watchtower.client.fee_children import FeeChildPolicy, FeeChildren
+from watchtower.client.fee_log import FeeChild
+from watchtower.client.party import ChannelParty
+from watchtower.client.types import ProtocolState
+from watchtower.client.wallet import FeeTooLow, Pooled, Prepared, WalletError
+
+SPK = b"\x00\x14" + bytes(20)
+BLOCK = bytes(32)
+COIN = 1_000_000
+
+
+class Pool:
+    """A `FeeWallet` and its node: unspent outputs of the chain, and a mempool that takes whatever is dear enough."""
+
+    def __init__(self, *confirmed: bytes) -> None:
+        self.chain = set(confirmed)
+        self.raws: dict[bytes, bytes] = {}
+        self.rate, self.refuses = 20.0, 0
+        self.coins = [make_outpoint(sha256(bytes((number,))).digest(), 0) for number in range(3)]
+        self.chain.update(self.coins)
+        self.locked: set[bytes] = set()
+        self.parents: dict[bytes, tuple[int, int]] = {}
+        self.witness: tuple[bytes, ...] = (bytes(72), bytes(33))
+
+    def market(self, targets: Sequence[int]) -> Market:
+        """One estimate for all."""
+        return Market(1.0, 1.0, 1.0, tuple((each, self.rate) for each in targets))
+
+    def pooled(self, txid: bytes) -> Pooled | None:
+        """A parent with its children."""
+        if txid not in self.parents:
+            return None
+        fee, vsize = self.parents[txid]
+        txs = [tx for tx in map(Transaction.parse, self.raws.values()) if tx.inputs[0].outpoint[:32] == txid]
+        children = tuple((tx.txid, COIN + ANCHOR_SAT - tx.outputs[0].value, tx.vsize) for tx in txs)
+        return Pooled(fee + sum(paid for _, paid, _ in children), vsize + sum(size for *_, size in children), children)
+
+    def is_unspent(self, outpoint: bytes, *, mempool: bool) -> bool:
+        """Of the chain, and of the mempool if asked."""
+        taken = {spent.outpoint for raw in self.raws.values() for spent in Transaction.parse(raw).inputs}
+        return outpoint in self.chain and not (mempool and outpoint in taken)
+
+    def make_child(self, anchor: bytes, fee: int, room: int, before: Transaction | None = None) -> bytes:
+        """From the coin of the child before while it is there, else from the first free one."""
+        del room
+        free = [coin for coin in self.coins if coin in self.chain and coin not in self.locked]
+        old = [] if before is None else [before.inputs[1].outpoint]
+        coin = next((each for each in [*old, *free] if each in self.chain), None)
+        if coin is None:
+            raise WalletError("no coin")
+        self.locked.add(coin)
+        inputs = (TxIn(OutPoint(anchor), 0), TxIn(OutPoint(coin), 0, witness=self.witness))
+        return Transaction(3, inputs, (TxOut(COIN + ANCHOR_SAT - fee, SPK),), 0).serialize()
+
+    def unlock(self, coin: bytes) -> None:
+        """Free again."""
+        self.locked.discard(coin)
+
+    def broadcast(self, raw: bytes) -> None:
+        """Taken, instead of whatever spends the same."""
+        if self.refuses:
+            self.refuses -= 1
+            raise FeeTooLow("insufficient fee")
+        tx = Transaction.parse(raw)
+        spent = {each.outpoint for each in tx.inputs}
+        for txid, other in tuple(self.raws.items()):
+            if spent & {each.outpoint for each in Transaction.parse(other).inputs}:
+                del self.raws[txid]
+        self.raws[tx.txid] = raw
+
+    def broadcast_package(self, parent: bytes, child: bytes) -> None:
+        """Both."""
+        self.broadcast(parent)
+        self.stand(parent)
+        self.broadcast(child)
+
+    def stand(self, parent: bytes) -> None:
+        """A parent is in the mempool, with its fixed fee."""
+        tx = Transaction.parse(parent)
+        self.raws[tx.txid] = parent
+        self.parents[tx.txid] = (2 * tx.vsize, tx.vsize)
+
+    def prepare(self, spk: bytes, value: int, feerate: float | None = None) -> Prepared:
+        """Not here."""
+        raise WalletError("this wallet funds nothing")
+
+    def sign(self, prepared: Prepared) -> bytes:
+        """Not here."""
+        raise WalletError("this wallet funds nothing")
+
+    def release(self, prepared: Prepared) -> None:
+        """Nothing is prepared."""
+
+    def attach_child(self, parent: bytes, parent_fee: int, feerate: float) -> bytes:
+        """Not here."""
+        raise WalletError("by hand nothing is attached here")
+
+
+class Away:
+    """A tower that is not there. `asked` are the calls."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def get_state(self) -> ProtocolState:
+        """Nobody answers."""
+        self.asked.append("state")
+        raise TowerUnreachable("away")
+
+    async def synchronize(self, channel_id: bytes) -> object:
+        """Nobody answers."""
+        self.asked.append(channel_id.hex())
+        raise TowerUnreachable("away")
+
+
+class There(Away):
+    """A tower at a height, which is brought what it lacks. `pool` is looked at when it is."""
+
+    def __init__(self, height: int, pool: Pool) -> None:
+        super().__init__()
+        self.height, self._pool = height, pool
+
+    async def get_state(self) -> ProtocolState:
+        """The height."""
+        self.asked.append("state")
+        return ProtocolState(
+            version="1", network="regtest", operational=True, watching=True, phase="watching", height=self.height,
+            tip_hash=None, channels=1, capacity=1, lag=0, tower_id="", protocol_version=1, chain_hash="", profiles=(0,),
+        )  # fmt: skip
+
+    async def synchronize(self, channel_id: bytes) -> object:
+        """Taken; how many transactions were out by then."""
+        self.asked.append(f"{len(self._pool.raws)} sent")
+        return None
+
+
+class Stage:
+    """B's party, which has signed its commitment of state 1, and a pool that has the funding."""
+
+    def __init__(self, *, published: bool = True) -> None:
+        self.fuse = Fuse()
+        settings = settings_of(0)
+        parties = (make_party("alice", settings=settings), make_party("bob", settings=settings, failpoint=self.fuse))
+        self.pair: Pair = open_pair(parties=parties, challenge_period=6)
+        self.pair.update()
+        self.party: ChannelParty = self.pair.b
+        self.name = self.pair.channel_id
+        self.pool = Pool(self.pair.params.funding_outpoint)
+        self.fees = self.make_fees()
+        if published:
+            self.party.sign_commitment(self.name, 1)
+
+    def make_fees(self) -> FeeChildren:
+        """What a process keeps in memory."""
+        return FeeChildren(Away(), self.party, lambda: self.pool)
+
+    def revive(self) -> None:
+        """The party and the process after a crash."""
+        self.fuse.left = None
+        self.party = make_party("bob", store=self.party._store, settings=settings_of(0), failpoint=self.fuse)
+        self.fees = self.make_fees()
+
+    def look(self, height: int = 100) -> FeeChild | None:
+        """One look; the newest child."""
+        self.fees.look(self.pool, self.party.fee_parents(height), height)
+        return next(iter(reversed(self.party.fee_children())), None)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is told of the channel."""
+        return self.fees.told(self.name).trouble
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_crash_at_the_store_sends_nothing_that_is_not_durable(left: int) -> None:
+    """Before the write nothing is known and nothing was sent; behind it the same bytes are sent after the restart."""
+    stage = Stage()
+    stage.fuse.left = left
+
+    with pytest.raises(Killed):
+        stage.look()
+    sent = dict(stage.pool.raws)
+    stage.revive()
+    stored = stage.party.fee_children()
+    child = stage.look()
+
+    assert ({}, left - 1) == (sent, len(stored))
+    assert child is not None
+    assert stored in ((), (child,))
+    assert child.tx.txid in stage.pool.raws
+
+
+def test_a_pair_enters_together_and_stays() -> None:
+    """The package is sent once; while it stands and is dear enough, nothing is made, sent or locked."""
+    stage = Stage()
+    made = [stage.look(height) for height in (100, 101, 102)]
+
+    assert made[0] is not None
+    assert made[:1] * 3 == made
+    assert 2 == len(stage.pool.raws)
+    assert {made[0].coin} == stage.pool.locked
+    assert pytest.approx(20, abs=0.1) == made[0].feerate_kvb / 1000
+
+
+def test_a_better_child_takes_the_coin_and_the_change_of_the_first() -> None:
+    """The market rises: one coin, one lock, one child in the mempool."""
+    stage = Stage()
+    first = stage.look()
+    stage.pool.rate = 40.0
+    second = stage.look(101)
+
+    assert first is not None
+    assert second is not None
+    assert (first.coin, first.tx.outputs[0].spk) == (second.coin, second.tx.outputs[0].spk)
+    assert first.fee < second.fee
+    assert {second.parent_txid, second.tx.txid} == set(stage.pool.raws)
+    assert {second.coin} == stage.pool.locked
+
+
+def test_a_coin_that_is_gone_is_replaced() -> None:
+    """Evicted, and the coin was spent elsewhere meanwhile: the same fee from another coin, the lock is given back."""
+    stage = Stage()
+    first = stage.look()
+    assert first is not None
+    del stage.pool.raws[first.tx.txid]
+    stage.pool.chain.discard(first.coin)
+    second = stage.look(101)
+
+    assert second is not None
+    assert (first.fee, True) == (second.fee, first.coin != second.coin)
+    assert {second.coin} == stage.pool.locked
+
+
+def test_a_refused_child_pays_a_step_more_next_time() -> None:
+    """Too low, says the node, and nobody is seen who pays more: the next look raises the bid, and it is taken."""
+    stage = Stage()
+    stage.pool.refuses = 1
+    first = stage.look()
+    trouble = stage.trouble
+    second = stage.look()
+
+    assert first is not None
+    assert second is not None
+    assert ("insufficient fee", None) == (trouble, stage.trouble)
+    assert first.fee + first.fee // 10 <= second.fee <= first.fee + first.fee // 10 + 1
+    assert second.tx.txid in stage.pool.raws
+
+
+def test_a_coin_is_free_once_the_parent_is_mined_without_its_child() -> None:
+    """Mined alone: the lock goes, and not before; nothing more is sent."""
+    stage = Stage()
+    child = stage.look()
+    assert child is not None
+    del stage.pool.raws[child.tx.txid]
+    locked = set(stage.pool.locked)
+    stage.pool.chain.discard(stage.pair.params.funding_outpoint)
+    stage.look(101)
+
+    assert ({child.coin}, set()) == (locked, stage.pool.locked)
+    assert child.tx.txid not in stage.pool.raws
+
+
+def test_a_mined_child_keeps_what_it_spent() -> None:
+    """Its coin is spent: there is nothing to unlock, nothing to send, and nothing to complain about."""
+    stage = Stage()
+    child = stage.look()
+    assert child is not None
+    stage.pool.raws.clear()
+    stage.pool.parents.clear()
+    stage.pool.chain -= {stage.pair.params.funding_outpoint, child.coin}
+    again = stage.look(101)
+
+    assert (child, {}, None) == (again, stage.pool.raws, stage.trouble)
+
+
+def test_a_commitment_of_the_peer_gets_a_child_once_it_stands() -> None:
+    """It keeps the own one out of the mempool, and is paid for in its place: the child is sent alone."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, 1)
+    before = stage.look()
+    stage.pool.stand(raw)
+    stage.party.note_spend(stage.name, raw, 100)
+    child = stage.look()
+
+    assert before is None
+    assert child is not None
+    assert {Transaction.parse(raw).txid, child.tx.txid} == set(stage.pool.raws)
+
+
+def test_nothing_is_paid_for_a_revoked_commitment() -> None:
+    """Neither one of the peer, which the tower punishes, nor, with an old copy of the log, any at all."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, 0)
+    stage.pool.stand(raw)
+    stage.party.note_spend(stage.name, raw, 100)
+    revoked = stage.look()
+    old = Stage()
+    old.party.note_restored()
+
+    assert (None, None) == (revoked, old.look())
+    assert {Transaction.parse(raw).txid} == set(stage.pool.raws)
+
+
+def test_the_own_commitment_waits_behind_one_of_the_peer() -> None:
+    """Another spend stands in the mempool and the tower has not told which: nothing is sent against it."""
+    stage = Stage()
+    stage.pool.stand(stage.pair.commitment(Side.A, 1))
+
+    assert (None, None) == (stage.look(), stage.trouble)
+
+
+def test_a_settlement_is_looked_at_from_its_height_and_after_a_reorganization() -> None:
+    """From h_c + T - 1 on; when the commitment leaves the chain it is the one that needs a child again."""
+    stage = Stage()
+    raw = stage.pair.commitment(Side.B, 1)
+    txid, settlement = Transaction.parse(raw).txid, Transaction.parse(stage.pair.settlement(Side.B, 1))
+    stage.party.note_spend(stage.name, raw, 100, BLOCK)
+    heights = {height: [each.txid for each in stage.party.fee_parents(height)] for height in (104, 105, 2_122, 2_123)}
+    (parent,) = stage.party.fee_parents(105)
+    stage.party.note_disconnected(stage.name, txid, 100, BLOCK)
+
+    assert {104: [], 105: [settlement.txid], 2_122: [settlement.txid], 2_123: []} == heights
+    assert settlement.vsize == parent.size.vsize
+    assert settlement.outputs[parent.vout].value == ANCHOR_SAT
+    assert settlement.serialize() == stage.party.fee_parent_raw(parent)
+    assert [txid] == [each.txid for each in stage.party.fee_parents(105)]
+
+
+def test_the_limit_is_told() -> None:
+    """Nothing above `max_fee` is signed; what is bid at the limit goes out, and the owner reads why it is no more."""
+    stage = Stage()
+    stage.fees = FeeChildren(Away(), stage.party, lambda: stage.pool, FeeChildPolicy(max_fee=3_000))
+    child = stage.look()
+
+    assert child is not None
+    assert 3_000 == child.fee
+    assert "would need more than 3000 sat" in (stage.trouble or "")
+    with pytest.raises(ConfigurationError, match="at least 0 sat"):
+        FeeChildPolicy(max_fee=-1)
+
+
+def test_a_larger_child_pays_for_its_size() -> None:
+    """A coin with a longer witness: the child is made once more, so that the pair pays the estimate all the same."""
+    stage = Stage()
+    stage.pool.witness = (bytes(72),) * 3 + (bytes(105),)
+    child = stage.look()
+
+    assert child is not None
+    assert child.tx.vsize > 190
+    assert pytest.approx(20, abs=0.1) == child.feerate_kvb / 1000
+
+
+@pytest.mark.asyncio
+async def test_the_tower_has_the_state_before_a_mempool_has_its_commitment() -> None:
+    """A height is looked at once, trouble again; and what is unseen is brought to the tower first."""
+    stage = Stage()
+    tower = There(100, stage.pool)
+    fees = FeeChildren(tower, stage.party, lambda: stage.pool)
+    stage.pool.refuses = 1
+    for _ in range(4):
+        await fees.turn()
+    tower.height = 101
+    await fees.turn()
+
+    assert ["state", "0 sent", "state", "0 sent", "state", "state", "state", "2 sent"] == tower.asked
+    assert 2 == len(stage.pool.raws)
+
+
+@pytest.mark.parametrize("wallet", [None, MemoryWallet(CoinNode())], ids=["none", "without a market"])
+@pytest.mark.asyncio
+async def test_without_a_wallet_that_knows_the_market_nothing_is_asked(wallet: MemoryWallet | None) -> None:
+    """Nobody asks the tower, and nothing is logged: it is as if there were no fee children."""
+    stage, tower = Stage(), Away()
+    await FeeChildren(tower, stage.party, lambda: wallet).turn()
+
+    assert [] == tower.asked
+
+
+@pytest.mark.asyncio
+async def test_the_task_ends_at_once_if_nothing_is_to_be_attached() -> None:
+    """Switched off by its owner."""
+    stage, tower = Stage(), Away()
+    await FeeChildren(tower, stage.party, lambda: stage.pool, FeeChildPolicy(attach=False)).run()
+
+    assert [] == tower.asked

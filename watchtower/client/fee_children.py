@@ -1,0 +1,273 @@
+"""Fee children by themselves: own closes get into a block although their fixed fee is too small for the market.
+
+At each new height every commitment and settlement that waits is looked at: does it stand in the mempool, with which
+feerate, until when is it needed? What it needs is decided in `domain.fee_child`; the child is durable in the party's
+log before it is sent, so that the bid never falls and a restart sends the same one. Nothing here stops a close: what
+fails is logged, told by `told`, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Protocol, Self
+
+import msgspec
+
+from domain.chain import display
+from domain.fee_child import TARGETS, Bid, Child, Standing, Urgency, child_bid, most, raised
+from domain.fees import Market
+from domain.transaction import Transaction
+from watchtower.client.errors import ConfigurationError
+from watchtower.client.fee_log import FeeChild
+from watchtower.client.party import ChannelParty
+from watchtower.client.party_fees import FeeParent
+from watchtower.client.payment_tower import PASSING
+from watchtower.client.types import ProtocolState
+from watchtower.client.wallet import FeeTooLow, FeeWallet, FundingWallet, Pooled
+from watchtower.ports import NodeError
+
+RETRY_SECONDS = 5.0
+
+CHILD_VSIZE = 152
+"""vB of a child whose coin and change are P2WPKH; one that turns out larger is made once more, with a fee that fits."""
+
+TROUBLE = (*PASSING, NodeError)
+"""What another look may find gone; `WalletError` is among them."""
+
+_log = logging.getLogger(__name__)
+
+
+class FeeChildPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Whether fee children are made (`attach`), and the most that one may pay in satoshi (`max_fee`).
+
+    `preemptive` is that of the `ForwardingPolicy`: then outgoing HTLCs are waited for in shorter time.
+    """
+
+    attach: bool = True
+    max_fee: int = 100_000
+    preemptive: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for a negative limit."""
+        if self.max_fee < 0:
+            raise ConfigurationError(f"max_fee is at least 0 sat, got {self.max_fee}")
+
+
+class FeeChildInfo(msgspec.Struct, frozen=True):
+    """The newest child of a commitment or settlement; txids as block explorers show them, `fee` in satoshi.
+
+    Together with its parent it pays `feerate` (sat/vB); it was made at `height`.
+    """
+
+    parent_txid: str
+    txid: str
+    fee: int
+    feerate: float
+    height: int
+
+    @classmethod
+    def of(cls, child: FeeChild) -> Self:
+        """As the log has it."""
+        feerate = child.feerate_kvb / 1000
+        return cls(display(child.parent_txid), display(child.tx.txid), child.fee, feerate, child.height)
+
+
+class FeeChildStatus(msgspec.Struct, frozen=True):
+    """Result of `get_fee_children`. `trouble` says why the close may stay where it is: no coin, say, or the limit."""
+
+    channel_id: str
+    children: tuple[FeeChildInfo, ...]
+    trouble: str | None = None
+
+
+class Tower(Protocol):
+    """What is asked of the own tower."""
+
+    async def get_state(self) -> ProtocolState:
+        """Height of the chain."""
+
+    async def synchronize(self, channel_id: bytes) -> object:
+        """Bring the tower what the party has."""
+
+
+class FeeChildren:
+    """The children of one party's closes. `wallet` is asked for at each look, for it may come later or never."""
+
+    def __init__(
+        self,
+        tower: Tower,
+        party: ChannelParty,
+        wallet: Callable[[], FundingWallet | None],
+        policy: FeeChildPolicy | None = None,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._tower, self._party, self._wallet, self._policy = tower, party, wallet, policy or FeeChildPolicy()
+        self._retry_seconds = retry_seconds
+        self._seen: tuple[int, frozenset[bytes]] | None = None
+        self._since: dict[bytes, int] = {}
+        self._refused: dict[bytes, int] = {}
+        self._released: set[bytes] = set()
+        self.trouble: dict[bytes, str] = {}
+
+    async def run(self) -> None:
+        """Look at each new height until cancelled, unless the policy says no; failures are logged and tried again."""
+        while self._policy.attach:
+            try:
+                await self.turn()
+            except TROUBLE as error:
+                _log.warning("fee_child_failed about=%s reason=%s", "all", error)
+            await asyncio.sleep(self._retry_seconds)
+
+    async def turn(self) -> None:
+        """Look, if a channel closes and the height is a new one, or another transaction waits, or something failed."""
+        wallet = self._wallet()
+        if not isinstance(wallet, FeeWallet) or not self._party.has_closes:
+            return
+        height = (await self._tower.get_state()).height
+        if height is None:
+            return
+        parents = await asyncio.to_thread(self._party.fee_parents, height, preemptive=self._policy.preemptive)
+        now = height, frozenset(parent.txid for parent in parents)
+        if now == self._seen and not self.trouble:
+            return
+        for parent in parents:
+            if parent.is_unseen:
+                with contextlib.suppress(*PASSING):  # before a mempool has it: the tower must know it for the own one
+                    await self._tower.synchronize(parent.channel_id)
+        await asyncio.to_thread(self.look, wallet, parents, height)
+        self._seen = now
+
+    def look(self, wallet: FeeWallet, parents: tuple[FeeParent, ...], height: int) -> None:
+        """One look at everything that waits; of each trouble is remembered and does not keep the others."""
+        told, self.trouble = self.trouble, {}
+        for parent in parents:
+            try:
+                reason = self._serve(wallet, parent, height)
+            except TROUBLE as error:
+                reason = str(error)
+            if reason is not None:
+                self.trouble[parent.channel_id] = reason
+                if told.get(parent.channel_id) != reason:
+                    about = f"channel:{parent.channel_id.hex()[:16]}"
+                    _log.warning("fee_child_failed about=%s reason=%s", about, reason)
+        with contextlib.suppress(*TROUBLE):
+            self._release(wallet)
+
+    def told(self, channel_id: bytes) -> FeeChildStatus:
+        """The children of a channel as the log has them, and what keeps a better one from being sent."""
+        children = self._party.channel(channel_id).fee_children
+        return FeeChildStatus(
+            channel_id.hex(), tuple(FeeChildInfo.of(child) for child in children), self.trouble.get(channel_id)
+        )
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _serve(self, wallet: FeeWallet, parent: FeeParent, height: int) -> str | None:
+        """Send a child if the parent needs another one than it has; what is wrong, None if nothing is."""
+        if not wallet.is_unspent(parent.outpoint, mempool=False):
+            return None  # it is in a block, or something else is
+        pooled = wallet.pooled(parent.txid)
+        if pooled is None and not (parent.is_own and wallet.is_unspent(parent.outpoint, mempool=True)):
+            return None  # another spend stands in the mempool, and no child helps against it
+        sight = self._sight(wallet, parent, pooled, height)
+        wanted = sight.bid(sight.child_vsize)
+        if wanted.fee is not None:
+            child = self._child(wallet, sight, wanted.fee)
+            self._send(wallet, sight, child)
+        return f"the child of {display(parent.txid)} would need more than {sight.cap} sat" if wanted.is_capped else None
+
+    def _sight(self, wallet: FeeWallet, parent: FeeParent, pooled: Pooled | None, height: int) -> _Sight:
+        known = self._party.fee_child(parent.txid)
+        standing = None if pooled is None else _standing(pooled, known)
+        if standing is not None and standing.child is not None and standing.child.is_own:
+            self._refused.pop(parent.txid, None)
+        since = self._since.setdefault(parent.txid, height if known is None else min(known.height, height))
+        return _Sight(
+            parent=parent,
+            known=known,
+            standing=standing,
+            market=wallet.market(TARGETS),
+            urgency=Urgency(height, parent.stake.confirm_by, is_late=height > since),
+            cap=most(parent.stake.balance, parent.stake.at_risk, self._policy.max_fee),
+            refused=self._refused.get(parent.txid),
+        )
+
+    def _child(self, wallet: FeeWallet, sight: _Sight, fee: int) -> FeeChild:
+        """The child to send: the known one while its fee is enough and its coin is there, else a new one, stored."""
+        known, anchor = sight.known, sight.parent.anchor
+        if known is not None and fee == known.fee and wallet.is_unspent(known.coin, mempool=True):
+            return known
+        raw = wallet.make_child(anchor, fee, sight.cap, None if known is None else known.tx)
+        tx = Transaction.parse(raw)
+        if tx.vsize > sight.child_vsize:
+            fee = sight.bid(tx.vsize).fee or fee
+            raw = wallet.make_child(anchor, fee, sight.cap, tx)
+        child = self._party.note_fee_child(sight.parent, raw, fee, sight.urgency.height)
+        if known is not None and known.coin != child.coin:
+            wallet.unlock(known.coin)
+        return child
+
+    def _send(self, wallet: FeeWallet, sight: _Sight, child: FeeChild) -> None:
+        parent = sight.parent
+        try:
+            if sight.standing is not None:
+                wallet.broadcast(child.raw)
+            else:
+                wallet.broadcast_package(self._party.fee_parent_raw(parent), child.raw)
+        except FeeTooLow:
+            self._refused[parent.txid] = child.fee
+            raise
+        self._refused.pop(parent.txid, None)
+        name, txid = parent.channel_id.hex()[:16], display(child.tx.txid)
+        _log.info("fee_child_sent channel=%s parent=%s txid=%s fee=%d", name, display(parent.txid), txid, child.fee)
+
+    def _release(self, wallet: FeeWallet) -> None:
+        """Where a block has the parent without its child, the coin is free again. Once per child and process."""
+        for child in self._party.fee_children():
+            if child.raw in self._released or wallet.is_unspent(child.outpoint, mempool=False):
+                continue
+            if wallet.is_unspent(child.coin, mempool=True):
+                wallet.unlock(child.coin)
+            self._released.add(child.raw)
+
+
+class _Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a bid for one parent depends on; `refused` is a fee that the node found too low."""
+
+    parent: FeeParent
+    known: FeeChild | None
+    standing: Standing | None
+    market: Market
+    urgency: Urgency
+    cap: int
+    refused: int | None
+
+    @property
+    def child_vsize(self) -> int:
+        """vB of the next child, as far as is known before it is made."""
+        return CHILD_VSIZE if self.known is None else self.known.tx.vsize
+
+    def bid(self, child_vsize: int) -> Bid:
+        """What a child of this size should pay."""
+        return child_bid(
+            parent=self.parent.size,
+            child_vsize=child_vsize,
+            standing=self.standing,
+            last=None if self.known is None else self.known.fee,
+            market=self.market,
+            urgency=self.urgency,
+            cap=self.cap,
+            least=0 if self.refused is None else raised(self.refused, child_vsize, self.market),
+        )
+
+
+def _standing(pooled: Pooled, known: FeeChild | None) -> Standing:
+    """The newest own child where it stands, else the foreign one that pays most."""
+    own = None if known is None else known.tx.txid
+    children = [Child(fee, vsize, is_own=txid == own) for txid, fee, vsize in pooled.children]
+    child = max(children, key=lambda each: (each.is_own, each.fee), default=None)
+    return Standing(pooled.fee, pooled.vsize, child)
