@@ -429,10 +429,10 @@ async def test_a_peer_that_hangs_does_not_keep_its_channel_from_being_closed(cap
     exchange.change(pair.a, pair.b, pair.channel_id, Change(add=(NewHtlc(20_000, invoice.payment_hash, HEIGHT + 300),)))
     receipts.acknowledge(pair.b, pair.channel_id, 1)
     async with payments:
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 30)
         tower.height = HEIGHT + 300 - claim_margin(144)
         await payments.look()
-        await asyncio.wait_for(tower.was_closed.wait(), 10)
+        await asyncio.wait_for(tower.was_closed.wait(), 30)
 
     assert [(pair.channel_id.hex(), 1)] == tower.closed
     told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("payment_delayed")]
