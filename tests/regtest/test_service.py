@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -46,7 +47,7 @@ def test_a_stop_ends_event_streams(tower: NewTower, run: Run) -> None:
     service.wait_watching()
     headers = {"Authorization": f"Bearer {tower.token_path.read_text().strip()}"}
     with (
-        httpx.Client(base_url=f"http://{service.address('api')}", headers=headers, timeout=20) as http,
+        httpx.Client(base_url=f"http://{service.address('api')}", headers=headers, timeout=60) as http,
         http.stream("GET", "/v1/events?after=0") as stream,
     ):
         lines = stream.iter_lines()
@@ -166,12 +167,23 @@ def test_the_service_manager_is_told(tower: NewTower, tmp_path: Path, run: Run) 
         manager.bind(path)
         manager.settimeout(60)
         service = run(tower.config_path, {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
-        heard = [manager.recv(200).decode()]
-        while "READY=1" not in heard:
-            heard.append(manager.recv(200).decode())
+        heard = hear(manager, "READY=1")
         service.wait_watching()
-        assert 0 == service.terminate()
-        while "STOPPING=1" not in heard:
-            heard.append(manager.recv(200).decode())
+        with ThreadPoolExecutor(1) as pool, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            # The queue has room for ten messages, and whoever sends one more waits: somebody has to read to the end.
+            rest = pool.submit(hear, manager, "over")
+            code = service.terminate()
+            own.sendto(b"over", path)
+            ending = rest.result(60)
+    assert 0 == code
     assert "WATCHDOG=1" in heard
     assert any(message.startswith("STATUS=watching at height") for message in heard)
+    assert "STOPPING=1" in ending
+
+
+def hear(manager: socket.socket, last: str) -> list[str]:
+    """What a service manager is told, up to this message."""
+    heard = [manager.recv(200).decode()]
+    while heard[-1] != last:
+        heard.append(manager.recv(200).decode())
+    return heard

@@ -24,7 +24,7 @@ def ask(service: ServiceProcess, made: NewTower, path: str, body: object = None)
     headers = {"Authorization": f"Bearer {made.token_path.read_text().strip()}", "Content-Type": "application/json"}
     content = None if body is None else to_json(body)
     request = urllib.request.Request(f"http://{service.address('api')}/v1/channels{path}", content, headers)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         document: dict[str, Any] = json.loads(answer.read())
         return document
 
@@ -92,14 +92,14 @@ def test_fault_mute_zmq_hides_no_breach_in_the_mempool(node: RegtestNode, tower:
 
 
 def test_a_stop_during_a_long_catch_up_is_orderly(node: RegtestNode, tower: NewTower, run: Run) -> None:
-    """SIGTERM in the middle of 600 missed blocks: exit code 0 soon, and the next start goes on from there."""
+    """SIGTERM in the middle of 600 missed blocks: code 0 within the promised 20 s, and the next start goes on there."""
     first = run(tower.config_path)
     first.wait_watching()
     first.kill()
     node.mine(600)
     second = run(tower.config_path, {"STATE_CHANNEL_LOG__LEVEL": "debug"})
     seen = second.wait_for("block_connected")["height"]
-    assert 0 == second.terminate(10.0)
+    assert 0 == second.terminate(20.0)
     third = run(tower.config_path)
     third.wait_watching()
     metrics = third.get("admin", "/metrics")[1].decode()
@@ -112,7 +112,7 @@ def test_a_stop_while_the_node_is_away_is_orderly(node: RegtestNode, tower: NewT
     node.stop()
     service = run(tower.config_path)
     service.wait_for("readiness_changed", reason="node_unreachable", holds=True)
-    assert 0 == service.terminate(5.0)
+    assert 0 == service.terminate(20.0)
 
 
 def test_an_early_breach_is_answered_before_a_long_absence_is_read_to_its_end(world: World) -> None:

@@ -60,7 +60,10 @@ def first(node: RegtestNode, tmp_path: Path, log_url: str) -> NewTower:
 
 
 def twin_of(made: NewTower, place: Path) -> tuple[NewTower, dict[str, str]]:
-    """The files of another tower with the same keys, and the environment of its process: it stands by."""
+    """The files of another tower with the same keys, and the environment of its process: it stands by.
+
+    To be made before the first one runs, which replaces files while they would be copied.
+    """
     shutil.copytree(made.data_dir, place, ignore=shutil.ignore_patterns("*.db*", "reserve*", "*.lock"))
     api, admin = free_ports(2)
     environ = STANDBY | {
@@ -83,7 +86,7 @@ def standing_by(run: Run, made: NewTower, environ: Mapping[str, str]) -> Service
 
 def soon(holds: Callable[[], bool]) -> bool:
     """Whether something comes true within some seconds."""
-    for _ in range(200):
+    for _ in range(600):
         if holds():
             return True
         time.sleep(0.05)
@@ -104,9 +107,9 @@ def test_fault_takeover_with_a_breach_in_the_middle(
 
     The channel was registered while it stood by: events, read models and the key came by themselves.
     """
+    twin, environ = twin_of(first, tmp_path / "twin")
     leader = run(first.config_path)
     leader.wait_watching()
-    twin, environ = twin_of(first, tmp_path / "twin")
     standby = standing_by(run, twin, environ)
     pair = protected(node, leader, first)
     before, follows = standby.ready(), soon(lambda: shows_the_end(standby))
@@ -133,13 +136,13 @@ def test_fault_the_leader_dies_between_decision_and_broadcast(
     node: RegtestNode, first: NewTower, run: Run, tmp_path: Path, log_url: str
 ) -> None:
     """The penalty is in the log and nobody has sent it: the standby sends exactly that one."""
+    twin, environ = twin_of(first, tmp_path / "twin")
     leader = ServiceProcess(
         first.config_path,
         command=("-m", "tests.support.failing_service", str(first.config_path), "broadcast:before", "kill"),
     )
     try:
         leader.wait_watching()
-        twin, environ = twin_of(first, tmp_path / "twin")
         standby = standing_by(run, twin, environ)
         pair = protected(node, leader, first)
         stale = pair.commitment(Side.A, 0)
@@ -191,9 +194,9 @@ def test_fault_the_server_is_away_while_a_channel_is_cheated(
 
 def test_two_towers_take_turns(node: RegtestNode, first: NewTower, run: Run, tmp_path: Path, log_url: str) -> None:
     """The standby is alive, not ready, refuses clients and follows; each leads when the other one ends or is killed."""
+    twin, environ = twin_of(first, tmp_path / "twin")
     leader = run(first.config_path)
     leader.wait_watching()
-    twin, environ = twin_of(first, tmp_path / "twin")
     standby = standing_by(run, twin, environ)
     node.mine(2)
     answers = {path: standby.get("api", path) for path in ("/healthz", "/readyz", "/v1/channels")}
@@ -212,8 +215,8 @@ def test_two_towers_take_turns(node: RegtestNode, first: NewTower, run: Run, tmp
 
 def test_a_second_tower_without_standby_ends_with_3(first: NewTower, run: Run, tmp_path: Path) -> None:
     """It says who leads, the first goes on; a standby that is stopped before its turn ends with 0."""
-    leader = run(first.config_path)
     twin, environ = twin_of(first, tmp_path / "twin")
+    leader = run(first.config_path)
     leader.wait_for("leadership_taken")
     second = run(twin.config_path, {**environ, "STATE_CHANNEL_STORE__STANDBY": "false"})
 

@@ -45,9 +45,12 @@ class ServiceProcess:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._news.put(json.loads(line))
-        self._news.put(None)
+        try:
+            for line in self.process.stdout:
+                if line.endswith("\n"):  # a process that is killed may leave half a line
+                    self._news.put(json.loads(line))
+        finally:
+            self._news.put(None)
 
     def wait_for(self, event: str, seconds: float = 60.0, **fields: object) -> dict[str, Any]:
         """The next log line of this event with these fields; fails with all lines if it never comes."""
@@ -98,7 +101,7 @@ class ServiceProcess:
         document: dict[str, Any] = json.loads(self.get("api", "/readyz")[1])
         return document
 
-    def terminate(self, seconds: float = 20.0) -> int:
+    def terminate(self, seconds: float = 60.0) -> int:
         """SIGTERM; returns the exit code, fails after `seconds`."""
         self.process.send_signal(signal.SIGTERM)
         return self.exit_code(seconds)
@@ -108,7 +111,7 @@ class ServiceProcess:
         self.process.kill()
         self.process.wait()
 
-    def exit_code(self, seconds: float = 20.0) -> int:
+    def exit_code(self, seconds: float = 60.0) -> int:
         """Wait for the end."""
         return self.process.wait(timeout=seconds)
 
@@ -122,7 +125,7 @@ class ServiceProcess:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(30)
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()

@@ -235,7 +235,7 @@ class RegtestNode(Purse):
             self.rpc("disconnectnode", "", peer["id"])
         self.wait_until(lambda: not self.rpc("getpeerinfo"))
 
-    def sync_to(self, other: RegtestNode, seconds: float = 20.0) -> None:
+    def sync_to(self, other: RegtestNode, seconds: float = 60.0) -> None:
         """Wait until the tip is the other node's; raises `TimeoutError`."""
         wanted = other.rpc("getbestblockhash")
         reached = self.rpc("waitforblock", wanted, int(seconds * 1000), seconds=seconds + 5)
