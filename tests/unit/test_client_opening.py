@@ -59,6 +59,7 @@ async def test_a_channel_is_registered_before_its_funding_is_signed(tmp_path: Pa
         result = await at.client.create_channel(at.params(), state_data="hello")
 
         channel = at.alice.channel(bytes.fromhex(result.channel_id))
+        await at.two.b.wait_for(channel.channel_id, lambda theirs: theirs.sequence == 0)  # the last message is alice's
         assert ["prepare", "sign", "broadcast"] == at.wallet.calls
         assert (True, "PROPOSED", PROFILES[taproot]) == (
             result.created,
