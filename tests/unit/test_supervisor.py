@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from watchtower.host import supervisor
 from watchtower.host.supervisor import Supervisor
 
 SECONDS = 30
@@ -103,3 +105,20 @@ def test_fault_P16_no_descriptor_for_a_message_is_no_error(tmp_path: Path, monke
     supervisor.alive()
 
     assert 1 == len(tried)
+
+
+def test_a_manager_that_does_not_read_holds_nobody(
+    door: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue is full: the message is lost, and the tower goes on."""
+    monkeypatch.setattr(supervisor, "SEND_SECONDS", 0.01)
+    path, _ = door
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd, pytest.raises(BlockingIOError):
+        crowd.setblocking(False)
+        for _ in range(100_000):
+            crowd.sendto(b"READY=1", path)
+    speaking = threading.Thread(target=Supervisor({"NOTIFY_SOCKET": path}).alive, daemon=True)
+    speaking.start()
+    speaking.join(30)
+
+    assert not speaking.is_alive()

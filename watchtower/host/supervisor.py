@@ -15,6 +15,9 @@ from contextlib import contextmanager
 OPENING_LIMIT = 3_600.0
 """Seconds for which more time is asked while the parts open; what takes longer hangs."""
 
+SEND_SECONDS = 0.5
+"""The queue of a manager's socket is short, and a full one holds the sender, here the event loop, until it is read."""
+
 
 class Supervisor:
     """Speaks to the socket that NOTIFY_SOCKET names (a path, or `@` and an abstract name)."""
@@ -75,6 +78,7 @@ class Supervisor:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
+                door.settimeout(SEND_SECONDS)
                 door.sendto(message.encode(), self._address)
-        except OSError:  # nobody listens, or no descriptor is free
+        except OSError:  # nobody listens, nobody reads, or no descriptor is free
             return
