@@ -33,7 +33,7 @@ SIGNS = [",", ")", "{", "}", "1", "0", "s:", "v:", "sln:", "/0", "'", "[", "]", 
 NAMES = ["wsh(", "tr(", "wpkh(", "pk(", "and_v(", "or_i(", "older(", "thresh(", "multi(", "sha256("]
 PIECES = st.sampled_from([*KEYS[:3], xonly(A), TPUB, DIGEST, *NAMES, *SIGNS])
 WORST_SECONDS = 20.0
-"""For 512 characters on a busy machine; a sane answer takes a millisecond or two. The engine itself has five seconds."""
+"""For 512 characters on a busy machine; a sane answer takes a millisecond or two. The engine has five."""
 
 
 @pytest.mark.parametrize("name", SANE)
