@@ -141,7 +141,7 @@ def node_away_and_back(stage: Stage) -> Latencies:
     node.kill()
     killed = time.time()
     lost, page = stage.told("node_lost"), stage.alert("page", NODE)
-    stage.prometheus.wait(lambda: CONSEQUENCES <= suppressed(stage), 60)
+    stage.prometheus.wait(lambda: CONSEQUENCES <= suppressed(stage), 120)
     stage.wait_page("Am I protected? No.")
 
     started = time.time()
