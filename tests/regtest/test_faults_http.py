@@ -82,7 +82,7 @@ def test_fault_A7_flood_during_a_breach(node: RegtestNode, tower: NewTower, run:
         assert flood.flowing.wait(60)
         began = time.monotonic()
         node.generate_block([stale])
-        node.wait_spender(bytes(Transaction.parse(stale).txid) + bytes(4), 20.0)
+        node.wait_spender(bytes(Transaction.parse(stale).txid) + bytes(4))
         seconds = time.monotonic() - began
     ready = service.ready()
 
