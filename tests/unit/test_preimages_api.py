@@ -79,7 +79,7 @@ async def test_a_preimage_of_no_htlc_is_refused_without_repeating_it(tower: Benc
     status, body, _ = await post(tower, channel_id, "ab" * 32)
 
     assert (422, "urn:state-channel:invalid-secret") == (status, body["type"])
-    assert "abab" not in str(body)
+    assert "ab" * 8 not in str(body)  # a shorter run may be in the random id of the request
     assert [] == stored(tower, pair)
 
 
