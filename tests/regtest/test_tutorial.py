@@ -21,7 +21,7 @@ from watchtower.devnode.provision import Found
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?:<!-- test: (?P<role>\w+) -->\n)?```sh\n(?P<commands>.*?)```", re.DOTALL)
-COMMAND_SECONDS = 150
+COMMAND_SECONDS = 300
 
 
 class Block(NamedTuple):
