@@ -123,6 +123,30 @@ async def test_scenario_C02_a_close_is_paid_for_by_itself(make_world: MakeWorld,
     assert [] == world.node.rpc("listlockunspent")
 
 
+async def test_a_close_is_paid_for_under_the_default_policy_of_knots(
+    knots_default_node: RegtestNode, tmp_path: Path
+) -> None:
+    """Where version-3 rules do not hold, a child gives way to a better one all the same."""
+    world = World(knots_default_node, tmp_path / "tower")
+    pair = world.open(updates=1)
+    async with closing(world, pair) as close:
+        close.purse.estimate = 20.0
+        commit = await close.publish()
+        first = await close.look()
+        entered = world.node.mempool()
+        world.node.generate_block([])
+        close.purse.estimate = 40.0
+        better = await close.look()
+    standing = world.node.mempool()
+    world.close()
+
+    assert first is not None
+    assert better is not None
+    assert {commit, first.tx.txid} == entered
+    assert {commit, better.tx.txid} == standing
+    assert first.fee < better.fee
+
+
 async def test_without_a_dear_market_nothing_is_attached(world: World) -> None:
     """The fixed fee is enough for this node: commitment and settlement go alone, and no coin is touched."""
     pair = world.open(updates=1, challenge_period=2)

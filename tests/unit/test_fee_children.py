@@ -12,7 +12,7 @@ from domain.contract.params import ANCHOR_SAT
 from domain.fees import Market
 from domain.transaction import Transaction, TxIn, TxOut
 from domain.units import Side
-from tests.support.parties import Pair, make_party, open_pair, settings_of
+from tests.support.parties import Pair, htlc, make_party, open_pair, preimage_of, settings_of
 from tests.support.sdk import Fuse, Killed, MemoryWallet
 from tests.support.towers import CoinNode
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
@@ -250,16 +250,18 @@ def test_a_coin_that_is_gone_is_replaced() -> None:
 
 
 def test_a_refused_child_pays_a_step_more_next_time() -> None:
-    """Too low, says the node, and nobody is seen who pays more: the next look raises the bid, and it is taken."""
+    """Too low, says the node, and nobody is seen who pays more: the next block raises the bid, once."""
     stage = Stage()
     stage.pool.refuses = 1
     first = stage.look()
     trouble = stage.trouble
-    second = stage.look()
+    stage.pool.refuses = 2
+    same = [stage.look(), stage.look()]
+    second = stage.look(101)
 
     assert first is not None
     assert second is not None
-    assert ("insufficient fee", None) == (trouble, stage.trouble)
+    assert ("insufficient fee", None, [first, first]) == (trouble, stage.trouble, same)
     assert first.fee + first.fee // 10 <= second.fee <= first.fee + first.fee // 10 + 1
     assert second.tx.txid in stage.pool.raws
 
@@ -291,17 +293,19 @@ def test_a_mined_child_keeps_what_it_spent() -> None:
     assert (child, {}, None) == (again, stage.pool.raws, stage.trouble)
 
 
-def test_a_commitment_of_the_peer_gets_a_child_once_it_stands() -> None:
-    """It keeps the own one out of the mempool, and is paid for in its place: the child is sent alone."""
+def test_a_commitment_of_the_peer_gets_a_child_for_the_sake_of_htlcs() -> None:
+    """It keeps the own one out of the mempool, so it is paid for once the preimage is known: the child alone."""
     stage = Stage(published=False)
-    raw = stage.pair.commitment(Side.A, 1)
-    before = stage.look()
+    raw = stage.pair.commitment(Side.A, stage.pair.with_htlcs(htlc(Side.A, 1, 100_000, 140)))
     stage.pool.stand(raw)
     stage.party.note_spend(stage.name, raw, 100)
-    child = stage.look()
+    before = stage.look()
+    stage.party.learn_preimage(stage.name, preimage_of(1))
+    child = stage.look(101)
 
     assert before is None
     assert child is not None
+    assert child.fee <= 50_000
     assert {Transaction.parse(raw).txid, child.tx.txid} == set(stage.pool.raws)
 
 
@@ -317,6 +321,17 @@ def test_nothing_is_paid_for_a_revoked_commitment() -> None:
 
     assert (None, None) == (revoked, old.look())
     assert {Transaction.parse(raw).txid} == set(stage.pool.raws)
+
+
+def test_a_peer_that_closes_on_a_dear_day_pays_for_it() -> None:
+    """Without an HTLC that presses, nothing is paid for its commitment."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, 1)
+    stage.pool.stand(raw)
+    stage.party.note_spend(stage.name, raw, 100)
+
+    assert (None, None) == (stage.look(), stage.trouble)
+    assert () == stage.party.fee_parents(100)
 
 
 def test_the_own_commitment_waits_behind_one_of_the_peer() -> None:

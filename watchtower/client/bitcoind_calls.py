@@ -26,9 +26,6 @@ INVALID_PARAMETER = -8
 KNOWN = (BroadcastOutcome.ACCEPTED, BroadcastOutcome.ALREADY_KNOWN)
 
 
-TOO_LOW = (BroadcastOutcome.BELOW_MINIMUM, BroadcastOutcome.INSUFFICIENT_FEE)
-
-
 class WalletCalls:
     """One wallet of a node; safe to use from several threads."""
 
@@ -93,7 +90,7 @@ def said(method: str) -> Iterator[None]:
 
 def taken(what: str, answer: Answer) -> None:
     """Raise what a refusal means: `FeeTooLow`, or another `WalletError`."""
-    if answer.outcome in TOO_LOW:
+    if answer.outcome is BroadcastOutcome.INSUFFICIENT_FEE:
         raise FeeTooLow(f"the node does not take {what}: {answer.text}")
     if answer.outcome not in KNOWN:
         raise WalletError(f"the node does not take {what}: {answer.text}")

@@ -109,7 +109,7 @@ class FeeChildren:
         self._retry_seconds = retry_seconds
         self._seen: tuple[int, frozenset[bytes]] | None = None
         self._since: dict[bytes, int] = {}
-        self._refused: dict[bytes, int] = {}
+        self._refused: dict[bytes, tuple[int, int]] = {}
         self._released: set[bytes] = set()
         self.trouble: dict[bytes, str] = {}
 
@@ -193,8 +193,16 @@ class FeeChildren:
             market=wallet.market(TARGETS),
             urgency=Urgency(height, parent.stake.confirm_by, is_late=height > since),
             cap=most(parent.stake.balance, parent.stake.at_risk, self._policy.max_fee),
-            refused=self._refused.get(parent.txid),
+            refused=self._too_low(parent, height),
         )
+
+    def _too_low(self, parent: FeeParent, height: int) -> int | None:
+        """The fee that the node found too low at an earlier height, once: one step for each block."""
+        fee, since = self._refused.get(parent.txid, (0, height))
+        if since >= height:
+            return None
+        del self._refused[parent.txid]
+        return fee
 
     def _child(self, wallet: FeeWallet, sight: _Sight, fee: int) -> FeeChild:
         """The child to send: the known one while its fee is enough and its coin is there, else a new one, stored."""
@@ -219,7 +227,7 @@ class FeeChildren:
             else:
                 wallet.broadcast_package(self._party.fee_parent_raw(parent), child.raw)
         except FeeTooLow:
-            self._refused[parent.txid] = child.fee
+            self._refused.setdefault(parent.txid, (child.fee, sight.urgency.height))
             raise
         self._refused.pop(parent.txid, None)
         name, txid = parent.channel_id.hex()[:16], display(child.tx.txid)
@@ -236,7 +244,7 @@ class FeeChildren:
 
 
 class _Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a bid for one parent depends on; `refused` is a fee that the node found too low."""
+    """Everything that a bid for one parent depends on; `refused` is a fee that the node found too low before."""
 
     parent: FeeParent
     known: FeeChild | None

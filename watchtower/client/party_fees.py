@@ -69,12 +69,14 @@ class PartyFees(PartyOnChain):
     def fee_parents(self, height: int, *, preemptive: bool = False) -> tuple[FeeParent, ...]:
         """What may wait for a block at this height: published commitments, and settlements from h_c + T - 1 on.
 
+        Commitments of the peer only for the sake of HTLCs: else it could choose a dear day and let this side pay.
         Never anything of a state that was revoked, or may have been: an old copy of the log pays for nothing. Whether
         one is in a mempool or in a block already is not known here.
         """
         with self._mutex:
             closing = [each for each in self._channels.values() if _is_closing(each) and not each.old_copy]
-            return tuple(parent for each in closing for parent in self._parents(each, height, preemptive=preemptive))
+            found = (parent for each in closing for parent in self._parents(each, height, preemptive=preemptive))
+            return tuple(parent for parent in found if parent.stake.balance or parent.stake.at_risk)
 
     def fee_parent_raw(self, parent: FeeParent) -> bytes:
         """The complete parent, ready for broadcast. Of commitments the own one only."""
@@ -128,6 +130,8 @@ class PartyFees(PartyOnChain):
 
     def _commitment(self, channel: PartyChannel, content: Content, side: Side, *, preemptive: bool) -> FeeParent:
         params, stake = channel.params, self._stake(channel, content, preemptive=preemptive)
+        if side is channel.peer:
+            stake = msgspec.structs.replace(stake, balance=0)
         return FeeParent(
             channel_id=channel.channel_id,
             sequence=content.seq,

@@ -27,7 +27,7 @@ class WalletError(StateChannelError):
 
 
 class FeeTooLow(WalletError):
-    """Mempools ask for more than the transaction pays: a child with a higher fee may be taken."""
+    """Something in the mempool would have to give way and pays too much for that: a child with a higher fee may."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
