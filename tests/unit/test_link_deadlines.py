@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.clocks import LoopTime
 from tests.support.linking import TIMEOUT_MS, linked
-from tests.unit.test_link import NEXT, sieves, soon, unanswered
+from tests.support.sieve import NEXT, sieves, soon, unanswered
 from watchtower.client import StateChannelConfig
 from watchtower.client.errors import TowerUnreachable
 from watchtower.client.finality import Finality
