@@ -25,7 +25,7 @@ from domain.spending import funding_confirmed
 from domain.transaction import Transaction
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
-from tests.support.linking import Linked, linked
+from tests.support.linking import TIMEOUT_MS, Linked, linked
 from tests.support.parties import made_up_funding, make_party
 from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench, CoinNode
 from watchtower.client import (
@@ -41,7 +41,7 @@ from watchtower.client.peer_book import PeerBook
 from watchtower.client.wallet import Prepared
 from watchtower.http.services import bind
 
-CONFIG = StateChannelConfig(network="regtest", timeout_ms=5_000)
+CONFIG = StateChannelConfig(network="regtest", timeout_ms=TIMEOUT_MS)
 HALF = 500_000
 
 
@@ -159,8 +159,9 @@ class Desk:
         confirm(self.tower, self.alice, channel_id)
 
     async def open(self) -> str:
-        """An active channel."""
+        """An active channel, complete on both sides: the last message of an opening is Alice's."""
         channel_id = (await self.client.create_channel(self.params())).channel_id
+        await self.two.b.wait_for(bytes.fromhex(channel_id), lambda theirs: theirs.sequence == 0)
         self.confirm(channel_id)
         return channel_id
 
@@ -192,7 +193,7 @@ async def desk(
     ends: Ends | None = None,
     tower: Bench | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
-    timeout_ms: int = 5_000,
+    timeout_ms: int = TIMEOUT_MS,
     **options: Any,
 ) -> AsyncIterator[Desk]:
     """A connected client of Alice with a running link to Bob; what is given is used again."""
