@@ -15,15 +15,17 @@ from domain.fees import Market
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.clients import client_of
-from tests.regtest.conftest import MakeWorld
+from tests.regtest.conftest import MakeWorld, StartNode
 from tests.regtest.payment_stage import Play, stage
 from tests.regtest.test_payments import PAID, PREIMAGE, claim_on_chain
+from tests.regtest.test_scenarios_full_mempool import FILLER_FEERATE, SMALLEST, fill
 from tests.regtest.world import World
 from tests.support.parties import Pair, htlc, make_party, preimage_of, settings_of
 from watchtower.client import BitcoindWallet, StateChannelClient
 from watchtower.client.fee_children import FeeChildPolicy, FeeChildren
 from watchtower.client.fee_log import FeeChild
 from watchtower.client.wallet import WalletError
+from watchtower.devnode.provision import Found
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.transport import RpcTransport
 
@@ -145,6 +147,28 @@ async def test_a_close_is_paid_for_under_the_default_policy_of_knots(
     assert {commit, first.tx.txid} == entered
     assert {commit, better.tx.txid} == standing
     assert first.fee < better.fee
+
+
+@pytest.mark.timeout(120)
+async def test_scenario_C02_a_full_mempool_is_entered_by_itself(
+    start_node: StartNode, bitcoind_path: Found, tmp_path: Path
+) -> None:
+    """Transactions that pay more fill it to the last byte: the pair is next in line, also without version-3 rules."""
+    node = start_node(extra_args=[SMALLEST], knots_default_policy="Knots" in bitcoind_path.version)
+    world = World(node, tmp_path / "tower")
+    pair = world.open(updates=1)
+    fill(node, wanted=FILLER_FEERATE)
+    async with closing(world, pair) as close:
+        commit = await close.publish()
+        alone = commit in node.mempool()
+        child = await close.look()
+        node.mine(1)
+        await close.look()
+    mined = world.height_of(commit)
+    world.close()
+
+    assert child is not None
+    assert (False, node.height()) == (alone, mined)
 
 
 async def test_without_a_dear_market_nothing_is_attached(world: World) -> None:
@@ -319,7 +343,7 @@ async def test_the_task_of_a_client_attaches_a_child(world: World) -> None:
         client.wallet = Purse(world.node)
         closed = await client.close_channel_unilateral(pair.channel_id.hex(), 1)
         txid = Transaction.parse(bytes.fromhex(closed.transaction)).txid
-        spender = await asyncio.to_thread(world.node.wait_spender, make_outpoint(txid, 1))
+        spender = await asyncio.to_thread(world.node.wait_spender, make_outpoint(txid, 1), 90)
         made = (await client.get_fee_children(pair.channel_id.hex())).children
 
     assert "FEE_CHILD_NEEDED" == closed.outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -21,6 +22,7 @@ from watchtower.client.fee_log import FeeChild
 from watchtower.client.party import ChannelParty
 from watchtower.client.types import ProtocolState
 from watchtower.client.wallet import FeeTooLow, Pooled, Prepared, WalletError
+from watchtower.ports import NodeError
 
 SPK = b"\x00\x14" + bytes(20)
 BLOCK = bytes(32)
@@ -33,7 +35,7 @@ class Pool:
     def __init__(self, *confirmed: bytes) -> None:
         self.chain = set(confirmed)
         self.raws: dict[bytes, bytes] = {}
-        self.rate, self.refuses = 20.0, 0
+        self.rate, self.refuses, self.loses = 20.0, 0, 0
         self.coins = [make_outpoint(sha256(bytes((number,))).digest(), 0) for number in range(3)]
         self.chain.update(self.coins)
         self.locked: set[bytes] = set()
@@ -91,6 +93,9 @@ class Pool:
         self.broadcast(parent)
         self.stand(parent)
         self.broadcast(child)
+        if self.loses:
+            self.loses -= 1
+            raise NodeError("lost")
 
     def stand(self, parent: bytes) -> None:
         """A parent is in the mempool, with its fixed fee."""
@@ -266,6 +271,19 @@ def test_a_refused_child_pays_a_step_more_next_time() -> None:
     assert second.tx.txid in stage.pool.raws
 
 
+def test_an_answer_that_is_lost_changes_nothing() -> None:
+    """The node took the pair and nobody heard it: the next look finds it there, and makes nothing new."""
+    stage = Stage()
+    stage.pool.loses = 1
+    first = stage.look()
+    trouble = stage.trouble
+    second = stage.look()
+
+    assert first is not None
+    assert ("lost", None, first) == (trouble, stage.trouble, second)
+    assert {first.parent_txid, first.tx.txid} == set(stage.pool.raws)
+
+
 def test_a_coin_is_free_once_the_parent_is_mined_without_its_child() -> None:
     """Mined alone: the lock goes, and not before; nothing more is sent."""
     stage = Stage()
@@ -416,3 +434,28 @@ async def test_the_task_ends_at_once_if_nothing_is_to_be_attached() -> None:
     await FeeChildren(tower, stage.party, lambda: stage.pool, FeeChildPolicy(attach=False)).run()
 
     assert [] == tower.asked
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_in_one_look_does_not_end_the_task(caplog: pytest.LogCaptureFixture) -> None:
+    """Logged as an error with its trace, and the next look is made as if nothing had been."""
+    stage = Stage()
+    sent = asyncio.Event()
+
+    def wallet() -> Pool:
+        if not caplog.records:
+            raise ZeroDivisionError
+        if stage.pool.raws:
+            sent.set()
+        return stage.pool
+
+    fees = FeeChildren(There(100, stage.pool), stage.party, wallet, retry_seconds=0)
+    running = asyncio.create_task(fees.run())
+    await asyncio.wait_for(sent.wait(), 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert ["fee_child_failed about=all reason=ZeroDivisionError"] == [
+        record.getMessage() for record in caplog.records if record.levelname == "ERROR"
+    ]
+    assert 2 == len(stage.pool.raws)

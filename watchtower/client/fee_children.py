@@ -120,6 +120,8 @@ class FeeChildren:
                 await self.turn()
             except TROUBLE as error:
                 _log.warning("fee_child_failed about=%s reason=%s", "all", error)
+            except Exception as error:  # noqa: BLE001 - the border of the task: closes need their next look
+                _log.exception("fee_child_failed about=%s reason=%s", "all", type(error).__name__)
             await asyncio.sleep(self._retry_seconds)
 
     async def turn(self) -> None:
