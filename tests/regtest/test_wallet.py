@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from domain.chain import display
+from domain.chain import display, make_outpoint
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.linking import TERMS, linked
@@ -15,7 +15,7 @@ from tests.support.parties import open_pair
 from watchtower.client.bitcoind_wallet import WALLET_METHODS, BitcoindWallet
 from watchtower.client.funding import open_funded, send_fundings
 from watchtower.client.peer_errors import PeerSilent
-from watchtower.client.wallet import WalletError, check_prepared
+from watchtower.client.wallet import Pooled, WalletError, check_prepared
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.transport import RpcTransport
 
@@ -114,6 +114,48 @@ def test_a_child_carries_a_commitment_that_pays_too_little(node: RegtestNode, wa
     assert {Transaction.parse(parent).txid, Transaction.parse(better).txid} == node.mempool()
 
 
+def test_a_better_child_takes_coin_and_change_of_the_first(node: RegtestNode, wallet: BitcoindWallet) -> None:
+    """One coin for all children of a parent, locked until one is sent; the mempool tells fees and sizes of both."""
+    pair = open_pair(partial(node.fund, broadcast=False))
+    node.send_raw(pair.funding.raw)
+    node.mine(1)
+    parent = Transaction.parse(pair.commitment(Side.A, 0))
+    node.send_raw(parent.serialize())
+    anchor = make_outpoint(parent.txid, 1)
+    free = wallet.is_unspent(anchor, mempool=True), wallet.is_unspent(anchor, mempool=False)
+
+    first = Transaction.parse(wallet.make_child(anchor, 1_000, 90_000))
+    locked = node.rpc("listlockunspent")
+    wallet.broadcast(first.serialize())
+    better = Transaction.parse(wallet.make_child(anchor, 3_000, 90_000, first))
+    wallet.broadcast(better.serialize())
+    for _ in range(2):
+        wallet.unlock(better.inputs[1].outpoint)
+
+    size = parent.vsize + better.vsize
+    child = (better.txid, 3_000, better.vsize)
+    assert Pooled(pair.params.commitment_fee + 3_000, size, (child,)) == wallet.pooled(parent.txid)
+    assert (first.inputs[1].outpoint, first.outputs[0].spk) == (better.inputs[1].outpoint, better.outputs[0].spk)
+    assert (True, False, False) == (*free, wallet.is_unspent(anchor, mempool=True))
+    assert (1, []) == (len(locked), node.rpc("listlockunspent"))
+    assert wallet.pooled(first.txid) is None
+
+
+def test_a_child_of_another_coin_if_the_first_is_too_small(node: RegtestNode, wallet: BitcoindWallet) -> None:
+    """The smallest coin with room is taken; one that a fee outgrows gives way, and what no coin pays is said."""
+    for amount in ("0.0005", "0.002"):
+        node.rpc("sendtoaddress", node.wallet_address(), amount)
+    node.mine(1)
+    anchor = make_outpoint(bytes(32), 1)
+
+    small = Transaction.parse(wallet.make_child(anchor, 1_000, 40_000))
+    large = Transaction.parse(wallet.make_child(anchor, 100_000, 100_000, small))
+
+    assert [50_240 - 1_000, 200_240 - 100_000] == [each.outputs[0].value for each in (small, large)]
+    with pytest.raises(WalletError, match="no confirmed segwit coin of 5000000090 sat or more"):
+        wallet.make_child(anchor, 50 * ONE, 50 * ONE)
+
+
 def test_an_opening_signs_after_the_registration(node: RegtestNode, wallet: BitcoindWallet) -> None:
     """The tower hears of the channel with an unsigned transaction; afterwards the signed one is in the mempool."""
     seen: list[tuple[bytes, set[bytes]]] = []
@@ -160,5 +202,9 @@ def test_the_wallet_needs_no_other_methods(node: RegtestNode) -> None:
     wallet = BitcoindWallet(transport)
     wallet.broadcast(wallet.sign(wallet.prepare(SPK, ONE, 5)))
     wallet.release(wallet.prepare(SPK, ONE, 5))
+    wallet.market((2, 6))
+    wallet.pooled(bytes(32))
+    wallet.unlock(Transaction.parse(wallet.make_child(make_outpoint(bytes(32), 1), 500, 500)).inputs[1].outpoint)
 
+    assert {"getmempoolinfo", "getmempoolentry"} < called
     assert set() == called - set(WALLET_METHODS)

@@ -202,12 +202,12 @@ def test_a_crash_at_the_store_sends_nothing_that_is_not_durable(left: int) -> No
 
     with pytest.raises(Killed):
         stage.look()
-    sent = dict(stage.pool.raws)
+    sent, locked = dict(stage.pool.raws), set(stage.pool.locked)
     stage.revive()
     stored = stage.party.fee_children()
     child = stage.look()
 
-    assert ({}, left - 1) == (sent, len(stored))
+    assert ({}, set(), left - 1) == (sent, locked, len(stored))
     assert child is not None
     assert stored in ((), (child,))
     assert child.tx.txid in stage.pool.raws

@@ -216,9 +216,19 @@ class FeeChildren:
         if tx.vsize > sight.child_vsize:
             fee = sight.bid(tx.vsize).fee or fee
             raw = wallet.make_child(anchor, fee, sight.cap, tx)
-        child = self._party.note_fee_child(sight.parent, raw, fee, sight.urgency.height)
-        if known is not None and known.coin != child.coin:
-            wallet.unlock(known.coin)
+        return self._stored(wallet, sight, raw, fee)
+
+    def _stored(self, wallet: FeeWallet, sight: _Sight, raw: bytes, fee: int) -> FeeChild:
+        """The child once it is durable. One that never was gives its coin back, else each look would lock another."""
+        old, coin = None if sight.known is None else sight.known.coin, Transaction.parse(raw).inputs[1].outpoint
+        try:
+            child = self._party.note_fee_child(sight.parent, raw, fee, sight.urgency.height)
+        except Exception:
+            if coin != old:
+                wallet.unlock(coin)
+            raise
+        if old is not None and coin != old:
+            wallet.unlock(old)
         return child
 
     def _send(self, wallet: FeeWallet, sight: _Sight, child: FeeChild) -> None:
