@@ -98,6 +98,13 @@ def test_a_lowered_cap_keeps_what_was_bid() -> None:
     assert Bid(9_000, is_capped=True) == bid(dear, cap=9_000)
 
 
+def test_a_small_dear_rival_is_beaten_in_feerate_too() -> None:
+    """95 vB at 40 sat/vB: a step above its fee would be enough for new nodes, older ones want a higher rate."""
+    rival = Standing(332 + 3_800, 166 + 95, Child(3_800, 95, is_own=False))
+
+    assert Bid(40 * 152 + 1) == bid(Market(1.0, 1.0, 1.0, ((144, 17.0),)), standing=rival)
+
+
 def test_a_refusal_is_answered_with_a_step() -> None:
     """The node said too low, though nobody was seen to pay more."""
     dear = Market(1.0, 1.0, 1.0, ((144, 20.0),))

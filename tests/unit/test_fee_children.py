@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from domain.chain import OutPoint, make_outpoint
 from domain.contract.params import ANCHOR_SAT
@@ -336,8 +337,14 @@ def test_nothing_is_paid_for_a_revoked_commitment() -> None:
     revoked = stage.look()
     old = Stage()
     old.party.note_restored()
+    late = Stage(published=False)
+    late.party.note_spend(late.name, late.pair.commitment(Side.A, 1), 100, BLOCK)
+    settled = len(late.party.fee_parents(105))
+    known = late.party.channel(late.name)
+    late.party._channels[known.stream] = replace(known, peer_revoked=1)
 
     assert (None, None) == (revoked, old.look())
+    assert (1, 0) == (settled, len(late.party.fee_parents(105)))
     assert {Transaction.parse(raw).txid} == set(stage.pool.raws)
 
 
