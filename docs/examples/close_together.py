@@ -6,7 +6,7 @@ from __future__ import annotations
 import stage
 
 from domain.chain import display
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 
 channel_id = stage.channel_id()
 with stage.party("alice") as alice, stage.party("bob") as bob:

@@ -7,7 +7,8 @@ import asyncio
 
 import stage
 
-from watchtower.client import Terms, exchange
+from watchtower.client import Terms
+from watchtower.client.party import exchange
 from watchtower.devnode.purse import Funding
 
 

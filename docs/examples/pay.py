@@ -8,7 +8,7 @@ import sys
 
 import stage
 
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 
 
 async def main(count: int) -> None:

@@ -21,7 +21,7 @@ from domain.chain import display, from_display, make_outpoint
 from domain.errors import DomainError
 from watchtower.client import ChannelParty, PartySettings, StateChannelClient, StateChannelConfig
 from watchtower.client.errors import StateChannelError
-from watchtower.client.home import create_home, open_home
+from watchtower.client.party.home import create_home, open_home
 from watchtower.config import Settings, load
 from watchtower.devnode.purse import Purse
 from watchtower.node.transport import RpcTransport

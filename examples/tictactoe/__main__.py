@@ -15,7 +15,7 @@ from domain.units import Side
 from examples.tictactoe.endings import CLOSE_FEE, Payout, cheat_with, drawn, fair, paid, payouts, silent
 from examples.tictactoe.rules import Game
 from examples.tictactoe.table import BUY_IN, STAKE, Table
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 
 ENDINGS = ("fair", "silent", "cheat")
 

@@ -12,7 +12,7 @@ from domain.units import Side
 from examples.tictactoe.escrow import draw_up
 from examples.tictactoe.referee import check_claim
 from examples.tictactoe.table import PERIOD, Table
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 from watchtower.demo.cheater import unsafe_commitment
 
 Tell = Callable[[str], None]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from domain.chain import display
 from domain.contract.conditions import Condition
 from domain.transaction import Transaction
-from watchtower.client.contents import descriptor_condition
+from watchtower.client.protocol.contents import descriptor_condition
 from watchtower.descriptors import resolve
 
 POT_ID = 0

@@ -12,7 +12,7 @@ from domain.contract.state import state_data_hash, verify_header_signature
 from domain.errors import Refusal
 from domain.units import Side
 from examples.tictactoe.rules import Game, IllegalMove
-from watchtower.client.party_channel import CompleteState
+from watchtower.client.protocol.channel import CompleteState
 
 
 class ClaimRefused(Refusal):

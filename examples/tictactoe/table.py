@@ -18,11 +18,12 @@ from domain.units import Side
 from examples.tictactoe.escrow import Signer, escrow_of, pot_of
 from examples.tictactoe.rules import APP_ID, Game, TicTacToe
 from watchtower import new_tower
-from watchtower.client import StateChannelClient, StateChannelConfig, Terms, exchange
-from watchtower.client.consent import Deal
+from watchtower.client import StateChannelClient, StateChannelConfig, Terms
 from watchtower.client.errors import TowerUnavailable, TowerUnreachable
-from watchtower.client.home import create_home, open_home
-from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.party import exchange
+from watchtower.client.party.home import create_home, open_home
+from watchtower.client.party.party import ChannelParty, PartySettings
+from watchtower.client.protocol.consent import Deal
 from watchtower.demo.stage import TowerProcess
 from watchtower.descriptors import resolve
 from watchtower.devnode.launch import free_ports

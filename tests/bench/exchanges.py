@@ -12,11 +12,11 @@ from pathlib import Path
 from tests.bench.scale import Scale
 from tests.support.linking import ALICE, BOB, TERMS, fund
 from tests.support.wires import ALICE_KEY, BOB_KEY
-from watchtower.client import exchange
-from watchtower.client.home import PartyHome, create_home, open_home
-from watchtower.client.link import PeerLink
-from watchtower.client.messages import MAX_MESSAGE
-from watchtower.client.party import PartySettings
+from watchtower.client.party import exchange
+from watchtower.client.party.home import PartyHome, create_home, open_home
+from watchtower.client.party.party import PartySettings
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport import Transport
 from watchtower.client.transport.admission import only
 from watchtower.client.transport.curve import CurveDialer

@@ -14,7 +14,7 @@ from domain.errors import MalformedInput
 from tests.fuzz.mutations import changed, near, read_or_none
 from tests.support.exports import exported, long_log
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.invoices import read_bolt11
+from watchtower.client.payments.invoices import read_bolt11
 from watchtower.config import ConfigError, example_toml, load
 from watchtower.doctor.overview import read_samples
 from watchtower.party.settings import read_settings

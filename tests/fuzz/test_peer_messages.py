@@ -16,12 +16,12 @@ from domain.units import Side
 from tests.fuzz.mutations import changed, near, read_or_none
 from tests.support.faults import Disks, Witness, opened
 from tests.support.parties import Pair, preimage_of
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.link_messages import decode, encode
-from watchtower.client.messages import AnyMessage, decode_message, encode_message
-from watchtower.client.party import Change, NewHtlc
-from watchtower.client.routing import Hop, decode_note, encode_note
+from watchtower.client.party import exchange
+from watchtower.client.party.party import Change, NewHtlc
+from watchtower.client.payments.routing import Hop, decode_note, encode_note
+from watchtower.client.peers.messages import decode, encode
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import AnyMessage, decode_message, encode_message
 
 SECRET = preimage_of(1)
 

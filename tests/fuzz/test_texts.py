@@ -15,8 +15,8 @@ from domain.errors import InvalidState, MalformedInput
 from tests.fuzz.mutations import near, read_or_none
 from watchtower.access import AccessFile, AccessFileBroken
 from watchtower.client.errors import ConfigurationError, UnexpectedAnswer
-from watchtower.client.following import LONGEST_EVENT, EventReader
-from watchtower.client.session import read
+from watchtower.client.tower.following import LONGEST_EVENT, EventReader
+from watchtower.client.tower.session import read
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.descriptors.text import parse
 from watchtower.wire.events import EventBody

@@ -22,11 +22,11 @@ from domain.units import Side
 from tests.support.faults import Crashed, Disks, Fault, Net, opened
 from tests.support.parties import Pair, made_up_funding, preimage_of
 from tests.support.receipts import acknowledge
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.messages import Message
-from watchtower.client.opening import Terms
-from watchtower.client.party import Change, ChannelParty, NewHtlc
+from watchtower.client.party import exchange
+from watchtower.client.party.party import Change, ChannelParty, NewHtlc
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import Message
+from watchtower.client.protocol.opening import Terms
 
 EXPIRY = 100_000
 

@@ -18,10 +18,10 @@ from domain.events import PaymentKind
 from domain.expiry import CONFIRM_BLOCKS, GRACE_BLOCKS, REORG_BLOCKS, closing_blocks, must_go_on_chain
 from domain.units import Side
 from tests.support.examples import examples
-from watchtower.client.forwarding import End, Expire, Fail, Fulfil, Offer, Sight, next_step
-from watchtower.client.legs import LegState, LegView
-from watchtower.client.payment_log import Leg, Payment
-from watchtower.client.routing import least_delta, least_expiry
+from watchtower.client.party.payment_log import Leg, Payment
+from watchtower.client.payments.forwarding import End, Expire, Fail, Fulfil, Offer, Sight, next_step
+from watchtower.client.payments.routing import least_delta, least_expiry
+from watchtower.client.tower.legs import LegState, LegView
 
 T = 3
 IN_AMOUNT, OUT_AMOUNT = 1_010, 1_000

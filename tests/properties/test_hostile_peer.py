@@ -21,10 +21,10 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.faults import Disks, Witness, opened
 from tests.support.parties import Pair, preimage_of
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.messages import MAX_MESSAGE, AnyMessage, decode_message, encode_message
-from watchtower.client.party import Change, NewHtlc
+from watchtower.client.party import exchange
+from watchtower.client.party.party import Change, NewHtlc
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import MAX_MESSAGE, AnyMessage, decode_message, encode_message
 
 SECRET = preimage_of(1)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from domain.errors import MalformedInput
 from tests.support.examples import examples
 from tests.support.linking import ALICE, BOB, new_parties
-from watchtower.client.link import PeerLink
-from watchtower.client.link_messages import Refused, decode, encode
-from watchtower.client.messages import Message
 from watchtower.client.peer_errors import TransportClosed
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.messages import Refused, decode, encode
+from watchtower.client.protocol.messages import Message
 from watchtower.client.transport.memory import memory_pair
 from watchtower.wire.hexes import Hex32
 

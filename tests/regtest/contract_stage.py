@@ -22,7 +22,7 @@ from domain.contract.state import NO_HASH, StateHeader, build_header, sign_state
 from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.parties import Pair, open_pair
-from watchtower.client.opening import own_script
+from watchtower.client.protocol.opening import own_script
 from watchtower.devnode.regtest import RegtestNode
 
 AUX = bytes(32)

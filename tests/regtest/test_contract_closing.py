@@ -13,9 +13,15 @@ from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from tests.regtest.contract_stage import enter, fee_of, open_channel, publish, weight_of
 from tests.support.parties import Pair, htlc
-from watchtower.client import exchange
-from watchtower.client.messages import AnyMessage, CloseAcceptMusig, CloseProposeMusig, CloseSignedMusig, Message
-from watchtower.client.party import ChannelParty
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.messages import (
+    AnyMessage,
+    CloseAcceptMusig,
+    CloseProposeMusig,
+    CloseSignedMusig,
+    Message,
+)
 from watchtower.devnode.regtest import RegtestNode
 
 

@@ -13,7 +13,7 @@ from domain.transaction import Transaction, TxOut
 from domain.units import Side
 from tests.regtest.contract_stage import AUX, enter, mine_to, open_channel, penalty, publish
 from tests.support.parties import Pair
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 from watchtower.devnode.regtest import RegtestNode
 
 

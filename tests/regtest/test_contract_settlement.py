@@ -26,7 +26,7 @@ from tests.regtest.contract_stage import (
     weight_of,
 )
 from tests.support.parties import Pair, htlc, make_party
-from watchtower.client.party import PartySettings
+from watchtower.client.party.party import PartySettings
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.transport import RpcRefused
 

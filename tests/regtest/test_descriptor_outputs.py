@@ -19,7 +19,7 @@ from domain.units import Side
 from tests.regtest.world import World
 from tests.support.miniscripts import KEYS, A, B, C, xonly
 from tests.support.parties import Pair
-from watchtower.client.contents import descriptor_condition
+from watchtower.client.protocol.contents import descriptor_condition
 from watchtower.descriptors import resolve
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.node.transport import RpcRefused

@@ -25,7 +25,7 @@ from watchtower.client import (
     StateChannelConfig,
     StateUpdate,
 )
-from watchtower.client.proofs import counter_proof, revocation_proof
+from watchtower.client.party.proofs import counter_proof, revocation_proof
 from watchtower.devnode.regtest import RegtestNode
 
 HALF, PAYMENT = 50_000_000, 1_000_000

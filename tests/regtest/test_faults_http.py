@@ -17,7 +17,7 @@ from tests.regtest.test_node_adapter import rpcauth
 from tests.regtest.test_service_faults import ask, protected
 from tests.support.parties import open_pair
 from tests.support.service import Run, ServiceProcess
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower
 from watchtower.ports import ALLOWED_METHODS

@@ -23,7 +23,7 @@ from tests.regtest.world import World
 from tests.support.parties import Pair, htlc, make_party, preimage_of, settings_of
 from watchtower.client import BitcoindWallet, StateChannelClient
 from watchtower.client.fee_children import FeeChildPolicy, FeeChildren
-from watchtower.client.fee_log import FeeChild
+from watchtower.client.protocol.fee_log import FeeChild
 from watchtower.client.wallet import WalletError
 from watchtower.devnode.provision import Found
 from watchtower.devnode.regtest import RegtestNode

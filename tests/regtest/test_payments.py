@@ -17,11 +17,11 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.payment_stage import AMOUNT, FEE, Play, stage
 from tests.support.hops import End
-from watchtower.client import exchange
-from watchtower.client.htlcs import Change
-from watchtower.client.messages import AnyMessage, Message, UpdateCommit
-from watchtower.client.party import ChannelParty
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
 from watchtower.client.payments import PaymentFailed
+from watchtower.client.protocol.htlcs import Change
+from watchtower.client.protocol.messages import AnyMessage, Message, UpdateCommit
 from watchtower.devnode.regtest import RegtestNode
 
 pytestmark = pytest.mark.asyncio

@@ -13,8 +13,9 @@ import pytest
 from domain.units import Side
 from tests.support.parties import Pair, open_pair
 from tests.support.service import ROOT, Run, ServiceProcess, settings_for
-from watchtower.client import StateChannelConfig, SyncStateChannelClient, comparing
+from watchtower.client import StateChannelConfig, SyncStateChannelClient
 from watchtower.client.disputes import InProcessPeer
+from watchtower.client.tower import comparing
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create

@@ -25,11 +25,11 @@ from tests.regtest.contract_stage import enter, publish
 from tests.regtest.disputes import ask, challenge, stopped_short, sweep_of
 from tests.regtest.world import World
 from tests.support.proofs import ladder_proof, rungs
-from watchtower.client import exchange
 from watchtower.client.errors import (
     SelfBreachRefused,
     StateRefused,
 )
+from watchtower.client.party import exchange
 from watchtower.devnode.regtest import RegtestNode
 
 

@@ -28,7 +28,7 @@ from watchtower.client.errors import (
     ChannelIsClosed,
     MalformedRequest,
 )
-from watchtower.client.proofs import counter_proof, newer_state_proof, revocation_proof
+from watchtower.client.party.proofs import counter_proof, newer_state_proof, revocation_proof
 
 
 def test_scenario_D08_proof_kind0_valid(world: World) -> None:

@@ -15,7 +15,7 @@ from tests.support.parties import Pair
 from tests.support.towers import TOWER_ID, TOWER_KEY
 from watchtower.channels.context import Context
 from watchtower.client.errors import ReceiptForged, ReceiptMissing
-from watchtower.client.finality import Finality, Unarmed
+from watchtower.client.tower.finality import Finality, Unarmed
 from watchtower.receipts.signer import ReceiptSigner
 from watchtower.receipts.tower_key import TowerKey
 

@@ -31,10 +31,11 @@ from tests.support.receipts import acknowledge
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.register import register
 from watchtower.channels.revoke import revoke
-from watchtower.client import exchange, seat
-from watchtower.client.exchange import deliver
-from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateReject
-from watchtower.client.party import ChannelParty
+from watchtower.client.party import exchange
+from watchtower.client.party.exchange import deliver
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol import seat
+from watchtower.client.protocol.messages import AnyMessage, Message, UpdateAccept, UpdateReject
 from watchtower.demo import cheater
 from watchtower.wire.api import RevocationRequest
 from watchtower.wire.hexes import Hex33, Hex64, SecretHex

@@ -25,7 +25,7 @@ from watchtower.client import (
     open_client,
     open_home,
 )
-from watchtower.client.home import export_seed
+from watchtower.client.party.home import export_seed
 from watchtower.client.transport.admission import only
 from watchtower.devnode.regtest import RegtestNode
 from watchtower.new_tower import NewTower, create

@@ -10,9 +10,10 @@ from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.faults import Crashed
 from tests.support.parties import Pair, make_party
-from watchtower.client import exchange
-from watchtower.client.exchange import deliver
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.exchange import deliver
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.messages import (
     AnyMessage,
     Message,
     UpdateAccept,
@@ -24,7 +25,6 @@ from watchtower.client.messages import (
     decode_message,
     encode_message,
 )
-from watchtower.client.party import ChannelParty
 
 EXCHANGE = (UpdateOffer, UpdateOfferOk, UpdatePropose, UpdateAccept, UpdateCommit, UpdateRevoke)
 

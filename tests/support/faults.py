@@ -18,8 +18,9 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair, settings_of
-from watchtower.client.consent import Consent, agree
-from watchtower.client.messages import (
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.consent import Consent, agree
+from watchtower.client.protocol.messages import (
     AnyMessage,
     Message,
     UpdateAccept,
@@ -29,7 +30,6 @@ from watchtower.client.messages import (
     decode_message,
     encode_message,
 )
-from watchtower.client.party import ChannelParty
 
 NAMES = ("alice", "bob")
 PATIENCE = 400

@@ -17,15 +17,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import made_up_funding, make_party, settings_of
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.link import PeerLink
-from watchtower.client.news import HtlcNews, Listener
-from watchtower.client.opening import Terms
-from watchtower.client.party import ChannelParty
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.payments import ForwardingPolicy, Payments, PaymentTower, Route, RouteChannel, plan_route
-from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerUnreachable
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.news import HtlcNews, Listener
+from watchtower.client.protocol.opening import Terms
 from watchtower.client.transport.memory import memory_pair
 from watchtower.devnode.purse import Funding
 from watchtower.ports import Failpoint

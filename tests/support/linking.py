@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.parties import made_up_funding, make_party
-from watchtower.client.finality import Finality
-from watchtower.client.link import PeerLink
-from watchtower.client.opening import Terms
-from watchtower.client.party import ChannelParty
-from watchtower.client.peer_book import PeerBook
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.peer_book import PeerBook
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.protocol.opening import Terms
+from watchtower.client.tower.finality import Finality
 from watchtower.client.transport import Transport
 from watchtower.client.transport.memory import memory_pair
 

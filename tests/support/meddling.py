@@ -14,7 +14,7 @@ from tests.support.parties import Pair
 from tests.support.receipts import TOWER, UPLOAD, receipt_of
 from tests.support.towers import TOKEN, TOWER_KEY, Bench
 from watchtower.client import StateChannelClient, StateChannelConfig
-from watchtower.client.receipts import Expected, ReceiptBook, ReceiptText
+from watchtower.client.tower.receipts import Expected, ReceiptBook, ReceiptText
 from watchtower.receipts.tower_key import TowerKey
 
 REGTEST = StateChannelConfig(network="regtest")

@@ -28,13 +28,14 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.cheater import secrets_of, unsafe_commitment
 from tests.support.clocks import FixedClock
-from watchtower.client import exchange, uploads
-from watchtower.client.consent import Consent, agree
-from watchtower.client.news import Listener, silence
-from watchtower.client.opening import NO_APP, Terms
-from watchtower.client.party import ChannelParty, PartySettings
-from watchtower.client.party_channel import CompleteState, Content
-from watchtower.client.rules import Resolve, no_descriptors
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty, PartySettings
+from watchtower.client.protocol import uploads
+from watchtower.client.protocol.channel import CompleteState, Content
+from watchtower.client.protocol.consent import Consent, agree
+from watchtower.client.protocol.news import Listener, silence
+from watchtower.client.protocol.opening import NO_APP, Terms
+from watchtower.client.protocol.rules import Resolve, no_descriptors
 from watchtower.devnode.purse import Funding
 from watchtower.ports import EventStore, Failpoint, Keystore
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest

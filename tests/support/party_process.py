@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from tests.support.parties import seed_of
 from tests.support.party_program import PASSPHRASE
-from watchtower.client.home import create_home
+from watchtower.client.party.home import create_home
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 
 ROOT = Path(__file__).parents[2]

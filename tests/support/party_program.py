@@ -22,10 +22,10 @@ from tests.support.linking import TERMS, fund
 from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.errors import StateChannelError
 from watchtower.client.funding import open_funded, send_fundings
-from watchtower.client.home import PartyHome, open_home
-from watchtower.client.party import PartySettings
-from watchtower.client.party_channel import PartyChannel
-from watchtower.client.party_server import PartyServer
+from watchtower.client.party.home import PartyHome, open_home
+from watchtower.client.party.party import PartySettings
+from watchtower.client.peers.server import PartyServer
+from watchtower.client.protocol.channel import PartyChannel
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.transport.curve_socket import Timing
 from watchtower.client.wallet import FundingWallet

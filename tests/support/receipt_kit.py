@@ -14,7 +14,7 @@ from tests.support.stores import new_log, note
 from tests.support.towers import TOWER_KEY, Bench
 from watchtower.channels.accept_state import accept_state
 from watchtower.channels.receipts import reissue
-from watchtower.client.receipt_folder import ReceiptFolder
+from watchtower.client.tower.receipt_folder import ReceiptFolder
 from watchtower.store.create import open_store
 from watchtower.store.writer import LogWriter
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from domain.contract.receipts import LogReceipt, SignedReceipt
 from domain.contract.uploads import REGISTRATION_SEQ
-from watchtower.client.party import ChannelParty
+from watchtower.client.party.party import ChannelParty
 from watchtower.receipts.tower_key import TowerKey
 
 KEY = TowerKey(sha256(b"a tower of the tests").digest())

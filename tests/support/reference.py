@@ -20,8 +20,8 @@ import domain.errors
 import watchtower.applications
 import watchtower.client
 import watchtower.client.errors
-import watchtower.client.payment_errors
 import watchtower.client.payments
+import watchtower.client.payments.errors
 import watchtower.client.peer_errors
 import watchtower.client.wallet
 import watchtower.testing
@@ -89,7 +89,7 @@ def _sections() -> Iterator[str]:
         domain.application,
         watchtower.client.errors,
         watchtower.client.peer_errors,
-        watchtower.client.payment_errors,
+        watchtower.client.payments.errors,
         watchtower.client.wallet,
         domain.errors,
     ):

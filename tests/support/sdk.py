@@ -37,7 +37,7 @@ from watchtower.client import (
     StateChannelConfig,
     WalletError,
 )
-from watchtower.client.peer_book import PeerBook
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.wallet import Prepared
 from watchtower.http.services import bind
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from tests.support.clocks import LoopTime
 from tests.support.linking import ALICE, BOB, TIMEOUT_MS, Linked
-from watchtower.client.link_messages import decode
-from watchtower.client.messages import Message
+from watchtower.client.peers.messages import decode
+from watchtower.client.protocol.messages import Message
 from watchtower.client.transport.memory import MemoryTransport, memory_pair
 
 T = TypeVar("T")

@@ -18,9 +18,9 @@ from tests.support.validators import COUNTER_ID, Counter, Mute
 from watchtower.applications import Applications, ApplicationUnusable, GuardedApplication, load_applications
 from watchtower.channels.accept_state import Accepted, accept_state
 from watchtower.channels.register import register
-from watchtower.client import exchange
-from watchtower.client.opening import Terms
+from watchtower.client.party import exchange
 from watchtower.client.peer_errors import PeerRefused
+from watchtower.client.protocol.opening import Terms
 from watchtower.wire.hexes import to_json
 from watchtower.worker import WorkerBusy, WorkerUnavailable
 

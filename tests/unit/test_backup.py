@@ -15,8 +15,9 @@ from tests.support.parties import made_up_funding, make_party
 from tests.support.stores import note
 from watchtower.backup import BackupCorrupt, BackupError, Manifest, backup, restore, tower_sources, verify
 from watchtower.backup.sealed_file import FRAME, SealedReader, SealedWriter
-from watchtower.client import PartySettings, Terms, exchange
-from watchtower.client.home import (
+from watchtower.client import PartySettings, Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.home import (
     LOG_NAME,
     backup_home,
     create_home,

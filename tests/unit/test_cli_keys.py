@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from watchtower.cli import _main
-from watchtower.client.home import create_home, export_seed
+from watchtower.client.party.home import create_home, export_seed
 from watchtower.keystore import FileKeystore, KeystoreError, WrongPassphrase, read_passphrase
 from watchtower.new_tower import NewTower, create
 from watchtower.store.create import open_store

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.support.towers import TOKEN, Bench
-from watchtower.client import StateChannelClient, StateChannelConfig, session
+from watchtower.client import StateChannelClient, StateChannelConfig
+from watchtower.client.tower import session
 from watchtower.http.connection import ConnectionLimits
 from watchtower.run import listener
 

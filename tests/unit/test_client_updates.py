@@ -16,10 +16,10 @@ from domain.units import Side
 from tests.support.sdk import CONFIG, HALF, Desk, Ends, desk, tower_at
 from tests.support.towers import TIP, TOKEN
 from watchtower.client import StateChannelClient, StateUpdate, UpdateResult
-from watchtower.client.consent import never_lose
 from watchtower.client.errors import ConfigurationError, NotConnected, TowerUnreachable
-from watchtower.client.messages import Message
 from watchtower.client.peer_errors import PeerError, PeerRefused
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import Message
 
 pytestmark = pytest.mark.asyncio
 

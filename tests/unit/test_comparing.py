@@ -17,12 +17,13 @@ from tests.fakes.store import LOG_ID, MemoryEventStore
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import TOKEN, TOWER_ID, TOWER_KEY, Bench
 from watchtower.channels.context import Rollback
-from watchtower.client import StateChannelClient, StateChannelConfig, exchange
-from watchtower.client.comparing import TowerComparison
+from watchtower.client import StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ReceiptOutOfOrder, SequenceConflict, TowerUnreachable
-from watchtower.client.htlcs import Change
-from watchtower.client.messages import AnyMessage, Message, UpdateAccept, UpdateCommit, UpdateRevoke
-from watchtower.client.party import ChannelParty
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.htlcs import Change
+from watchtower.client.protocol.messages import AnyMessage, Message, UpdateAccept, UpdateCommit, UpdateRevoke
+from watchtower.client.tower.comparing import TowerComparison
 from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
 from watchtower.receipts.signer import ReceiptSigner

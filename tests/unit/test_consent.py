@@ -11,8 +11,8 @@ from domain.contract.conditions import Condition
 from domain.errors import ChannelNotReady, InvalidState
 from domain.units import Side
 from tests.support.parties import Pair, htlc, make_party, open_pair
-from watchtower.client import exchange
-from watchtower.client.consent import Deal, agree, never_lose
+from watchtower.client.party import exchange
+from watchtower.client.protocol.consent import Deal, agree, never_lose
 
 INCOMING = htlc(Side.B, 1, 10_000, 900)
 OUTGOING = htlc(Side.A, 1, 10_000, 900)

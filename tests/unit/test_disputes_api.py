@@ -37,7 +37,7 @@ from watchtower.client.errors import (
     TowerUnavailable,
     TransactionNotKnown,
 )
-from watchtower.client.proofs import counter_proof, newer_state_proof, revocation_proof
+from watchtower.client.party.proofs import counter_proof, newer_state_proof, revocation_proof
 from watchtower.ports import Answer
 from watchtower.wire.disputes import ValidateRequest, VerifyRequest
 from watchtower.wire.hexes import Hex64, ParamsHex, TxidHex

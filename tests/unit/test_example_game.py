@@ -18,9 +18,10 @@ from examples.tictactoe.rules import APP_ID, Game, IllegalMove, TicTacToe
 from examples.tictactoe.table import BUY_IN, STAKE, game_consent
 from tests.support.miniscripts import KEYS
 from tests.support.parties import made_up_funding, make_party
-from watchtower.client import Terms, exchange
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import CompleteState
+from watchtower.client import Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.channel import CompleteState
 from watchtower.descriptors import resolve
 
 ESCROW = f"wsh(sortedmulti(2,{','.join(KEYS[:3])}))"

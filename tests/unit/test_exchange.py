@@ -11,12 +11,12 @@ from domain.units import Side
 from tests.support.exchanging import EXCHANGE, next_balances
 from tests.support.faults import Disks, opened
 from tests.support.parties import make_party, open_pair
-from watchtower.client import exchange
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.protocol.messages import (
     decode_message,
     encode_message,
 )
-from watchtower.client.opening import Terms
+from watchtower.client.protocol.opening import Terms
 
 
 def test_both_parties_end_in_the_same_state() -> None:

@@ -9,7 +9,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.exchanging import decoded
 from tests.support.parties import htlc, open_pair, preimage_of
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 
 
 def test_htlcs_are_claimed_by_the_right_side_only() -> None:

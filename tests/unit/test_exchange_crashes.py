@@ -26,15 +26,15 @@ from tests.support.exchanging import (
 from tests.support.faults import Disks, opened
 from tests.support.parties import htlc, open_pair
 from tests.support.receipts import acknowledge
-from watchtower.client import exchange
-from watchtower.client.exchange import deliver
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.exchange import deliver
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.messages import (
     AnyMessage,
     Message,
     Reestablish,
 )
-from watchtower.client.opening import Terms
-from watchtower.client.party import ChannelParty
+from watchtower.client.protocol.opening import Terms
 from watchtower.wire.hexes import SecretHex
 
 STEPS_OF_AN_UPDATE = 12

@@ -22,8 +22,9 @@ from domain.events import AlertKind, AlertRaised, ChannelFrozen, EquivocationFou
 from domain.units import Side
 from tests.support.exchanging import copy_of, decoded, events_of, lose, next_balances, tamper
 from tests.support.parties import open_pair
-from watchtower.client import exchange, seat
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.protocol import seat
+from watchtower.client.protocol.messages import (
     Message,
     UpdateAccept,
     UpdateCommit,

@@ -8,10 +8,11 @@ import pytest
 from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import linked
 from tests.support.parties import made_up_funding, make_party, open_pair
-from watchtower.client import PartySettings, Terms, exchange
-from watchtower.client.exposure import ExposureExceeded, check_peer, check_total, counts
-from watchtower.client.party import ChannelParty
-from watchtower.client.peer_book import PeerBook
+from watchtower.client import PartySettings, Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.exposure import ExposureExceeded, check_peer, check_total, counts
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerRefused
 
 TERMS = Terms(balances=(500_000, 500_000))

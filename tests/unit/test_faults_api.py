@@ -20,7 +20,7 @@ from domain.events import StateUpdated
 from domain.units import Side
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import TOWER_ID, Bench
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.http.routes import Limits
 from watchtower.http.services import bind
 from watchtower.wire.hexes import SecretHex, to_json

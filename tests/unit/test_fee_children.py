@@ -19,8 +19,8 @@ from tests.support.sdk import Fuse, Killed, MemoryWallet
 from tests.support.towers import CoinNode
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
 from watchtower.client.fee_children import FeeChildPolicy, FeeChildren
-from watchtower.client.fee_log import FeeChild
-from watchtower.client.party import ChannelParty
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.fee_log import FeeChild
 from watchtower.client.types import ProtocolState
 from watchtower.client.wallet import FeeTooLow, Pooled, Prepared, WalletError
 from watchtower.ports import NodeError

@@ -19,12 +19,14 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support import receipts
 from tests.support.parties import Pair, make_party, open_pair
-from watchtower.client import exchange
 from watchtower.client.errors import TowerUnreachable
-from watchtower.client.forwarding import Fail, Reveal, must_close
-from watchtower.client.htlcs import Change, NewHtlc
-from watchtower.client.legs import ClaimEnd, LegState, OnChain, leg_view
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.payment_log import Leg
+from watchtower.client.payments.forwarding import Fail, Reveal, must_close
+from watchtower.client.payments.rounds import Close, Round
+from watchtower.client.protocol.htlcs import Change, NewHtlc
+from watchtower.client.protocol.messages import (
     AnyMessage,
     Message,
     UpdateAccept,
@@ -33,10 +35,8 @@ from watchtower.client.messages import (
     UpdatePropose,
     UpdateRevoke,
 )
-from watchtower.client.party import ChannelParty
-from watchtower.client.payment_log import Leg
-from watchtower.client.payment_rounds import Close, Round
-from watchtower.client.payment_tower import TowerWatch
+from watchtower.client.tower.legs import ClaimEnd, LegState, OnChain, leg_view
+from watchtower.client.tower.payment_tower import TowerWatch
 
 HASH = sha256(bytes(32)).digest()
 HEIGHT, EXPIRY, AMOUNT = 1_000, 1_400, 20_000

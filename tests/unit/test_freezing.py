@@ -13,8 +13,9 @@ from domain.units import Side
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair, preimage_of
 from tests.support.receipts import acknowledge
-from watchtower.client import exchange
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.party import Change, ChannelParty, NewHtlc
+from watchtower.client.protocol.messages import (
     AnyMessage,
     ClosePropose,
     CloseProposeMusig,
@@ -27,7 +28,6 @@ from watchtower.client.messages import (
     UpdateReject,
     UpdateRevoke,
 )
-from watchtower.client.party import Change, ChannelParty, NewHtlc
 from watchtower.wire.hexes import Hex32, Hex64, NonceHex, SecretHex
 
 

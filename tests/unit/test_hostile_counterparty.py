@@ -17,11 +17,12 @@ from tests.fakes.store import MemoryEventStore
 from tests.support.hops import HEIGHT, three_parties
 from tests.support.parties import Pair, made_up_funding, make_party, open_pair, preimage_of
 from tests.support.receipts import acknowledge
-from watchtower.client import exchange
-from watchtower.client.closing import MAX_PEER_CLOSES
-from watchtower.client.consent import never_lose
-from watchtower.client.htlcs import Change, NewHtlc
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.party import ChannelParty, PartySettings
+from watchtower.client.protocol.closing import MAX_PEER_CLOSES
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.htlcs import Change, NewHtlc
+from watchtower.client.protocol.messages import (
     ClosePropose,
     FundingFixed,
     HtlcFulfil,
@@ -31,8 +32,7 @@ from watchtower.client.messages import (
     UpdateOfferOk,
     UpdatePropose,
 )
-from watchtower.client.opening import Terms
-from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.protocol.opening import Terms
 from watchtower.wire.hexes import Hex32, Hex33, TxidHex
 
 

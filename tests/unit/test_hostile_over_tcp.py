@@ -16,9 +16,9 @@ import pytest
 from domain.errors import DomainError
 from tests.support.linking import Linked, linked, new_parties
 from tests.support.wires import ALICE_KEY, curve_wire
-from watchtower.client.link_messages import decode
-from watchtower.client.messages import Reestablish
 from watchtower.client.peer_errors import PeerError, TransportClosed
+from watchtower.client.peers.messages import decode
+from watchtower.client.protocol.messages import Reestablish
 from watchtower.client.transport import Transport
 
 pytestmark = pytest.mark.asyncio

@@ -20,7 +20,7 @@ from domain.units import Side
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import TOKEN, TOWER_ID, Bench
 from watchtower.access import ALL_SCOPES, AccessFile, AccessFileBroken, UnknownEntry
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.http import endpoints, routes
 from watchtower.http.app import create_admin_app
 from watchtower.http.services import Standing

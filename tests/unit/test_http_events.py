@@ -21,10 +21,10 @@ from domain.units import Side
 from tests.support.parties import Pair, open_pair
 from tests.support.serving import Clients, served
 from tests.support.towers import TOKEN, TOWER_ID, Bench
-from watchtower.client import following
 from watchtower.client.errors import ChannelNotFound, UnexpectedAnswer
-from watchtower.client.following import EventReader, follow
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower import following
+from watchtower.client.tower.following import EventReader, follow
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.devnode.launch import free_ports
 from watchtower.http import feed
 from watchtower.http.nonces import TooBusy

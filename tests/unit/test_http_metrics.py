@@ -16,7 +16,7 @@ from tests.support.parties import Pair, open_pair
 from tests.support.serving import served
 from tests.support.towers import TOKEN, TOWER_ID, Bench
 from tests.unit.test_metrics import samples
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.http.app import METHODS, create_app
 from watchtower.http.connection import ConnectionLimits, Doorman
 from watchtower.http.routes import Limits

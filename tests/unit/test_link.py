@@ -15,14 +15,14 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
 from tests.support.parties import make_party, settings_of
 from tests.support.sieve import NEXT, sieves, soon
-from watchtower.client.consent import never_lose
 from watchtower.client.errors import TowerUnreachable
-from watchtower.client.finality import Finality
-from watchtower.client.messages import UpdateOffer, UpdateOfferOk, UpdatePropose, UpdateReject
-from watchtower.client.opening import Terms
-from watchtower.client.party import PartySettings
-from watchtower.client.peer_book import PeerBook
+from watchtower.client.party.party import PartySettings
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import Overtaken, PeerRefused
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import UpdateOffer, UpdateOfferOk, UpdatePropose, UpdateReject
+from watchtower.client.protocol.opening import Terms
+from watchtower.client.tower.finality import Finality
 
 pytestmark = pytest.mark.asyncio
 

@@ -17,10 +17,10 @@ from tests.support.linking import TIMEOUT_MS, linked
 from tests.support.sieve import NEXT, sieves, soon, unanswered
 from watchtower.client import StateChannelConfig
 from watchtower.client.errors import TowerUnreachable
-from watchtower.client.finality import Finality
-from watchtower.client.messages import Message, Reestablish, UpdateOffer, UpdatePropose
 from watchtower.client.peer_errors import PeerSilent
-from watchtower.client.session import TowerSession
+from watchtower.client.protocol.messages import Message, Reestablish, UpdateOffer, UpdatePropose
+from watchtower.client.tower.finality import Finality
+from watchtower.client.tower.session import TowerSession
 
 pytestmark = pytest.mark.asyncio
 LIMIT = TIMEOUT_MS / 1000

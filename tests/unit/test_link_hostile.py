@@ -12,15 +12,15 @@ from domain.errors import UnknownChannel
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
 from tests.support.receipts import acknowledge
 from tests.support.sieve import NEXT, sieves, soon
-from watchtower.client import link_work
-from watchtower.client.allowance import HOUR, AllowanceExceeded, PeerAllowance
-from watchtower.client.link import REFUSAL_LIMIT, PeerLink
-from watchtower.client.link_messages import Refused, decode, encode
-from watchtower.client.link_work import OPENING_LIMIT
-from watchtower.client.messages import Message, Reestablish
-from watchtower.client.party import ChannelParty
-from watchtower.client.peer_book import PeerBook
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerRefused, TransportClosed
+from watchtower.client.peers import work as link_work
+from watchtower.client.peers.allowance import HOUR, AllowanceExceeded, PeerAllowance
+from watchtower.client.peers.link import REFUSAL_LIMIT, PeerLink
+from watchtower.client.peers.messages import Refused, decode, encode
+from watchtower.client.peers.work import OPENING_LIMIT
+from watchtower.client.protocol.messages import Message, Reestablish
 from watchtower.client.transport.memory import MemoryTransport, memory_pair
 from watchtower.wire.hexes import Hex32
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.support.linking import ALICE, BOB, TERMS, fund, linked, new_parties
 from tests.support.sieve import NEXT, sieves, soon, unanswered
-from watchtower.client.link import PeerLink
-from watchtower.client.link_messages import Refused, encode
-from watchtower.client.messages import (
+from watchtower.client.peer_errors import PeerRefused, PeerSilent, TransportClosed
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.messages import Refused, encode
+from watchtower.client.protocol.messages import (
     Message,
     UpdateAccept,
     UpdateCommit,
@@ -20,7 +21,6 @@ from watchtower.client.messages import (
     UpdateReject,
     UpdateRevoke,
 )
-from watchtower.client.peer_errors import PeerRefused, PeerSilent, TransportClosed
 from watchtower.client.transport.memory import memory_pair
 from watchtower.wire.hexes import Hex32
 

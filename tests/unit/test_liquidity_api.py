@@ -15,7 +15,8 @@ from tests.support.parties import Pair, htlc, open_pair
 from tests.support.towers import Bench
 from watchtower.channels.liquidity import get_liquidity, get_total_liquidity
 from watchtower.client import StateChannelClient, StateChannelConfig
-from watchtower.client.liquidity import ChannelLiquidity, channel_liquidity
+from watchtower.client.liquidity import ChannelLiquidity
+from watchtower.client.party.liquidity import channel_liquidity
 from watchtower.wire.liquidity import LiquidityBody, SideTotalBody
 
 HTLCS = (htlc(Side.A, 1, 20_000, 900_000), htlc(Side.B, 2, 300, 900_000))

@@ -20,8 +20,9 @@ from domain.errors import DomainError
 from domain.units import Side
 from tests.contract_vectors.load import PARAMS
 from tests.support.parties import Pair, htlc, made_up_funding, make_party, open_pair, preimage_of, seed_of, settings_of
-from watchtower.client import Terms, exchange
-from watchtower.client.home import create_home, export_seed, open_home
+from watchtower.client import Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.home import create_home, export_seed, open_home
 from watchtower.config.sections import Secret
 from watchtower.keystore import FileKeystore, KeystoreConflict, WrongPassphrase
 from watchtower.ports import WatchtowerError

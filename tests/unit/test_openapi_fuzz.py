@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from domain.units import Side
 from tests.support.parties import open_pair
 from tests.support.towers import TOKEN, TOWER_ID, Bench
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.http.endpoints import ENDPOINTS
 from watchtower.http.openapi import document
 from watchtower.http.routes import Limits

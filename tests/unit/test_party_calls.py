@@ -18,7 +18,7 @@ from tests.support.sdk import HALF, desk
 from tests.support.sdk import Desk as Stage
 from tests.support.towers import TIP, TOWER_ID
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.htlcs import Change, NewHtlc
+from watchtower.client.protocol.htlcs import Change, NewHtlc
 from watchtower.client.wallet import WalletError
 from watchtower.party.calls import (
     AbandonChannel,

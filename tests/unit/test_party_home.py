@@ -15,11 +15,12 @@ from domain.errors import UnknownChannel
 from domain.events import FreezeReason
 from domain.units import Side
 from tests.support.parties import Pair, made_up_funding, make_party
-from watchtower.client import PartySettings, Terms, exchange
-from watchtower.client.consent import agree
-from watchtower.client.home import create_home, open_home, restore_home
-from watchtower.client.key_ring import EPOCH, SEED_NAME, SKIP, ClockBehind, raise_floor
-from watchtower.client.party import ChannelParty
+from watchtower.client import PartySettings, Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.home import create_home, open_home, restore_home
+from watchtower.client.party.key_ring import EPOCH, SEED_NAME, SKIP, ClockBehind, raise_floor
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.consent import agree
 from watchtower.keystore import FileKeystore, KeystoreError, KeystoreLocked, WrongPassphrase
 from watchtower.ports import StoreError
 
@@ -86,8 +87,9 @@ UPDATER = """
 import sys
 from pathlib import Path
 from tests.support.parties import make_party
-from watchtower.client import PartySettings, Terms, exchange
-from watchtower.client.home import open_home
+from watchtower.client import PartySettings, Terms
+from watchtower.client.party import exchange
+from watchtower.client.party.home import open_home
 
 a, b = (open_home(Path(sys.argv[1]) / n, b"for tests", PartySettings(network="regtest")).party for n in ("a", "b"))
 channel = exchange.open_channel(a, b, Terms(balances=(500_000, 500_000)), lambda spk, sat: (b"\\x11" * 32, 0))

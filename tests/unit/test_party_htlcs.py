@@ -20,12 +20,12 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair, preimage_of
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.exchange import deliver
-from watchtower.client.messages import AnyMessage, HtlcFulfil, HtlcNote, Message, UpdateOffer, UpdateOfferOk
-from watchtower.client.news import HtlcAdded, HtlcNews, HtlcRemoved, PreimageShown
-from watchtower.client.party import Change, ChannelParty, NewHtlc, PartySettings
+from watchtower.client.party import exchange
+from watchtower.client.party.exchange import deliver
+from watchtower.client.party.party import Change, ChannelParty, NewHtlc, PartySettings
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import AnyMessage, HtlcFulfil, HtlcNote, Message, UpdateOffer, UpdateOfferOk
+from watchtower.client.protocol.news import HtlcAdded, HtlcNews, HtlcRemoved, PreimageShown
 from watchtower.wire.hexes import SecretHex
 
 SECRET = preimage_of(1)

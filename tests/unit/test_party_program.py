@@ -22,8 +22,8 @@ from tests.support.threads import tower_thread
 from tests.support.towers import TOKEN, Bench
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
+from watchtower.client.payments.routing import ForwardingPolicy
 from watchtower.client.peer_errors import PeerRefused, PeerSilent
-from watchtower.client.routing import ForwardingPolicy
 from watchtower.party import control
 from watchtower.party.calls import Call, UpdateChannel
 from watchtower.party.control import ControlServer

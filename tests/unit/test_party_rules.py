@@ -16,12 +16,12 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, make_party, open_pair
-from watchtower.client import exchange
-from watchtower.client.consent import Consent, Deal
-from watchtower.client.contents import descriptor_condition
-from watchtower.client.messages import UpdateOffer, UpdateReject, decode_message, encode_message
-from watchtower.client.news import HtlcNews
-from watchtower.client.party import Change, NewHtlc
+from watchtower.client.party import exchange
+from watchtower.client.party.party import Change, NewHtlc
+from watchtower.client.protocol.consent import Consent, Deal
+from watchtower.client.protocol.contents import descriptor_condition
+from watchtower.client.protocol.messages import UpdateOffer, UpdateReject, decode_message, encode_message
+from watchtower.client.protocol.news import HtlcNews
 
 APP = b"\x0a" * 32
 

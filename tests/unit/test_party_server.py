@@ -12,11 +12,11 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.support.linking import TERMS, fund
 from tests.support.parties import make_party
 from tests.support.wires import IMPATIENT, QUICK, Tap, key_of, tapped
-from watchtower.client.link import PeerLink
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_server import PartyServer
-from watchtower.client.peer_book import PeerBook
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.server import PartyServer
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.transport.curve_socket import Timing
 from watchtower.client.transport.memory import MemoryTransport, memory_pair

@@ -30,7 +30,7 @@ from watchtower.client.errors import (
     PointNotFound,
     TowerUnavailable,
 )
-from watchtower.client.request_signing import PartySigner
+from watchtower.client.tower.request_signing import PartySigner
 from watchtower.http.app import create_app
 from watchtower.http.auth import Gate
 from watchtower.http.routes import Limits

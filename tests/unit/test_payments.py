@@ -18,11 +18,9 @@ from tests.fakes.keystore import MemoryKeystore
 from tests.support import receipts
 from tests.support.hops import HEIGHT, POLICY, Row, three_parties
 from tests.support.parties import open_pair
-from watchtower.client import exchange
-from watchtower.client.htlcs import Change, NewHtlc
-from watchtower.client.link import PeerLink
-from watchtower.client.party_payments import PaymentConflict
-from watchtower.client.party_server import PartyServer
+from watchtower.client.party import exchange
+from watchtower.client.party.payments import PaymentConflict
+from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.payments import (
     ForwardingPolicy,
     Invoice,
@@ -36,8 +34,10 @@ from watchtower.client.payments import (
     links_of,
     plan_route,
 )
-from watchtower.client.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerUnreachable
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.server import PartyServer
+from watchtower.client.protocol.htlcs import Change, NewHtlc
 from watchtower.ports import StoreBroken
 
 pytestmark = pytest.mark.asyncio

@@ -20,7 +20,7 @@ from tests.support.towers import TOWER_ID, TOWER_KEY, Bench
 from watchtower.audit.findings import ExitCode
 from watchtower.audit.receipts import Kept, check
 from watchtower.audit.sealed import is_sealed
-from watchtower.client.receipt_proof import verify_by_export, verify_by_file
+from watchtower.client.tower.receipt_proof import verify_by_export, verify_by_file
 from watchtower.store.exports.signature import signature_file
 from watchtower.store.sqlite_source import SqliteSource
 from watchtower.store.writer import LogWriter

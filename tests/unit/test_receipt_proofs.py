@@ -24,7 +24,7 @@ from tests.support.histories import block_connected
 from tests.support.receipt_kit import OTHER, Kit
 from tests.support.receipts import receipt_of
 from tests.support.towers import TOWER_ID, Bench
-from watchtower.client.receipt_proof import read_proof, verify_by_export, verify_by_file
+from watchtower.client.tower.receipt_proof import read_proof, verify_by_export, verify_by_file
 from watchtower.store.exports.write import Wish
 from watchtower.store.writer import LogWriter
 

@@ -17,7 +17,7 @@ from watchtower.client.errors import (
     ReceiptOutOfOrder,
     StateNotStored,
 )
-from watchtower.client.receipts import Expected, ReceiptBook, check_shown
+from watchtower.client.tower.receipts import Expected, ReceiptBook, check_shown
 from watchtower.client.types import LogState
 
 pytestmark = pytest.mark.slow

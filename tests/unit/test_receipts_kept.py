@@ -27,8 +27,8 @@ from watchtower.client.errors import (
     ReceiptOutOfOrder,
     UnexpectedAnswer,
 )
-from watchtower.client.receipt_folder import ReceiptFolder
-from watchtower.client.receipts import ReceiptBook
+from watchtower.client.tower.receipt_folder import ReceiptFolder
+from watchtower.client.tower.receipts import ReceiptBook
 from watchtower.receipts.files import read_receipts
 
 pytestmark = pytest.mark.slow

@@ -26,8 +26,8 @@ from watchtower.client.errors import (
     ReceiptOutOfOrder,
     ReceiptRefused,
 )
-from watchtower.client.finality import Unarmed, log_alarm
-from watchtower.client.receipts import Expected, ReceiptBook, ReceiptText
+from watchtower.client.tower.finality import Unarmed, log_alarm
+from watchtower.client.tower.receipts import Expected, ReceiptBook, ReceiptText
 
 pytestmark = pytest.mark.slow
 

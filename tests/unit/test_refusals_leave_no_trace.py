@@ -22,8 +22,8 @@ from watchtower.client.errors import (
     ChannelNotFound,
     MalformedRequest,
 )
-from watchtower.client.messages import AnyMessage, ClosePropose, CloseProposeMusig
-from watchtower.client.proofs import revocation_proof
+from watchtower.client.party.proofs import revocation_proof
+from watchtower.client.protocol.messages import AnyMessage, ClosePropose, CloseProposeMusig
 from watchtower.ports import EventStore
 from watchtower.wire.hexes import Hex32, Hex64, NonceHex
 

@@ -19,7 +19,7 @@ from tests.support.proofs import secret_proof
 from tests.support.serving import served
 from tests.support.towers import TOWER_ID, Bench
 from watchtower.client import StateChannelClient, StateChannelConfig
-from watchtower.client.request_signing import PartyAuth, PartySigner
+from watchtower.client.tower.request_signing import PartyAuth, PartySigner
 
 REGTEST = StateChannelConfig(network="regtest")
 

@@ -12,8 +12,8 @@ from domain.units import Side
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.store import MemoryEventStore
 from tests.support.parties import Pair, htlc, make_party, open_pair
-from watchtower.client import exchange
-from watchtower.client.messages import RescueAccept, RescuePropose, decode_message, encode_message
+from watchtower.client.party import exchange
+from watchtower.client.protocol.messages import RescueAccept, RescuePropose, decode_message, encode_message
 from watchtower.wire.hexes import Hex64
 
 BLOCK = b"\xb1" * 32

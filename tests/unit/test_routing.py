@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import MalformedInput
-from watchtower.client.invoices import LightningInvoice, read_bolt11
 from watchtower.client.payments import ForwardingPolicy, Hop, RouteChannel, least_delta, least_expiry, plan_route
-from watchtower.client.routing import MAX_HOPS, decode_note, encode_note
+from watchtower.client.payments.invoices import LightningInvoice, read_bolt11
+from watchtower.client.payments.routing import MAX_HOPS, decode_note, encode_note
 
 HEIGHT = 800_000
 FREE = ForwardingPolicy(base_fee=0, fee_rate=0)

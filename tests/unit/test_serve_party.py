@@ -17,7 +17,7 @@ from tests.support.parties import Pair, made_up_funding
 from tests.support.towers import TOKEN, Bench
 from watchtower.client import PartySettings, StateChannelClient, StateChannelConfig
 from watchtower.client.errors import ChannelIsNotReady
-from watchtower.client.home import PartyHome, create_home, open_home
+from watchtower.client.party.home import PartyHome, create_home, open_home
 from watchtower.client.serve import serve_party
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.devnode.launch import free_ports

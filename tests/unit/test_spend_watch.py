@@ -20,10 +20,12 @@ from domain.units import Side
 from tests.support.parties import Pair, htlc, open_pair
 from tests.support.serving import served
 from tests.support.towers import TIP, TOKEN, TOWER_ID, Bench
-from watchtower.client import PartyAuth, StateChannelClient, StateChannelConfig, exchange, spend_watch
-from watchtower.client.forwarding import must_close
-from watchtower.client.messages import UpdateOffer, UpdateReject
-from watchtower.client.party_channel import PartyChannel
+from watchtower.client import PartyAuth, StateChannelClient, StateChannelConfig
+from watchtower.client.party import exchange
+from watchtower.client.payments.forwarding import must_close
+from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.protocol.messages import UpdateOffer, UpdateReject
+from watchtower.client.tower import spend_watch
 from watchtower.client.types import FundingStatus
 
 pytestmark = pytest.mark.slow

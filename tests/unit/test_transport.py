@@ -12,8 +12,8 @@ import pytest
 
 from domain.errors import MalformedInput
 from tests.support.wires import ALICE_KEY, BOB_KEY, EVE_KEY, Wire, curve_wire, memory_wire
-from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, TransportClosed
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport import Transport
 from watchtower.client.transport.curve_meter import UNSENT_BYTES
 from watchtower.client.transport.curve_socket import RECEIVE_LIMIT, SEND_LIMIT

@@ -26,8 +26,8 @@ from tests.support.wires import (
     tapped,
 )
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerUnreachable, TransportClosed
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport import Transport, curve_listener
 from watchtower.client.transport.admission import everybody
 from watchtower.client.transport.curve_doorstep import WAITING_LIMIT, Doorstep, hang_up

@@ -10,10 +10,11 @@ from domain.errors import ChannelNotReady, Equivocation, SequenceGap
 from domain.events import TurnYielded
 from domain.units import Side
 from tests.support.parties import Pair, htlc, make_party, open_pair
-from watchtower.client import exchange
-from watchtower.client.consent import never_lose
-from watchtower.client.exchange import deliver
-from watchtower.client.messages import (
+from watchtower.client.party import exchange
+from watchtower.client.party.exchange import deliver
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.consent import never_lose
+from watchtower.client.protocol.messages import (
     AnyMessage,
     Message,
     UpdateAccept,
@@ -27,7 +28,6 @@ from watchtower.client.messages import (
     decode_message,
     encode_message,
 )
-from watchtower.client.party import ChannelParty
 from watchtower.wire.hexes import Hex32
 
 OUT_OF_TURN = (UpdateOffer, UpdateYield, UpdateOfferOk, UpdatePropose, UpdateAccept, UpdateCommit, UpdateRevoke)

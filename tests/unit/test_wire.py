@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import MalformedInput
-from watchtower.client.messages import decode_message
+from watchtower.client.protocol.messages import decode_message
 from watchtower.wire.api import RegisterRequest, RevocationRequest, UpdateRequest
 from watchtower.wire.hexes import Hex, Hex32, SecretHex, TxidHex, from_json, to_json
 

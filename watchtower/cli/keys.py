@@ -175,7 +175,7 @@ def restore_command(file: Path, directory: Path, passphrase_file: str | None, as
       watchtower keys restore /mnt/usb/tower-2026-11-22 ./tower --passphrase-file ./passphrase
     """
     from watchtower.backup import restore, verify
-    from watchtower.client.home import restore_backup
+    from watchtower.client.party.home import restore_backup
 
     opened = _read(passphrase_file or STDIN)
     manifest = verify(file, opened)

@@ -76,7 +76,7 @@ def _proof(place: Place, proof: str, evidence: dict[str, Any]) -> dict[str, Any]
 
 def _receipt(place: Place, proof: str, evidence: dict[str, Any]) -> dict[str, Any]:
     from domain.errors import MalformedInput
-    from watchtower.client.receipt_proof import read_proof, verify_by_export, verify_by_file
+    from watchtower.client.tower.receipt_proof import read_proof, verify_by_export, verify_by_file
     from watchtower.party.calls import plain
     from watchtower.party.questions import VerifyProof
 

@@ -16,7 +16,6 @@ from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.claim_types import ClaimInfo
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
-from watchtower.client.consent import Deal, agree, never_lose
 from watchtower.client.dispute_types import (
     ChallengeResult,
     ChannelState,
@@ -30,20 +29,21 @@ from watchtower.client.dispute_types import (
 from watchtower.client.disputes import InProcessPeer
 from watchtower.client.errors import StateChannelError, TowerProblem
 from watchtower.client.fee_children import FeeChildInfo, FeeChildPolicy, FeeChildStatus
-from watchtower.client.home import PartyHome, create_home, open_home
-from watchtower.client.htlcs import Change, NewHtlc
-from watchtower.client.link import PeerLink
-from watchtower.client.news import HtlcAdded, HtlcRemoved, PreimageShown
 from watchtower.client.open_client import open_client
-from watchtower.client.opening import Terms
-from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.party.home import PartyHome, create_home, open_home
+from watchtower.client.party.party import ChannelParty, PartySettings
 from watchtower.client.past import LogPoint, OpenBreach, TowerPast, at_time
 from watchtower.client.peer_errors import PeerError
-from watchtower.client.peers import Closer, Peer
-from watchtower.client.preimages import ChannelPreimages, KnownPreimage, PreimageResult
-from watchtower.client.request_signing import PartyAuth, PartySigner
-from watchtower.client.served_peer import ServedPeer
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.port import Closer, Peer
+from watchtower.client.peers.served import ServedPeer
+from watchtower.client.protocol.consent import Deal, agree, never_lose
+from watchtower.client.protocol.htlcs import Change, NewHtlc
+from watchtower.client.protocol.news import HtlcAdded, HtlcRemoved, PreimageShown
+from watchtower.client.protocol.opening import Terms
 from watchtower.client.sync import SyncStateChannelClient
+from watchtower.client.tower.preimages import ChannelPreimages, KnownPreimage, PreimageResult
+from watchtower.client.tower.request_signing import PartyAuth, PartySigner
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.types import (
     ChannelInfo,

@@ -18,19 +18,19 @@ from pathlib import Path
 
 import httpx
 
-from watchtower.client.comparing import TowerComparison
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.disputes import DisputeCalls
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.fee_children import FeeChildPolicy, FeeChildren, FeeChildStatus
-from watchtower.client.finality import Alarm, Finality, log_alarm
 from watchtower.client.funding import send_fundings
 from watchtower.client.ids import channel_id_of
 from watchtower.client.opening_calls import OpeningCalls
-from watchtower.client.party import ChannelParty
-from watchtower.client.peers import Closer, Peer
-from watchtower.client.served_peer import ServedPeer
-from watchtower.client.spend_watch import SpendWatch
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.peers.port import Closer, Peer
+from watchtower.client.peers.served import ServedPeer
+from watchtower.client.tower.comparing import TowerComparison
+from watchtower.client.tower.finality import Alarm, Finality, log_alarm
+from watchtower.client.tower.spend_watch import SpendWatch
 from watchtower.client.update_calls import UpdateCalls
 from watchtower.client.wallet import FundingWallet
 

@@ -12,8 +12,8 @@ from domain.contract.params import ParamsPolicy, profile_for
 from domain.errors import MalformedInput
 from domain.units import MAX_MONEY
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.opening import Terms
-from watchtower.client.party_settings import PartySettings
+from watchtower.client.party.settings import PartySettings
+from watchtower.client.protocol.opening import Terms
 
 VARIABLES = {
     "network": "STATE_CHANNEL_NETWORK",

@@ -21,11 +21,11 @@ from domain.errors import DomainError, InvalidParams
 from domain.units import Side
 from watchtower.client.errors import TooManyRequests, TowerProblem, TowerUnavailable, Unauthorized
 from watchtower.client.given import participant_pair, require_text
-from watchtower.client.opening import NO_APP, Terms
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import PartyChannel
+from watchtower.client.party.party import ChannelParty
 from watchtower.client.peer_errors import PeerRefused
-from watchtower.client.peers import Peer
+from watchtower.client.peers.port import Peer
+from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.protocol.opening import NO_APP, Terms
 from watchtower.client.types import TAPROOT, ChannelParams
 from watchtower.client.wallet import FundingWallet, Prepared
 

@@ -30,19 +30,19 @@ from watchtower.client.dispute_types import (
     VerificationResult,
 )
 from watchtower.client.errors import NotConnected, ReceiptRefused, SequenceConflict
-from watchtower.client.exchange import close as close_in_process
 from watchtower.client.given import balance_pair, require_number, require_whole, texts
 from watchtower.client.ids import channel_id_of, channel_name
-from watchtower.client.link import PeerLink
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import PartyChannel
+from watchtower.client.party.exchange import close as close_in_process
+from watchtower.client.party.party import ChannelParty
 from watchtower.client.past import parameters
 from watchtower.client.peer_errors import PeerError
-from watchtower.client.peers import Closer
-from watchtower.client.receipt_proof import is_receipt, verify_by_export, verify_by_file, verify_by_tower
-from watchtower.client.served_peer import ServedPeer
-from watchtower.client.session import is_replayed, read
-from watchtower.client.tower_calls import TowerCalls
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.peers.port import Closer
+from watchtower.client.peers.served import ServedPeer
+from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.tower.calls import TowerCalls
+from watchtower.client.tower.receipt_proof import is_receipt, verify_by_export, verify_by_file, verify_by_tower
+from watchtower.client.tower.session import is_replayed, read
 from watchtower.wire.disputes import (
     ChallengeRequest,
     CooperativeCloseRequest,

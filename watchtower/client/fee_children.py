@@ -21,10 +21,10 @@ from domain.fee_child import TARGETS, Bid, Child, Standing, Urgency, child_bid, 
 from domain.fees import Market
 from domain.transaction import Transaction
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.fee_log import FeeChild
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_fees import FeeParent
-from watchtower.client.payment_tower import PASSING
+from watchtower.client.party.fees import FeeParent
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.fee_log import FeeChild
+from watchtower.client.tower.payment_tower import PASSING
 from watchtower.client.types import ProtocolState
 from watchtower.client.wallet import FeeTooLow, FeeWallet, FundingWallet, Pooled
 from watchtower.ports import NodeError

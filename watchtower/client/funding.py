@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from domain.chain import display
 from domain.units import Side
-from watchtower.client.link import PeerLink
-from watchtower.client.opening import NO_APP, Terms
-from watchtower.client.party import ChannelParty
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.peers.link import PeerLink
+from watchtower.client.protocol.opening import NO_APP, Terms
 from watchtower.client.wallet import FundingWallet, Prepared, WalletError
 
 Register = Callable[[bytes, bytes], Awaitable[object]]

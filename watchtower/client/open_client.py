@@ -9,8 +9,8 @@ import httpx
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.fee_children import FeeChildPolicy
-from watchtower.client.home import PartyHome
-from watchtower.client.served_peer import ServedPeer
+from watchtower.client.party.home import PartyHome
+from watchtower.client.peers.served import ServedPeer
 from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.wallet import FundingWallet

@@ -18,10 +18,10 @@ from watchtower.client.creating import Asked, FundedOpening, Propose, check_agre
 from watchtower.client.errors import NotConnected
 from watchtower.client.given import data_of, participant_pair, require_number, require_text
 from watchtower.client.ids import channel_id_of
-from watchtower.client.opening import NO_APP, Terms
-from watchtower.client.peers import Peer
-from watchtower.client.served_peer import ServedPeer
-from watchtower.client.tower_calls import TowerCalls
+from watchtower.client.peers.port import Peer
+from watchtower.client.peers.served import ServedPeer
+from watchtower.client.protocol.opening import NO_APP, Terms
+from watchtower.client.tower.calls import TowerCalls
 from watchtower.client.types import ChannelParams, ChannelResult
 from watchtower.client.wallet import FundingWallet, Prepared
 from watchtower.wire.api import RegisterRequest

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from watchtower.client.client import StateChannelClient
-from watchtower.client.finality import RETRY_SECONDS, Finality, Synchronize
 from watchtower.client.funding import send_fundings
-from watchtower.client.home import PartyHome
-from watchtower.client.link import TIMEOUT_MS
-from watchtower.client.party_server import PartyServer
+from watchtower.client.party.home import PartyHome
+from watchtower.client.peers.link import TIMEOUT_MS
+from watchtower.client.peers.server import PartyServer
+from watchtower.client.tower.finality import RETRY_SECONDS, Finality, Synchronize
 from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.wallet import FundingWallet

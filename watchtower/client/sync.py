@@ -23,9 +23,9 @@ from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import NotConnected
 from watchtower.client.fee_children import FeeChildPolicy
-from watchtower.client.finality import Alarm, log_alarm
-from watchtower.client.party import ChannelParty
-from watchtower.client.peers import Closer, Peer
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.peers.port import Closer, Peer
+from watchtower.client.tower.finality import Alarm, log_alarm
 from watchtower.client.wallet import FundingWallet
 from watchtower.wire.events import EventBody
 

@@ -12,17 +12,17 @@ from domain.contract.state import StateHeader, StateSignatures
 from domain.errors import ChannelNotReady, Equivocation, InvalidState, MalformedInput, SequenceGap
 from domain.status import ChannelStatus
 from domain.units import Side
-from watchtower.client.contents import condition_of
 from watchtower.client.errors import NotConnected, StateChannelError
-from watchtower.client.finality import Finality
 from watchtower.client.given import balance_pair, data_of, require_number, require_whole, texts
-from watchtower.client.htlcs import Change, NewHtlc
 from watchtower.client.ids import channel_id_of, hash_of
-from watchtower.client.messages import Message
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import PartyChannel
-from watchtower.client.peers import Peer
-from watchtower.client.tower_calls import TowerCalls
+from watchtower.client.party.party import ChannelParty
+from watchtower.client.peers.port import Peer
+from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.protocol.contents import condition_of
+from watchtower.client.protocol.htlcs import Change, NewHtlc
+from watchtower.client.protocol.messages import Message
+from watchtower.client.tower.calls import TowerCalls
+from watchtower.client.tower.finality import Finality
 from watchtower.client.types import StateUpdate, UpdateResult
 from watchtower.wire.api import SignatureBody, UpdateRequest
 

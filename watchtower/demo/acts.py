@@ -12,7 +12,7 @@ from domain.chain import display, make_outpoint
 from domain.deadlines import deadline
 from domain.transaction import Transaction
 from domain.units import Side
-from watchtower.client import exchange
+from watchtower.client.party import exchange
 from watchtower.demo.result import ActResult
 from watchtower.demo.stage import CHALLENGE_PERIOD, DemoFailed, Stage, Tell
 

@@ -10,8 +10,8 @@ from domain.contract.derivation import ChannelSecrets, channel_keys
 from domain.contract.revocation import commitment_point
 from domain.transaction import Transaction
 from domain.units import Side
-from watchtower.client.key_ring import COIN_TYPES
-from watchtower.client.party import ChannelParty
+from watchtower.client.party.key_ring import COIN_TYPES
+from watchtower.client.party.party import ChannelParty
 
 
 def secrets_of(seed: bytes, party: ChannelParty, channel_id: bytes) -> ChannelSecrets:

@@ -20,12 +20,12 @@ from pathlib import Path
 import msgspec
 
 from watchtower import new_tower
-from watchtower.client import exchange
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import TowerUnavailable, TowerUnreachable
-from watchtower.client.home import create_home, open_home
-from watchtower.client.party import ChannelParty, PartySettings
+from watchtower.client.party import exchange
+from watchtower.client.party.home import create_home, open_home
+from watchtower.client.party.party import ChannelParty, PartySettings
 from watchtower.demo.cheater import unsafe_commitment
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.provision import find

@@ -13,9 +13,9 @@ import msgspec
 from domain.chain import from_display
 from domain.errors import InvalidParams, MalformedInput
 from watchtower.client.errors import NotConnected, TowerUnreachable
-from watchtower.client.opening import NO_APP
-from watchtower.client.party_channel import PartyChannel
-from watchtower.client.proofs import newer_state_proof, revocation_proof
+from watchtower.client.party.proofs import newer_state_proof, revocation_proof
+from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.protocol.opening import NO_APP
 from watchtower.client.types import ChannelParams, ChannelParticipant, ProtocolState, StateUpdate
 from watchtower.party.desk import Desk
 from watchtower.party.settings import WalletPlace

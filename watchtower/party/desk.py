@@ -12,10 +12,10 @@ from domain.errors import UnknownChannel
 from watchtower.client.bitcoind_wallet import BitcoindWallet
 from watchtower.client.client import StateChannelClient
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.party import ChannelParty
-from watchtower.client.party_channel import PartyChannel
+from watchtower.client.party.party import ChannelParty
 from watchtower.client.payments import Payments
-from watchtower.client.served_peer import ServedPeer
+from watchtower.client.peers.served import ServedPeer
+from watchtower.client.protocol.channel import PartyChannel
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.node.transport import RpcTransport
 from watchtower.party.settings import PartyFile, WalletPlace, check_peer, remember_peer

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from watchtower.client.errors import ConfigurationError, StateChannelError
-from watchtower.client.home import create_home, export_seed
+from watchtower.client.party.home import create_home, export_seed
 from watchtower.client.transport.curve_key import TransportKey
 from watchtower.keystore import PASSPHRASE_NAME, SCRYPT_COST, new_passphrase
 from watchtower.party.faults import CallFailed, Fault

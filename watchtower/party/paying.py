@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from domain.errors import ChannelNotReady, MalformedInput
-from watchtower.client.payment_log import Leg, Payment
+from watchtower.client.party.payment_log import Leg, Payment
 from watchtower.client.payments import ForwardingPolicy, Invoice, RouteChannel, plan_route, read_bolt11
 from watchtower.party.calls import Call
 from watchtower.party.desk import Desk

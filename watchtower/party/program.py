@@ -25,13 +25,13 @@ from watchtower.applications import GuardedApplication
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import TowerUnreachable
-from watchtower.client.finality import RETRY_SECONDS
-from watchtower.client.home import PartyHome, open_home
 from watchtower.client.open_client import open_client
+from watchtower.client.party.home import PartyHome, open_home
 from watchtower.client.payments import ForwardingPolicy, Payments
-from watchtower.client.request_signing import PartyAuth
-from watchtower.client.served_peer import ServedPeer
+from watchtower.client.peers.served import ServedPeer
 from watchtower.client.sync import SyncStateChannelClient
+from watchtower.client.tower.finality import RETRY_SECONDS
+from watchtower.client.tower.request_signing import PartyAuth
 from watchtower.descriptors import resolve
 from watchtower.host.hygiene import forbid_core_dumps
 from watchtower.party import control

@@ -19,7 +19,7 @@ import msgspec
 from watchtower.client.config import VARIABLES, StateChannelConfig
 from watchtower.client.errors import ConfigurationError
 from watchtower.client.fee_children import FeeChildPolicy
-from watchtower.client.routing import ForwardingPolicy
+from watchtower.client.payments.routing import ForwardingPolicy
 from watchtower.client.transport.curve_key import PeerAddress
 
 SETTINGS_NAME = "party.toml"

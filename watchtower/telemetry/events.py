@@ -122,7 +122,9 @@ PARTY_EVENTS: dict[str, LogEvent] = {
     "call_dropped": _event("info", "reason", "A command ended before its answer."),
     "call_failed": _event("error", "", "A command met a mistake of this program."),
     "consent_failed": _event("error", "channel state reason", "The application's rule of consent failed."),
-    "fee_child_failed": _event("warning error", "about reason", "A close may wait for its fee child; it is tried again."),
+    "fee_child_failed": _event(
+        "warning error", "about reason", "A close may wait for its fee child; it is tried again."
+    ),
     "fee_child_sent": _event("info", "channel parent txid fee", "A child pays for a commitment or settlement."),
     "funding_not_sent": _event("warning", "txid reason", "The funding transaction was not taken by the node."),
     "link_ended": _event("info", "peer reason", "The connection to a peer has ended."),

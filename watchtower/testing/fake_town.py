@@ -11,9 +11,9 @@ from typing import Self
 
 from domain.application import Application
 from watchtower.client import ChannelParams, ChannelParticipant, PeerLink, StateChannelClient, StateChannelConfig
-from watchtower.client.consent import Consent, never_lose
-from watchtower.client.home import PartyHome, create_home, open_home
-from watchtower.client.opening import NO_APP
+from watchtower.client.party.home import PartyHome, create_home, open_home
+from watchtower.client.protocol.consent import Consent, never_lose
+from watchtower.client.protocol.opening import NO_APP
 from watchtower.client.transport.memory import memory_pair
 from watchtower.testing.fake_tower import FakeTower
 from watchtower.testing.fake_wallet import FakeWallet

@@ -16,8 +16,8 @@ import zmq
 import zmq.asyncio
 
 from domain.errors import MalformedInput
-from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, PeerUnreachable, TransportClosed
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport.curve_key import PeerAddress, TransportKey
 from watchtower.client.transport.curve_meter import Backlog, Meter
 from watchtower.client.transport.curve_socket import BYE, HELLO, MESSAGE, PING, Timing, Watched, end, prepare

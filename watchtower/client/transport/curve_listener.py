@@ -15,8 +15,8 @@ import zmq.asyncio
 
 from domain.errors import MalformedInput
 from watchtower.client.errors import ConfigurationError
-from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import TransportClosed
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.curve_doorstep import Doorstep, hang_up
 from watchtower.client.transport.curve_gate import DOMAIN, Gate

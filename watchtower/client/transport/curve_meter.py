@@ -12,7 +12,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from watchtower.client.messages import MAX_MESSAGE
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport.curve_socket import OVERHEAD, RECEIVE_LIMIT
 
 PART_BYTES = (RECEIVE_LIMIT + 10) * (MAX_MESSAGE + OVERHEAD)

@@ -16,7 +16,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
-from watchtower.client.messages import MAX_MESSAGE
+from watchtower.client.protocol.messages import MAX_MESSAGE
 
 HELLO, MESSAGE, BYE, PING = b"H", b"M", b"B", b"P"
 OVERHEAD = 64

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from domain.errors import MalformedInput
-from watchtower.client.messages import MAX_MESSAGE
 from watchtower.client.peer_errors import PeerNotAllowed, PeerUnreachable, TransportClosed
+from watchtower.client.protocol.messages import MAX_MESSAGE
 from watchtower.client.transport.admission import Admission
 from watchtower.client.transport.port import Transport
 

@@ -1,0 +1,1 @@
+"""Links to other parties: listening, dialing, and calls that end when the peer has answered."""
