@@ -211,6 +211,24 @@ def test_the_sender_hears_why_an_htlc_failed(proposer: Side) -> None:
     assert ears.b[-1] == HtlcRemoved(pair.channel_id, condition, False, None)
 
 
+def test_the_reason_of_a_failure_is_there_as_soon_as_the_htlc_is_gone() -> None:
+    """Who looks at the channel before the listener was told finds it as well, once."""
+    seen: list[str | None] = []
+
+    def look(_news: HtlcNews) -> None:
+        seen.append(pair.a.take_failure(condition.hash))
+
+    pair = with_htlc(Ears().pair())
+    (condition,) = pair.a.channel(pair.channel_id).conditions
+    exchange.change(pair.a, pair.b, pair.channel_id, Change(state_data=b"x"))
+    pair.a.listener = look
+
+    exchange.run(pair.b, pair.a, pair.b.fail_htlc(pair.channel_id, KEY, "temporary shortage"))
+
+    assert ["temporary shortage"] == seen
+    assert pair.a.take_failure(condition.hash) is None
+
+
 def test_notes_are_limited() -> None:
     """A note has at most 4,096 bytes; on the wire, too."""
     pair = Ears().pair()

@@ -58,6 +58,11 @@ class PartyHtlcs(PartyCore):
         conditions = self.channel(channel_id).conditions
         return tuple(c for c in conditions if c.is_htlc and c.hash == payment_hash)
 
+    def take_failure(self, payment_hash: bytes) -> str | None:
+        """Why the peer failed the last HTLC with this hash, in its own words, once; None after a restart."""
+        with self._mutex:
+            return self._slips.take_failure(payment_hash)
+
     def note_height(self, height: int) -> None:
         """Tell the height of the active chain. Until the first call, rules about heights are not applied."""
         if height < 0:

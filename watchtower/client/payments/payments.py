@@ -384,7 +384,9 @@ class Payments:
             _log.warning("payment_delayed about=%s reason=%s", f"channel:{job.channel_id.hex()[:16]}", closed.message)
 
     async def _end(self, payment_hash: bytes, end: End) -> None:
-        said = self._reasons.pop(payment_hash, "")
+        own = self._reasons.pop(payment_hash, "")
+        peers = await asyncio.to_thread(self.party.take_failure, payment_hash)
+        said = own if peers is None else one_line(peers, len(peers))
         reason = said if end.outcome is PaymentOutcome.FAILED and said else end.reason
         self._tell(await asyncio.to_thread(self.party.end_payment, payment_hash, end.outcome, reason))
 
@@ -406,11 +408,8 @@ class Payments:
         self._told(news)
         if isinstance(news, HtlcAdded):
             self._notes[news.channel_id, news.condition.hash] = news.note
-        if isinstance(news, HtlcRemoved):
-            if not self.party.find_htlcs(news.channel_id, news.condition.hash):
-                self._notes.pop((news.channel_id, news.condition.hash), None)
-            if news.reason is not None and self.party.payment(news.condition.hash) is not None:
-                self._reasons[news.condition.hash] = one_line(news.reason, len(news.reason))
+        if isinstance(news, HtlcRemoved) and not self.party.find_htlcs(news.channel_id, news.condition.hash):
+            self._notes.pop((news.channel_id, news.condition.hash), None)
         self.wake()
 
 

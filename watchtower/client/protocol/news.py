@@ -79,6 +79,7 @@ class Slips:
     def __init__(self) -> None:
         self._notes: dict[str, dict[bytes, bytes]] = {}
         self._reasons: dict[str, dict[ConditionKey, str]] = {}
+        self._failures: dict[bytes, str] = {}
 
     def note(self, stream: str, message: HtlcNote) -> None:
         """Keep a note by payment hash."""
@@ -96,6 +97,14 @@ class Slips:
         """The reason of a failure, once."""
         return self._reasons.get(stream, {}).pop(key, None)
 
+    def failed(self, payment_hash: bytes, reason: str) -> None:
+        """Keep why an HTLC that is gone now was failed: who sees that it is gone must find the reason as well."""
+        _put(self._failures, payment_hash, reason)
+
+    def take_failure(self, payment_hash: bytes) -> str | None:
+        """Why the last HTLC with this hash was failed, once."""
+        return self._failures.pop(payment_hash, None)
+
 
 def changes(before: PartyChannel, after: PartyChannel, known: Mapping[bytes, bytes], slips: Slips) -> list[HtlcNews]:
     """The news between two looks at a channel, oldest first."""
@@ -109,6 +118,8 @@ def changes(before: PartyChannel, after: PartyChannel, known: Mapping[bytes, byt
     for gone in sorted(old - new, key=lambda condition: condition.key):
         proven = after.shown | before.shown if gone.offerer is after.own_side else known.keys()
         reason = slips.take_reason(after.stream, gone.key)
+        if reason is not None:
+            slips.failed(gone.hash, reason)
         news.append(HtlcRemoved(after.channel_id, gone, gone.hash in proven, reason))
     news += [
         HtlcAdded(after.channel_id, added, slips.take_note(after.stream, added.hash))
