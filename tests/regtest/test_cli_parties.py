@@ -161,12 +161,14 @@ def test_a_party_that_does_not_run_is_opened_by_the_command(stage: Stage) -> Non
     told = document("party", "info", *home)
     refused = shell("channel", "update", channel, "--balances", "400001,600000", *home)
     closed = document("channel", "close", channel, "--unilateral", "--yes", *home)
+    fees = document("channel", "fees", channel[:8], *home)
 
     assert 0 == ended
     assert 1 == updated["sequence"]
     assert [400_000, 600_000] == told["channels"][0]["balances"]
     assert (1, "invalid-state") == (refused.returncode, refused.stderr.partition(":")[0])
     assert ("UNILATERAL", 1) == (closed["kind"], closed["sequence"])
+    assert (channel, []) == (fees["channel_id"], fees["children"])
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from domain.chain import display
+from domain.chain import display, make_outpoint
 from domain.errors import ChannelNotReady, InvalidState, MalformedInput, SelfBreach, UnknownChannel
+from domain.transaction import Transaction, TxIn, TxOut
 from tests.support.cheater import unsafe_commitment
 from tests.support.parties import seed_of
 from tests.support.sdk import HALF, desk
@@ -33,7 +34,7 @@ from watchtower.party.calls import (
 )
 from watchtower.party.desk import Desk
 from watchtower.party.paying import ListPayments, MakeInvoice, PayInvoice
-from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ListReceipts, ShowState
+from watchtower.party.questions import AddHtlc, FailHtlc, FulfilHtlc, ListReceipts, ShowState, TellFees
 from watchtower.party.settings import PartyFile, WalletPlace
 from watchtower.receipts.files import read_receipts, write_receipts
 from watchtower.wire.hexes import Hex, Hex32, SecretHex
@@ -41,6 +42,8 @@ from watchtower.wire.hexes import Hex, Hex32, SecretHex
 pytestmark = pytest.mark.asyncio
 
 PREIMAGE = b"\x07" * 32
+COIN = make_outpoint(b"\x21" * 32, 0)
+SPK = b"\x00\x14" + bytes(20)
 HASH = sha256(PREIMAGE).hexdigest()
 
 
@@ -99,6 +102,24 @@ async def test_a_party_tells_its_channels(tmp_path: Path) -> None:
         channel["state"],
     )
     assert [HALF - 1_000, HALF + 1_000] == channel["balances"]
+
+
+async def test_a_party_tells_the_fee_children_of_a_close(tmp_path: Path) -> None:
+    """The newest of each parent, as the log has it; before a close there is none."""
+    async with opened(tmp_path) as asked:
+        before = await asked.answer(TellFees(channel=asked.channel[:8]))
+        party, name = asked.at.client.party, bytes.fromhex(asked.channel)
+        assert party is not None
+        party.sign_commitment(name, 0)
+        (parent,) = party.fee_parents(TIP)
+        raw = Transaction(3, (TxIn(parent.anchor, 0), TxIn(COIN, 0)), (TxOut(9_000, SPK),), 0).serialize()
+        party.note_fee_child(parent, raw, 1_240, TIP)
+        told = await asked.answer(TellFees(channel=asked.channel))
+
+    (child,) = told["children"]
+    assert ([], None) == (list(before["children"]), told["trouble"])
+    assert (display(parent.txid), 1_240, TIP) == (child["parent_txid"], child["fee"], child["height"])
+    assert display(Transaction.parse(raw).txid) == child["txid"]
 
 
 async def test_a_party_tells_its_receipts(tmp_path: Path) -> None:

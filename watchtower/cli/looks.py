@@ -1,4 +1,4 @@
-"""The commands of `watchtower channel` that ask a tower over its API."""
+"""The commands of `watchtower channel` that ask a tower over its API, or a party for what only it knows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from domain.as_of import AsOf
 from watchtower.cli.as_of import as_of_options
 from watchtower.cli.output import Context, emit_document, emit_line, printable
-from watchtower.cli.places import Place, tower_options
+from watchtower.cli.places import Place, party_options, tower_options
 
 
 @click.command("info")
@@ -62,6 +62,21 @@ def funding(context: Context, place: Place, channel_id: str, as_json: bool) -> N
     emit_document(context, "funding", place.ask(ShowFunding(channel=channel_id)), as_json=as_json)
 
 
+@click.command("fees")
+@click.argument("channel_id")
+@party_options
+def fees(context: Context, place: Place, channel_id: str, as_json: bool) -> None:
+    """Show the fee children of a close: what the wallet pays so that a block takes it, and what keeps it from more.
+
+    \b
+    Example:
+      watchtower channel fees 3f9a --home ./alice
+    """
+    from watchtower.party.questions import TellFees
+
+    emit_document(context, "fees", place.ask_party(TellFees(channel=channel_id)), as_json=as_json)
+
+
 @click.command("follow")
 @click.argument("channel_id", required=False)
 @click.option("--after", type=click.IntRange(0), help="Begin behind the event with this id; 0 tells everything.")
@@ -87,4 +102,4 @@ def follow(
             click.echo(printable(line))
 
 
-COMMANDS = (info, state, funding, follow)
+COMMANDS = (info, state, funding, fees, follow)

@@ -32,6 +32,17 @@ class ShowFunding(Call, tag="channel funding", frozen=True):
         return await desk.client.get_funding_status(await desk.channel_id(self.channel))
 
 
+class TellFees(Call, tag="channel fees", frozen=True):
+    """The children that pay for a close, from the party's own log."""
+
+    offline: ClassVar[bool] = True
+    channel: str
+
+    async def answer(self, desk: Desk) -> Any:
+        """See the class."""
+        return await desk.client.get_fee_children(await desk.channel_id(self.channel))
+
+
 class TellChannel(Call, tag="channel info", frozen=True):
     """A channel as the tower knows it."""
 
