@@ -158,8 +158,8 @@ class Watch:
             return
         info = self._check_node()
         self._node_known = True
-        _log.info("node_reached", endpoint=info.network, height=info.blocks)
         self._tell_of_node(info)
+        _log.info("node_reached", endpoint=info.network, height=info.blocks)
 
     def _pass(self, turn: Turn) -> PassReport:
         if self._core_started:
@@ -242,11 +242,12 @@ class Watch:
     def _failed(self, error: WatchtowerError) -> None:
         """Say why, forget that the node is known, and come back soon: a tower never gives up."""
         reason = reason_of(error)
+        if isinstance(error, NodeError | WrongChain):  # before anything is said of it: who hears it may look at once
+            self._metrics.set("node_up", value=float(reason not in ("node_unreachable", "node_warming_up")))
         self._board.set(reason, str(error))
         if isinstance(error, WrongChain) or (isinstance(error, NodeError) and not self._core_started):
             self.node_doubt = error
         if isinstance(error, NodeError | WrongChain):
-            self._metrics.set("node_up", value=float(reason not in ("node_unreachable", "node_warming_up")))
             if self._node_known or reason == "wrong_chain":
                 name = "node_wrong_chain" if reason == "wrong_chain" else "node_lost"
                 _log.error(name, endpoint="rpc", reason=str(error))
