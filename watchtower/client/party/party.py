@@ -1,6 +1,6 @@
 """The channel party: holds the seed, signs, and keeps its own append-only log.
 
-`ChannelParty` joins the rooms of a party: its core (`party_core`), HTLCs, the chain, the own tower, and here the
+`ChannelParty` joins the rooms of a party: its core (`core`), HTLCs, the chain, the own tower, and here the
 messages that open, update and close a channel.
 """
 

@@ -1,4 +1,4 @@
-"""One channel as its party sees it, made from the events in the party's own store (`party_fold`).
+"""One channel as its party sees it, made from the events in the party's own store (`fold`).
 
 Own secrets are not here: they are derived from the seed whenever they are needed.
 """
