@@ -12,6 +12,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.support.linking import TERMS, linked
 from tests.support.parties import open_pair
+from watchtower.client.bitcoind_calls import place_of
 from watchtower.client.bitcoind_wallet import WALLET_METHODS, BitcoindWallet
 from watchtower.client.funding import open_funded, send_fundings
 from watchtower.client.peer_errors import PeerSilent
@@ -156,6 +157,36 @@ def test_a_child_of_another_coin_if_the_first_is_too_small(node: RegtestNode, wa
         wallet.make_child(anchor, 50 * ONE, 50 * ONE)
 
 
+def test_a_child_replaces_no_funding_that_took_its_coin(node: RegtestNode, wallet: BitcoindWallet) -> None:
+    """A restarted node has forgotten the lock of a child that was never sent: the better child has another coin."""
+    node.rpc("sendtoaddress", node.wallet_address(), "0.0005")
+    node.mine(1)
+    anchor = make_outpoint(bytes(32), 1)
+    first = Transaction.parse(wallet.make_child(anchor, 1_000, 40_000))
+    node.restart()
+    coin = first.inputs[1].outpoint
+    raw = node.rpc("createrawtransaction", [place_of(coin)], [{node.wallet_address(): "0.0004"}])
+    funding = node.send_raw(bytes.fromhex(node.rpc("signrawtransactionwithwallet", raw)["hex"]))
+
+    better = Transaction.parse(wallet.make_child(anchor, 30_000, 40_000, first))
+
+    assert coin != better.inputs[1].outpoint
+    assert {funding} == node.mempool()
+
+
+def test_a_coin_that_was_locked_since_it_was_chosen_pays_for_no_child(
+    node: RegtestNode, wallet: BitcoindWallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opening of another thread was faster: its coin is left to it."""
+    coins = wallet._native_coins()
+    monkeypatch.setattr(wallet, "_native_coins", lambda: coins)
+    anchor = make_outpoint(bytes(32), 1)
+    node.rpc("lockunspent", False, [place_of(coin) for coin, _ in coins])
+
+    with pytest.raises(WalletError, match="already locked"):
+        wallet.make_child(anchor, 1_000, 40_000)
+
+
 def test_an_opening_signs_after_the_registration(node: RegtestNode, wallet: BitcoindWallet) -> None:
     """The tower hears of the channel with an unsigned transaction; afterwards the signed one is in the mempool."""
     seen: list[tuple[bytes, set[bytes]]] = []
@@ -204,7 +235,9 @@ def test_the_wallet_needs_no_other_methods(node: RegtestNode) -> None:
     wallet.release(wallet.prepare(SPK, ONE, 5))
     wallet.market((2, 6))
     wallet.pooled(bytes(32))
-    wallet.unlock(Transaction.parse(wallet.make_child(make_outpoint(bytes(32), 1), 500, 500)).inputs[1].outpoint)
+    child = Transaction.parse(wallet.make_child(make_outpoint(bytes(32), 1), 500, 500))
+    better = Transaction.parse(wallet.make_child(make_outpoint(bytes(32), 1), 900, 900, child))
+    wallet.unlock(better.inputs[1].outpoint)
 
-    assert {"getmempoolinfo", "getmempoolentry"} < called
+    assert {"getmempoolinfo", "getmempoolentry", "gettxspendingprevout"} < called
     assert set() == called - set(WALLET_METHODS)

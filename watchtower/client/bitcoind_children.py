@@ -53,12 +53,19 @@ class BitcoindChildren(WalletCalls):
 
     def make_child(self, anchor: bytes, fee: int, room: int, before: Transaction | None = None) -> bytes:
         """See `FeeWallet.make_child`."""
-        coin, worth, spk = self._payer(fee, room, before)
+        coin, worth, spk = self._payer(OutPoint(anchor), fee, room, before)
         child = self._child(OutPoint(anchor), ANCHOR_SAT, coin, TxOut(worth + ANCHOR_SAT - fee, spk))
         if Transaction.parse(child).vsize > CHILD_LIMIT:
             raise WalletError(f"a child with this wallet's coin would be larger than {CHILD_LIMIT} vB")
-        self._lock_again(coin, unlock=False)
+        if before is not None and coin == before.inputs[1].outpoint:
+            self.lock(coin)
+        else:
+            self._lock((coin,), unlock=False)  # fails if an opening has taken it since it was chosen
         return child
+
+    def lock(self, coin: bytes) -> None:
+        """See `FeeWallet.lock`."""
+        self._lock_again(OutPoint(coin), unlock=False)
 
     def unlock(self, coin: bytes) -> None:
         """See `FeeWallet.unlock`."""
@@ -97,10 +104,9 @@ class BitcoindChildren(WalletCalls):
                 return None
             raise
 
-    def _payer(self, fee: int, room: int, before: Transaction | None) -> tuple[OutPoint, int, bytes]:
+    def _payer(self, anchor: OutPoint, fee: int, room: int, before: Transaction | None) -> tuple[OutPoint, int, bytes]:
         """A coin, what it is worth, and where its change goes."""
-        if before is not None:
-            coin = before.inputs[1].outpoint
+        if before is not None and not self._is_spent_elsewhere(coin := before.inputs[1].outpoint, anchor):
             place = place_of(coin)
             reply = self._call("gettxout", place["txid"], place["vout"], False)  # our own child may spend it
             if reply is not None and satoshi(reply["value"]) + ANCHOR_SAT >= fee + CHANGE_LEAST:
@@ -114,6 +120,16 @@ class BitcoindChildren(WalletCalls):
         coin, worth = roomy[-1] if roomy else enough[0]
         return coin, worth, self._change_spk()
 
+    def _is_spent_elsewhere(self, coin: OutPoint, anchor: OutPoint) -> bool:
+        """Whether something else than a child of this anchor spends a coin in the mempool.
+
+        A restarted node has forgotten the lock, so that the coin may fund a channel now. A child would replace that.
+        """
+        replies = self._call("gettxspendingprevout", [place_of(coin), place_of(anchor)])
+        with decoding("gettxspendingprevout"):
+            by_coin, by_anchor = (reply.get("spendingtxid") for reply in replies)
+        return by_coin is not None and by_coin != by_anchor
+
     def _coin(self, at_least: int) -> tuple[OutPoint, int]:
         """The smallest native coin that pays for a child and leaves change."""
         enough = [coin for coin in self._native_coins() if coin[1] > at_least]
@@ -124,7 +140,10 @@ class BitcoindChildren(WalletCalls):
     def _child(self, anchor: OutPoint, value: int, coin: OutPoint, change: TxOut) -> bytes:
         tx = Transaction(3, (TxIn(anchor, SEQUENCE), TxIn(coin, SEQUENCE)), (change,), 0)
         known = {**place_of(anchor), "scriptPubKey": P2A_SPK.hex(), "amount": btc(value)}
-        return self._sign(tx.serialize(), known)
+        raw = self._sign(tx.serialize(), known)
+        if Transaction.parse(raw).txid != tx.txid:
+            raise WalletError("the wallet signed another transaction than the child that it was asked to sign")
+        return raw
 
     def _lock_again(self, coin: OutPoint, *, unlock: bool) -> None:
         """Locks live in the node's memory: a restart has lost them, and a lock that is there is fine."""

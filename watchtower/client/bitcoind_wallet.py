@@ -28,6 +28,7 @@ WALLET_METHODS = (
     "submitpackage",
     "getmempoolinfo",
     "getmempoolentry",
+    "gettxspendingprevout",
     "estimatesmartfee",
 )
 """What an `rpcwhitelist` for the wallet's user has to contain."""
