@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -40,6 +41,9 @@ class Pool:
         self.coins = [make_outpoint(sha256(bytes((number,))).digest(), 0) for number in range(3)]
         self.chain.update(self.coins)
         self.locked: set[bytes] = set()
+        self.unconfirmed: set[bytes] = set()
+        self.limits: dict[bytes, int] = {}
+        self.broken: set[bytes] = set()
         self.parents: dict[bytes, tuple[int, int]] = {}
         self.witness: tuple[bytes, ...] = (bytes(72), bytes(33))
 
@@ -48,7 +52,9 @@ class Pool:
         return Market(1.0, 1.0, 1.0, tuple((each, self.rate) for each in targets))
 
     def pooled(self, txid: bytes) -> Pooled | None:
-        """A parent with its children."""
+        """A parent with its children; a `broken` one shows a mistake of this program."""
+        if txid in self.broken:
+            raise ZeroDivisionError
         if txid not in self.parents:
             return None
         fee, vsize = self.parents[txid]
@@ -59,19 +65,24 @@ class Pool:
     def is_unspent(self, outpoint: bytes, *, mempool: bool) -> bool:
         """Of the chain, and of the mempool if asked."""
         taken = {spent.outpoint for raw in self.raws.values() for spent in Transaction.parse(raw).inputs}
-        return outpoint in self.chain and not (mempool and outpoint in taken)
+        known = self.chain | self.unconfirmed if mempool else self.chain
+        return outpoint in known and not (mempool and outpoint in taken)
 
     def make_child(self, anchor: bytes, fee: int, room: int, before: Transaction | None = None) -> bytes:
-        """From the coin of the child before while it is there, else from the first free one."""
+        """From the coin of the child before while it is there, else from the first free one that pays so much."""
         del room
         free = [coin for coin in self.coins if coin in self.chain and coin not in self.locked]
         old = [] if before is None else [before.inputs[1].outpoint]
-        coin = next((each for each in [*old, *free] if each in self.chain), None)
+        coin = next((each for each in [*old, *free] if each in self.chain and fee <= self.limits.get(each, fee)), None)
         if coin is None:
             raise WalletError("no coin")
         self.locked.add(coin)
         inputs = (TxIn(OutPoint(anchor), 0), TxIn(OutPoint(coin), 0, witness=self.witness))
         return Transaction(3, inputs, (TxOut(COIN + ANCHOR_SAT - fee, SPK),), 0).serialize()
+
+    def lock(self, coin: bytes) -> None:
+        """As a child that waits needs it."""
+        self.locked.add(coin)
 
     def unlock(self, coin: bytes) -> None:
         """Free again."""
@@ -197,7 +208,7 @@ class Stage:
 
 @pytest.mark.parametrize("left", [1, 2])
 def test_a_crash_at_the_store_sends_nothing_that_is_not_durable(left: int) -> None:
-    """Before the write nothing is known and nothing was sent; behind it the same bytes are sent after the restart."""
+    """Before the write nothing is known, sent or locked; behind it the same bytes are sent after the restart."""
     stage = Stage()
     stage.fuse.left = left
 
@@ -208,7 +219,7 @@ def test_a_crash_at_the_store_sends_nothing_that_is_not_durable(left: int) -> No
     stored = stage.party.fee_children()
     child = stage.look()
 
-    assert ({}, set(), left - 1) == (sent, locked, len(stored))
+    assert ({}, {each.coin for each in stored}, left - 1) == (sent, locked, len(stored))
     assert child is not None
     assert stored in ((), (child,))
     assert child.tx.txid in stage.pool.raws
@@ -310,6 +321,108 @@ def test_a_mined_child_keeps_what_it_spent() -> None:
     again = stage.look(101)
 
     assert (child, {}, None) == (again, stage.pool.raws, stage.trouble)
+
+
+def opened_from(stage: Stage, coin: bytes) -> None:
+    """Another channel of the party, whose funding the wallet has prepared from this coin."""
+    raw = Transaction(2, (TxIn(OutPoint(coin), 0),), (TxOut(9_000, SPK),), 0).serialize()
+    known = stage.party.channel(stage.name)
+    other = replace(known, stream="other", published=frozenset(), fee_children=(), prepared_tx=raw)
+    stage.party._channels["other"] = other
+
+
+def test_a_lock_that_the_node_forgot_is_made_again() -> None:
+    """A restarted node would give the coin of a child that waits to an opening."""
+    stage = Stage()
+    child = stage.look()
+    assert child is not None
+    stage.pool.locked.clear()
+    stage.look(101)
+
+    assert {child.coin} == stage.pool.locked
+
+
+def test_a_coin_that_funds_a_channel_by_now_pays_for_no_child() -> None:
+    """The child never got in, its coin was given to an opening: another one pays, and the opening keeps its lock."""
+    stage = Stage()
+    first = stage.look()
+    assert first is not None
+    del stage.pool.raws[first.tx.txid]
+    opened_from(stage, first.coin)
+    again = stage.look(101)
+
+    assert again is not None
+    assert (True, first.fee) == (first.coin != again.coin, again.fee)
+    assert {first.coin, again.coin} == stage.pool.locked
+
+
+def test_the_lock_of_an_opening_outlives_the_child_that_had_the_coin_before() -> None:
+    """Mined without its child, then the coin went to an opening: a restart of the party must not unlock it."""
+    stage = Stage()
+    child = stage.look()
+    assert child is not None
+    del stage.pool.raws[child.tx.txid]
+    stage.pool.chain.discard(stage.pair.params.funding_outpoint)
+    opened_from(stage, child.coin)
+    opening = stage.party._channels["other"]
+    stage.revive()
+    stage.party._channels["other"] = opening
+    stage.look(101)
+
+    assert {child.coin} == stage.pool.locked
+
+
+def test_a_coin_that_a_reorganization_unconfirmed_pays_for_no_child() -> None:
+    """A version-3 child has one unconfirmed parent: the coin of the child that was lost would be a second one."""
+    stage = Stage()
+    first = stage.look()
+    assert first is not None
+    del stage.pool.raws[first.tx.txid]
+    stage.pool.chain.discard(first.coin)
+    stage.pool.unconfirmed.add(first.coin)
+    second = stage.look(101)
+
+    assert second is not None
+    assert (True, first.fee) == (first.coin != second.coin, second.fee)
+
+
+@pytest.mark.parametrize("coins", [1, 2])
+def test_a_coin_that_is_too_small_for_the_larger_child_is_given_back(coins: int) -> None:
+    """Made once more for its size, from another coin or from none: the first lock would else stay for good."""
+    stage = Stage()
+    stage.pool.witness = (bytes(72),) * 3 + (bytes(105),)
+    del stage.pool.coins[coins:]
+    small, large = stage.pool.coins[0], stage.pool.coins[1:]
+    stage.pool.limits[small] = 6_100
+    child = stage.look()
+
+    assert set(large) == stage.pool.locked
+    assert len(large) == (child is not None)
+    assert (stage.trouble is None) == (child is not None)
+
+
+def test_a_parent_that_cannot_be_made_locks_no_coin() -> None:
+    """The log turns out to be an old copy between two looks: nothing is signed, stored or locked."""
+    stage = Stage()
+    parents = stage.party.fee_parents(100)
+    stage.party.note_restored()
+    stage.fees.look(stage.pool, parents, 100)
+
+    assert "old copy" in (stage.trouble or "")
+    assert ((), set(), {}) == (stage.party.fee_children(), stage.pool.locked, stage.pool.raws)
+
+
+def test_a_mistake_about_one_close_does_not_keep_the_others() -> None:
+    """It is raised where the task logs it, behind those that can be paid for."""
+    stage = Stage()
+    (good,) = stage.party.fee_parents(100)
+    bad = replace(good, channel_id=bytes(32), txid=bytes(32))
+    stage.pool.broken.add(bad.txid)
+
+    with pytest.raises(ZeroDivisionError):
+        stage.fees.look(stage.pool, (bad, good), 100)
+    assert 2 == len(stage.pool.raws)
+    assert "ZeroDivisionError" == stage.fees.trouble[bad.channel_id]
 
 
 def test_a_commitment_of_the_peer_gets_a_child_for_the_sake_of_htlcs() -> None:
@@ -422,6 +535,49 @@ async def test_the_tower_has_the_state_before_a_mempool_has_its_commitment() -> 
 
     assert ["state", "0 sent", "state", "0 sent", "state", "state", "state", "2 sent"] == tower.asked
     assert 2 == len(stage.pool.raws)
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_is_reached_waits_for_the_next_block() -> None:
+    """It is no failure: asking again after five seconds changes nothing, and costs every close some requests."""
+    stage = Stage()
+    tower = There(100, stage.pool)
+    fees = FeeChildren(tower, stage.party, lambda: stage.pool, FeeChildPolicy(max_fee=10))
+    for _ in range(3):
+        await fees.turn()
+    tower.height = 101
+    await fees.turn()
+
+    assert ["state", "0 sent", "state", "state", "state", "0 sent"] == tower.asked
+    assert "more than 10 sat" in (fees.told(stage.name).trouble or "")
+
+
+@pytest.mark.asyncio
+async def test_a_look_ends_with_its_session() -> None:
+    """Cancelled while the wallet is slow to answer about the first of two closes: nothing is sent for the second."""
+    stage, asked, answer = Stage(), threading.Event(), threading.Event()
+    second = open_pair(parties=stage.pair.parties, challenge_period=6)
+    second.update()
+    stage.party.sign_commitment(second.channel_id, 1)
+    stage.pool.chain.add(second.params.funding_outpoint)
+    market = stage.pool.market
+
+    def slow(targets: Sequence[int]) -> Market:
+        asked.set()
+        answer.wait(30)
+        return market(targets)
+
+    stage.pool.market = slow  # type: ignore[method-assign]
+    fees = FeeChildren(There(100, stage.pool), stage.party, lambda: stage.pool, retry_seconds=0)
+    running = asyncio.create_task(fees.run())
+    await asyncio.to_thread(asked.wait, 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    answer.set()
+    with fees._looking:
+        sent = len(stage.pool.raws)
+
+    assert (2, 2) == (sent, len(stage.party.fee_parents(100)))
 
 
 @pytest.mark.parametrize("wallet", [None, MemoryWallet(CoinNode())], ids=["none", "without a market"])

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from typing import Protocol, Self
 
 import msgspec
 
-from domain.chain import display
+from domain.chain import OutPoint, display
 from domain.fee_child import TARGETS, Bid, Child, Standing, Urgency, child_bid, most, raised
 from domain.fees import Market
 from domain.transaction import Transaction
@@ -108,6 +109,8 @@ class FeeChildren:
         self._tower, self._party, self._wallet, self._policy = tower, party, wallet, policy or FeeChildPolicy()
         self._retry_seconds = retry_seconds
         self._seen: tuple[int, frozenset[bytes]] | None = None
+        self._looking, self._ended = threading.Lock(), threading.Event()
+        self._failed: set[bytes] = set()
         self._since: dict[bytes, int] = {}
         self._refused: dict[bytes, tuple[int, int]] = {}
         self._released: set[bytes] = set()
@@ -115,14 +118,18 @@ class FeeChildren:
 
     async def run(self) -> None:
         """Look at each new height until cancelled, unless the policy says no; failures are logged and tried again."""
-        while self._policy.attach:
-            try:
-                await self.turn()
-            except TROUBLE as error:
-                _log.warning("fee_child_failed about=%s reason=%s", "all", error)
-            except Exception as error:  # noqa: BLE001 - the border of the task: closes need their next look
-                _log.exception("fee_child_failed about=%s reason=%s", "all", type(error).__name__)
-            await asyncio.sleep(self._retry_seconds)
+        self._ended = ended = threading.Event()
+        try:
+            while self._policy.attach:
+                try:
+                    await self.turn()
+                except TROUBLE as error:
+                    _log.warning("fee_child_failed about=%s reason=%s", "all", error)
+                except Exception as error:  # noqa: BLE001 - the border of the task: closes need their next look
+                    _log.exception("fee_child_failed about=%s reason=%s", "all", type(error).__name__)
+                await asyncio.sleep(self._retry_seconds)
+        finally:
+            ended.set()  # a look in its thread ends behind the parent that it is at
 
     async def turn(self) -> None:
         """Look, if a channel closes and the height is a new one, or another transaction waits, or something failed."""
@@ -134,30 +141,43 @@ class FeeChildren:
             return
         parents = await asyncio.to_thread(self._party.fee_parents, height, preemptive=self._policy.preemptive)
         now = height, frozenset(parent.txid for parent in parents)
-        if now == self._seen and not self.trouble:
-            return
+        if now == self._seen:
+            parents = tuple(parent for parent in parents if parent.channel_id in self._failed)
+            if not parents:
+                return
         for parent in parents:
             if parent.is_unseen:
                 with contextlib.suppress(*PASSING):  # before a mempool has it: the tower must know it for the own one
                     await self._tower.synchronize(parent.channel_id)
+        if now != self._seen:
+            waiting = {parent.channel_id for parent in parents}
+            self._failed &= waiting
+            self.trouble = {name: reason for name, reason in self.trouble.items() if name in waiting}
         await asyncio.to_thread(self.look, wallet, parents, height)
         self._seen = now
 
     def look(self, wallet: FeeWallet, parents: tuple[FeeParent, ...], height: int) -> None:
-        """One look at everything that waits; of each trouble is remembered and does not keep the others."""
-        told, self.trouble = self.trouble, {}
-        for parent in parents:
-            try:
-                reason = self._serve(wallet, parent, height)
-            except TROUBLE as error:
-                reason = str(error)
-            if reason is not None:
-                self.trouble[parent.channel_id] = reason
-                if told.get(parent.channel_id) != reason:
-                    about = f"channel:{parent.channel_id.hex()[:16]}"
-                    _log.warning("fee_child_failed about=%s reason=%s", about, reason)
-        with contextlib.suppress(*TROUBLE):
-            self._release(wallet)
+        """One look at these; of each trouble is remembered and does not keep the others, nor does a mistake.
+
+        A mistake is raised at the end. One look at a time: that of a session that has ended may still be under way.
+        """
+        ended, mistakes = self._ended, list[Exception]()
+        with self._looking:
+            with contextlib.suppress(*TROUBLE):
+                self._tend(wallet)
+            for parent in parents:
+                if ended.is_set():
+                    return
+                self._failed.discard(parent.channel_id)
+                try:
+                    reason = self._serve(wallet, parent, height)
+                except Exception as error:  # noqa: BLE001 - the border of one parent's work: the others need theirs
+                    self._failed.add(parent.channel_id)
+                    reason = str(error) if isinstance(error, TROUBLE) else type(error).__name__
+                    mistakes += [] if isinstance(error, TROUBLE) else [error]
+                self._tell(parent.channel_id, reason)
+        if mistakes:
+            raise mistakes[0]
 
     def told(self, channel_id: bytes) -> FeeChildStatus:
         """The children of a channel as the log has them, and what keeps a better one from being sent."""
@@ -167,6 +187,13 @@ class FeeChildren:
         )
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, channel_id: bytes, reason: str | None) -> None:
+        if reason is None:
+            self.trouble.pop(channel_id, None)
+        elif self.trouble.get(channel_id) != reason:
+            self.trouble[channel_id] = reason
+            _log.warning("fee_child_failed about=%s reason=%s", f"channel:{channel_id.hex()[:16]}", reason)
 
     def _serve(self, wallet: FeeWallet, parent: FeeParent, height: int) -> str | None:
         """Send a child if the parent needs another one than it has; what is wrong, None if nothing is."""
@@ -178,8 +205,8 @@ class FeeChildren:
         sight = self._sight(wallet, parent, pooled, height)
         wanted = sight.bid(sight.child_vsize)
         if wanted.fee is not None:
-            child = self._child(wallet, sight, wanted.fee)
-            self._send(wallet, sight, child)
+            raw = None if pooled is not None else self._party.fee_parent_raw(parent)  # before a coin is locked for it
+            self._send(wallet, sight, raw, self._child(wallet, sight, wanted.fee))
         return f"the child of {display(parent.txid)} would need more than {sight.cap} sat" if wanted.is_capped else None
 
     def _sight(self, wallet: FeeWallet, parent: FeeParent, pooled: Pooled | None, height: int) -> _Sight:
@@ -208,36 +235,52 @@ class FeeChildren:
 
     def _child(self, wallet: FeeWallet, sight: _Sight, fee: int) -> FeeChild:
         """The child to send: the known one while its fee is enough and its coin is there, else a new one, stored."""
-        known, anchor = sight.known, sight.parent.anchor
-        if known is not None and fee == known.fee and wallet.is_unspent(known.coin, mempool=True):
+        known, taken = sight.known, self._taken(sight.parent)
+        if known is None or known.coin in taken:
+            return self._new(wallet, sight, fee, None, taken)
+        if fee == known.fee and all(wallet.is_unspent(known.coin, mempool=each) for each in (False, True)):
+            wallet.lock(known.coin)
+            self._released.discard(known.raw)
             return known
-        raw = wallet.make_child(anchor, fee, sight.cap, None if known is None else known.tx)
-        tx = Transaction.parse(raw)
-        if tx.vsize > sight.child_vsize:
-            fee = sight.bid(tx.vsize).fee or fee
-            raw = wallet.make_child(anchor, fee, sight.cap, tx)
-        return self._stored(wallet, sight, raw, fee)
+        return self._new(wallet, sight, fee, known.tx, taken)
 
-    def _stored(self, wallet: FeeWallet, sight: _Sight, raw: bytes, fee: int) -> FeeChild:
-        """The child once it is durable. One that never was gives its coin back, else each look would lock another."""
-        old, coin = None if sight.known is None else sight.known.coin, Transaction.parse(raw).inputs[1].outpoint
+    def _taken(self, parent: FeeParent) -> set[OutPoint]:
+        """Coins that fund channels or belong to other children: a coin that was free for a while may be one of them."""
+        others = (each for each in self._party.fee_children() if each.parent_txid != parent.txid)
+        return {*self._party.funding_coins(), *(each.coin for each in others if each.raw not in self._released)}
+
+    def _new(
+        self, wallet: FeeWallet, sight: _Sight, fee: int, before: Transaction | None, taken: set[OutPoint]
+    ) -> FeeChild:
+        """A child once it is durable.
+
+        Whatever happens, only the coin of the newest durable child stays locked: else each look would lock another.
+        """
+        parent, tx = sight.parent, before
+        chosen = set() if sight.known is None else {sight.known.coin}
         try:
-            child = self._party.note_fee_child(sight.parent, raw, fee, sight.urgency.height)
-        except Exception:
-            if coin != old:
-                wallet.unlock(coin)
-            raise
-        if old is not None and coin != old:
-            wallet.unlock(old)
-        return child
+            raw = wallet.make_child(parent.anchor, fee, sight.cap, before)
+            tx = Transaction.parse(raw)
+            chosen.add(tx.inputs[1].outpoint)
+            if tx.vsize > sight.child_vsize:
+                fee = sight.bid(tx.vsize).fee or fee
+                raw = wallet.make_child(parent.anchor, fee, sight.cap, tx)
+                chosen.add(Transaction.parse(raw).inputs[1].outpoint)
+            return self._party.note_fee_child(parent, raw, fee, sight.urgency.height)
+        finally:
+            durable = self._party.fee_child(parent.txid)
+            for coin in chosen - taken - (set() if durable is None else {durable.coin}):
+                with contextlib.suppress(*TROUBLE):
+                    wallet.unlock(coin)
 
-    def _send(self, wallet: FeeWallet, sight: _Sight, child: FeeChild) -> None:
+    def _send(self, wallet: FeeWallet, sight: _Sight, raw: bytes | None, child: FeeChild) -> None:
+        """`raw` is the parent, None if the mempool has it."""
         parent = sight.parent
         try:
-            if sight.standing is not None:
+            if raw is None:
                 wallet.broadcast(child.raw)
             else:
-                wallet.broadcast_package(self._party.fee_parent_raw(parent), child.raw)
+                wallet.broadcast_package(raw, child.raw)
         except FeeTooLow:
             self._refused.setdefault(parent.txid, (child.fee, sight.urgency.height))
             raise
@@ -245,12 +288,23 @@ class FeeChildren:
         name, txid = parent.channel_id.hex()[:16], display(child.tx.txid)
         _log.info("fee_child_sent channel=%s parent=%s txid=%s fee=%d", name, display(parent.txid), txid, child.fee)
 
-    def _release(self, wallet: FeeWallet) -> None:
-        """Where a block has the parent without its child, the coin is free again. Once per child and process."""
+    def _tend(self, wallet: FeeWallet) -> None:
+        """Locks as they should be: on the coins of what waits, though a restarted node forgot them, and no others.
+
+        Where a block has the parent without its child, the coin is free again, once per child and process, and not if
+        something else has it by now.
+        """
+        taken, ended = set(self._party.funding_coins()), list[FeeChild]()
         for child in self._party.fee_children():
-            if child.raw in self._released or wallet.is_unspent(child.outpoint, mempool=False):
+            if child.raw in self._released:
                 continue
-            if wallet.is_unspent(child.coin, mempool=True):
+            if not wallet.is_unspent(child.outpoint, mempool=False):
+                ended.append(child)
+            elif child.coin not in taken:
+                taken.add(child.coin)
+                wallet.lock(child.coin)
+        for child in ended:
+            if child.coin not in taken and wallet.is_unspent(child.coin, mempool=True):
                 wallet.unlock(child.coin)
             self._released.add(child.raw)
 

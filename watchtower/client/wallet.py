@@ -102,9 +102,13 @@ class FeeWallet(FundingWallet, Protocol):
     def make_child(self, anchor: bytes, fee: int, room: int, before: Transaction | None = None) -> bytes:
         """A signed version-3 child that pays `fee` from a pay-to-anchor output and one confirmed coin, which is locked.
 
-        `before` is the child that it replaces: its coin and its change are used again as long as they are enough. A new
-        coin has room for fees up to `room`, if the wallet has such a one. Nothing is sent.
+        `before` is the child that it replaces: its coin and its change are used again as long as they are enough and
+        nothing but a child of this parent spends the coin. A new coin was not locked by anybody, and has room for fees
+        up to `room`, if the wallet has such a one. Nothing is sent.
         """
+
+    def lock(self, coin: bytes) -> None:
+        """Keep the coin of a child that may be sent again, for nodes forget; harmless if it is locked or spent."""
 
     def unlock(self, coin: bytes) -> None:
         """Give the coin of a child back that will not be sent again; harmless if it is not locked."""

@@ -93,6 +93,14 @@ class PartyFees(PartyOnChain):
         """The newest bid of a parent."""
         return next((child for child in self.fee_children() if child.parent_txid == parent_txid), None)
 
+    def funding_coins(self) -> frozenset[OutPoint]:
+        """Coins of the wallet that fund channels, or will: no child may spend them, nor give their locks back."""
+        with self._mutex:
+            chosen = [
+                each.funding_tx or (None if each.abandoned else each.prepared_tx) for each in self._channels.values()
+            ]
+        return frozenset(spent.outpoint for raw in chosen if raw is not None for spent in Transaction.parse(raw).inputs)
+
     def note_fee_child(self, parent: FeeParent, raw: bytes, fee: int, height: int) -> FeeChild:
         """Record the bytes of a child; durable on return, and only then it may be sent."""
         with self._mutex:
