@@ -441,6 +441,21 @@ def test_a_commitment_of_the_peer_gets_a_child_for_the_sake_of_htlcs() -> None:
     assert {Transaction.parse(raw).txid, child.tx.txid} == set(stage.pool.raws)
 
 
+def test_a_commitment_of_the_peer_is_not_paid_for_while_its_htlcs_have_time() -> None:
+    """It may wait until a day before they need it: a peer that closes earlier, on a dear day, pays for that itself."""
+    stage = Stage(published=False)
+    expiry = 1_000
+    raw = stage.pair.commitment(Side.A, stage.pair.with_htlcs(htlc(Side.B, 1, 100_000, expiry)))
+    stage.pool.stand(raw)
+    stage.party.note_spend(stage.name, raw, 100)
+    needed = expiry + 14
+    early, late = stage.look(needed - 145), stage.look(needed - 144)
+
+    assert early is None
+    assert late is not None
+    assert {Transaction.parse(raw).txid, late.tx.txid} == set(stage.pool.raws)
+
+
 def test_nothing_is_paid_for_a_revoked_commitment() -> None:
     """Neither one of the peer, which the tower punishes, nor, with an old copy of the log, any at all."""
     stage = Stage(published=False)

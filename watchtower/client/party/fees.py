@@ -11,7 +11,7 @@ from domain.contract.settlement import SettlementPlan, plan_settlement
 from domain.contract.state import onchain_state_hash
 from domain.deadlines import settle_valid_from
 from domain.events import FeeChildPrepared
-from domain.fee_child import Parent, confirm_by, pressing, settled_by
+from domain.fee_child import PATIENT_TARGET, Parent, confirm_by, pressing, settled_by
 from domain.transaction import Transaction
 from domain.units import Side
 from watchtower.client.party.on_chain import PartyOnChain
@@ -69,7 +69,8 @@ class PartyFees(PartyOnChain):
     def fee_parents(self, height: int, *, preemptive: bool = False) -> tuple[FeeParent, ...]:
         """What may wait for a block at this height: published commitments, and settlements from h_c + T - 1 on.
 
-        Commitments of the peer only for the sake of HTLCs: else it could choose a dear day and let this side pay.
+        Commitments of the peer only for the sake of HTLCs that leave `PATIENT_TARGET` blocks at most: else it could
+        choose a dear day and let this side pay.
         Never anything of a state that was revoked, or may have been: an old copy of the log pays for nothing. Whether
         one is in a mempool or in a block already is not known here.
         """
@@ -124,7 +125,7 @@ class PartyFees(PartyOnChain):
         if channel.confirmed is None:
             found = next((each for each in _publishable(channel) if _may_stand(channel, *each)), None)
             if found is not None:
-                yield self._commitment(channel, *found, preemptive=preemptive)
+                yield self._commitment(channel, *found, height, preemptive=preemptive)
             return
         txid, block = channel.confirmed
         waited = height - settle_valid_from(block.height, channel.params.challenge_period)
@@ -136,10 +137,13 @@ class PartyFees(PartyOnChain):
                 yield self._settlement(channel, content, side, preemptive=preemptive)
                 return
 
-    def _commitment(self, channel: PartyChannel, content: Content, side: Side, *, preemptive: bool) -> FeeParent:
+    def _commitment(
+        self, channel: PartyChannel, content: Content, side: Side, height: int, *, preemptive: bool
+    ) -> FeeParent:
         params, stake = channel.params, self._stake(channel, content, preemptive=preemptive)
         if side is channel.peer:
-            stake = msgspec.structs.replace(stake, balance=0)
+            is_near = stake.confirm_by is not None and stake.confirm_by - height <= PATIENT_TARGET
+            stake = msgspec.structs.replace(stake, balance=0, at_risk=stake.at_risk if is_near else 0)
         return FeeParent(
             channel_id=channel.channel_id,
             sequence=content.seq,
