@@ -21,6 +21,7 @@ from tests.support.towers import CoinNode
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
 from watchtower.client.fee_children import FeeChildPolicy, FeeChildren
 from watchtower.client.party.party import ChannelParty
+from watchtower.client.protocol.channel import Pending, Proposal
 from watchtower.client.protocol.fee_log import FeeChild
 from watchtower.client.types import ProtocolState
 from watchtower.client.wallet import FeeTooLow, Pooled, Prepared, WalletError
@@ -476,6 +477,136 @@ def test_nothing_is_paid_for_a_revoked_commitment() -> None:
     assert {Transaction.parse(raw).txid} == set(stage.pool.raws)
 
 
+def test_an_old_copy_pays_for_no_settlement_either() -> None:
+    """What looks like the newest state may have been revoked later."""
+    stage = Stage(published=False)
+    stage.party.note_spend(stage.name, stage.pair.commitment(Side.A, 1), 100, BLOCK)
+    before = len(stage.party.fee_parents(105))
+    stage.party.note_restored()
+
+    assert (1, ()) == (before, stage.party.fee_parents(105))
+
+
+def test_nothing_is_paid_for_an_own_commitment_whose_secret_was_released() -> None:
+    """It punishes its owner, whoever put it into the mempool."""
+    stage = Stage()
+    before = len(stage.party.fee_parents(100))
+    known = stage.party.channel(stage.name)
+    stage.party._channels[known.stream] = replace(known, own_released=1)
+
+    assert (1, ()) == (before, stage.party.fee_parents(100))
+
+
+def test_an_own_commitment_that_was_never_published_is_not_paid_for() -> None:
+    """The peer's left the mempool again: that is no reason to close with the own one."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, 1)
+    stage.party.note_spend(stage.name, raw, 100)
+    stage.party.note_funding_spend(stage.name, None)
+
+    assert () == stage.party.fee_parents(100)
+
+
+def test_the_settlement_of_each_state_that_the_peer_may_publish_is_paid_for() -> None:
+    """The one before the newest, whose secret it owes, and one in flight that is signed."""
+    stage = Stage(published=False)
+    stage.party.note_spend(stage.name, stage.pair.commitment(Side.A, 1), 100, BLOCK)
+    known = stage.party.channel(stage.name)
+    assert known.state is not None
+    content = known.state.content
+    in_flight = Pending(content, Side.A, Proposal(bytes(64), bytes(64), bytes(64)))
+    found = []
+    for state in (replace(known, settled=content, state=None), replace(known, pending=in_flight, state=None)):
+        stage.party._channels[known.stream] = state
+        found += [each.sequence for each in stage.party.fee_parents(105)]
+
+    assert [1, 1] == found
+
+
+def test_a_commitment_of_the_peer_that_left_the_mempool_is_left_alone() -> None:
+    """Its witness is not known here: nothing can be sent, and no coin is locked for it."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, stage.pair.with_htlcs(htlc(Side.B, 1, 100_000, 140)))
+    stage.party.note_spend(stage.name, raw, 100)
+
+    assert (1, None, None) == (len(stage.party.fee_parents(100)), stage.look(), stage.trouble)
+    assert set() == stage.pool.locked
+
+
+def test_time_runs_from_the_first_bid_also_after_a_restart() -> None:
+    """Near the deadline in a calm market: no block has passed the pair over at 100; at 101 and 110 blocks have."""
+    stage = Stage(published=False)
+    number = stage.pair.with_htlcs(htlc(Side.B, 1, 100_000, 91))
+    stage.party.sign_commitment(stage.name, number)
+    stage.pool.rate = 1.0
+    (parent,) = stage.party.fee_parents(100)
+    calm, first = stage.look(100), stage.look(101)
+    stage.revive()
+    later = stage.look(104)
+
+    assert 91 + 14 == parent.stake.confirm_by
+    assert calm is None
+    assert first is not None
+    assert later is not None
+    assert first.fee < later.fee
+
+
+def test_a_settlement_has_its_own_deadline_and_is_followed_once_paid_for() -> None:
+    """T and another twelve blocks behind the commitment; with a child it is looked after for good."""
+    stage = Stage(published=False)
+    raw = stage.pair.commitment(Side.A, stage.pair.with_htlcs(htlc(Side.B, 1, 100_000, 91)))
+    stage.pool.chain.add(make_outpoint(Transaction.parse(raw).txid, 0))
+    stage.party.note_spend(stage.name, raw, 100, BLOCK)
+    (parent,) = stage.party.fee_parents(105)
+    child = stage.look(105)
+
+    assert 91 + 14 + 6 + 12 == parent.stake.confirm_by
+    assert child is not None
+    assert [parent.txid] == [each.txid for each in stage.party.fee_parents(9_000)]
+
+
+def test_after_a_reorganization_a_child_leaves_its_coin_to_whoever_has_it_now() -> None:
+    """Its coin was free and pays for another close: that keeps it, and this one gets a child from another coin."""
+    stage = Stage()
+    second = open_pair(parties=stage.pair.parties, challenge_period=6)
+    second.update()
+    funding = stage.pair.params.funding_outpoint
+    first = stage.look()
+    assert first is not None
+    del stage.pool.raws[first.tx.txid]
+    stage.pool.chain.discard(funding)
+    stage.look(101)
+    stage.party.sign_commitment(second.channel_id, 1)
+    stage.pool.chain.add(second.params.funding_outpoint)
+    other = stage.look(101)
+    assert other is not None
+    del stage.pool.raws[other.tx.txid]
+    stage.pool.chain.add(funding)
+    stage.look(102)
+    coins = {each.parent_txid: each.coin for each in stage.party.fee_children()}
+
+    assert (first.coin, first.coin) == (other.coin, coins[other.parent_txid])
+    assert 2 == len(set(coins.values()))
+    assert set(coins.values()) == stage.pool.locked
+
+
+def test_a_child_that_is_sent_again_after_a_reorganization_locks_its_coin_again() -> None:
+    """Free while the parent was in a block, locked while it waits, and free again behind the next block."""
+    stage = Stage()
+    funding = stage.pair.params.funding_outpoint
+    child = stage.look()
+    assert child is not None
+    del stage.pool.raws[child.tx.txid]
+    locked = []
+    for height, mined in ((101, True), (101, False), (102, True)):
+        (stage.pool.chain.discard if mined else stage.pool.chain.add)(funding)
+        stage.look(height)
+        locked.append(set(stage.pool.locked))
+        stage.pool.raws.pop(child.tx.txid, None)
+
+    assert [set(), {child.coin}, set()] == locked
+
+
 def test_a_peer_that_closes_on_a_dear_day_pays_for_it() -> None:
     """Without an HTLC that presses, nothing is paid for its commitment."""
     stage = Stage(published=False)
@@ -549,6 +680,17 @@ async def test_the_tower_has_the_state_before_a_mempool_has_its_commitment() -> 
     await fees.turn()
 
     assert ["state", "0 sent", "state", "0 sent", "state", "state", "state", "2 sent"] == tower.asked
+    assert 2 == len(stage.pool.raws)
+
+
+@pytest.mark.asyncio
+async def test_a_tower_that_takes_nothing_keeps_no_child_back() -> None:
+    """It told the height and refuses the state: the close is in the mempool soon, and must not wait for that."""
+    stage = Stage()
+    tower = There(100, stage.pool)
+    tower.synchronize = Away().synchronize  # type: ignore[method-assign]
+    await FeeChildren(tower, stage.party, lambda: stage.pool).turn()
+
     assert 2 == len(stage.pool.raws)
 
 
