@@ -503,8 +503,11 @@ def test_an_own_commitment_that_was_never_published_is_not_paid_for() -> None:
     raw = stage.pair.commitment(Side.A, 1)
     stage.party.note_spend(stage.name, raw, 100)
     stage.party.note_funding_spend(stage.name, None)
+    gone = stage.party.fee_parents(100)
+    known = stage.party.channel(stage.name)
+    stage.party._channels[known.stream] = replace(known, published=frozenset({0}))
 
-    assert () == stage.party.fee_parents(100)
+    assert ((), ()) == (gone, stage.party.fee_parents(100))
 
 
 def test_the_settlement_of_each_state_that_the_peer_may_publish_is_paid_for() -> None:
@@ -516,7 +519,10 @@ def test_the_settlement_of_each_state_that_the_peer_may_publish_is_paid_for() ->
     content = known.state.content
     in_flight = Pending(content, Side.A, Proposal(bytes(64), bytes(64), bytes(64)))
     found = []
-    for state in (replace(known, settled=content, state=None), replace(known, pending=in_flight, state=None)):
+    for state in (
+        replace(known, settled=content, state=None),
+        replace(known, pending=in_flight, state=None, settled=None),
+    ):
         stage.party._channels[known.stream] = state
         found += [each.sequence for each in stage.party.fee_parents(105)]
 
@@ -563,6 +569,20 @@ def test_a_settlement_has_its_own_deadline_and_is_followed_once_paid_for() -> No
     assert 91 + 14 + 6 + 12 == parent.stake.confirm_by
     assert child is not None
     assert [parent.txid] == [each.txid for each in stage.party.fee_parents(9_000)]
+
+
+def test_commitment_and_settlement_have_a_child_each() -> None:
+    """The second does not take the place of the first in what is known and told."""
+    stage = Stage()
+    first = stage.look()
+    raw = stage.pair.commitment(Side.B, 1)
+    stage.pool.chain.add(make_outpoint(Transaction.parse(raw).txid, 0))
+    stage.pool.chain.discard(stage.pair.params.funding_outpoint)
+    stage.party.note_spend(stage.name, raw, 100, BLOCK)
+    second = stage.look(105)
+
+    assert first != second
+    assert (first, second) == stage.party.fee_children()
 
 
 def test_after_a_reorganization_a_child_leaves_its_coin_to_whoever_has_it_now() -> None:
