@@ -161,7 +161,8 @@ class FeeChildren:
 
         A mistake is raised at the end. One look at a time: that of a session that has ended may still be under way.
         """
-        ended, mistakes = self._ended, list[Exception]()
+        ended = self._ended
+        mistakes: list[Exception] = []
         with self._looking:
             with contextlib.suppress(*TROUBLE):
                 self._tend(wallet)
@@ -294,7 +295,8 @@ class FeeChildren:
         Where a block has the parent without its child, the coin is free again, once per child and process, and not if
         something else has it by now.
         """
-        taken, ended = set(self._party.funding_coins()), list[FeeChild]()
+        taken = set(self._party.funding_coins())
+        ended: list[FeeChild] = []
         for child in self._party.fee_children():
             if child.raw in self._released:
                 continue
