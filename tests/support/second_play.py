@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 ALLOWED = 3
@@ -40,6 +42,34 @@ class SecondPlays:
             terminalreporter.write_line(name)
             for line in failure.splitlines()[-LINES:]:
                 terminalreporter.write_line(f"    {line[:300]}")
+
+
+FAILED = pytest.StashKey[bool]()
+"""Set on a test of which a phase has failed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a failure until the teardown."""
+    report = yield
+    if call.when != "teardown":
+        item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """After a failure the fixtures of the module and of the session are torn down, too.
+
+    What they hold is random in part (names of streams, keys, ports): a second play with the same would only fail again.
+    First of all the hooks, as the plugin that plays again forgets their ends otherwise.
+    """
+    if item.stash.get(FAILED, False):
+        del item.stash[FAILED]
+        item.session._setupstate.teardown_exact(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -319,7 +319,7 @@ def test_a_check_without_read_models_is_incomplete(home: Home) -> None:
         ("UPDATE stored_events SET topic = 'zz99' WHERE rowid = 6", "cannot be replayed"),
         ("UPDATE stored_events SET topic = 'zz99' WHERE rowid = 7", "cannot be replayed"),
         (
-            "UPDATE stored_events SET originator_id = 'cx' || substr(originator_id, 3) WHERE rowid = 7",
+            "UPDATE stored_events SET originator_id = 'c' || substr(originator_id, 3) || '-' WHERE rowid = 7",
             "cannot be folded",
         ),
     ],

@@ -20,6 +20,27 @@ FAILS_AT_FIRST = """
             raise AssertionError("a moment too early")
 """
 
+BORN_BADLY = """
+    import pytest
+
+    made = []
+
+    @pytest.fixture(scope="{scope}")
+    def world():
+        made.append("set up")
+        yield len(made)
+        made.append("torn down")
+
+    def test_before(world):
+        assert 1 == world
+
+    def test_world(world):
+        assert 3 == world
+
+    def test_after(world):
+        assert ["set up", "torn down", "set up"] == made
+"""
+
 GENERATED = """
     from hypothesis import given, strategies
 
@@ -49,6 +70,15 @@ def test_a_chance_is_forgiven_and_shown(pytester: pytest.Pytester) -> None:
     result = play(pytester)
     assert pytest.ExitCode.OK == result.ret
     result.stdout.fnmatch_lines(["*played twice: 1,*", "*::test_number[[]0]*", "*a moment too early*"])
+
+
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_the_second_play_has_a_new_world(pytester: pytest.Pytester, scope: str) -> None:
+    """A fixture that many tests share may be what failed: it is torn down, and made once more."""
+    pytester.makepyfile(BORN_BADLY.format(scope=scope))
+    result = play(pytester)
+    assert pytest.ExitCode.OK == result.ret
+    result.stdout.fnmatch_lines(["*3 passed, 1 rerun*"])
 
 
 def test_many_chances_are_red(pytester: pytest.Pytester) -> None:
