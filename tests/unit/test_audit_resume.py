@@ -196,10 +196,11 @@ def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("long"), rows)
 
 
-def command(log: Path, place: Path, *arguments: str) -> list[str]:
-    """The real command, with a line of progress for each result."""
-    begin = [sys.executable, "-m", "watchtower", "audit", "verify", "--log", str(log), "--resume", str(place)]
-    return [*begin, "--json", "--progress", "json", "--jobs", "2", "--no-domain-rules", *arguments]
+def command(log: Path, place: Path, *begin: str) -> list[str]:
+    """The real command, with a line of progress for each result; `begin` is another way to start the program."""
+    verify = ["audit", "verify", "--log", str(log), "--resume", str(place)]
+    options = ["--json", "--progress", "json", "--jobs", "2", "--no-domain-rules"]
+    return [sys.executable, *(begin or ("-m", "watchtower")), *verify, *options]
 
 
 def finished(log: Path, place: Path) -> subprocess.CompletedProcess[bytes]:
@@ -213,18 +214,33 @@ def whole(long_log: Path) -> bytes:
     return finished(long_log, long_log.with_name("whole")).stdout
 
 
-@pytest.mark.slow
+HELD = """
+import sys
+from watchtower.audit.progress import Progress
+from watchtower.cli import main
+
+show = Progress.show
+
+def show_and_wait(progress, done):
+    show(progress, done)
+    sys.stdin.read()
+
+Progress.show = show_and_wait
+main()
+"""
+"""The command, which waits behind its first result until its input ends: a signal comes in the middle for certain."""
+
+
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["SIGINT", "kill -9"])
 def test_the_report_after_a_signal_is_the_same(
     long_log: Path, whole: bytes, tmp_path: Path, how: signal.Signals, code: int
 ) -> None:
     """Interrupted or killed after its first result, the same command ends with the report of a run in one piece."""
-    process = subprocess.Popen(
-        command(long_log, tmp_path / "state"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-    )
-    with process:
+    held = command(long_log, tmp_path / "state", "-c", HELD)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(held, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT) as process:
         assert process.stderr is not None
-        json.loads(process.stderr.readline())
+        first = json.loads(process.stderr.readline())
         process.send_signal(how)
         printed, _ = process.communicate()
     second = finished(long_log, tmp_path / "state")
@@ -232,5 +248,6 @@ def test_the_report_after_a_signal_is_the_same(
 
     assert (code, b"") == (process.returncode, printed)
     assert (0, whole) == (second.returncode, second.stdout)
+    assert first["position"] < resumed["position"]
     assert resumed["position"] > 32_768
     assert {"50": 3} == json.loads(whole)["counts"]
