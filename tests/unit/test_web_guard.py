@@ -18,7 +18,7 @@ from tests.support.towers import TOKEN
 from watchtower.web.guard import COOKIE, host_name, is_loopback
 from watchtower.web.sessions import CAPACITY, LIFETIME, Sessions
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7919*7907 }}"
 PAGES = ("/", "/channels", "/channels?search=abcd", "/channels/" + "0" * 64, "/assets/live.js", "/v1/widgets/status")
 
 
@@ -344,7 +344,8 @@ async def test_hostile_texts_stay_texts(open_tower: PageBench) -> None:
         assert "<script>alert" not in page
         assert "<img" not in page
         assert "&lt;script&gt;" in page
-        assert "49" not in re.sub(r"[0-9a-f]{10,}|d=\"[^\"]*\"|points=\"[^\"]*\"", "", page)
+        assert "{{ 7919*7907 }}" in page
+        assert "62615533" not in page  # a shorter product may be in the free bytes of the disk
 
 
 @pytest.mark.asyncio
