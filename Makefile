@@ -17,6 +17,8 @@ NODE_WORKERS ?= 3
 # How often a failed test is played again; continuous integration says 1 (docs/adr/0036-second-play.md).
 RERUNS ?= 0
 AGAIN = -p tests.support.second_play --reruns $(RERUNS)
+# The same random numbers and the same order of sets each time, where no node or server has its own (the same ADR).
+SAME = PYTHONHASHSEED=0 $(BIN)/pytest -p tests.support.chance
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
@@ -56,12 +58,12 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q $(AGAIN) -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(SAME) -q $(AGAIN) -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests on a real node
-	$(BIN)/pytest -q $(AGAIN) -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(SAME) -q $(AGAIN) -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=long $(SAME) -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q $(AGAIN) -n $(NODE_WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
 	$(CHECK_DEPLOY)
 

@@ -1,0 +1,95 @@
+"""In the gates a test draws the same random numbers each time (docs/adr/0036-second-play.md).
+
+`pytest -p tests.support.chance` seeds `os.urandom`, `secrets` and `random` anew for each test and for each fixture of a
+wider scope, by its name. A test that fails for one name of a stream in sixty-four then fails always or never, whichever
+worker plays it and whatever was played before; its second play draws other numbers. Without the plugin chance is real.
+Started processes and forked children draw from the kernel as ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Generator
+
+import pytest
+
+_KERNEL = os.urandom
+
+
+class Chance:
+    """A generator of bytes that can be begun anew."""
+
+    def __init__(self) -> None:
+        self.play = 1
+        self._lock = threading.Lock()
+        self._name = ""
+        self._drawn = 0
+
+    def begin(self, name: str) -> None:
+        """What is drawn from here on follows from this name and from how often the test was played."""
+        with self._lock:
+            self._name, self._drawn = f"{self.play} {name}", 0
+        random.seed(self._name)
+
+    def urandom(self, size: int) -> bytes:
+        """As `os.urandom`."""
+        with self._lock:
+            self._drawn += 1
+            label = f"{self._name} {self._drawn}"
+        return hashlib.shake_256(label.encode()).digest(size)
+
+    def kept(self) -> tuple[str, int, object]:
+        """Where it stands."""
+        with self._lock:
+            return self._name, self._drawn, random.getstate()
+
+    def go_on(self, kept: tuple[str, int, object]) -> None:
+        """Stand there again."""
+        with self._lock:
+            self._name, self._drawn, state = kept
+        random.setstate(state)  # type: ignore[arg-type]
+
+
+def _draw_from(source: object) -> None:
+    """`secrets`, `SystemRandom` and `uuid` draw from these two."""
+    os.urandom = source  # type: ignore[assignment]
+    random._urandom = source  # type: ignore[attr-defined]
+
+
+CHANCE = Chance()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """From here on."""
+    _draw_from(CHANCE.urandom)
+    os.register_at_fork(after_in_child=lambda: _draw_from(_KERNEL))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """As before, for a pytest inside of pytest."""
+    _draw_from(_KERNEL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each play of a test begins anew."""
+    CHANCE.play = getattr(item, "execution_count", 1)
+    CHANCE.begin(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """A fixture that several tests share doesn't depend on which of them is played first, nor they on that."""
+    if fixturedef.scope == "function":
+        return (yield)
+    before = CHANCE.kept()
+    CHANCE.begin(f"{fixturedef.baseid} {fixturedef.argname} {getattr(request, 'param_index', 0)}")
+    try:
+        return (yield)
+    finally:
+        CHANCE.go_on(before)
