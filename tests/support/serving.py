@@ -44,10 +44,13 @@ class Clients:
 
 @asynccontextmanager
 async def served(
-    app: ASGIApp, protocol: Protocol = installed, doorman: Doorman | None = None, port: int = 0
+    app: ASGIApp, protocol: Protocol = installed, doorman: Doorman | None = None, port: int = 0, keep_alive: int = 600
 ) -> AsyncIterator[Clients]:
-    """Serve until the block ends; open connections are then cut, as when a process dies."""
-    config = uvicorn.Config(app, log_config=None, lifespan="off")
+    """Serve until the block ends; open connections are then cut, as when a process dies.
+
+    For `keep_alive` seconds a connection may be idle: a test that is held up shall not lose those that it uses again.
+    """
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_keep_alive=keep_alive)
     config.load()
     state, kind = ServerState(), protocol(doorman or Doorman(ConnectionLimits()))
     loop = asyncio.get_running_loop()
