@@ -26,8 +26,11 @@ from watchtower.client.transport.memory import MemoryListener
 QUICK = Timing(handshake=30.0, heartbeat=0.5, silence=30.0)
 """Looks often, and gives a busy machine time for its answers."""
 
+LIVELY = Timing(handshake=30.0, heartbeat=0.2, silence=60.0)
+"""Many heartbeats, and time for a machine that stands still meanwhile."""
+
 IMPATIENT = Timing(handshake=30.0, heartbeat=0.2, silence=2.0)
-"""For tests that wait for the end of a line on which nothing passes."""
+"""For tests that wait for the end of a line on which nothing passes, and do nothing else on it."""
 
 
 def key_of(name: str) -> TransportKey:
@@ -115,6 +118,17 @@ class Tap(msgspec.Struct):
     seen: bytearray = msgspec.field(default_factory=bytearray)
     change: Callable[[bytes], bytes] | None = None
     silent: bool = False
+
+    def flip(self, mask: int) -> asyncio.Event:
+        """Change the last byte of all that comes from now on; the event tells that something came."""
+        came = asyncio.Event()
+
+        def flipped(data: bytes) -> bytes:
+            came.set()
+            return data[:-1] + bytes([data[-1] ^ mask])
+
+        self.change = flipped
+        return came
 
 
 @asynccontextmanager

@@ -9,9 +9,10 @@ from typing import TypeVar
 import pytest
 
 from tests.fakes.keystore import MemoryKeystore
+from tests.support.clocks import LoopTime
 from tests.support.linking import TERMS, fund
 from tests.support.parties import make_party
-from tests.support.wires import IMPATIENT, QUICK, Tap, key_of, tapped
+from tests.support.wires import LIVELY, QUICK, Tap, key_of, tapped
 from watchtower.client.party.party import ChannelParty
 from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
@@ -68,6 +69,12 @@ async def ended(link: PeerLink, channel_id: bytes) -> None:
     """Wait until a link is over."""
     with pytest.raises(TransportClosed):
         await soon(link.wait_for(channel_id, lambda channel: False, 30_000))
+
+
+async def failed(server: PartyServer, peer: Owner) -> None:
+    """Wait until an attempt to reach a peer has failed."""
+    while peer.key.public not in server._failures:  # noqa: ASYNC110 - a failure is told to nobody
+        await asyncio.sleep(0.01)
 
 
 async def test_both_may_dial_and_keep_one_link() -> None:
@@ -144,15 +151,19 @@ async def test_a_flipped_byte_breaks_the_connection_and_not_the_channel() -> Non
     """The frame is thrown away with its connection; on the next one the update is made."""
     alice, bob = Owner("alice"), Owner("bob")
     tap = Tap()
-    async with bob.server(alice.address, timing=IMPATIENT) as b, tapped(bob.address, tap) as detour:
-        dialing = PartyServer(alice.party, alice.book, alice.key, peers=[detour], timing=IMPATIENT, longest_pause=0.3)
+    async with bob.server(alice.address, timing=LIVELY) as b, tapped(bob.address, tap) as detour:
+        owner = (alice.party, alice.book, alice.key)
+        dialing = PartyServer(*owner, peers=[detour], timeout_ms=600_000, timing=LIVELY, longest_pause=0.3)
         async with dialing as a:
             await soon(b.link(alice.key.public))
             channel_id = await soon(opened(a, bob))
             link = await a.link(bob.key.public)
-            tap.change = lambda data: data[:-1] + bytes([data[-1] ^ 0x80])
+            came = tap.flip(0x80)
+            waiting = asyncio.create_task(link.update(channel_id, NEXT))
+            await soon(came.wait())
+            LoopTime().forward(LIVELY.silence)
             with pytest.raises(TransportClosed):
-                await soon(link.update(channel_id, NEXT))
+                await soon(waiting)
             tap.change = None
 
             assert 1 == await soon(_patiently(a, bob, channel_id))
@@ -164,8 +175,9 @@ async def test_an_unknown_key_gets_no_link() -> None:
     """A stranger is not let in, and the server says that there is no connection."""
     alice, bob, eve = Owner("alice"), Owner("bob"), Owner("eve")
     async with bob.server(alice.address) as b, eve.server(bob.address) as e:
+        await soon(failed(e, bob))
         with pytest.raises(PeerUnreachable, match="refuses the key of this party; its owner has to name it"):
-            await e.link(bob.key.public, 2_500)
+            await e.link(bob.key.public, 500)
         with pytest.raises(PeerUnreachable, match="500 ms: its address is not known here, and it has not called"):
             await b.link(eve.key.public, 500)
 
@@ -174,6 +186,7 @@ async def test_who_waits_for_a_peer_is_told_what_was_in_the_way() -> None:
     """The last attempt's reason is in the error: a wrong port, or the own key by mistake."""
     alice, bob = Owner("alice"), Owner("bob")
     async with PartyServer(alice.party, alice.book, alice.key, peers=[bob.address], timing=QUICK) as a:
+        await soon(failed(a, bob))
         with pytest.raises(PeerUnreachable, match=f"nobody answers at 127.0.0.1:{bob.address.port}"):
             await a.link(bob.key.public, 500)
         with pytest.raises(PeerUnreachable, match="the key of this party itself"):
@@ -185,8 +198,7 @@ async def test_a_peer_that_somebody_waits_for_is_dialed_at_once() -> None:
     alice, bob = Owner("alice"), Owner("bob")
     server = PartyServer(alice.party, alice.book, alice.key, peers=[bob.address], timing=QUICK, first_pause=3_600)
     async with server as a:
-        with pytest.raises(PeerUnreachable):
-            await a.link(bob.key.public, 200)
+        await soon(failed(a, bob))
         async with bob.server(alice.address):
             link = await soon(a.link(bob.key.public, 30_000))
 
