@@ -60,7 +60,9 @@ async def clients(tower: Bench) -> AsyncIterator[Clients]:
 @pytest_asyncio.fixture
 async def http(clients: Clients) -> AsyncIterator[httpx.AsyncClient]:
     """The operator."""
-    async with httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+    async with httpx.AsyncClient(
+        base_url=clients.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE
+    ) as http:
         yield http
 
 
@@ -147,7 +149,7 @@ async def test_a_party_sees_its_own_channels(tower: Bench, pair: Pair, clients: 
     foreign = tower.registered(other)
     tower.registered(pair)
     auth = PartySigner(pair.secrets(Side.B).auth, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
-    async with httpx.AsyncClient(base_url=clients.url, auth=auth) as owner:
+    async with httpx.AsyncClient(base_url=clients.url, auth=auth, timeout=PATIENCE) as owner:
         seen = await taken(2, follow(owner, "/v1/events", after=0))
         with pytest.raises(ChannelNotFound):
             await taken(1, follow(owner, f"/v1/channels/{foreign}/events"))
@@ -221,7 +223,7 @@ async def test_an_interrupted_client_misses_nothing(tower: Bench, pair: Pair, mo
     name = tower.registered(pair)
     first = tower.store.last_id()
     (port,) = free_ports(1)  # wanted again
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE) as http:
         async with served(tower.app, port=port) as clients:
             http.base_url = httpx.URL(clients.url)
             events = follow(http, f"/v1/channels/{name}/events", after=first)
@@ -242,7 +244,7 @@ async def test_a_revoked_token_reads_no_further(tower: Bench, clients: Clients) 
     """The stream ends with the next silence."""
     token, entry = tower.access.create_token("reader", ("channels:read",), 1)
     async with (
-        httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {token}"}) as http,
+        httpx.AsyncClient(base_url=clients.url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE) as http,
         asyncio.timeout(PATIENCE),
         http.stream("GET", "/v1/events") as answer,
     ):
@@ -262,7 +264,7 @@ async def test_streams_are_limited(
     tower.registered(pair)
     monkeypatch.setattr(feed, "MAX_PER_KEY", 1)
     auth = PartySigner(pair.secrets(Side.B).auth, TOWER_ID, now=lambda: tower.clock.wall_microseconds() / 1e6)
-    async with httpx.AsyncClient(base_url=clients.url, auth=auth) as owner:
+    async with httpx.AsyncClient(base_url=clients.url, auth=auth, timeout=PATIENCE) as owner:
         async with owner.stream("GET", "/v1/events") as answer:
             refused = await owner.get("/v1/events")
             monkeypatch.setattr(feed, "MAX_READERS", 1)

@@ -64,7 +64,7 @@ async def test_requests_that_do_not_arrive_are_cut(
             await clients.opened(half_body.encode(), b"Content-Length: 100\r\n\r\n{"),
             await clients.opened(GOOD, b"GET /v1/in"),
         ]
-        async with httpx.AsyncClient(base_url=clients.url) as honest:
+        async with httpx.AsyncClient(base_url=clients.url, timeout=60) as honest:
             honest.headers["Authorization"] = f"Bearer {TOKEN}"
             statuses = [(await honest.get("/v1/info")).status_code for _ in range(10)]
         dripped = await dripping(clients, 2 * SECONDS / 10)

@@ -101,7 +101,7 @@ def _head(stream: IO[bytes]) -> list[bytes]:
 
 
 HANG = b""
-HANG_SECONDS = 20.0
+HANG_SECONDS = 120.0
 """Then it hangs up without an answer; who gives up by itself does so long before."""
 
 
@@ -337,7 +337,7 @@ def test_hanging_call_ends_in_time_and_the_next_works(serve: Serve) -> None:
     client = rpc(node)
     started = time.monotonic()
 
-    with pytest.raises(NodeUnavailable, match=r"within \d\.\d s"):
+    with pytest.raises(NodeUnavailable, match=r"within \d+\.\d s"):
         client.call("getbestblockhash", seconds=0.1)
 
     assert time.monotonic() - started < HANG_SECONDS / 2
@@ -355,7 +355,7 @@ def test_a_lost_request_is_asked_again_before_the_limit(serve: Serve, monkeypatc
 
     assert "fine" == client.call("getbestblockhash", seconds=30.0)
     assert time.monotonic() - started < HANG_SECONDS / 2
-    with pytest.raises(NodeUnavailable, match=r"within \d\.\d s"):
+    with pytest.raises(NodeUnavailable, match=r"within \d+\.\d s"):
         client.call("sendrawtransaction", "00", seconds=0.1)
     node.heard(3)
     assert 3 == len(node.bodies)
@@ -364,14 +364,14 @@ def test_a_lost_request_is_asked_again_before_the_limit(serve: Serve, monkeypatc
 @pytest.mark.slow
 def test_trickling_reply_ends_at_the_deadline(serve: Serve) -> None:
     """A reply that comes byte by byte may not exceed the limit in total."""
-    whole = reply({"result": "x" * 4000, "error": None, "id": 1})  # 40 s in all
+    whole = reply({"result": "x" * 20_000, "error": None, "id": 1})  # 200 s in all
     node = serve(lambda _head, _body: [whole[n : n + 1] for n in range(len(whole))])
     started = time.monotonic()
 
-    with pytest.raises(NodeUnavailable, match=r"within \d\.\d s"):
+    with pytest.raises(NodeUnavailable, match=r"within \d+\.\d s"):
         rpc(node).call("x", seconds=0.2)
 
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < HANG_SECONDS
 
 
 def test_gigantic_reply_is_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,7 +469,7 @@ def test_a_silent_rest_request_is_given_up_sooner_than_a_slow_one(serve: Serve) 
         client.get(node.url, "/block/aa.bin", "getblock", seconds=30.0, silence=0.1)
     node.scripts = [lambda _head, _body: [whole[n : n + 1] for n in range(len(whole))]]
 
-    assert b"block" * 40 == client.get(node.url, "/block/aa.bin", "getblock", seconds=30.0, silence=2.0)
+    assert b"block" * 40 == client.get(node.url, "/block/aa.bin", "getblock", seconds=120.0, silence=30.0)
 
 
 def test_every_try_is_observed(serve: Serve) -> None:

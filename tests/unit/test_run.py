@@ -19,12 +19,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.events import AlertCleared, AlertKind, Envelope, envelopes
+from tests.support.new_towers import create
 from watchtower import run
 from watchtower.bootstrap.parts import Parts, open_parts
 from watchtower.config import Settings, load
 from watchtower.host.supervisor import Supervisor
 from watchtower.http.traffic import Traffic
-from watchtower.new_tower import create
 from watchtower.run import Process
 from watchtower.telemetry.metrics import Metrics
 from watchtower.telemetry.readiness import ReadinessBoard
@@ -321,7 +321,7 @@ async def test_fault_P12_a_long_catch_up_is_no_stall(parts: FakeParts, monkeypat
     """A pass that lasts and stores block after block moves."""
     monkeypatch.setattr(run, "STALL", 0.5)
     pass_thread(parts, stands=True)
-    parts.chain_stored_at = time.monotonic()
+    parts.chain_stored_at = JUST_NOW
     process = Process(parts, Supervisor({}))  # type: ignore[arg-type]
 
     assert process._stalled() == ""

@@ -213,7 +213,7 @@ def test_a_second_instance_fails_at_once_and_names_the_first(log: Path) -> None:
         with pytest.raises(StoreLocked, match=f"pid {holder.pid}"):
             open_store(log)
 
-        assert time.monotonic() - started < 10  # it does not wait for the first one, which stays
+        assert time.monotonic() - started < 60  # it does not wait for the first one, which stays
         holder.communicate("")
     open_store(log).close()
 
