@@ -29,9 +29,11 @@ def ask(service: ServiceProcess, made: NewTower, path: str, body: object = None)
         return document
 
 
-def protected(node: RegtestNode, service: ServiceProcess, made: NewTower) -> Pair:
+def protected(
+    node: RegtestNode, service: ServiceProcess, made: NewTower, names: tuple[str, str] = ("alice", "bob")
+) -> Pair:
     """A funded channel of B with two updates, watched by the service; state 0 and 1 are revoked."""
-    pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False))
+    pair = open_pair(lambda spk, amount: node.fund(spk, amount, broadcast=False), names=names)
     name = pair.channel_id.hex()
     ask(service, made, "", pair.registration(Side.B))
     node.send_raw(pair.funding.raw)
