@@ -19,7 +19,7 @@ import msgspec
 
 from domain.contract import keys
 from watchtower.config import Settings, StoreSettings
-from watchtower.keystore import FileKeystore
+from watchtower.keystore import SCRYPT_COST, FileKeystore
 from watchtower.ports import WatchtowerError
 from watchtower.store.places import create_log
 
@@ -57,13 +57,15 @@ def create(
     network: str,
     settings: Mapping[str, Mapping[str, str | int | float | bool]] | None = None,
     store: StoreSettings | None = None,
+    *,
+    cost: int = SCRYPT_COST,
 ) -> NewTower:
     """Make all files; raises `AlreadyThere` or `CannotMake` before any file is written.
 
     `settings` are further values for the configuration file by section ("" is the top level); without a
     `rpc_cookie_path` among them, the tower gets an RPC user of its own. `store` may name a server for the log, on which
     `store migrate` was run; the log is begun there before any file is written, so a `StoreError` leaves nothing. Its
-    password is not written anywhere.
+    password is not written anywhere. `cost` is scrypt's n for the keystore.
     """
     store = store or StoreSettings()
     on_server = store.url.startswith("postgres")
@@ -86,7 +88,7 @@ def create(
     _write(made["tower.key"], tower_key.hex())
     _write(made["keystore.passphrase"], passphrase)
     _write(made["api.token"], token)
-    FileKeystore.create(made["keystore"], passphrase.encode()).close()
+    FileKeystore.create(made["keystore"], passphrase.encode(), cost=cost).close()
     if not on_server:
         _make_log(Settings(network=network, data_dir=str(data_dir)), keys.public_key(tower_key))  # type: ignore[arg-type]
     extra = {name: dict(values) for name, values in (settings or {}).items()}

@@ -21,12 +21,12 @@ from domain.events import CHAIN_STREAM, BlockConnected, BlockDisconnected, Curso
 from domain.units import Side
 from tests.chaos.pair import NodePair, wait_for
 from tests.chaos.stage import Stage, Violation
+from tests.support.new_towers import create
 from tests.support.parties import Pair, make_party, open_pair, settings_of
 from tests.support.rpc_proxy import RpcProxy
 from tests.support.service import ServiceProcess, settings_for
 from tests.support.zmq_proxy import ZmqProxy
 from watchtower.descriptors import resolve
-from watchtower.new_tower import create
 from watchtower.ports import StoreError
 from watchtower.store.create import open_reader
 from watchtower.tower import Hints

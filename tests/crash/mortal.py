@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from domain.units import Side
 from tests.support.healthy import Watched, assert_tower_healthy
+from tests.support.new_towers import create
 from tests.support.parties import Pair, open_pair
 from tests.support.service import ServiceProcess, settings_for
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import create
 from watchtower.wire.hexes import to_json
 
 Value = TypeVar("Value")

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import pytest
 
 from tests.regtest.world import World
+from tests.support.new_towers import create
 from tests.support.programs import missing
 from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.devnode.provision import Found, NodeNotFound, find
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 
 HERE = Path(__file__).parent
 

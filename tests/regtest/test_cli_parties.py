@@ -14,10 +14,10 @@ import pytest
 
 from domain.chain import from_display
 from tests.support.commands import CLEAN, ROOT, RunningParty, command, document, shell
+from tests.support.new_towers import create
 from tests.support.service import Run, settings_for
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import create
 
 APP_ID = "a7" * 32
 Found = TypeVar("Found")

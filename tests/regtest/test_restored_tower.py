@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, open_pair
 from tests.support.service import ROOT, Run, ServiceProcess, settings_for
 from watchtower.client import StateChannelConfig, SyncStateChannelClient
@@ -18,7 +19,7 @@ from watchtower.client.disputes import InProcessPeer
 from watchtower.client.tower import comparing
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.store.high_water import read_high_water
 
 BEFORE, NEWEST = 2, 5

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 
 from tests.regtest.conftest import StartNode
+from tests.support.new_towers import create
 from tests.support.service import ROOT, Run, settings_for
 from watchtower.cli.init import bitcoind_lines
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 
 SIX = {
     "STATE_CHANNEL_NETWORK": "mainnet",

@@ -16,6 +16,7 @@ from domain.transaction import Transaction
 from domain.units import Side
 from tests.regtest.test_metrics_node import exposed, values
 from tests.regtest.test_service_faults import ask, protected
+from tests.support.new_towers import create
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import migrated
 from tests.support.postgres_towers import terms
@@ -24,7 +25,7 @@ from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.config import StoreSettings
 from watchtower.devnode.launch import free_ports
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.store.postgres.event_store import open_server_reader
 from watchtower.telemetry.catalog import PROJECTIONS
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.new_towers import create
 from tests.support.service import Run, ServiceProcess, settings_for
 from watchtower.client import (
     BitcoindWallet,
@@ -28,7 +29,7 @@ from watchtower.client import (
 from watchtower.client.party.home import export_seed
 from watchtower.client.transport.admission import only
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.node.transport import RpcTransport
 
 PASSPHRASE = b"for tests"

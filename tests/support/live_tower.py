@@ -26,13 +26,14 @@ from typing import Any
 from domain.chain import make_outpoint
 from domain.contract.params import TAPROOT
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, make_party, open_pair, settings_of
 from tests.support.programs import missing
 from tests.support.service import ServiceProcess, settings_for
 from watchtower.descriptors import resolve
 from watchtower.devnode.provision import Found, NodeNotFound, find
 from watchtower.devnode.regtest import RegtestNode
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.wire.hexes import to_json
 
 CHALLENGE_PERIOD = 24

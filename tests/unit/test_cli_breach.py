@@ -15,12 +15,13 @@ from domain.events import Source, envelopes
 from domain.spending import spend_seen
 from domain.transaction import Transaction
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import TIP, Bench
 from watchtower.cli import _main, events, main
 from watchtower.config import load
 from watchtower.doctor.overview import open_now
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.rebuild import rebuild
 

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, open_pair
 from tests.support.towers import Bench
 from watchtower.cli import _main
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.rebuild import rebuild
 

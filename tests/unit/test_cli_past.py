@@ -25,11 +25,12 @@ from domain.events import (
 )
 from domain.spending import funding_confirmed
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, open_pair
 from tests.support.scenes import block
 from tests.support.towers import Bench
 from watchtower.cli import _main
-from watchtower.new_tower import NewTower, create
+from watchtower.new_tower import NewTower
 from watchtower.store.create import open_reader, open_store
 from watchtower.store.event_store import SqliteEventStore
 from watchtower.store.rebuild import rebuild

@@ -25,6 +25,7 @@ from projections.log_standing import LogStanding
 from projections.projector import Projector
 from tests.support.clocks import FixedClock
 from tests.support.histories import OTHER_STREAM, History, interleaved
+from tests.support.new_towers import create
 from tests.support.stores import new_log, note
 from watchtower.bootstrap.parts import open_parts
 from watchtower.config import load
@@ -32,7 +33,6 @@ from watchtower.continuity.continuity import Continuity
 from watchtower.continuity.coverage import Coverage
 from watchtower.continuity.heads import REASON, HeadKeeper, standing_of
 from watchtower.continuity.sealing import SECONDS, HeadSealer
-from watchtower.new_tower import create
 from watchtower.ports import StoreFull
 from watchtower.store.create import open_store
 from watchtower.store.event_store import SqliteEventStore

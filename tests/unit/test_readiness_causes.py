@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.new_towers import create
 from tests.support.parties import open_pair
 from tests.support.towers import Bench
 from tests.unit.test_watch import Stage, report
@@ -16,7 +17,6 @@ from watchtower.bootstrap.parts import open_parts
 from watchtower.chain.follow import CursorUnknown, NodeBehind
 from watchtower.config import load
 from watchtower.http.services import Standing
-from watchtower.new_tower import create
 from watchtower.node.blocks import BlockUnparseable
 from watchtower.node.transport import CALL_SECONDS
 from watchtower.ports import NodeError

@@ -16,6 +16,7 @@ from domain.contract.state import NOT_GIVEN
 from domain.errors import InvalidSignature
 from domain.opening import StateContent
 from domain.units import Side
+from tests.support.new_towers import create
 from tests.support.parties import Pair, htlc, make_party, open_pair
 from tests.support.towers import Bench
 from watchtower.bootstrap import api
@@ -27,7 +28,6 @@ from watchtower.channels.reading import content_of
 from watchtower.channels.register import register
 from watchtower.config import load
 from watchtower.http.services import Services, bind
-from watchtower.new_tower import create
 from watchtower.telemetry.metrics import Metrics
 from watchtower.verification import processes
 from watchtower.verification.processes import EACH, FAILURES, VerifyingProcesses

@@ -159,6 +159,7 @@ class Stage:
                 "api": {"listen": f"127.0.0.1:{api}"},
                 "admin": {"listen": f"127.0.0.1:{admin}"},
             },
+            cost=KEYSTORE_COST,
         )
         url = f"http://127.0.0.1:{api}"
         tower = TowerProcess(made.config_path, directory / "tower" / "log.json", url)
