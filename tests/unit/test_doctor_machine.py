@@ -129,7 +129,7 @@ def test_a_configuration_elsewhere_with_a_password_is_looked_at(home: Path, tmp_
     """The start looks at the data directory alone."""
     other = tmp_path / "etc"
     other.mkdir()
-    text = (home / "config.toml").read_text().replace("rpc_cookie_path", 'rpc_user = "u"\nrpc_password = "s3"\n#')
+    text = (home / "config.toml").read_text().replace("rpc_cookie_path", 'rpc_user = "u"\nrpc_password = "canary31"\n#')
     (other / "config.toml").write_text(text)
     (other / "config.toml").chmod(0o644)
 
@@ -137,7 +137,7 @@ def test_a_configuration_elsewhere_with_a_password_is_looked_at(home: Path, tmp_
     (other / "config.toml").chmod(0o600)
 
     assert ("fail", True) == (found.level, "node.rpc_password" in found.what)
-    assert "s3" not in found.what
+    assert "canary31" not in found.what
     assert "keys.configuration" not in levels(keys.look(doctored(other)))
 
 
