@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from tests.support.notifying import TOWER, Scene, hook
 from tests.support.receivers import HttpReceiver, SmtpReceiver, receiving
+from tests.support.tries import least
 from tests.unit.test_notify_story import COMMIT, PERIOD, H, breach, confirmed, connected, prepared, resolved, sent
 from watchtower.config import ConfigError, NotifySettings, Secret
 from watchtower.notify import courier as courier_module
@@ -56,16 +57,28 @@ def kinds(posts: list[Any]) -> list[str]:
     return [post.document["kind"] for post in posts]
 
 
-def test_a_breach_arrives_within_a_second_and_in_order(scene: Scene, http: HttpReceiver) -> None:
-    """From the commit of the event to the arrival of the message; a busy machine may take ten times as long."""
+def test_a_breach_is_told_in_order(scene: Scene, http: HttpReceiver) -> None:
+    """From the first sight to the end of it, and whose tower says so."""
     scene.start(hook(http))
-    began = time.monotonic()
     scene.record(*LIFE)
     posts = http.posts.wait(4)
 
     assert TOLD == kinds(posts)
-    assert max(post.at for post in posts) - began < 10.0
     assert (TOWER, "regtest") == (posts[0].document["tower"], posts[0].document["network"])
+
+
+def test_a_breach_arrives_within_a_second(scene: Scene, http: HttpReceiver) -> None:
+    """From the commit of the event to the arrival of the message; a busy machine may take ten times as long."""
+    scene.start(hook(http))
+
+    def arrival() -> float:
+        before = len(http.posts.all)
+        event = msgspec.structs.replace(breach(H), txid=before.to_bytes(32, "big"))
+        began = time.monotonic()
+        scene.record(event, stream=f"c{before:022d}")
+        return float(http.posts.wait(before + 1)[before].at - began)
+
+    assert least(arrival, 10.0) < 10.0
 
 
 def test_history_is_not_told(scene: Scene, http: HttpReceiver) -> None:
