@@ -88,6 +88,16 @@ def test_parts_make_the_views_of_pages(
     assert [] == [path for path in tmp_path.iterdir() if ".rebuild" in path.name]
 
 
+@pytest.mark.parametrize("letter", "-09AZ_az")
+def test_every_name_of_a_channel_is_in_one_range(letter: str) -> None:
+    """Names are random: a channel whose name nobody folds would not be watched, whatever letter it begins with."""
+    names = ["c" + letter * 22, f"c{letter}" + "-" * 21, f"c{letter}" + "z" * 21]
+
+    found = [sum(low <= name < high for low, high in assembling._ranges(n)) for n in range(1, 65) for name in names]
+
+    assert [1] * 64 * 3 == found
+
+
 def test_a_file_made_from_parts_goes_on_page_by_page(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
