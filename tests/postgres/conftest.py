@@ -10,6 +10,15 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresNotFound, PostgresServer
 from tests.support.postgres_logs import new_postgres_log
 from tests.support.programs import missing
+from watchtower.store.postgres import connection
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A server is reached at once; what is waited for longer than in the service is a machine that stands still."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "_DEFAULTS", {**connection._DEFAULTS, "connect_timeout": "20"})
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from watchtower.watch import recurring
 from watchtower.watch.lookouts import Lookouts
 from watchtower.watch.recurring import RecurringTask
 
-SECONDS = 10.0
+SECONDS = 60.0
 TIP = BlockRef(700, BlockHash(b"\x07" * 32))
 BLOCK = made_up_block(3, 5)
 """No canary passes here: the node judges nothing."""
