@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import psycopg
@@ -61,18 +62,27 @@ def cut_sessions(postgres: PostgresServer, database: str) -> None:
         owner.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (database,))
 
 
+def ended(writers: list[subprocess.Popen[bytes]], give_up: Callable[[], None]) -> list[int]:
+    """Exit codes of all; a reader must not wait for what one that failed did not write."""
+    codes = [writer.wait(2 * SECONDS) for writer in writers]
+    if any(codes):
+        give_up()
+    return codes
+
+
 def test_reader_misses_nothing_of_six_writers(log_url: str, make: MakeRecorder) -> None:
     """Six processes write in turn; a reader that follows sees every id in order, each job in one piece."""
     jobs, names = 15, [f"w{number}" for number in range(6)]
     command = [sys.executable, "-m", "tests.postgres.writer", log_url]
     seen = []
-    with make().subscribe(gt=1) as subscription:
+    with make().subscribe(gt=1) as subscription, ThreadPoolExecutor(1) as pool:
         writers = [subprocess.Popen([*command, name, str(jobs)], env=CLEAN, cwd=ROOT) for name in names]
+        ends = pool.submit(ended, writers, subscription.stop)
         for notification in subscription:
             seen.append(notification)
             if len(seen) == len(names) * jobs * EVENTS:
                 break
-    codes = [writer.wait(SECONDS) for writer in writers]
+        codes = ends.result(2 * SECONDS)
 
     assert [0] * len(names) == codes
     assert list(range(2, 2 + len(seen))) == [notification.id for notification in seen]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import PersistenceError, StoredEvent
 
+from watchtower.ports import StoreBusy
 from watchtower.store.postgres.datastore import LogDatastore
+from watchtower.store.postgres.errors import POSTGRES
 from watchtower.store.postgres.recorder import PostgresRecorder
 
 EVENTS = 3
@@ -17,8 +19,20 @@ def main(url: str, stream: str, jobs: int) -> None:
     datastore = LogDatastore(url)
     recorder = PostgresRecorder(datastore, exclusive=False)
     for first in range(1, jobs * EVENTS, EVENTS):
-        recorder.insert_events([StoredEvent(stream, first + more, "re06", b"\x90") for more in range(EVENTS)])
+        patiently(recorder, [StoredEvent(stream, first + more, "re06", b"\x90") for more in range(EVENTS)])
     datastore.close()
+
+
+def patiently(recorder: PostgresRecorder, events: list[StoredEvent]) -> None:
+    """Write once, and wait for the others as long as it takes: each has the lock for as long as a machine stands still."""
+    while True:
+        try:
+            recorder.insert_events(events)
+        except PersistenceError as error:
+            if not isinstance(POSTGRES.store_error(error), StoreBusy):
+                raise
+        else:
+            return
 
 
 if __name__ == "__main__":
