@@ -24,7 +24,7 @@ def main(url: str, stream: str, jobs: int) -> None:
 
 
 def patiently(recorder: PostgresRecorder, events: list[StoredEvent]) -> None:
-    """Write once, and wait for the others as long as it takes: each has the lock for as long as a machine stands still."""
+    """Write once, and wait for the others as long as it takes: one may have the lock while the machine stands still."""
     while True:
         try:
             recorder.insert_events(events)
