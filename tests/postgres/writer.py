@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
-from eventsourcing.persistence import PersistenceError, StoredEvent
+from eventsourcing.persistence import StoredEvent
+from psycopg.errors import LockNotAvailable
 
-from watchtower.ports import StoreBusy
 from watchtower.store.postgres.datastore import LogDatastore
-from watchtower.store.postgres.errors import POSTGRES
 from watchtower.store.postgres.recorder import PostgresRecorder
 
 EVENTS = 3
@@ -26,12 +26,8 @@ def main(url: str, stream: str, jobs: int) -> None:
 def patiently(recorder: PostgresRecorder, events: list[StoredEvent]) -> None:
     """Write once, and wait for the others as long as it takes: one may have the lock while the machine stands still."""
     while True:
-        try:
+        with suppress(LockNotAvailable):
             recorder.insert_events(events)
-        except PersistenceError as error:
-            if not isinstance(POSTGRES.store_error(error), StoreBusy):
-                raise
-        else:
             return
 
 
