@@ -27,12 +27,21 @@ def opened(node: RegtestNode, a: RunningParty, b: RunningParty) -> dict[str, Any
     """A new channel in use between two running parties."""
     words = ("channel", "create", "--home", str(a.home), "--peer", b.where["address"], "--wait", "60", "--json")
     amounts = ("--balances", "500000,500000", "--challenge-period", "144", "--feerate", "5", "--app-id", APP_ID)
-    process = subprocess.Popen(
-        command(*words, *amounts), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN, cwd=ROOT
-    )
-    node.wait_until(lambda: node.mempool() or process.poll() is not None, seconds=60)
-    node.mine(1)
-    told, complaint = process.communicate(timeout=60)
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(
+                command(*words, *amounts),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=CLEAN,
+                cwd=ROOT,
+            )
+        )
+        stack.callback(process.kill)  # if it is too slow, nothing of it must reach into another test
+        node.wait_until(lambda: node.mempool() or process.poll() is not None, seconds=60)
+        node.mine(1)
+        told, complaint = process.communicate(timeout=120)  # more than it waits: it has to say itself what did not come
     assert 0 == process.returncode, complaint
     found: dict[str, Any] = msgspec.json.decode(told)
     return found
