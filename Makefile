@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 POLICY := .venv-policy/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Where this is set, each of some hundred processes of `make test` would compile the whole project anew.
+export PYTHONDONTWRITEBYTECODE :=
 SOURCES := domain projections watchtower examples tests
 FAST_TESTS := tests/unit tests/contract_vectors tests/properties tests/fuzz tests/simulation tests/typing tests/deploy
 WORKERS ?= 2
@@ -61,9 +63,9 @@ check: $(STAMP) ## The fast gate: style, types, layers, tests without a node
 	$(SAME) -q $(AGAIN) -n $(WORKERS) --dist worksteal -m 'not slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 
 test: check $(POLICY) ## Everything that CI runs: the fast gate, then the tests on a real node
-	$(SAME) -q $(AGAIN) -n $(WORKERS) -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
+	$(SAME) -q $(AGAIN) -n $(WORKERS) --dist worksteal -m 'slow and not deploy' $(FAST_TESTS) $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 0..2000 --workers $(WORKERS)
-	HYPOTHESIS_PROFILE=long $(SAME) -q -n $(WORKERS) tests/properties tests/fuzz $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=long $(SAME) -q -n $(WORKERS) --dist worksteal -m hypothesis tests/properties tests/fuzz $(PYTEST_ARGS)
 	STATE_CHANNEL_REQUIRE_NODE=1 $(BIN)/pytest -q $(AGAIN) -n $(NODE_WORKERS) -m 'not crash' tests/postgres tests/regtest tests/crash $(PYTEST_ARGS)
 	$(CHECK_DEPLOY)
 
