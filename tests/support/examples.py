@@ -1,6 +1,6 @@
-"""How many generated examples a test tries: a tenth, all of them in the long stage of `make test`, more in `make search`.
+"""How many generated examples a test tries: a tenth, all in the long stage of `make test`, more in `make search`.
 
-The long stage plays the generated tests of tests/properties and tests/fuzz; `HYPOTHESIS_PROFILE=long` does it for others.
+The long stage plays the generated tests of tests/properties and tests/fuzz.
 """
 
 from __future__ import annotations
