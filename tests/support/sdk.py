@@ -176,9 +176,9 @@ def confirm(tower: Bench, party: ChannelParty, channel_id: str) -> None:
     tower.catch_up()
 
 
-def tower_at(directory: Path, taproot: bool = True) -> Bench:
-    """A tower that takes channels of one profile."""
-    tower = Bench(directory)
+def tower_at(directory: Path, taproot: bool = True, confirmations: int = 1) -> Bench:
+    """A tower that takes channels of one profile, and updates from so many confirmations on."""
+    tower = Bench(directory, confirmations=confirmations)
     params = replace(tower.context.policy.params, profile=profile_for(taproot))
     tower.context = replace(tower.context, policy=replace(tower.context.policy, params=params))
     tower.services = bind(tower.context, lambda: tower.standing, version="1", network="regtest", tower_id=TOWER_ID)

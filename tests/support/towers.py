@@ -134,6 +134,7 @@ class Bench:
         self.projector = Projector(self.store, self.rows, PROJECTIONS)
         self.announced: list[str] = []
         self.may_sign = True
+        self.tip = TIP
         self.standing = Standing(operational=True, watching=True, phase="watching", height=TIP, tip_hash=bytes(32))
         policy = ChannelPolicy(ParamsPolicy(chain_hash("regtest")), confirmations, warn_below_challenge_period=144)
         self.context = Context(
@@ -144,7 +145,7 @@ class Bench:
             channels=Channels(self.store),
             views=self.rows,
             policy=policy,
-            tip_height=lambda: TIP,
+            tip_height=lambda: self.tip,
             announce=self._announced,
             may_register=lambda key: self.access.allows(key),
             applications=Applications() if applications is None else applications,

@@ -325,14 +325,6 @@ async def test_an_htlc_expires_after_its_height(tmp_path: Path) -> None:
         assert ((), (HALF, HALF)) == (at.alice.channels()[0].conditions, at.alice.channels()[0].balances)
 
 
-async def test_waiting_for_a_status_is_woken_by_the_tower(tmp_path: Path) -> None:
-    """It returns at once for a status that holds, and raises `TimeoutError` for one that never comes."""
-    async with desk(tmp_path) as at:
-        channel_id = await at.open()
-
-        assert "ACTIVE" == (await at.client.wait_for_status(channel_id, "ACTIVE", timeout_ms=30_000)).status
-
-
 @pytest.mark.parametrize("balances", [(HALF - 1_000.0, HALF + 1_000.0), (0.5, 0.5), (str(HALF), str(HALF)), (True, 0)])
 async def test_amounts_that_are_no_whole_satoshi_change_nothing(tmp_path: Path, balances: Any) -> None:
     """They are refused by name before anything is built, and the same balances in satoshi are taken afterwards."""
@@ -350,47 +342,6 @@ async def test_amounts_that_are_no_whole_satoshi_change_nothing(tmp_path: Path, 
         made = await at.client.update_state(update(channel_id, 1))
 
         assert 1 == made.final_sequence
-
-
-@pytest.mark.slow
-async def test_waiting_says_what_the_channel_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The status that it has, or that there is no such channel; whoever waits again and again gathers no tasks."""
-    async with desk(tmp_path) as at:
-        channel_id = await at.open()
-        before = asyncio.all_tasks()
-
-        with pytest.raises(TimeoutError, match=f"channel {channel_id[:16]} is ACTIVE after 1000 ms, not SETTLED"):
-            await at.client.wait_for_status(channel_id, "SETTLED", timeout_ms=1_000)
-        with pytest.raises(TimeoutError, match="is not known to the tower after 1000 ms"):
-            await at.client.wait_for_status("ab" * 32, "ACTIVE", timeout_ms=1_000)
-        assert set() == asyncio.all_tasks() - before
-
-
-async def test_waiting_does_not_call_a_channel_unknown_that_it_has_not_heard_of(tmp_path: Path) -> None:
-    """A tower that is slow has not said that there is no such channel."""
-    tower = tower_at(tmp_path)
-    is_silent = False
-
-    async def slow(request: httpx.Request) -> httpx.Response:
-        if is_silent:
-            await asyncio.Event().wait()
-        return await tower.transport().handle_async_request(request)
-
-    async with desk(tmp_path, tower=tower, transport=httpx.MockTransport(slow)) as at:
-        channel_id = await at.open()
-        is_silent = True
-        with pytest.raises(TimeoutError, match="is not told by the tower after 50 ms, not ACTIVE"):
-            await at.client.wait_for_status(channel_id, "ACTIVE", timeout_ms=50)
-        is_silent = False
-
-
-async def test_waiting_for_a_misspelt_status_is_refused(tmp_path: Path) -> None:
-    """It would be waited for without end."""
-    async with desk(tmp_path) as at:
-        channel_id = await at.open()
-        for wrong in (("active",), ()):
-            with pytest.raises(ConfigurationError, match="a status is one of PROPOSED, "):
-                await at.client.wait_for_status(channel_id, *wrong)
 
 
 async def test_a_close_with_a_pending_htlc_says_so(tmp_path: Path) -> None:

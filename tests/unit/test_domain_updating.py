@@ -139,6 +139,15 @@ def test_no_update_before_the_funding_is_deep_enough() -> None:
     assert 1 == len(decide_update(scene.channel, scene.update(1, confirmations_wanted=3, tip_height=FUNDED_AT + 2)))
 
 
+def test_what_is_confirmed_has_one_confirmation() -> None:
+    """Between the commit of a block and the next step of the cursor the channel is ahead of the tip."""
+    scene = Scene().opened(0)
+
+    assert 1 == len(decide_update(scene.channel, scene.update(1, tip_height=FUNDED_AT - 1)))
+    with pytest.raises(ChannelNotReady, match="1 of 2"):
+        decide_update(scene.channel, scene.update(1, confirmations_wanted=2, tip_height=FUNDED_AT - 1))
+
+
 def test_F06_a_skipped_state_number_is_refused() -> None:
     """State 3 after state 1 leaves a gap."""
     scene = Scene().opened(1)

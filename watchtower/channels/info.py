@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domain import deadlines
 from domain.channel import Channel
 from domain.contract.params import WARN_BELOW_CAPACITY
 from domain.status import ChannelStatus
@@ -23,8 +24,11 @@ def final_sequence(channel: Channel) -> int:
 
 
 def depth(channel: Channel, tip_height: int) -> int:
-    """Confirmations of the funding output at a tip, 0 while it is in no block."""
-    return max(0, tip_height - channel.funding_block.height + 1) if channel.funding_block else 0
+    """Confirmations of the funding output at a tip, 0 while it is in no block.
+
+    The log is ahead of the tip for the moment between a commit and the next step: what it calls confirmed has one.
+    """
+    return max(1, deadlines.depth(channel.funding_block.height, tip_height)) if channel.funding_block else 0
 
 
 def status(channel: Channel, policy: ChannelPolicy, tip_height: int) -> ChannelStatus:

@@ -40,6 +40,9 @@ from watchtower.wire.deposits import sha256_of_registration, sha256_of_update
 from watchtower.wire.events import EventBody
 from watchtower.wire.restores import ConfirmationRequest
 
+LOOK_AGAIN = 5.0
+"""Seconds after which a waiting client looks again: a funding grows deeper without an event of its channel."""
+
 
 class Delivered(msgspec.Struct, frozen=True):
     """What the tower was brought to in this session; `own_released` is the highest own state it knows as revoked."""
@@ -138,8 +141,9 @@ class TowerCalls(ReceiptCalls):
     async def wait_for_status(self, channel_id: str, *status: str, timeout_ms: int | None = None) -> ChannelInfo:
         """The channel once it has one of these statuses ("ACTIVE": its funding is confirmed and updates are taken).
 
-        It is looked at whenever the tower tells an event of it; a channel that the tower does not know yet is waited
-        for, too. Raises `TimeoutError` after `timeout_ms`, which says what the channel is; None waits for ever.
+        It is looked at whenever the tower tells an event of it, and every five seconds: blocks alone make a funding
+        deep enough. A channel that the tower does not know yet is waited for, too. Raises `TimeoutError` after
+        `timeout_ms`, which says what the channel is; None waits for ever.
         """
         unknown = set(status) - set(ChannelStatus)
         if unknown or not status:
@@ -156,7 +160,9 @@ class TowerCalls(ReceiptCalls):
                     while info is None or info.status not in status:
                         ringing = asyncio.create_task(news.wait())
                         try:
-                            await asyncio.wait((ringing, listener), return_when=asyncio.FIRST_COMPLETED)
+                            await asyncio.wait(
+                                (ringing, listener), timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED
+                            )
                         finally:
                             ringing.cancel()
                         if listener.done():
