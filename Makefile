@@ -18,7 +18,7 @@ WORKERS ?= 2
 NODE_WORKERS ?= 3
 # How often a failed test is played again; continuous integration says 1 (docs/adr/0036-second-play.md).
 RERUNS ?= 0
-AGAIN = -p tests.support.second_play --reruns $(RERUNS)
+AGAIN = $(if $(filter-out 0,$(RERUNS)),-p tests.support.second_play --reruns $(RERUNS))
 # The same random numbers and the same order of sets each time, where no node or server has its own (the same ADR).
 SAME = PYTHONHASHSEED=0 $(BIN)/pytest -p tests.support.chance
 PYTEST_ARGS ?=
