@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +25,11 @@ from watchtower.client.party import exchange
 from watchtower.client.party.party import ChannelParty
 from watchtower.client.protocol.htlcs import Change
 from watchtower.client.protocol.messages import AnyMessage, Message, UpdateAccept, UpdateCommit, UpdateRevoke
+from watchtower.client.tower import comparing
 from watchtower.client.tower.comparing import TowerComparison
 from watchtower.continuity.coverage import Coverage
 from watchtower.http.services import bind
+from watchtower.ports import StoreFull
 from watchtower.receipts.signer import ReceiptSigner
 from watchtower.store.log_stream import append_to_log_stream
 from watchtower.wire.restores import ConfirmationRequest
@@ -273,6 +277,31 @@ async def test_fault_P8_lost_states_are_uploaded_again(town: Town) -> None:
     assert [(1, UPDATES)] == [(event.epoch, event.sequence) for event in confirmations(second)]
     assert second.services.get_tower(None).behind_receipts is None
     assert UPDATES - 1 == second.context.channels.load(confirmed_stream(second, town)).own_released
+
+
+@pytest.mark.asyncio
+async def test_a_party_whose_disk_is_full_for_a_while_compares_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it could not store ends neither this look nor the next ones."""
+    monkeypatch.setattr(comparing, "RETRY_SECONDS", 0.01)
+    ends = await town.fill()
+    second = town.roll_back(ends[1])
+    full, brought = [StoreFull("no space left")] * 2, asyncio.Event()
+
+    async def bring(channel_id: bytes) -> None:
+        with contextlib.suppress(IndexError):
+            raise full.pop()
+        await town.bring(channel_id)
+        brought.set()
+
+    comparison = TowerComparison(town.client, town.pair.b, bring)
+    async with asyncio.timeout(60):
+        running = asyncio.create_task(comparison.run())
+        await asyncio.wait((running, asyncio.create_task(brought.wait())), return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+
+    assert (True, UPDATES) == (brought.is_set(), town.sequence(second))
 
 
 def confirmed_stream(tower: Bench, town: Town) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -19,10 +21,12 @@ from watchtower.client.errors import TowerUnreachable
 from watchtower.client.party.party import PartySettings
 from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import Overtaken, PeerRefused
+from watchtower.client.protocol.channel import PartyChannel
 from watchtower.client.protocol.consent import never_lose
 from watchtower.client.protocol.messages import UpdateOffer, UpdateOfferOk, UpdatePropose, UpdateReject
 from watchtower.client.protocol.opening import Terms
 from watchtower.client.tower.finality import Finality
+from watchtower.ports import StoreFull
 
 pytestmark = pytest.mark.asyncio
 
@@ -82,6 +86,28 @@ async def test_calls_of_one_channel_wait_for_each_other() -> None:
         made = await asyncio.gather(*(two.a.update(channel_id, NEXT, state_data=b"%d" % n) for n in range(2)))
 
     assert [1, 2] == sorted(made)
+
+
+async def test_waiting_is_not_set_back_by_a_look_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before the peer moved the channel comes after the news of it; nothing would tell it again."""
+    async with linked() as two:
+        channel_id = await two.open()
+        look, was_read, may_end = two.b.party.channel, threading.Event(), threading.Event()
+
+        def slow(name: bytes) -> PartyChannel:
+            found = look(name)
+            was_read.set()
+            may_end.wait(60)
+            return found
+
+        looks = itertools.chain([look, slow], itertools.repeat(look))
+        monkeypatch.setattr(two.b.party, "channel", lambda name: next(looks)(name))
+        waiting = asyncio.create_task(two.b.wait_for(channel_id, lambda channel: channel.sequence == 1, 20_000))
+        await asyncio.to_thread(was_read.wait, 60)
+        await two.a.update(channel_id, NEXT)
+        may_end.set()
+
+        assert 1 == (await waiting).sequence
 
 
 async def test_the_peers_refusal_comes_out_with_its_reason() -> None:
@@ -198,6 +224,28 @@ async def test_a_tower_that_fails_is_asked_again(caplog: pytest.LogCaptureFixtur
 
     assert [channel_id] * 5 == tries
     assert 1 == caplog.text.count(f"tower_behind channel={channel_id.hex()[:16]} reason=down")
+
+
+async def test_a_party_whose_disk_is_full_for_a_while_goes_on_uploading() -> None:
+    """The receipt of a state cannot be stored; the task tries again instead of ending, for nobody would begin it."""
+    tries = itertools.count(1)
+    done = asyncio.Event()
+
+    async def synchronize(channel_id: bytes) -> None:
+        if next(tries) < 5:
+            raise StoreFull("no space left")
+        done.set()
+
+    finality = Finality(synchronize, retry_seconds=0.01)
+    async with linked(finality=finality) as two:
+        channel_id = await two.open()
+        with pytest.raises(StoreFull):
+            await two.a.update(channel_id, NEXT)
+        running = asyncio.create_task(finality.run())
+        await soon(done.wait())
+        running.cancel()
+
+    assert 6 == next(tries)
 
 
 async def test_the_book_outlives_its_object() -> None:

@@ -25,8 +25,9 @@ class Call:
         self._error: Exception | None = None
 
     def note(self, channel: PartyChannel) -> None:
-        """The channel as it stands now."""
-        self._channel = channel
+        """The channel as it stands now; one that was read before what is known already changes nothing."""
+        if self._channel is None or channel.version >= self._channel.version:
+            self._channel = channel
         self._changed.set()
 
     def fail(self, error: Exception) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from domain.contract.receipts import LogReceipt
-from domain.errors import DomainError
 from domain.status import ChannelStatus
-from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ReceiptRefused, StateChannelError
+from watchtower.client.errors import ChannelIsClosed, ChannelNotFound, ReceiptRefused
 from watchtower.client.party.party import ChannelParty
 from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.tower.payment_tower import PASSING
 from watchtower.client.types import ChannelInfo, LogState, ProtocolState
 from watchtower.wire.restores import ConfirmationRequest
 
@@ -77,7 +77,7 @@ class TowerComparison:
             pause = LOOK_SECONDS
             try:
                 await self.look()
-            except (StateChannelError, DomainError) as error:
+            except PASSING as error:
                 _log.warning("tower_not_compared reason=%s", error)
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
@@ -99,14 +99,14 @@ class TowerComparison:
         if self._is_other_log(state):
             self._on_other_log()
         self._seen = state.log
-        failure: StateChannelError | DomainError | None = None
+        failure: Exception | None = None
         for channel_id in sorted(self._left):
             try:
                 await self._compare(channel_id, state)
             except ReceiptRefused as error:
                 failure = error  # it was delivered all the same, and the channel's own task asks again
                 self._left.discard(channel_id)
-            except (StateChannelError, DomainError) as error:
+            except PASSING as error:
                 failure = error
             else:
                 self._left.discard(channel_id)

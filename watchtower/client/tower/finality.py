@@ -14,9 +14,8 @@ from time import monotonic
 
 import msgspec
 
-from domain.errors import DomainError
-from watchtower.client.errors import StateChannelError
 from watchtower.client.protocol.channel import PartyChannel
+from watchtower.client.tower.payment_tower import PASSING
 
 Synchronize = Callable[[bytes], Awaitable[object]]
 """Brings one channel at the tower to where the party stands: `StateChannelClient.synchronize`."""
@@ -162,7 +161,7 @@ class Finality:
     async def _try(self, channel_id: bytes) -> None:
         try:
             await self._bring(channel_id)
-        except (StateChannelError, DomainError) as error:
+        except PASSING as error:
             if self._logged.get(channel_id) != str(error):  # once per reason: it is tried every few seconds
                 self._logged[channel_id] = str(error)
                 _log.warning("tower_behind channel=%s reason=%s", channel_id.hex()[:16], error)
