@@ -64,6 +64,38 @@ async def test_a_confirmation_counts_before_the_tip_has_moved(tmp_path: Path) ->
     assert ("ACTIVE", True, 1) == (info.status, funding.confirmed, made.sequence)
 
 
+async def test_a_tower_that_is_away_for_a_while_does_not_end_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart of the tower lasts longer than the pause between two looks; the channel is found when it is back."""
+    monkeypatch.setattr(calls, "LOOK_AGAIN", 0.05)
+    tower = tower_at(tmp_path, confirmations=3)
+    left: list[httpx.ConnectError] = []
+    looked, was_away = asyncio.Event(), asyncio.Event()
+
+    async def restarting(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            return await tower.transport().handle_async_request(request)
+        looked.set()
+        if not left:
+            return await tower.transport().handle_async_request(request)
+        was_away.set()
+        raise left.pop()
+
+    async with desk(tmp_path, tower=tower, transport=httpx.MockTransport(restarting)) as at:
+        channel_id = await at.open()
+        tower.tip = TIP - 4
+        looked.clear()
+        waiting = asyncio.create_task(at.client.wait_for_status(channel_id, "ACTIVE", timeout_ms=30_000))
+        await looked.wait()
+        left += [httpx.ConnectError("it restarts")] * 3
+        await was_away.wait()
+        tower.tip += 1
+        found = await waiting
+
+    assert ("ACTIVE", []) == (found.status, left)
+
+
 @pytest.mark.slow
 async def test_waiting_says_what_the_channel_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The status that it has, or that there is no such channel; whoever waits again and again gathers no tasks."""

@@ -21,6 +21,9 @@ from watchtower.client.errors import (
     ConfigurationError,
     ReceiptRefused,
     SequenceConflict,
+    TooManyRequests,
+    TowerUnavailable,
+    TowerUnreachable,
 )
 from watchtower.client.ids import channel_name
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
@@ -142,8 +145,9 @@ class TowerCalls(ReceiptCalls):
         """The channel once it has one of these statuses ("ACTIVE": its funding is confirmed and updates are taken).
 
         It is looked at whenever the tower tells an event of it, and every five seconds: blocks alone make a funding
-        deep enough. A channel that the tower does not know yet is waited for, too. Raises `TimeoutError` after
-        `timeout_ms`, which says what the channel is; None waits for ever.
+        deep enough. A channel that the tower does not know yet is waited for, too, and so is a tower that is away for
+        a while once it has answered. Raises `TimeoutError` after `timeout_ms`, which says what the channel is; None
+        waits for ever.
         """
         unknown = set(status) - set(ChannelStatus)
         if unknown or not status:
@@ -168,7 +172,8 @@ class TowerCalls(ReceiptCalls):
                         if listener.done():
                             listener.result()
                         news.clear()
-                        info = await self._find_channel(channel_id)
+                        with contextlib.suppress(TowerUnreachable, TowerUnavailable, TooManyRequests):
+                            info = await self._find_channel(channel_id)
                     return info
                 finally:
                     listener.cancel()
