@@ -134,6 +134,21 @@ async def test_last_event_id_wins_over_after(tower: Bench, pair: Pair, http: htt
     assert [f"id: {last - 1}", f"id: {last}"] == ids
 
 
+@pytest.mark.asyncio
+async def test_a_reader_who_was_told_more_than_a_restored_log_holds_hears_what_comes(
+    tower: Bench, pair: Pair, http: httpx.AsyncClient
+) -> None:
+    """Its position lies beyond the end of the log; waiting for it would pass over what is stored until then."""
+    name = tower.registered(pair)
+    last = tower.store.last_id()
+    events = follow(http, f"/v1/channels/{name}/events", after=last + 100)
+    asyncio.get_running_loop().call_later(2 * HEARTBEAT, update, tower, pair)
+    async with asyncio.timeout(10):
+        fresh = (await taken(1, events))[0]
+
+    assert ("StateUpdated", True) == (fresh.kind, last < fresh.id <= last + 100)
+
+
 async def aiter_until(answer: httpx.Response, last: str) -> AsyncIterator[str]:
     """Lines up to this one."""
     async for line in answer.aiter_lines():

@@ -178,7 +178,9 @@ class Reader:
         self._far = 0 if subscription.after is not None else PAGE
         self._own: Iterator[Told] | None = None
         self._until = 0
-        self.position = self._feed.last_id() if subscription.after is None else subscription.after
+        end = self._feed.last_id()
+        # Who was told more than a restored log holds knows all of it, and would pass over what comes until it is as long.
+        self.position = end if subscription.after is None else min(subscription.after, end)
         """Everything that is wanted up to here was handed out."""
 
     def read(self) -> tuple[bool, list[Told]]:
