@@ -179,7 +179,7 @@ class Reader:
         self._own: Iterator[Told] | None = None
         self._until = 0
         end = self._feed.last_id()
-        # Who was told more than a restored log holds knows all of it, and would pass over what comes until it is as long.
+        # Who was told more than a restored log holds knows all of it, and would pass over the next events if it waited.
         self.position = end if subscription.after is None else min(subscription.after, end)
         """Everything that is wanted up to here was handed out."""
 
