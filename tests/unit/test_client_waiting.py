@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from domain.as_of import AsOf
 from tests.support.sdk import HALF, desk, tower_at
 from tests.support.towers import TIP
 from watchtower.client import ChannelInfo, StateUpdate
@@ -94,6 +95,22 @@ async def test_a_tower_that_is_away_for_a_while_does_not_end_the_waiting(
         found = await waiting
 
     assert ("ACTIVE", []) == (found.status, left)
+
+
+async def test_a_list_by_status_says_the_same_as_each_channel(tmp_path: Path) -> None:
+    """A funding that is not deep enough is no active channel, though the view of the log has it as confirmed."""
+    tower = tower_at(tmp_path, confirmations=3)
+    async with desk(tmp_path, tower=tower) as at:
+        await at.open()
+        tower.tip = TIP - 4
+        shallow = [len(await at.client.list_channels(status)) for status in ("FUNDING_BROADCAST", "ACTIVE")]
+        tower.tip += 1
+        deep = [len(await at.client.list_channels(status)) for status in ("FUNDING_BROADCAST", "ACTIVE")]
+        past = await at.client.list_channels(as_of=AsOf(position=tower.store.last_id()))
+        same = await at.client.list_channels(past[0].status, AsOf(position=tower.store.last_id()))
+
+    assert ([1, 0], [0, 1], past) == (shallow, deep, same)
+    assert "FUNDING_BROADCAST" == past[0].status
 
 
 @pytest.mark.slow

@@ -104,8 +104,9 @@ class Past:
                 version = self._channels.version(row.stream, point)
                 left -= 1 if version == row.version else PER_CHANNEL + version
                 channel = self._at(row.stream, version, point)
-                if channel is not None and status in (None, str(channel.status)):
-                    bodies.append(self._body(channel, point))
+                body = None if channel is None else self._body(channel, point)
+                if body is not None and status in (None, body.status):
+                    bodies.append(body)
             return ChannelPage(channels=tuple(bodies), next=None, as_of=point_body(point))
 
     def get_tower(self, as_of: AsOf) -> TowerPastBody:

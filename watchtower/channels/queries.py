@@ -38,7 +38,8 @@ def list_channels(
 ) -> ChannelPage:
     """Channels in a fixed order behind `after` (the `next` of the page before).
 
-    `owner` (x-only auth key, 32 bytes): only channels that are watched for this key.
+    `owner` (x-only auth key, 32 bytes): only channels that are watched for this key. With a `status` a page may be
+    short although more follow: it is that of the answers, which know more than the view in which they are found.
     """
     if not 1 <= limit <= MAX_PAGE:
         raise MalformedInput(f"limit lies between 1 and {MAX_PAGE}, got {limit}")
@@ -47,11 +48,20 @@ def list_channels(
     rows = _rows(context, after, limit + 1, status, owner)
     shown: list[ChannelInfoRow] = [CHANNELS.read(row) for row in rows[:limit]]
     tip = context.tip_height()
-    bodies = tuple(channel_body(context.channels.load(row.stream), context.policy, tip) for row in shown)
+    found = (channel_body(context.channels.load(row.stream), context.policy, tip) for row in shown)
+    bodies = tuple(body for body in found if status in (None, body.status))
     return ChannelPage(channels=bodies, next=shown[-1].stream if len(rows) > limit else None)
 
 
 def _rows(context: Context, after: str | None, limit: int, status: str | None, owner: bytes | None) -> list[Row]:
+    """Rows that may have this status: to the view a channel is active from the first confirmation on."""
+    shallow = status == ChannelStatus.FUNDING_BROADCAST and context.policy.confirmations > 1
+    kept = (status, ChannelStatus.ACTIVE.value) if shallow else (status,)
+    found = [row for each in kept for row in _rows_of(context, after, limit, each, owner)]
+    return sorted(found, key=CHANNELS.key_of)[:limit]
+
+
+def _rows_of(context: Context, after: str | None, limit: int, status: str | None, owner: bytes | None) -> list[Row]:
     key: Key | None = None if after is None else (after,)
     asked: dict[str, Scalar] = {"owner_key": owner, "status": status}
     where = {column: value for column, value in asked.items() if value is not None}

@@ -167,8 +167,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="List channels, a page at a time",
         description=(
             "`next` of a page is the `after` of the following one. A party sees its own channels. "
-            "With one of the last five parameters: those of the tower as of a point of its log; for operators. A page "
-            "may then be short although more follow."
+            "With one of the last five parameters: those of the tower as of a point of its log; for operators. Then, "
+            "and with `status`, a page may be short although more follow."
         ),
         scope="channels:read",
         parties=True,
