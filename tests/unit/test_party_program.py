@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given
@@ -20,11 +21,13 @@ from domain.errors import MalformedInput, SequenceGap, UnknownChannel
 from tests.support.commands import ROOT, RunningParty, document, shell
 from tests.support.threads import tower_thread
 from tests.support.towers import TOKEN, Bench
+from watchtower.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
 from watchtower.client.payments.routing import ForwardingPolicy
 from watchtower.client.peer_errors import PeerRefused, PeerSilent
-from watchtower.party import control
+from watchtower.http.standby_app import create_standby_app
+from watchtower.party import control, program
 from watchtower.party.calls import Call, UpdateChannel
 from watchtower.party.control import ControlServer
 from watchtower.party.faults import CallFailed, Fault
@@ -40,6 +43,7 @@ from watchtower.party.settings import (
     write_settings,
 )
 from watchtower.party.wire import KINDS, Answer, decode_answer, decode_call, encode_call, fault_of
+from watchtower.wire.api import ReadyBody
 from watchtower.wire.hexes import Hex, SecretHex
 
 KEY = "ab" * 32
@@ -294,6 +298,25 @@ async def test_a_path_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -
 
 
 # ── the program ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+async def test_a_party_waits_for_a_tower_that_stands_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may lead in a moment; the party begins when it is answered, as if nobody had been there."""
+    monkeypatch.setattr(program, "RETRY_SECONDS", 0.01)
+    ready = ReadyBody(ready=False, watching=False, phase="standby", reasons=())
+    towers = iter([httpx.ASGITransport(create_standby_app(lambda: ready)), Bench(tmp_path).transport()])
+
+    async def taken_over(request: httpx.Request) -> httpx.Response:
+        return await next(towers).handle_async_request(request)
+
+    client = StateChannelClient(
+        StateChannelConfig(network="regtest"), token=TOKEN, transport=httpx.MockTransport(taken_over)
+    )
+    async with program._connected(client, asyncio.Event()) as is_connected:
+        left = list(towers)
+
+    assert (True, []) == (is_connected, left)
 
 
 def made(tmp_path: Path, url: str, name: str, *options: str) -> Path:

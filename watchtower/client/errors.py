@@ -193,6 +193,9 @@ class TowerUnavailable(TowerProblem):
     """The tower cannot take the request now; nothing was stored, try again."""
 
 
+AWAY = (TowerUnreachable, TowerUnavailable, TooManyRequests)
+"""The tower cannot answer now: it restarts, stands by until it leads, or is asked too often. Ask again later."""
+
 BY_SLUG: dict[str, type[TowerProblem]] = {
     "malformed": MalformedRequest,
     "unauthorized": Unauthorized,

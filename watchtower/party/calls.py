@@ -12,7 +12,7 @@ import msgspec
 
 from domain.chain import from_display
 from domain.errors import InvalidParams, MalformedInput
-from watchtower.client.errors import NotConnected, TowerUnreachable
+from watchtower.client.errors import AWAY, NotConnected
 from watchtower.client.party.proofs import newer_state_proof, revocation_proof
 from watchtower.client.protocol.channel import PartyChannel
 from watchtower.client.protocol.opening import NO_APP
@@ -241,7 +241,7 @@ async def _tower(desk: Desk) -> ProtocolState | None:
     """The tower's state, None if nobody can ask it now."""
     try:
         return await desk.client.get_state()
-    except (TowerUnreachable, NotConnected):
+    except (*AWAY, NotConnected):
         return None
 
 

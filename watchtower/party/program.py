@@ -24,7 +24,7 @@ import msgspec
 from watchtower.applications import GuardedApplication
 from watchtower.client.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
-from watchtower.client.errors import TowerUnreachable
+from watchtower.client.errors import AWAY
 from watchtower.client.open_client import open_client
 from watchtower.client.party.home import PartyHome, open_home
 from watchtower.client.payments import ForwardingPolicy, Payments
@@ -145,7 +145,7 @@ async def _alone(place: PartyPlace, call: Call) -> Any:
     """One call of a party that does not run: it dials its peers for this call only."""
     with _opened(place, payments=call.payments) as (_, desk):
         try:
-            with contextlib.suppress(*(TowerUnreachable,) if call.offline else ()):
+            with contextlib.suppress(*AWAY if call.offline else ()):
                 await desk.client.connect()
             async with desk.paying():
                 return plain(await call.answer(desk))
@@ -198,11 +198,11 @@ def _first(error: Exception) -> Exception:
 
 @asynccontextmanager
 async def _connected(client: StateChannelClient, stop: asyncio.Event) -> AsyncIterator[bool]:
-    """A connected client; a tower that cannot be reached is tried again until there is a signal (False)."""
+    """A connected client; a tower that cannot answer now is tried again until there is a signal (False)."""
     while not stop.is_set():
         try:
             await client.connect()
-        except TowerUnreachable as error:
+        except AWAY as error:
             _log.warning("tower_unreachable reason=%s", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_SECONDS):

@@ -16,14 +16,12 @@ from domain.contract.receipts import SignedReceipt
 from domain.contract.uploads import REGISTRATION_SEQ
 from domain.status import ChannelStatus
 from watchtower.client.errors import (
+    AWAY,
     ChannelIsClosed,
     ChannelNotFound,
     ConfigurationError,
     ReceiptRefused,
     SequenceConflict,
-    TooManyRequests,
-    TowerUnavailable,
-    TowerUnreachable,
 )
 from watchtower.client.ids import channel_name
 from watchtower.client.liquidity import ChannelLiquidity, TotalLiquidityBody
@@ -172,7 +170,7 @@ class TowerCalls(ReceiptCalls):
                         if listener.done():
                             listener.result()
                         news.clear()
-                        with contextlib.suppress(TowerUnreachable, TowerUnavailable, TooManyRequests):
+                        with contextlib.suppress(*AWAY):
                             info = await self._find_channel(channel_id)
                     return info
                 finally:
