@@ -21,9 +21,11 @@ from domain.errors import MalformedInput, SequenceGap, UnknownChannel
 from tests.support.commands import ROOT, RunningParty, document, shell
 from tests.support.threads import tower_thread
 from tests.support.towers import TOKEN, Bench
+from watchtower.cli.places import find_passphrase
 from watchtower.client import StateChannelClient
 from watchtower.client.config import StateChannelConfig
 from watchtower.client.errors import ConfigurationError, TowerUnreachable
+from watchtower.client.payments import Payments
 from watchtower.client.payments.routing import ForwardingPolicy
 from watchtower.client.peer_errors import PeerRefused, PeerSilent
 from watchtower.http.standby_app import create_standby_app
@@ -347,6 +349,26 @@ def test_a_running_party_does_the_work_of_commands(tmp_path: Path) -> None:
     assert (1, "not-connected") == (refused.returncode, refused.stderr.partition(":")[0])
     assert (f"{KEY}@127.0.0.1:1",) == read_peers(home)
     assert (0, False) == (ended, (home / "party.sock").exists())
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_party_whose_payments_end_does_not_go_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would close a channel in time any more, and nobody would know."""
+
+    async def mistaken(_payments: Payments) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Payments, "look", mistaken)
+    with tower_thread(Bench(tmp_path).app) as url:
+        home = await asyncio.to_thread(made, tmp_path, url, "carol")
+        async with asyncio.timeout(20):
+            with pytest.raises(CallFailed, match=r"the party ended by itself \(ZeroDivisionError") as ended:
+                await program._serve(program.PartyPlace(home, lambda: find_passphrase(home, None)), lambda _where: None)
+
+    assert "party-failed" == ended.value.fault.slug
 
 
 @pytest.mark.slow

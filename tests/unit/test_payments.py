@@ -34,6 +34,7 @@ from watchtower.client.payments import (
     links_of,
     plan_route,
 )
+from watchtower.client.payments.rounds import Job, Round
 from watchtower.client.peer_errors import PeerUnreachable
 from watchtower.client.peers.link import PeerLink
 from watchtower.client.peers.server import PartyServer
@@ -453,6 +454,21 @@ async def test_a_broken_log_ends_the_payments() -> None:
             await row.alice.payments.proof(name)
         with pytest.raises(StoreBroken):
             await row.alice.payments.wait()
+
+
+async def test_a_mistake_in_a_look_ends_the_payments_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait, and those that come later: nobody looks again, so nobody would ever tell them."""
+
+    def mistaken(_round: Round) -> list[Job]:
+        raise ZeroDivisionError
+
+    async with three_parties() as row:
+        name = row.alice.payments.begin(row.route(AMOUNT), Invoice(sha256(b"x").digest(), AMOUNT))
+        monkeypatch.setattr(Round, "jobs", mistaken)
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                with pytest.raises(ZeroDivisionError):
+                    await row.alice.payments.proof(name)
 
 
 async def test_strict_payments_need_a_tower() -> None:

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,20 +170,21 @@ async def _serve(place: PartyPlace, started: Started) -> int:
                 address = str(peer.address) if peer.address is not None else None
                 started({"key": home.transport_key.public.hex(), "address": address, "socket": str(place.socket)})
                 _log.info("party_started address=%s", address)
-                await _until(stop, peer)
+                await _until(stop, peer.wait, *[desk.payments.wait] if place.payments else [])
     return 0
 
 
-async def _until(stop: asyncio.Event, peer: ServedPeer) -> None:
-    """Wait for a signal; raises what made the party end by itself."""
-    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(peer.wait())]
+async def _until(stop: asyncio.Event, *running: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Wait for a signal; raises what made the party end by itself: its peers, or who watches over its HTLCs."""
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(each()) for each in (stop.wait, *running)]
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-    except ExceptionGroup as group:
+    except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is, the party ends loudly
         _log.exception("party_failed")
-        text = f"the party ended by itself ({type(_first(group)).__name__}: {_first(group)}); start it again"
+        first = _first(error)
+        text = f"the party ended by itself ({type(first).__name__}: {first}); start it again"
         raise CallFailed(Fault("party-failed", text)) from None
     finally:
         for task in waits:

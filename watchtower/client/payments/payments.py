@@ -136,10 +136,17 @@ class Payments:
     async def run(self) -> None:
         """Look again after every ring, at least every `retry_seconds`, until cancelled."""
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._keep_looking()
+        except Exception as error:
+            self._failure = error
+            self._fail_waiting(error)
+            raise
+
+    async def _keep_looking(self) -> None:
         while True:
             self._bell.clear()
             if self._failure is not None:
-                self._fail_waiting(self._failure)
                 raise self._failure
             try:
                 await self.look()
@@ -236,7 +243,12 @@ class Payments:
         return preimage
 
     async def ended(self, payment_hash: bytes) -> Payment:
-        """The payment once nothing is left to do for it; that may take until its HTLCs are resolved on chain."""
+        """The payment once nothing is left to do for it; that may take until its HTLCs are resolved on chain.
+
+        Raises what made the payments end by themselves.
+        """
+        if self._failure is not None:
+            raise self._failure
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(bytes(payment_hash), []).append(future)
         known = self.party.payment(payment_hash)
