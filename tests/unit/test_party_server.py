@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from watchtower.client.party.peer_book import PeerBook
 from watchtower.client.peer_errors import PeerError, PeerUnreachable, TransportClosed
 from watchtower.client.peers.link import PeerLink
 from watchtower.client.peers.server import PartyServer
+from watchtower.client.peers.work import Done
 from watchtower.client.transport.curve_key import PeerAddress
 from watchtower.client.transport.curve_socket import Timing
 from watchtower.client.transport.memory import MemoryTransport, memory_pair
@@ -104,6 +106,30 @@ async def test_a_restarted_peer_is_found_again() -> None:
 
             assert old is not new
             assert 1 == await soon(_patiently(a, bob, channel_id))
+
+
+async def test_a_link_that_is_over_is_not_handed_out() -> None:
+    """Its calls fail before its last work is done; who asks again at once is given the next one."""
+    alice, bob = Owner("alice"), Owner("bob")
+    may_end = threading.Event()
+
+    def work() -> Done:
+        may_end.wait(60)
+        return Done()
+
+    async with alice.server(bob.address) as a:
+        async with bob.server(alice.address):
+            channel_id = await soon(opened(a, bob))
+            old = await a.link(bob.key.public)
+            working = asyncio.create_task(old._perform(work))
+        await ended(old, channel_id)
+        async with bob.server(alice.address):
+            asked = asyncio.create_task(a.link(bob.key.public))
+            await asyncio.sleep(0)
+            may_end.set()
+            await working
+
+            assert old is not await soon(asked)
 
 
 class Lingering:

@@ -104,6 +104,11 @@ class Calls:
         self._names: dict[bytes, bytes] = {}
         self._end: Exception | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `end` was called."""
+        return self._end is not None
+
     @asynccontextmanager
     async def begin(self, name: bytes, call: Call) -> AsyncIterator[Call]:
         """Wait until no other call that moves this channel is in flight, then be the one; `PeerSilent` if too late."""

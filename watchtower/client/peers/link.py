@@ -89,6 +89,11 @@ class PeerLink:
         """The peer's identity, 32 bytes."""
         return self._transport.peer
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection ended; every call fails then."""
+        return self._calls.is_over
+
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def __aenter__(self) -> Self:

@@ -127,11 +127,11 @@ class PartyServer:
         if peer == self._key.public:
             raise PeerUnreachable(f"{peer.hex()} is the key of this party itself; give the key of the other one")
         seconds = (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
-        if peer not in self._links and peer in self._wanted:
+        if not self._is_alive(peer) and peer in self._wanted:
             self._wanted[peer].set()
         try:
             async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait_for(lambda: peer in self._links)
+                await self._changed.wait_for(lambda: self._is_alive(peer))
                 return self._links[peer][0]
         except TimeoutError:
             raise PeerUnreachable(
@@ -157,6 +157,10 @@ class PartyServer:
         if self._is_known(peer):
             return "it was dialed and has not answered yet"
         return "its address is not known here, and it has not called"
+
+    def _is_alive(self, peer: bytes) -> bool:
+        """Whether there is a link that takes calls: one that is over stays until its last work is done."""
+        return peer in self._links and not self._links[peer][0].is_over
 
     def _is_known(self, peer: bytes) -> bool:
         return any(peer == address.key for address in self._peers)
