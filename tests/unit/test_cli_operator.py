@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
 from typing import Any
 
 import click
@@ -25,7 +27,7 @@ from click.testing import CliRunner, Result
 from domain.chain import chain_hash
 from watchtower.cli import _main
 from watchtower.cli.output import Context
-from watchtower.cli.top import Looking, draw, rate
+from watchtower.cli.top import Looking, _signals, draw, rate
 from watchtower.doctor.overview import Overview, read_samples
 from watchtower.store.create import create_store
 
@@ -362,15 +364,38 @@ def test_top_gives_the_terminal_back(home: Path, number: signal.Signals) -> None
         env={**os.environ, "TERM": "xterm"},
     )
     os.close(its)
-    told = read_until(ours, b"PROTECTED")
-    process.send_signal(number)
-    told += read_until(ours, b"\x1b[?1049l")
-    code = process.wait(60)  # before its terminal is taken away
-    os.close(ours)
+    with process:
+        try:
+            told = read_until(ours, b"PROTECTED")
+            process.send_signal(number)
+            told += read_until(ours, b"\x1b[?1049l")
+            code = process.wait(60)  # before its terminal is taken away
+        finally:
+            process.kill()  # one that stays must not fail another test, too
+            os.close(ours)
 
     assert 0 == code
     assert told.index(b"\x1b[?1049h") < told.index(b"PROTECTED") < told.rindex(b"\x1b[?1049l")
     assert told.rindex(b"\x1b[?25l") < told.rindex(b"\x1b[?25h")
+
+
+def test_a_signal_that_meets_the_waiting_for_it_ends_it() -> None:
+    """The handler runs on top of the waiting call: if it needed that call's lock, `top` would stand still for ever."""
+
+    def meet(_frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and called.__name__ == "get":
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with _signals() as told:
+        sys.setprofile(meet)
+        try:
+            number = told.get(timeout=20)
+        finally:
+            sys.setprofile(None)
+
+    assert (signal.SIGTERM, before) == (number, signal.getsignal(signal.SIGTERM))
+    assert isinstance(told, SimpleQueue)  # the one whose `put` may interrupt itself and any `get`
 
 
 def read_until(terminal: int, words: bytes, seconds: float = 60.0) -> bytes:

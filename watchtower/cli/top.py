@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,21 +105,27 @@ def watch(context: Context, look: Looking, interval: float) -> None:
     from rich.live import Live
 
     console = Console(no_color=context.no_color)
-    with _ended_by_signals() as ended, Live(console=console, screen=True, auto_refresh=False) as live:
-        while not ended.is_set():
+    with _signals() as signals, Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
             look.again()
             live.update(draw(look.seen, look.before, look.trouble), refresh=True)
-            ended.wait(interval)
+            with suppress(Empty):
+                signals.get(timeout=interval)
+                return
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a closed terminal set, so that the block ends in order."""
-    ended, before = threading.Event(), {}
+def _signals() -> Iterator[SimpleQueue[int]]:
+    """Where Ctrl-C, SIGTERM and a closed terminal are told, so that the block ends in order.
+
+    A handler may run in the midst of the waiting for it: that of an event would wait for a lock that is held below it.
+    """
+    told: SimpleQueue[int] = SimpleQueue()
+    before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda *_: ended.set())
+        before[number] = signal.signal(number, lambda number, _: told.put(number))
     try:
-        yield ended
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
