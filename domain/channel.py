@@ -17,6 +17,7 @@ from domain.contract.keys import public_key
 from domain.contract.params import ChannelParams
 from domain.contract.revocation import Buckets, derive_secret, index_of
 from domain.contract.state import StateHeader
+from domain.deadlines import depth
 from domain.events import (
     AlertKind,
     BroadcastOutcome,
@@ -331,6 +332,14 @@ class Channel(msgspec.Struct, frozen=True):
     def status(self) -> ChannelStatus:
         """Status of protocol 6.1; ACTIVE here means confirmed (the depth is the caller's policy)."""
         return channel_status(self, self.present_spend, self.contest_spend)
+
+    def funding_depth(self, tip_height: int) -> int:
+        """Confirmations of the funding output at a tip, 0 while it is in no block.
+
+        A channel is ahead of the tip for the moment between a commit and the next step of the cursor: what is
+        confirmed here has one confirmation at least.
+        """
+        return 0 if self.funding_block is None else max(1, depth(self.funding_block.height, tip_height))
 
 
 def attach_descriptors(

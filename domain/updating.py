@@ -14,7 +14,6 @@ from domain.contract.keys import is_public_key
 from domain.contract.revocation import check_secret, derive_secret, index_of, insert_secret
 from domain.contract.state import NOT_GIVEN, check_state
 from domain.contract.state_rules import DEFAULT_STATE_POLICY, StatePolicy
-from domain.deadlines import depth
 from domain.errors import (
     ChannelClosed,
     ChannelNotReady,
@@ -109,8 +108,7 @@ def _check_open(channel: Channel, command: UpdateState) -> None:
         raise ChannelClosed("a spend of the funding output was seen before; no more updates (rule U6)")
     if channel.funding_block is None:
         raise ChannelNotReady("the funding output is not confirmed; updates begin after that")
-    # One at least: between a commit and the next step of the cursor the channel is ahead of the tip.
-    found = max(1, depth(channel.funding_block.height, command.tip_height))
+    found = channel.funding_depth(command.tip_height)
     if found < command.confirmations_wanted:
         raise ChannelNotReady(
             f"the funding output has {found} of {command.confirmations_wanted} confirmations; wait for the rest"

@@ -13,10 +13,12 @@ import os
 import random
 import threading
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
-_KERNEL = os.urandom
+Standing = tuple[str, int, tuple[Any, ...]]
+"""The name, how often it was drawn from, and the state of `random`."""
 
 
 class Chance:
@@ -41,36 +43,32 @@ class Chance:
             label = f"{self._name} {self._drawn}"
         return hashlib.shake_256(label.encode()).digest(size)
 
-    def kept(self) -> tuple[str, int, object]:
+    def kept(self) -> Standing:
         """Where it stands."""
         with self._lock:
             return self._name, self._drawn, random.getstate()
 
-    def go_on(self, kept: tuple[str, int, object]) -> None:
+    def go_on(self, kept: Standing) -> None:
         """Stand there again."""
         with self._lock:
             self._name, self._drawn, state = kept
-        random.setstate(state)  # type: ignore[arg-type]
-
-
-def _draw_from(source: object) -> None:
-    """`secrets`, `SystemRandom` and `uuid` draw from these two."""
-    os.urandom = source  # type: ignore[assignment]
-    random._urandom = source  # type: ignore[attr-defined]
+        random.setstate(state)
 
 
 CHANCE = Chance()
+DRAWN = pytest.MonkeyPatch()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """From here on."""
-    _draw_from(CHANCE.urandom)
-    os.register_at_fork(after_in_child=lambda: _draw_from(_KERNEL))
+    """From here on; `secrets`, `SystemRandom` and `uuid` draw from these two."""
+    DRAWN.setattr(os, "urandom", CHANCE.urandom)
+    DRAWN.setattr(random, "_urandom", CHANCE.urandom)
+    os.register_at_fork(after_in_child=DRAWN.undo)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """As before, for a pytest inside of pytest."""
-    _draw_from(_KERNEL)
+    """As before."""
+    DRAWN.undo()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,8 +19,8 @@ from watchtower.client.tower import calls
 pytestmark = pytest.mark.asyncio
 
 
-async def test_waiting_for_a_status_is_woken_by_the_tower(tmp_path: Path) -> None:
-    """It returns at once for a status that holds, and raises `TimeoutError` for one that never comes."""
+async def test_a_status_that_holds_is_not_waited_for(tmp_path: Path) -> None:
+    """The first look is enough. (That events wake is shown where a real server tells them: test_request_signing.)"""
     async with desk(tmp_path) as at:
         channel_id = await at.open()
 

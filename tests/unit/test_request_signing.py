@@ -19,6 +19,7 @@ from tests.support.proofs import secret_proof
 from tests.support.serving import served
 from tests.support.towers import TOWER_ID, Bench
 from watchtower.client import StateChannelClient, StateChannelConfig
+from watchtower.client.tower import calls
 from watchtower.client.tower.request_signing import PartyAuth, PartySigner
 
 REGTEST = StateChannelConfig(network="regtest")
@@ -101,8 +102,9 @@ async def test_each_channel_is_asked_about_with_its_own_key(tower: Bench, pair: 
 
 
 @pytest.mark.asyncio
-async def test_a_second_channel_is_waited_for(tower: Bench, pair: Pair) -> None:
+async def test_a_second_channel_is_waited_for(tower: Bench, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is registered, too: its events are asked for with its own key, not with that of the first one."""
+    monkeypatch.setattr(calls, "LOOK_AGAIN", 3_600)  # they alone end the waiting
     second = open_pair(parties=(pair.a, pair.b))
     tower.registered(pair)
     async with (
@@ -110,7 +112,7 @@ async def test_a_second_channel_is_waited_for(tower: Bench, pair: Pair) -> None:
         StateChannelClient(REGTEST, url=clients.url, party=pair.b, auth=auth_of(tower, pair)) as client,
     ):
         asyncio.get_running_loop().call_later(0.3, tower.registered, second)
-        info = await client.wait_for_status(second.channel_id.hex(), "ACTIVE", timeout_ms=10_000)
+        info = await client.wait_for_status(second.channel_id.hex(), "ACTIVE", timeout_ms=60_000)
 
     assert "ACTIVE" == info.status
 

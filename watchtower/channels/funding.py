@@ -8,7 +8,7 @@ from domain.channel import Channel, Spend
 from domain.events import SpendKind
 from domain.status import COMMITMENT_KINDS
 from watchtower.channels.context import Context
-from watchtower.channels.info import depth, side_name
+from watchtower.channels.info import side_name
 from watchtower.ports import NodeError
 from watchtower.wire.api import FundingBody, SpentByBody
 from watchtower.wire.hexes import BlockHashHex, Hex32, TxidHex
@@ -27,7 +27,9 @@ def get_funding(context: Context, stream: str) -> FundingBody:
         return _body(context, channel, "DOUBLE_SPENT", 0, double_spent_by=channel.double_spend.txid)
     spend = channel.present_spend
     if spend is not None:
-        return _body(context, channel, "SPENT_BY", depth(channel, context.tip_height()), spent_by=_spent_by(spend))
+        return _body(
+            context, channel, "SPENT_BY", channel.funding_depth(context.tip_height()), spent_by=_spent_by(spend)
+        )
     try:
         return _ask_node(context, channel)
     except NodeError:
@@ -42,12 +44,12 @@ def _ask_node(context: Context, channel: Channel) -> FundingBody:
     spender = context.node.mempool_spenders([outpoint]).get(outpoint)
     if spender is not None:
         spent_by = SpentByBody(kind="UNKNOWN", txid=TxidHex(spender))
-        return _body(context, channel, "SPENT_BY", depth(channel, context.tip_height()), spent_by=spent_by)
+        return _body(context, channel, "SPENT_BY", channel.funding_depth(context.tip_height()), spent_by=spent_by)
     return _from_log(context, channel)
 
 
 def _from_log(context: Context, channel: Channel) -> FundingBody:
-    confirmations = depth(channel, context.tip_height())
+    confirmations = channel.funding_depth(context.tip_height())
     if confirmations:
         return _body(context, channel, "CONFIRMED", confirmations)
     return _body(context, channel, "MEMPOOL" if channel.funding_seen else "UNSEEN", 0)
@@ -66,7 +68,7 @@ def _body(
     return FundingBody(
         channel_id=Hex32(params.channel_id),
         status=status,
-        confirmed=depth(channel, context.tip_height()) >= context.policy.confirmations,
+        confirmed=channel.funding_depth(context.tip_height()) >= context.policy.confirmations,
         confirmations=confirmations,
         funding_txid=TxidHex(params.funding_txid),
         funding_vout=params.funding_vout,

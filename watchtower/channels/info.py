@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from domain import deadlines
 from domain.channel import Channel
 from domain.contract.params import WARN_BELOW_CAPACITY
 from domain.status import ChannelStatus
@@ -23,18 +22,10 @@ def final_sequence(channel: Channel) -> int:
     return min(channel.sequence, channel.highest_revoked + 1)
 
 
-def depth(channel: Channel, tip_height: int) -> int:
-    """Confirmations of the funding output at a tip, 0 while it is in no block.
-
-    The log is ahead of the tip for the moment between a commit and the next step: what it calls confirmed has one.
-    """
-    return max(1, deadlines.depth(channel.funding_block.height, tip_height)) if channel.funding_block else 0
-
-
 def status(channel: Channel, policy: ChannelPolicy, tip_height: int) -> ChannelStatus:
     """Status of protocol 6.1: a channel is ACTIVE only once its funding is as deep as configured."""
     known = channel.status
-    if known is ChannelStatus.ACTIVE and depth(channel, tip_height) < policy.confirmations:
+    if known is ChannelStatus.ACTIVE and channel.funding_depth(tip_height) < policy.confirmations:
         return ChannelStatus.FUNDING_BROADCAST
     return known
 
